@@ -1,0 +1,1 @@
+//! Backbones, growing heads, snapshots and frozen teachers.

@@ -1,0 +1,1 @@
+//! Datasets, class orders, tasks, batches, augmentation and exemplars.

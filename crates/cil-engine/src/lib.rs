@@ -1,0 +1,1 @@
+//! Networks as data and the executors that run them.

@@ -1,0 +1,1 @@
+//! Recipes, terms, the one training loop, memory and metrics.

@@ -1,0 +1,1 @@
+//! Data-free generative replay: generators, inversion losses and the inversion loop.

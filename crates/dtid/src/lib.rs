@@ -1,0 +1,1 @@
+//! Dual-teacher information distillation.
