@@ -1,1 +1,18 @@
-//! Networks as data and the executors that run them.
+//! Networks as data, and the executors that run them.
+//!
+//! A network is a [`Graph`]: a list of nodes in order, described once. An [`Executor`] runs it forward and
+//! backward, with candle tensors at the boundary. The networks are where the time goes, so they do not use
+//! candle's autograd; losses and heads, which are small, do.
+//!
+//! This crate knows no method, no label and no loss. It is the only crate with `unsafe` code.
+
+pub mod executor;
+pub mod graph;
+pub mod parameters;
+
+pub use executor::{
+    BatchMoments, Executor, ForwardSpec, Gradients, Keep, MomentGradient, Norm, NormStatistics, NormUpdate, Pass, Tape,
+    Upstream,
+};
+pub use graph::{Graph, GraphBuilder, Node, NodeId, Op, Shape};
+pub use parameters::{Init, ParameterKind, ParameterSpec, Parameters};

@@ -1,0 +1,232 @@
+//! Named tensors of a network: weights and running statistics.
+//!
+//! Tensors here are values: an update replaces a tensor and never writes into one, so a clone of the store is a
+//! snapshot that later training cannot reach. Every change gives the store a new version, by which a backward pass
+//! refuses weights other than those of its forward pass.
+//!
+//! An initial value depends on (seed, name) and nothing else: adding a layer moves no other layer's weights.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::executor::NormUpdate;
+use crate::graph::Graph;
+
+/// Whether an optimiser may move a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterKind {
+    /// Learned by gradient.
+    Weight,
+    /// A running mean or variance, moved by [`Parameters::update_statistics`] only.
+    Statistic,
+}
+
+/// How a weight starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// PyTorch's default for convolutions and linear layers: uniform within `1 / sqrt(fan_in)`.
+    TorchDefault,
+    /// Normal with variance `2 / fan_out` (He et al. 2015), as the CIFAR ResNets of LUCIR and PODNet.
+    KaimingNormalFanOut,
+    /// Uniform within `bound` of zero.
+    Uniform {
+        /// Largest absolute value.
+        bound: f64,
+    },
+    /// All values equal.
+    Constant(f64),
+}
+
+/// A tensor that a graph reads.
+#[derive(Clone, Debug)]
+pub struct ParameterSpec {
+    /// Node name plus suffix.
+    pub name: String,
+    /// Dimensions.
+    pub dims: Vec<usize>,
+    /// Weight or statistic.
+    pub kind: ParameterKind,
+    /// Initial value.
+    pub init: Init,
+}
+
+static VERSION: AtomicU64 = AtomicU64::new(1);
+
+fn next_version() -> u64 {
+    VERSION.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Named tensors in name order; see the module's text.
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    tensors: BTreeMap<String, Tensor>,
+    version: u64,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self { tensors: BTreeMap::new(), version: next_version() }
+    }
+}
+
+impl Parameters {
+    /// Initial values of everything `graph` reads, in `f32`.
+    ///
+    /// # Errors
+    /// If the device refuses a tensor.
+    pub fn init(graph: &Graph, seed: u64, device: &Device) -> Result<Self> {
+        let mut parameters = Self::default();
+        for spec in graph.parameter_specs() {
+            let value = initial_value(&spec, seed, device)?;
+            parameters.set(&spec.name, value);
+        }
+        Ok(parameters)
+    }
+
+    /// A store of the given tensors.
+    pub fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Self {
+        Self { tensors, version: next_version() }
+    }
+
+    /// The tensor of that name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn get(&self, name: &str) -> Result<&Tensor> {
+        match self.tensors.get(name) {
+            Some(tensor) => Ok(tensor),
+            None => bail!("no parameter is named {name}"),
+        }
+    }
+
+    /// Whether there is a tensor of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Puts a tensor under a name, in place of the one there; detached from any autograd graph.
+    pub fn set(&mut self, name: &str, tensor: Tensor) {
+        self.tensors.insert(name.to_owned(), tensor.detach());
+        self.version = next_version();
+    }
+
+    /// Removes a tensor.
+    pub fn remove(&mut self, name: &str) -> Option<Tensor> {
+        self.version = next_version();
+        self.tensors.remove(name)
+    }
+
+    /// All tensors, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Changes with every change of a value, and differs between stores that were changed apart.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The same values in another type, for checks in `f64`.
+    ///
+    /// # Errors
+    /// If a tensor cannot be converted.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        let convert = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), tensor.to_dtype(dtype)?));
+        Ok(Self::from_tensors(self.tensors.iter().map(convert).collect::<Result<_>>()?))
+    }
+
+    /// Moves running statistics towards those of a batch: `running + momentum * (batch - running)`, PyTorch's rule,
+    /// with the unbiased variance.
+    ///
+    /// # Errors
+    /// If a statistic is missing.
+    pub fn update_statistics(&mut self, update: &NormUpdate, momentum: f64) -> Result<()> {
+        for norm in &update.norms {
+            for (suffix, batch) in [("running_mean", &norm.mean), ("running_var", &norm.unbiased_variance)] {
+                let name = format!("{}.{suffix}", norm.name);
+                let moved = ((self.get(&name)? * (1.0 - momentum))? + (batch * momentum)?)?;
+                self.set(&name, moved);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The initial value of one parameter: a function of (seed, name) and the spec.
+///
+/// # Errors
+/// If the device refuses the tensor.
+pub fn initial_value(spec: &ParameterSpec, seed: u64, device: &Device) -> Result<Tensor> {
+    let count: usize = spec.dims.iter().product();
+    let receptive: usize = spec.dims.iter().skip(2).product();
+    let fan = |axis: usize| (spec.dims.get(axis).copied().unwrap_or(1) * receptive).max(1) as f64;
+    let mut digest = Sha256::new();
+    digest.update(seed.to_le_bytes());
+    digest.update(spec.name.as_bytes());
+    let mut rng = ChaCha8Rng::from_seed(digest.finalize().into());
+    let mut unit = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let values: Vec<f32> = match spec.init {
+        Init::Constant(value) => vec![value as f32; count],
+        Init::TorchDefault | Init::Uniform { .. } => {
+            let bound = if let Init::Uniform { bound } = spec.init { bound } else { 1.0 / fan(1).sqrt() };
+            (0..count).map(|_| ((2.0 * unit() - 1.0) * bound) as f32).collect()
+        }
+        Init::KaimingNormalFanOut => {
+            let deviation = (2.0 / fan(0)).sqrt();
+            let normal = |_| {
+                let radius = (-2.0 * (1.0 - unit()).ln()).sqrt();
+                (deviation * radius * (std::f64::consts::TAU * unit()).cos()) as f32
+            };
+            (0..count).map(normal).collect()
+        }
+    };
+    Tensor::from_vec(values, spec.dims.as_slice(), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, dims: &[usize], init: Init) -> ParameterSpec {
+        ParameterSpec { name: name.into(), dims: dims.to_vec(), kind: ParameterKind::Weight, init }
+    }
+
+    fn values(spec: &ParameterSpec, seed: u64) -> Vec<f32> {
+        let tensor = initial_value(spec, seed, &Device::Cpu).and_then(|it| it.flatten_all());
+        tensor.and_then(|it| it.to_vec1()).expect("a value on the CPU")
+    }
+
+    #[test]
+    fn a_value_depends_on_seed_and_name_only() {
+        let one = spec("a.weight", &[4, 3], Init::TorchDefault);
+        assert_eq!(values(&one, 7), values(&one, 7));
+        assert_ne!(values(&one, 7), values(&one, 8));
+        assert_ne!(values(&one, 7), values(&spec("b.weight", &[4, 3], Init::TorchDefault), 7));
+    }
+
+    #[test]
+    fn kaiming_has_the_variance_of_fan_out() {
+        let drawn = values(&spec("w", &[64, 32, 3, 3], Init::KaimingNormalFanOut), 1);
+        let mean = drawn.iter().sum::<f32>() / drawn.len() as f32;
+        let variance = drawn.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / drawn.len() as f32;
+        assert!((variance / (2.0 / 576.0) - 1.0).abs() < 0.05, "variance {variance}");
+        assert!(mean.abs() < 1e-3, "mean {mean}");
+    }
+
+    #[test]
+    fn a_clone_is_a_snapshot() -> Result<()> {
+        let mut store = Parameters::default();
+        store.set("w", Tensor::new(&[1f32, 2.], &Device::Cpu)?);
+        let snapshot = store.clone();
+        assert_eq!(store.version(), snapshot.version());
+        store.set("w", Tensor::new(&[3f32, 4.], &Device::Cpu)?);
+        assert_eq!(snapshot.get("w")?.to_vec1::<f32>()?, [1., 2.]);
+        assert_ne!(store.version(), snapshot.version());
+        Ok(())
+    }
+}
