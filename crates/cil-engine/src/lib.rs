@@ -9,6 +9,7 @@
 pub mod executor;
 pub mod graph;
 pub mod parameters;
+pub mod reference;
 
 pub use executor::{
     BatchMoments, Executor, ForwardSpec, Gradients, Keep, MomentGradient, Norm, NormStatistics, NormUpdate, Pass, Tape,
