@@ -1,0 +1,38 @@
+//! Kullback-Leibler distillation from one teacher.
+//!
+//! This module does not choose rows, columns or weights; see [`crate::dual`].
+
+use candle_core::{D, Result, Tensor, bail};
+use candle_nn::ops::log_softmax;
+
+/// `T² · KL(teacher ‖ student)`, averaged over rows. Never negative; zero when both agree up to a constant per row.
+///
+/// `student`, `teacher`: `[rows, classes]` logits, at least one row and one class. With one class it is zero, with
+/// no gradient. The factor `T²` keeps the gradient's size independent of `temperature` (Hinton et al. 2015,
+/// section 2). LwF as FACIL and ABD release it is `T²` times smaller and adds the teacher's entropy, a constant.
+pub fn kl(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
+    check_logits(student, teacher)?;
+    check_temperature(temperature)?;
+    let student = log_softmax(&(student / temperature)?, D::Minus1)?;
+    let teacher = log_softmax(&(teacher.detach() / temperature)?, D::Minus1)?;
+    let per_row = (teacher.exp()? * (&teacher - &student)?)?.sum(D::Minus1)?;
+    per_row.mean_all()? * temperature.powi(2)
+}
+
+pub(crate) fn check_temperature(temperature: f64) -> Result<()> {
+    if !(temperature.is_finite() && temperature > 0.0) {
+        bail!("temperature must be positive and finite, got {temperature}")
+    }
+    Ok(())
+}
+
+fn check_logits(student: &Tensor, teacher: &Tensor) -> Result<()> {
+    let (n_rows, n_classes) = student.dims2()?;
+    if n_rows == 0 || n_classes == 0 {
+        bail!("distillation needs at least one row and one class, got [{n_rows}, {n_classes}]")
+    }
+    if teacher.dims() != student.dims() {
+        bail!("the teacher's logits are {:?}, the student's {:?}", teacher.dims(), student.dims())
+    }
+    Ok(())
+}
