@@ -150,7 +150,7 @@ impl Run<'_> {
         match &node.op {
             Op::Input => bail!("node {} is a second input", node.name),
             Op::Conv2d { stride, padding, bias, .. } => {
-                let y = x.conv2d(self.parameter(node, "weight"), *padding, *stride, 1, 1)?;
+                let y = convolution(&x, self.parameter(node, "weight"), node.shape, *stride, *padding)?;
                 if *bias { y.broadcast_add(&per_channel(self.parameter(node, "bias"), node.shape)?) } else { Ok(y) }
             }
             Op::Linear { bias, .. } => {
@@ -163,7 +163,7 @@ impl Run<'_> {
             Op::Tanh => x.tanh(),
             Op::Add => &x + &self.outputs[node.inputs[1].index()],
             Op::Concat => Tensor::cat(&[&x, &self.outputs[node.inputs[1].index()]], 1),
-            Op::AvgPool { kernel, stride } => average_pool(&x, from, node.shape, *kernel, *stride),
+            Op::AvgPool { kernel, stride } => average_pool(&x, node.shape, *kernel, *stride),
             Op::MaxPool { kernel, stride, padding } => max_pool(&x, from, node.shape, *kernel, *stride, *padding),
             Op::GlobalAvgPool => x.flatten_from(2)?.mean(D::Minus1),
             Op::UpsampleNearest { factor } => {
@@ -232,25 +232,36 @@ fn indices(count: usize, of: impl Fn(usize) -> usize, device: &Device) -> Result
     Tensor::from_iter((0..count).map(|at| of(at) as u32), device)
 }
 
-fn average_pool(x: &Tensor, from: Shape, to: Shape, kernel: usize, stride: usize) -> Result<Tensor> {
-    let (Shape::Map { width, .. }, Shape::Map { channels, height: out_height, width: out_width }) = (from, to) else {
-        bail!("average pooling reads maps");
-    };
+/// Values of every window: `[rows, channels, kernel * kernel, out_height * out_width]`.
+fn windows(x: &Tensor, to: Shape, kernel: usize, stride: usize) -> Result<Tensor> {
+    let Shape::Map { height: out_height, width: out_width, .. } = to else { bail!("windows lie on maps") };
+    let width = x.dim(3)?;
     let flat = x.contiguous()?.flatten_from(2)?;
-    let mut sum: Option<Tensor> = None;
-    for offset in 0..kernel * kernel {
+    let one_offset = |offset: usize| {
         let source = |at: usize| {
             let (y, column) = (at / out_width * stride + offset / kernel, at % out_width * stride + offset % kernel);
             y * width + column
         };
-        let part = flat.index_select(&indices(out_height * out_width, source, x.device())?, 2)?;
-        sum = Some(match sum {
-            Some(so_far) => (so_far + part)?,
-            None => part,
-        });
-    }
-    let Some(sum) = sum else { bail!("an average pool needs a kernel of at least 1") };
-    (sum / (kernel * kernel) as f64)?.reshape((x.dim(0)?, channels, out_height, out_width))
+        flat.index_select(&indices(out_height * out_width, source, x.device())?, 2)
+    };
+    Tensor::stack(&(0..kernel * kernel).map(one_offset).collect::<Result<Vec<_>>>()?, 2)
+}
+
+/// Convolution as a product with the windows; candle's own backward fails where height and width differ in parity
+/// under a stride (candle 0.11.1).
+fn convolution(x: &Tensor, weight: &Tensor, to: Shape, stride: usize, padding: usize) -> Result<Tensor> {
+    let (out_channels, _, kernel, _) = weight.dims4()?;
+    let rows = x.dim(0)?;
+    let padded = x.pad_with_zeros(2, padding, padding)?.pad_with_zeros(3, padding, padding)?;
+    let windows = windows(&padded, to, kernel, stride)?;
+    let (_, channels, offsets, positions) = windows.dims4()?;
+    let windows = windows.reshape((rows, channels * offsets, positions))?;
+    let weight = weight.reshape((out_channels, channels * offsets))?;
+    weight.broadcast_left(rows)?.contiguous()?.matmul(&windows)?.reshape(to.dims(rows))
+}
+
+fn average_pool(x: &Tensor, to: Shape, kernel: usize, stride: usize) -> Result<Tensor> {
+    windows(x, to, kernel, stride)?.mean(2)?.reshape(to.dims(x.dim(0)?))
 }
 
 fn max_pool(x: &Tensor, from: Shape, to: Shape, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
