@@ -1,2 +1,122 @@
-//! Tasks of the workspace.
-fn main() {}
+//! The command line of the workspace's tasks: `cargo xtask <command>`.
+//!
+//! One decision: every failure leaves as one sentence on standard error and exit status 1.
+//! Nothing is decided here beyond which task runs.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use xtask::dataset::Spec;
+use xtask::fetch::{self, Origin};
+use xtask::{Client, lint, tidy};
+
+#[derive(Parser)]
+#[command(name = "xtask", about = "Tasks of the workspace", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Download a data set (or convert a local copy) into the folder layout that training reads
+    FetchData(FetchData),
+    /// Recompute the digests and counts of a fetched data set
+    VerifyData {
+        /// The data set
+        name: Name,
+        /// Where data sets live
+        #[arg(long, default_value = "datasets")]
+        data_dir: PathBuf,
+    },
+    /// Run rustfmt, clippy, rustdoc and tidy, warnings being errors
+    Lint,
+    /// Check the rules of the house that no compiler checks
+    Tidy,
+}
+
+#[derive(Args)]
+struct FetchData {
+    /// The data set
+    name: Name,
+    /// Convert a local mirror instead: a folder with the official archives or with hub parquet shards
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["source", "base_url", "endpoint", "offline"])]
+    from: Option<PathBuf>,
+    /// Where data sets live
+    #[arg(long, default_value = "datasets")]
+    data_dir: PathBuf,
+    /// Which publisher to ask
+    #[arg(long, value_enum, default_value_t = Source::Official)]
+    source: Source,
+    /// Where the official archives lie
+    #[arg(long, value_name = "URL", default_value = fetch::OFFICIAL_URL)]
+    base_url: String,
+    /// The hub's address, for `--source hub`
+    #[arg(long, value_name = "URL", default_value = fetch::HUB_URL)]
+    endpoint: String,
+    /// Use what was downloaded before and open no connection
+    #[arg(long)]
+    offline: bool,
+    /// Fetch again although the data set is there
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Name {
+    Cifar100,
+    Cifar10,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Source {
+    Official,
+    Hub,
+}
+
+impl Name {
+    fn spec(self) -> Spec {
+        match self {
+            Name::Cifar100 => Spec::cifar100(),
+            Name::Cifar10 => Spec::cifar10(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse(), &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do when standard error is closed.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, out: &mut dyn Write) -> Result<()> {
+    match cli.command {
+        Command::FetchData(arguments) => {
+            let origin = match (arguments.from, arguments.source) {
+                (Some(folder), _) => Origin::Folder(folder),
+                (None, Source::Official) => {
+                    Origin::Official { base_url: arguments.base_url, client: Client::new() }
+                }
+                (None, Source::Hub) => Origin::Hub { endpoint: arguments.endpoint },
+            };
+            let request = fetch::Request {
+                data_dir: arguments.data_dir,
+                origin,
+                offline: arguments.offline,
+                force: arguments.force,
+            };
+            fetch::run(&arguments.name.spec(), &request, out)
+        }
+        Command::VerifyData { name, data_dir } => fetch::verify(&name.spec(), &data_dir, out),
+        Command::Lint => lint::run(out),
+        Command::Tidy => tidy::run(out),
+    }
+}

@@ -1,0 +1,172 @@
+//! What is known beforehand about each data set that can be fetched.
+//!
+//! One decision: a data set is described by a value, so tests describe a tiny one and run the same code.
+//! The digests are those that the publisher prints; none was made up here.
+
+use anyhow::{Result, bail};
+
+use super::{IMAGE_BYTES, Split};
+
+/// How an official archive stores the images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Fixed-length records.
+    Binary,
+    /// Python pickles.
+    Python,
+}
+
+impl Form {
+    /// The name in the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Binary => "binary",
+            Form::Python => "python",
+        }
+    }
+}
+
+/// One official archive and the members that are read from it.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    /// File name at the publisher.
+    pub file: String,
+    /// Published MD5, in hexadecimal.
+    pub md5: String,
+    /// How the members are stored.
+    pub form: Form,
+    /// Folder inside the archive.
+    pub folder: String,
+    /// Members with training images, in any order.
+    pub train: Vec<String>,
+    /// Member with test images.
+    pub test: String,
+    /// Member with the class names.
+    pub names: String,
+}
+
+/// A data set that can be fetched.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Name of the data set and of its folder.
+    pub name: String,
+    /// Number of fine classes.
+    pub classes: usize,
+    /// Training images of each class.
+    pub train_per_class: usize,
+    /// Test images of each class.
+    pub test_per_class: usize,
+    /// Whether binary records carry a coarse label before the fine one.
+    pub coarse_labels: bool,
+    /// Official archives, the preferred one first.
+    pub archives: Vec<Archive>,
+    /// Column of the fine label in hub shards, and its key in pickles.
+    pub hub_label: String,
+    /// Key of the fine labels in the Python archive.
+    pub python_labels: String,
+    /// Key of the class names in the Python archive.
+    pub python_names: String,
+    /// Repository on the hub.
+    pub hub_repository: String,
+}
+
+impl Spec {
+    /// CIFAR-100 (Krizhevsky 2009).
+    pub fn cifar100() -> Self {
+        let binary = Archive {
+            file: "cifar-100-binary.tar.gz".into(),
+            md5: "03b5dce01913d631647c71ecec9e9cb8".into(),
+            form: Form::Binary,
+            folder: "cifar-100-binary".into(),
+            train: vec!["train.bin".into()],
+            test: "test.bin".into(),
+            names: "fine_label_names.txt".into(),
+        };
+        let python = Archive {
+            file: "cifar-100-python.tar.gz".into(),
+            md5: "eb9058c3a382ffc7106e4002c42a8d85".into(),
+            form: Form::Python,
+            folder: "cifar-100-python".into(),
+            train: vec!["train".into()],
+            test: "test".into(),
+            names: "meta".into(),
+        };
+        Self {
+            name: "cifar100".into(),
+            classes: 100,
+            train_per_class: 500,
+            test_per_class: 100,
+            coarse_labels: true,
+            archives: vec![binary, python],
+            hub_label: "fine_label".into(),
+            python_labels: "fine_labels".into(),
+            python_names: "fine_label_names".into(),
+            hub_repository: "uoft-cs/cifar100".into(),
+        }
+    }
+
+    /// CIFAR-10 (Krizhevsky 2009).
+    pub fn cifar10() -> Self {
+        let binary = Archive {
+            file: "cifar-10-binary.tar.gz".into(),
+            md5: "c32a1d4ab5d03f1284b67883e8d87530".into(),
+            form: Form::Binary,
+            folder: "cifar-10-batches-bin".into(),
+            train: (1..=5).map(|batch| format!("data_batch_{batch}.bin")).collect(),
+            test: "test_batch.bin".into(),
+            names: "batches.meta.txt".into(),
+        };
+        let python = Archive {
+            file: "cifar-10-python.tar.gz".into(),
+            md5: "c58f30108f718f92721af3b95e74349a".into(),
+            form: Form::Python,
+            folder: "cifar-10-batches-py".into(),
+            train: (1..=5).map(|batch| format!("data_batch_{batch}")).collect(),
+            test: "test_batch".into(),
+            names: "batches.meta".into(),
+        };
+        Self {
+            name: "cifar10".into(),
+            classes: 10,
+            train_per_class: 5000,
+            test_per_class: 1000,
+            coarse_labels: false,
+            archives: vec![binary, python],
+            hub_label: "label".into(),
+            python_labels: "labels".into(),
+            python_names: "label_names".into(),
+            hub_repository: "uoft-cs/cifar10".into(),
+        }
+    }
+
+    /// Images of each class in `split`.
+    pub fn per_class(&self, split: Split) -> usize {
+        match split {
+            Split::Train => self.train_per_class,
+            Split::Test => self.test_per_class,
+        }
+    }
+
+    /// Images in `split`.
+    pub fn count(&self, split: Split) -> usize {
+        self.classes * self.per_class(split)
+    }
+
+    /// Bytes of one record of the binary form.
+    pub fn record_bytes(&self) -> usize {
+        IMAGE_BYTES + if self.coarse_labels { 2 } else { 1 }
+    }
+
+    /// Refuses counts per class that this data set does not have.
+    pub fn check_counts(&self, split: Split, per_class: &[usize]) -> Result<()> {
+        let total: usize = per_class.iter().sum();
+        if total != self.count(split) {
+            bail!("{} has {total} images, {} has {}", split.name(), self.name, self.count(split));
+        }
+        let wanted = self.per_class(split);
+        if let Some((class, count)) = per_class.iter().enumerate().find(|(_, count)| **count != wanted) {
+            bail!("{} has {count} images of class {class}, {} has {wanted}", split.name(), self.name);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! `fetch-data` and `verify-data`.
+//!
+//! One decision: everything unfinished lives in `<data dir>/.fetch`, under a lock, and a data set appears under
+//! its own name by one rename after it has been verified.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::Client;
+use crate::dataset::verify::SplitReport;
+use crate::dataset::{Collection, Spec, verify, write};
+use crate::digest::digest_file;
+use crate::source;
+
+/// Where the official archives lie.
+pub const OFFICIAL_URL: &str = "https://www.cs.toronto.edu/~kriz/";
+/// The hub.
+pub const HUB_URL: &str = "https://huggingface.co";
+
+const WORK_FOLDER: &str = ".fetch";
+
+/// Where a data set is taken from.
+pub enum Origin {
+    /// A folder on disk.
+    Folder(PathBuf),
+    /// The official archives below `base_url`.
+    Official {
+        /// The archives' folder on the server.
+        base_url: String,
+        /// Asks for them.
+        client: Client,
+    },
+    /// The hub's shards.
+    Hub {
+        /// The hub's address.
+        endpoint: String,
+    },
+}
+
+/// What `fetch-data` was asked for.
+pub struct Request {
+    /// Where data sets live.
+    pub data_dir: PathBuf,
+    /// Where this one is taken from.
+    pub origin: Origin,
+    /// Open no connection.
+    pub offline: bool,
+    /// Replace a data set that is there.
+    pub force: bool,
+}
+
+/// Fetches `spec` unless it is there.
+pub fn run(spec: &Spec, request: &Request, out: &mut dyn Write) -> Result<()> {
+    let folder = request.data_dir.join(&spec.name);
+    let work = request.data_dir.join(WORK_FOLDER);
+    fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
+    let _lock = lock(&work, spec)?;
+    let (new, old) = (work.join(format!("{}.new", spec.name)), work.join(format!("{}.old", spec.name)));
+    recover(&folder, &new, &old)?;
+
+    if folder.symlink_metadata().is_ok() && !request.force {
+        let reports = verify::verify(&folder, spec)
+            .with_context(|| format!("{} is there but broken, --force replaces it", folder.display()))?;
+        writeln!(out, "{} is already there and intact", folder.display())?;
+        return report(&reports, out);
+    }
+    let collection = read(spec, request, &work, out)?;
+    let written = write::write(&new, spec, &collection).and_then(|()| verify::verify(&new, spec));
+    let reports = match written {
+        Ok(reports) => reports,
+        Err(error) => {
+            // The first error is the one to tell.
+            let _ = remove(&new);
+            return Err(error);
+        }
+    };
+    publish(&new, &folder, &old)?;
+    writeln!(out, "{} is ready", folder.display())?;
+    report(&reports, out)
+}
+
+/// Verifies `spec` in `data_dir`.
+pub fn verify(spec: &Spec, data_dir: &Path, out: &mut dyn Write) -> Result<()> {
+    let folder = data_dir.join(&spec.name);
+    if folder.symlink_metadata().is_err() {
+        bail!("{} is not there, `cargo xtask fetch-data {}` fetches it", folder.display(), spec.name);
+    }
+    let reports = verify::verify(&folder, spec)?;
+    writeln!(out, "{} is intact: {} classes", folder.display(), spec.classes)?;
+    report(&reports, out)
+}
+
+fn read(spec: &Spec, request: &Request, work: &Path, out: &mut dyn Write) -> Result<Collection> {
+    match &request.origin {
+        Origin::Folder(folder) => source::read(spec, folder),
+        Origin::Official { base_url, client } => {
+            read_official(spec, base_url, (!request.offline).then_some(client), work, out)
+        }
+        Origin::Hub { .. } => bail!(
+            "this build has no hub client: run `cargo run -p xtask --features hub -- fetch-data {} --source hub`",
+            spec.name
+        ),
+    }
+}
+
+/// Uses an archive that was downloaded before, or else the first that the server has.
+fn read_official(
+    spec: &Spec,
+    base_url: &str,
+    client: Option<&Client>,
+    work: &Path,
+    out: &mut dyn Write,
+) -> Result<Collection> {
+    for archive in &spec.archives {
+        let path = work.join(&archive.file);
+        if path.is_file() && digest_file(&path)?.md5 == archive.md5 {
+            writeln!(out, "using {}", path.display())?;
+            return source::read_archive(spec, archive, &path);
+        }
+    }
+    let names: Vec<&str> = spec.archives.iter().map(|archive| archive.file.as_str()).collect();
+    let names = names.join(" nor ");
+    let Some(client) = client else {
+        bail!("{} holds neither {names}, and --offline opens no connection", work.display());
+    };
+    for archive in &spec.archives {
+        let path = work.join(&archive.file);
+        let url = format!("{}/{}", base_url.trim_end_matches('/'), archive.file);
+        if client.fetch(&url, &path, &archive.md5)? {
+            return source::read_archive(spec, archive, &path);
+        }
+    }
+    bail!("{base_url} has neither {names}")
+}
+
+fn lock(work: &Path, spec: &Spec) -> Result<File> {
+    let path = work.join(format!("{}.lock", spec.name));
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("{} is held: another fetch of {} runs", path.display(), spec.name)
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Clears what a killed fetch left; a data set that it had moved aside comes back.
+fn recover(folder: &Path, new: &Path, old: &Path) -> Result<()> {
+    remove(new)?;
+    if old.exists() && folder.symlink_metadata().is_err() {
+        return rename(old, folder);
+    }
+    remove(old)
+}
+
+/// Moves `new` to `folder`, and what was there out of the way.
+fn publish(new: &Path, folder: &Path, old: &Path) -> Result<()> {
+    if folder.symlink_metadata().is_ok() {
+        rename(folder, old)?;
+    }
+    rename(new, folder)?;
+    folder.parent().map_or(Ok(()), write::sync_folder)?;
+    remove(old)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+    if metadata.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+        .with_context(|| format!("cannot remove {}", path.display()))
+}
+
+fn report(reports: &[SplitReport], out: &mut dyn Write) -> Result<()> {
+    for report in reports {
+        let row = |values: [f64; 3]| values.map(|value| format!("{value:.4}")).join(" ");
+        writeln!(
+            out,
+            "{:<5} {} images, mean {}, deviation {}, content sha256 {}",
+            report.split.name(),
+            report.count,
+            row(report.mean),
+            row(report.deviation),
+            report.content_sha256
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! Tasks of the workspace: fetching and checking data, and the source tree's own lints.
+//!
+//! One decision: this crate meets the rest of the workspace only through the folder layout of
+//! `dataset`; it depends on no workspace crate, so a data set can be fetched where nothing else builds.
+//! It trains nothing and knows no tensor.
+
+pub mod dataset;
+pub mod fetch;
+pub mod lint;
+pub mod source;
+pub mod tidy;
+
+mod digest;
+mod download;
+mod progress;
+
+pub use download::Client;

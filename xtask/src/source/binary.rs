@@ -1,0 +1,45 @@
+//! The binary form: fixed-length records of labels and pixels.
+//!
+//! One decision: the pixels are stored as we keep them (`[channel][row][column]`), so they are copied as they are.
+//! Counts are not judged here; see `Collection::check`.
+
+use anyhow::{Context, Result, bail};
+
+use crate::dataset::{IMAGE_BYTES, Samples, Spec};
+
+/// Appends the records of one member.
+pub(super) fn read(spec: &Spec, bytes: &[u8], samples: &mut Samples) -> Result<()> {
+    let record = spec.record_bytes();
+    if !bytes.len().is_multiple_of(record) {
+        bail!("{} bytes are not a multiple of {record}, the length of a record", bytes.len());
+    }
+    for record in bytes.chunks_exact(record) {
+        let (labels, pixels) = record.split_at(record.len() - IMAGE_BYTES);
+        // The fine label is the last one before the pixels.
+        let label = labels.last().copied().unwrap_or_default();
+        samples.push(u16::from(label), pixels)?;
+    }
+    Ok(())
+}
+
+/// One class name per line.
+pub(super) fn class_names(bytes: &[u8]) -> Result<Vec<String>> {
+    let text = std::str::from_utf8(bytes).context("class names are not UTF-8")?;
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fine_label_is_the_second_byte_of_cifar100() {
+        let mut record = vec![9u8, 42];
+        record.extend([7u8; IMAGE_BYTES]);
+        let mut samples = Samples::default();
+        read(&Spec::cifar100(), &record, &mut samples).unwrap();
+        assert_eq!(samples.get(0), (42, [7u8; IMAGE_BYTES].as_slice()));
+        let message = read(&Spec::cifar100(), &record[1..], &mut samples).unwrap_err().to_string();
+        assert_eq!(message, "3073 bytes are not a multiple of 3074, the length of a record");
+    }
+}
