@@ -1,1 +1,3 @@
 //! Data-free generative replay: generators, inversion losses and the inversion loop.
+
+pub mod loss;

@@ -1,5 +1,7 @@
 //! Every loss against PyTorch (`golden/losses.py`), against finite differences, and at its edges.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use candle_core::{DType, Device, Tensor};
 use dtid::dual::{DtidConfig, DualForm, Teacher, dual_teacher_kl, joint_logits};
 use dtid::kl::kl;

@@ -1,0 +1,221 @@
+//! Inversion losses: what a generator minimises so that its images look, to a frozen teacher, like the data that the
+//! teacher was trained on.
+//!
+//! One decision: every loss is a function of tensors that a forward pass returned, so it is tested without a network.
+//! This module weights nothing and knows no teacher; see the inversion loop. Neither agreement nor batch-norm
+//! statistics notice a generator that has collapsed to one picture a class; [`batch_entropy`] and [`diversity`] do.
+
+use candle_core::{D, Device, Result, Tensor, bail};
+use candle_nn::ops::log_softmax;
+use serde::{Deserialize, Serialize};
+
+/// Stored variances below this count as this much; a channel that was always constant must not explode.
+pub const STORED_VARIANCE_FLOOR: f64 = 1e-5;
+
+/// Generated variances below this count as this much, with no gradient to leave it by.
+pub const GENERATED_VARIANCE_FLOOR: f64 = 1e-8;
+
+/// Added to the mode-seeking ratio before its reciprocal is taken; as in the released code of Mao et al. 2019.
+pub const RATIO_FLOOR: f64 = 1e-5;
+
+/// What one batch-norm layer saw of a generated batch, and what it stores of the data. All `[channels]`.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerMoments<'a> {
+    /// Mean of the layer's input over rows and positions.
+    pub mean: &'a Tensor,
+    /// Biased variance of the same.
+    pub variance: &'a Tensor,
+    /// The running mean; detached by the losses.
+    pub running_mean: &'a Tensor,
+    /// The running variance; detached by the losses.
+    pub running_variance: &'a Tensor,
+}
+
+/// How the divergences of single channels become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelReduction {
+    /// Sum over channels, then over layers; DFQ (Choi et al. 2020) as re-implemented, at weight 1.
+    Sum,
+    /// Mean over a layer's channels, then over layers; ABD and R-DFCIL, at weight 50.
+    Mean,
+}
+
+/// `KL(N(mean, variance) ‖ N(running mean, running variance))` per channel, reduced. Never negative; zero when the
+/// generated moments are the stored ones; `3/2 - ln 2` a channel for equal means and four times the variance.
+///
+/// The direction of DFQ (Choi et al. 2020): a generated channel may be narrower than the stored one at little cost.
+pub fn bn_kl_generated_to_stored(layers: &[LayerMoments<'_>], reduction: ChannelReduction) -> Result<Tensor> {
+    reduce(layers, reduction, |it| {
+        gaussian_kl(&it.mean, &it.variance, &it.running_mean, &it.running_variance)
+    })
+}
+
+/// `KL(N(running mean, running variance) ‖ N(mean, variance))` per channel, reduced. Never negative; zero when the
+/// generated moments are the stored ones.
+///
+/// The direction of ABD and R-DFCIL: a generated channel that is too narrow costs much.
+pub fn bn_kl_stored_to_generated(layers: &[LayerMoments<'_>], reduction: ChannelReduction) -> Result<Tensor> {
+    reduce(layers, reduction, |it| {
+        gaussian_kl(&it.running_mean, &it.running_variance, &it.mean, &it.variance)
+    })
+}
+
+/// Mean over rows of `-ln p(label)`: the teacher should see in each image the class that was asked for. Not negative.
+///
+/// `logits`: `[rows, classes]` of the teacher; `labels`: u32 `[rows]`. DF-GR's conditional form (Choi et al. 2021);
+/// ABD and R-DFCIL take the teacher's argmax as label and logits divided by 1000.
+pub fn label_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    check_rows(logits)?;
+    let log_p = log_softmax(logits, D::Minus1)?;
+    log_p.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?.neg()
+}
+
+/// Mean over rows of the entropy of the teacher's prediction; minimised, each image should be of one class.
+/// From 0 (certain) to `ln classes`. `logits`: `[rows, classes]`. DFQ (Choi et al. 2020).
+pub fn instance_entropy(logits: &Tensor) -> Result<Tensor> {
+    check_rows(logits)?;
+    let log_p = log_softmax(logits, D::Minus1)?;
+    (log_p.exp()? * log_p)?.sum(D::Minus1)?.mean_all()?.neg()
+}
+
+/// Minus the entropy of the mean prediction over rows; minimised, a batch should hold all classes alike.
+/// From `-ln classes` (balanced) to 0 (all rows one class). `logits`: `[rows, classes]`. DFQ (Choi et al. 2020);
+/// ABD divides by `ln classes` and adds 1.
+pub fn batch_entropy(logits: &Tensor) -> Result<Tensor> {
+    let n_rows = check_rows(logits)?;
+    // ln of the mean probability, without leaving the log scale: no class is so rare that 0 · ln 0 appears.
+    let log_mean = (log_softmax(logits, D::Minus1)?.log_sum_exp(0)? - (n_rows as f64).ln())?;
+    (log_mean.exp()? * log_mean)?.sum_all()
+}
+
+/// Mean over pairs of `|image₁ - image₂| / |noise₁ - noise₂|`, each distance the mean over its elements.
+/// Never negative; zero for a generator that ignores its noise.
+///
+/// `images`: `[rows, ..]`; `noise`: `[rows, ..]`, detached; `pairs`: rows to compare, of the same label where labels
+/// condition the generator, see [`pairs_within_labels`]. `None` without pairs. The released code of Mao et al. 2019
+/// divides mean by mean over the batch; noise distances are all but equal in many dimensions, and so are the two.
+pub fn mode_seeking_ratio(images: &Tensor, noise: &Tensor, pairs: &[(u32, u32)]) -> Result<Option<Tensor>> {
+    if images.dim(0)? != noise.dim(0)? {
+        bail!("{} images were made from {} noise vectors", images.dim(0)?, noise.dim(0)?)
+    }
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let images = pair_distances(images, pairs)?;
+    let noise = pair_distances(&noise.detach(), pairs)?.maximum(f64::from(f32::EPSILON))?;
+    Ok(Some((images / noise)?.mean_all()?))
+}
+
+/// `1 / (ratio + 1e-5)` of [`mode_seeking_ratio`]; minimised, different noise should give different images. Positive,
+/// at most 1e5; steep near that end: its gradient grows with the square. `None` without pairs.
+///
+/// Mode-seeking regularisation, Mao et al., CVPR 2019.
+pub fn diversity(images: &Tensor, noise: &Tensor, pairs: &[(u32, u32)]) -> Result<Option<Tensor>> {
+    let ratio = mode_seeking_ratio(images, noise, pairs)?;
+    ratio.map(|it| (it + RATIO_FLOOR)?.recip()).transpose()
+}
+
+/// Each row with the next row of the same label. A label with one row has no pair.
+pub fn pairs_within_labels(labels: &[u32]) -> Vec<(u32, u32)> {
+    let next_of = |row: usize| (row + 1..labels.len()).find(|it| labels[*it] == labels[row]);
+    (0..labels.len()).filter_map(|row| Some((row as u32, next_of(row)? as u32))).collect()
+}
+
+/// Row `i` of the first half with row `i` of the second, for an unconditional generator. An odd last row has no pair.
+pub fn pairs_of_halves(n_rows: usize) -> Vec<(u32, u32)> {
+    let half = (n_rows / 2) as u32;
+    (0..half).map(|row| (row, row + half)).collect()
+}
+
+/// Total variation: the mean squared difference of horizontal neighbours plus that of vertical ones. Never negative;
+/// zero for images of one colour. `images`: `[rows, channels, height, width]`.
+///
+/// An image prior as in DeepInversion (Yin et al. 2020), by means instead of norms, so it does not grow with the
+/// image. ABD's prior is another, the squared distance to a Gaussian blur.
+pub fn smoothness(images: &Tensor) -> Result<Tensor> {
+    let (n_rows, _, height, width) = images.dims4()?;
+    if n_rows == 0 {
+        bail!("smoothness needs at least one image")
+    }
+    let along = |dim: usize, size: usize| -> Result<Tensor> {
+        if size < 2 {
+            return Tensor::zeros((), images.dtype(), images.device());
+        }
+        (images.narrow(dim, 1, size - 1)? - images.narrow(dim, 0, size - 1)?)?.sqr()?.mean_all()
+    };
+    along(2, height)? + along(3, width)?
+}
+
+/// A layer's moments, floored, the stored ones detached.
+struct Floored {
+    mean: Tensor,
+    variance: Tensor,
+    running_mean: Tensor,
+    running_variance: Tensor,
+}
+
+fn reduce(
+    layers: &[LayerMoments<'_>],
+    reduction: ChannelReduction,
+    divergence: impl Fn(&Floored) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let mut per_layer = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let floored = Floored {
+            mean: layer.mean.clone(),
+            variance: layer.variance.maximum(GENERATED_VARIANCE_FLOOR)?,
+            running_mean: layer.running_mean.detach(),
+            running_variance: layer.running_variance.detach().maximum(STORED_VARIANCE_FLOOR)?,
+        };
+        let per_channel = divergence(&floored)?;
+        per_layer.push(match reduction {
+            ChannelReduction::Sum => per_channel.sum_all()?,
+            ChannelReduction::Mean => per_channel.mean_all()?,
+        });
+    }
+    if per_layer.is_empty() {
+        bail!("batch-norm statistics need at least one layer")
+    }
+    let per_layer = Tensor::stack(&per_layer, 0)?;
+    match reduction {
+        ChannelReduction::Sum => per_layer.sum_all(),
+        ChannelReduction::Mean => per_layer.mean_all(),
+    }
+}
+
+/// `KL(N(mean, variance) ‖ N(other_mean, other_variance))`, elementwise.
+fn gaussian_kl(
+    mean: &Tensor,
+    variance: &Tensor,
+    other_mean: &Tensor,
+    other_variance: &Tensor,
+) -> Result<Tensor> {
+    let spread = ((mean - other_mean)?.sqr()? + variance)?;
+    let half = (spread / other_variance)?.sub(&(variance / other_variance)?.log()?)?;
+    half.affine(0.5, -0.5)
+}
+
+fn check_rows(logits: &Tensor) -> Result<usize> {
+    let (n_rows, n_classes) = logits.dims2()?;
+    if n_rows == 0 || n_classes == 0 {
+        bail!("the teacher's logits must have a row and a class, got [{n_rows}, {n_classes}]")
+    }
+    Ok(n_rows)
+}
+
+/// The mean absolute difference of the two rows of each pair: `[pairs]`.
+fn pair_distances(rows: &Tensor, pairs: &[(u32, u32)]) -> Result<Tensor> {
+    let rows = rows.flatten_from(1)?.contiguous()?;
+    let select = |side: Vec<u32>| rows.index_select(&index(side, rows.device())?, 0);
+    let first = select(pairs.iter().map(|it| it.0).collect())?;
+    let second = select(pairs.iter().map(|it| it.1).collect())?;
+    let difference = (first - second)?;
+    // Not `abs`: candle 0.11.1 gives it the gradient 1 at zero, which would tear equal images apart to one side.
+    (&difference * difference.sign()?)?.mean(1)
+}
+
+fn index(rows: Vec<u32>, device: &Device) -> Result<Tensor> {
+    let n_rows = rows.len();
+    Tensor::from_vec(rows, n_rows, device)
+}

@@ -1,0 +1,60 @@
+"""Golden numbers of dfgr::loss: /opt/pt/bin/python losses.py > losses.json (torch 2.x, f64, seed in golden.py)."""
+
+import pathlib
+import sys
+
+import torch
+import torch.nn.functional as F
+from torch.distributions import Categorical, Normal, kl_divergence
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[3] / "dtid/tests/golden"))
+from golden import case, write  # noqa: E402
+
+randn, rand = torch.randn, torch.rand
+
+
+def bn(reverse, mean):
+    def loss(**it):
+        layers = []
+        for layer in "ab":
+            generated = Normal(it["mean_" + layer], it["variance_" + layer].sqrt())
+            stored = Normal(it["running_mean_" + layer], it["running_variance_" + layer].sqrt())
+            kl = kl_divergence(stored, generated) if reverse else kl_divergence(generated, stored)
+            layers.append(kl.mean() if mean else kl.sum())
+        return torch.stack(layers).mean() if mean else sum(layers)
+
+    return loss
+
+
+moments = {}
+for layer, n in [("a", 3), ("b", 2)]:
+    moments |= {"mean_" + layer: randn(n), "variance_" + layer: rand(n) + 0.1}
+    moments |= {"running_mean_" + layer: randn(n), "running_variance_" + layer: rand(n) + 0.1}
+wanted = ["mean_a", "variance_a", "mean_b", "variance_b"]
+case("bn_sum", bn(False, False), wanted, **moments)
+case("bn_mean", bn(False, True), wanted, **moments)
+case("bn_reverse_sum", bn(True, False), wanted, **moments)
+case("bn_reverse_mean", bn(True, True), wanted, **moments)
+
+logits = 2 * randn(4, 3)
+case("label", lambda logits, labels: F.cross_entropy(logits, labels), ["logits"], logits=logits, labels=torch.tensor([2, 0, 1, 1]))
+case("instance", lambda logits: Categorical(logits=logits).entropy().mean(), ["logits"], logits=logits)
+case("batch", lambda logits: -Categorical(probs=F.softmax(logits, 1).mean(0)).entropy(), ["logits"], logits=logits)
+
+
+def ratio(images, noise, first, second):
+    distance = lambda it: F.l1_loss(it[first], it[second], reduction="none").flatten(1).mean(1)
+    return (distance(images) / distance(noise)).mean()
+
+
+# labels [0, 1, 0, 0, 1]
+pairs = dict(first=torch.tensor([0, 1, 2]), second=torch.tensor([2, 4, 3]))
+made = dict(images=randn(5, 2, 2, 3), noise=randn(5, 4))
+case("ratio", ratio, ["images"], **made, **pairs)
+case("diversity", lambda **it: 1 / (ratio(**it) + 1e-5), ["images"], **made, **pairs)
+case(
+    "smoothness",
+    lambda images: F.mse_loss(images[..., 1:], images[..., :-1]) + F.mse_loss(images[:, :, 1:], images[:, :, :-1]),
+    ["images"], images=made["images"],
+)
+write()
