@@ -128,22 +128,10 @@ impl<'a> Reader<'a> {
                 let items = self.pop_to_mark()?;
                 self.push(Value::List(items))?;
             }
-            b'a' => {
-                let items = self.pop_many(1)?;
-                self.extend_list(items)?;
-            }
-            b'e' => {
-                let items = self.pop_to_mark()?;
-                self.extend_list(items)?;
-            }
-            b's' => {
-                let items = self.pop_many(2)?;
-                self.extend_dict(&items)?;
-            }
-            b'u' => {
-                let items = self.pop_to_mark()?;
-                self.extend_dict(&items)?;
-            }
+            b'a' => self.pop_many(1).and_then(|items| self.extend_list(items))?,
+            b'e' => self.pop_to_mark().and_then(|items| self.extend_list(items))?,
+            b's' => self.pop_many(2).and_then(|items| self.extend_dict(&items))?,
+            b'u' => self.pop_to_mark().and_then(|items| self.extend_dict(&items))?,
             b'q' => self.memoize(1)?,
             b'r' => self.memoize(4)?,
             b'h' => self.recall(1)?,
@@ -268,11 +256,12 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
+    /// `{"a": [1, -1, 300], "b": None}`.
+    const GOOD: &[u8] = b"\x80\x02}q\x00(U\x01a]q\x01(K\x01J\xff\xff\xff\xffM\x2c\x01eU\x01bNu.";
+
     #[test]
     fn reads_a_dictionary() {
-        // pickle.dumps({"a": [1, -1, 300], "b": None}, 2) of Python 2, memo opcodes left out in part.
-        let bytes = b"\x80\x02}q\x00(U\x01a]q\x01(K\x01J\xff\xff\xff\xffM\x2c\x01eU\x01bNu.";
-        let pickle = Pickle::parse(bytes).unwrap();
+        let pickle = Pickle::parse(GOOD).unwrap();
         let Value::Dict(entries) = pickle.root() else { panic!("{pickle:?}") };
         let Value::List(items) = pickle.get(entries[0].1) else { panic!("{pickle:?}") };
         let items: Vec<_> = items.iter().map(|&item| pickle.get(item)).collect();
@@ -281,13 +270,12 @@ mod tests {
 
     #[test]
     fn broken_input_is_an_error_and_never_a_panic() {
-        let good = b"\x80\x02}q\x00(U\x01a]q\x01(K\x01J\xff\xff\xff\xffM\x2c\x01eU\x01bNu.";
-        for cut in 0..good.len() {
-            assert!(Pickle::parse(&good[..cut]).is_err(), "cut at {cut}");
+        for cut in 0..GOOD.len() {
+            assert!(Pickle::parse(&GOOD[..cut]).is_err(), "cut at {cut}");
         }
-        for place in 0..good.len() {
+        for place in 0..GOOD.len() {
             for value in 0..=255u8 {
-                let mut bytes = good.to_vec();
+                let mut bytes = GOOD.to_vec();
                 bytes[place] = value;
                 let _ = Pickle::parse(&bytes);
             }
