@@ -4,4 +4,5 @@
 //! nothing: it returns events.
 
 pub mod event;
+pub mod loss;
 pub mod metrics;

@@ -33,7 +33,7 @@ pub struct LayerMoments<'a> {
 
 /// How the divergences of single channels become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum ChannelReduction {
     /// Sum over channels, then over layers; DFQ (Choi et al. 2020) as re-implemented, at weight 1.
     Sum,

@@ -9,7 +9,7 @@ use crate::dual::centre_rows;
 
 /// What is subtracted from the teachers' logits to bring the two to a common level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Centring {
     /// From each row of each teacher, its mean over that teacher's classes: eq. 4 of the paper.
     Row,

@@ -1,0 +1,71 @@
+//! Cross-entropy on class labels, plain and weighted.
+
+use candle_core::{D, Result, Tensor, bail};
+use candle_nn::ops::log_softmax;
+use serde::{Deserialize, Serialize};
+
+use super::filled_dims2;
+
+/// What a weighted sum over rows is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Divisor {
+    /// The sum of the rows' weights: PyTorch's `weight=`, and so R-DFCIL's fine-tuning. All weights 0: the loss is 0.
+    Weights,
+    /// The number of rows: ABD's data weighting.
+    Rows,
+}
+
+/// Mean over rows of `-ln p(label)`. Never negative; with one class it is zero.
+///
+/// `logits`: `[rows, classes]`; `labels`: u32 `[rows]`, columns of `logits`.
+pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    per_row(logits, labels)?.mean_all()
+}
+
+/// Weighted sum over rows of `-ln p(label)`, divided as `divisor` says. Never negative for weights that are not.
+///
+/// `logits`: `[rows, classes]`; `labels`: u32 `[rows]`; `class_weights`: `[classes]`, see [`balanced_class_weights`];
+/// `row_weights`: `[rows]`. A row's weight is the product of both; one left out is 1. Weights are detached.
+pub fn weighted_cross_entropy(
+    logits: &Tensor,
+    labels: &Tensor,
+    class_weights: Option<&Tensor>,
+    row_weights: Option<&Tensor>,
+    divisor: Divisor,
+) -> Result<Tensor> {
+    let per_row = per_row(logits, labels)?;
+    let mut weights = per_row.ones_like()?;
+    if let Some(class_weights) = class_weights {
+        if class_weights.dims() != [logits.dim(1)?] {
+            bail!("the class weights are {:?}, the logits {:?}", class_weights.dims(), logits.dims())
+        }
+        weights = (weights * class_weights.detach().index_select(labels, 0)?)?;
+    }
+    if let Some(row_weights) = row_weights {
+        weights = (weights * row_weights.detach())?;
+    }
+    let sum = (per_row * &weights)?.sum_all()?;
+    match divisor {
+        Divisor::Weights => sum / weights.sum_all()?.maximum(f64::from(f32::MIN_POSITIVE))?,
+        Divisor::Rows => sum / logits.dim(0)? as f64,
+    }
+}
+
+/// One weight per class, inverse to its count, such that the counted images weigh 1 on average; 0 for a class
+/// without images. R-DFCIL's weights are the same up to a factor, which [`Divisor::Weights`] takes out.
+pub fn balanced_class_weights(counts: &[usize]) -> Vec<f32> {
+    let n_images: usize = counts.iter().sum();
+    let n_present = counts.iter().filter(|it| **it > 0).count();
+    let weight = |count: usize| n_images as f32 / (n_present * count) as f32;
+    counts.iter().map(|count| if *count == 0 { 0.0 } else { weight(*count) }).collect()
+}
+
+/// `-ln p(label)`: `[rows]`.
+fn per_row(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let (n_rows, _) = filled_dims2(logits, "logits")?;
+    if labels.dims() != [n_rows] {
+        bail!("the labels are {:?}, the logits {:?}", labels.dims(), logits.dims())
+    }
+    log_softmax(logits, D::Minus1)?.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?.neg()
+}

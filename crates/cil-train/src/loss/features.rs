@@ -1,0 +1,85 @@
+//! Distillation of the old model's pooled features.
+
+use candle_core::{D, Result, Tensor, bail};
+
+use super::{absolute, filled_dims2};
+
+/// Added to each squared norm under a cosine; PyTorch's `CosineEmbeddingLoss`.
+const SQUARED_NORM_FLOOR: f64 = 1e-12;
+
+/// Added to each squared norm before a root that may be of zero; the square of `F.normalize`'s floor.
+const SQUARED_DISTANCE_FLOOR: f64 = 1e-24;
+
+/// Mean over rows of `1 - cos(student, old)`. From 0 (same direction) to 2 (opposite); blind to length.
+///
+/// `student`, `old`: `[rows, features]`; `old` is of the frozen old model and detached. LUCIR's less-forget
+/// constraint (Hou et al. 2019, eq. 7; weight there `5 · sqrt(old / new classes)` on CIFAR-100), and POD-flat.
+pub fn less_forget(student: &Tensor, old: &Tensor) -> Result<Tensor> {
+    check_same_rows(student, old)?;
+    let old = old.detach();
+    let squared_norm = |it: &Tensor| it.sqr()?.sum(D::Minus1)? + SQUARED_NORM_FLOOR;
+    let norms = (squared_norm(student)? * squared_norm(&old)?)?.sqrt()?;
+    let cosine = ((student * old)?.sum(D::Minus1)? / norms)?;
+    cosine.mean_all()?.affine(-1.0, 1.0)
+}
+
+/// Mean over rows and old classes of `(head(student) - head(old))²`, `head` being the frozen old model's linear head.
+/// Never negative; zero when the features agree in every direction that the old head looks at.
+///
+/// `student`, `old`: `[rows, features]`; `head`: `[M, features]`, its weight (a bias drops out). `old` and `head` are
+/// detached. ABD (Smith et al. 2021): sum of squares over the classes, mean over rows, divided by `M`; weight 0.1.
+pub fn old_head_feature_kd(student: &Tensor, old: &Tensor, head: &Tensor) -> Result<Tensor> {
+    check_same_rows(student, old)?;
+    let (_, n_features) = filled_dims2(head, "the old head")?;
+    if n_features != student.dim(1)? {
+        bail!("the old head is {:?}, the features {:?}", head.dims(), student.dims())
+    }
+    (student - old.detach())?.matmul(&head.detach().t()?)?.sqr()?.mean_all()
+}
+
+/// Learned linear maps into the space where angles are compared; they train with the student.
+#[derive(Clone, Copy, Debug)]
+pub struct Projections<'a> {
+    /// `[projected, student features]`. A bias would drop out.
+    pub student: &'a Tensor,
+    /// `[projected, old features]`. Gets a gradient, though the features it projects do not.
+    pub old: &'a Tensor,
+}
+
+/// Mean over all triples of rows `(i, j, k)` of `|cos ∠student - cos ∠old|`, the angle at `i` between `j` and `k`.
+/// From 0 to 2; zero when both feature clouds have the same shape. Triples that are not distinct count as zero.
+///
+/// `student`: `[rows, features]`; `old`: `[rows, any]`, of the frozen old model, detached; takes memory for `rows³`
+/// numbers. Relational distillation by angles (Park et al. 2019) as R-DFCIL uses it, on real new images, in a
+/// projected space of twice the feature count, with L1 for the distance.
+pub fn angle_relation(
+    student: &Tensor,
+    old: &Tensor,
+    projections: Option<Projections<'_>>,
+) -> Result<Tensor> {
+    let (n_rows, _) = filled_dims2(student, "features")?;
+    if old.dims2()?.0 != n_rows {
+        bail!("the old model's features are {:?}, the student's {:?}", old.dims(), student.dims())
+    }
+    let (student, old) = match projections {
+        Some(it) => (student.matmul(&it.student.t()?)?, old.detach().matmul(&it.old.t()?)?),
+        None => (student.clone(), old.detach()),
+    };
+    absolute(&(angles(&student)? - angles(&old)?)?)?.mean_all()
+}
+
+/// Cosines of the angle at each row between each two others: `[rows, rows, rows]`.
+fn angles(rows: &Tensor) -> Result<Tensor> {
+    let differences = rows.unsqueeze(0)?.broadcast_sub(&rows.unsqueeze(1)?)?;
+    let norms = (differences.sqr()?.sum_keepdim(D::Minus1)? + SQUARED_DISTANCE_FLOOR)?.sqrt()?;
+    let directions = differences.broadcast_div(&norms)?;
+    directions.matmul(&directions.transpose(1, 2)?.contiguous()?)
+}
+
+fn check_same_rows(student: &Tensor, old: &Tensor) -> Result<()> {
+    filled_dims2(student, "features")?;
+    if student.dims() != old.dims() {
+        bail!("the old model's features are {:?}, the student's {:?}", old.dims(), student.dims())
+    }
+    Ok(())
+}

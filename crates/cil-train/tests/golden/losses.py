@@ -1,0 +1,83 @@
+"""Golden numbers of cil_train::loss: /opt/pt/bin/python losses.py > losses.json (torch 2.x, f64, seed in golden.py)."""
+
+import pathlib
+import sys
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[3] / "dtid/tests/golden"))
+from golden import case, write  # noqa: E402
+
+randn, rand = torch.randn, torch.rand
+labels = torch.tensor([0, 4, 2, 1, 4, 3])
+batch = dict(logits=2 * randn(6, 5), labels=labels)
+class_weights, row_weights = rand(5) + 0.1, rand(6)
+
+case("cross_entropy", lambda logits, labels: F.cross_entropy(logits, labels), ["logits"], **batch)
+case(
+    "class_weights",
+    lambda logits, labels, class_weights: F.cross_entropy(logits, labels, class_weights),
+    ["logits"], **batch, class_weights=class_weights,
+)
+case(
+    "both_weights_by_rows",
+    lambda logits, labels, class_weights, row_weights:
+        (F.cross_entropy(logits, labels, class_weights, reduction="none") * row_weights).mean(),
+    ["logits"], **batch, class_weights=class_weights, row_weights=row_weights,
+)
+features = dict(student=randn(4, 3), old=randn(4, 3))
+case(
+    "less_forget",
+    lambda student, old: nn.CosineEmbeddingLoss()(student, old, torch.ones(4)),
+    ["student"], **features,
+)
+
+
+def margin(similarities, labels):
+    """LUCIR's code, restated: 3 old classes of 6, the 2 nearest new ones."""
+    old = labels < 3
+    own = similarities[old].gather(1, labels[old].unsqueeze(1)).repeat(1, 2).view(-1)
+    negative = similarities[old, 3:].topk(2, dim=1)[0].view(-1)
+    return nn.MarginRankingLoss(margin=0.5)(own, negative, torch.ones_like(own))
+
+
+similarities = 2 * rand(6, 6) - 1
+case("margin", margin, ["similarities"], similarities=similarities, labels=labels)
+
+pair = dict(student=randn(4, 5), old=2 * randn(4, 3))
+case(
+    "logit_kd",
+    lambda student, old:
+        4 * F.kl_div(F.log_softmax(student[:, :3] / 2, 1), F.softmax(old / 2, 1), reduction="batchmean"),
+    ["student"], **pair,
+)
+case("logit_l1", lambda student, old: F.l1_loss(student[:, :3], old), ["student"], **pair)
+
+
+def abd(student, old, head):
+    linear = nn.Linear(3, 2)
+    linear.weight.data, linear.bias.data = head, torch.ones(2)
+    per_class = nn.MSELoss(reduction="none")(linear(student), linear(old))
+    return per_class.sum(dim=1).mean() / per_class.size(1)
+
+
+case("old_head", abd, ["student"], **features, head=randn(2, 3))
+
+
+def angle(student, old, student_projection=None, old_projection=None):
+    def angles(rows, weight):
+        rows = rows if weight is None else F.linear(rows, weight, torch.ones(weight.size(0)))
+        directions = F.normalize(rows.unsqueeze(0) - rows.unsqueeze(1), p=2, dim=2)
+        return torch.bmm(directions, directions.transpose(1, 2)).view(-1)
+
+    return F.l1_loss(angles(student, student_projection), angles(old, old_projection))
+
+
+case("angle", angle, ["student"], student=randn(4, 3), old=randn(4, 2))
+case(
+    "angle_projected", angle, ["student", "student_projection", "old_projection"],
+    student=randn(4, 3), old=randn(4, 2), student_projection=randn(5, 3), old_projection=randn(5, 2),
+)
+write()
