@@ -1,5 +1,7 @@
 //! Downloading from servers that break off, lie, refuse and recover.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! What becomes of the data set's folder: found, broken, replaced, interrupted.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod common;
 
 use std::fs::{self, File};

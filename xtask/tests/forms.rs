@@ -1,5 +1,7 @@
 //! The same images in every published form, and broken files of each form.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod common;
 
 use std::fs;
@@ -10,6 +12,9 @@ use common::{
 };
 use xtask::dataset::{Spec, Split};
 use xtask::fetch::Origin;
+
+/// Names and contents of an archive's members.
+type Members<'a> = Vec<(&'a str, Vec<u8>)>;
 
 fn convert(spec: &Spec, mirror: &Path, data_dir: &Path) -> Result<String, String> {
     fetch_with(spec, data_dir, Origin::Folder(mirror.to_owned()), false)
@@ -80,7 +85,7 @@ fn broken_archives_are_told_in_one_sentence() {
     let names = ("fine_label_names.txt", b"apple\nboy\ncrab\n".to_vec());
     let train = common::records(&spec, Split::Train);
     let test = ("test.bin", common::records(&spec, Split::Test));
-    let faults: [(Vec<(&str, Vec<u8>)>, &str); 6] = [
+    let faults: [(Members<'_>, &str); 6] = [
         (vec![names.clone(), test.clone()], "the member cifar-100-binary/train.bin is missing"),
         (vec![names.clone(), test.clone(), ("train.bin", train[1..].to_vec())], "not a multiple of 3074"),
         (vec![names.clone(), test.clone(), ("train.bin", train[3074..].to_vec())], "train has 11 images"),
