@@ -6,6 +6,7 @@
 //!
 //! This crate knows no method, no label and no loss. It is the only crate with `unsafe` code.
 
+pub mod cpu;
 pub mod executor;
 pub mod graph;
 pub mod parameters;

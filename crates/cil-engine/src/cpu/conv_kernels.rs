@@ -1,0 +1,398 @@
+//! The inner loops of convolutions: a list of taps over blocked maps.
+//!
+//! A tap is an offset into the input and a tile of weights. The same kernel serves forward (taps are the kernel's
+//! pixels) and the gradient to the input (taps are those of one output parity), for any kernel, stride and padding;
+//! the input is already framed with zeros, so there are no borders.
+
+use super::layout::LANES;
+use super::simd::{Lanes, dispatched};
+
+/// One pixel of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tap {
+    /// Where its input lies, in values, seen from the input of output pixel 0.
+    pub(super) input: usize,
+    /// Its number in the packed weights.
+    pub(super) weight: usize,
+}
+
+/// Rows of pixels in a buffer: distances in values.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    /// First value.
+    pub(super) start: usize,
+    /// From one group of channels to the next.
+    pub(super) plane: usize,
+    /// From one row of the *output* to the next.
+    pub(super) row: usize,
+    /// From one pixel of the *output* to the next.
+    pub(super) pixel: usize,
+}
+
+/// One image through one convolution.
+pub(super) struct Convolution<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) x_grid: Grid,
+    /// Input channels.
+    pub(super) channels: usize,
+    pub(super) taps: &'a [Tap],
+    /// `[out blocks][in blocks][taps][in lanes][16]`
+    pub(super) weights: &'a [f32],
+    /// Taps in the packed weights.
+    pub(super) packed_taps: usize,
+    pub(super) out: &'a mut [f32],
+    pub(super) out_grid: Grid,
+    pub(super) out_blocks: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// Whether the result is added to what `out` holds.
+    pub(super) add: bool,
+}
+
+/// Values that one input block's tile of weights has per tap: lanes times outputs.
+fn lanes_of(channels: usize) -> usize {
+    channels.min(LANES)
+}
+
+/// Values of packed weights.
+pub(super) fn packed_len(inputs: usize, outputs: usize, taps: usize) -> usize {
+    outputs.div_ceil(LANES) * inputs.div_ceil(LANES) * taps * lanes_of(inputs) * LANES
+}
+
+impl Convolution<'_> {
+    /// Checks every address that the kernel will touch.
+    fn check(&self) {
+        let blocks = self.channels.div_ceil(LANES);
+        assert!(
+            blocks > 0 && self.out_blocks > 0 && self.height > 0 && self.width > 0,
+            "an empty convolution"
+        );
+        let last = |grid: &Grid, blocks: usize| {
+            grid.start
+                + (blocks - 1) * grid.plane
+                + (self.height - 1) * grid.row
+                + (self.width - 1) * grid.pixel
+        };
+        let tap = self.taps.iter().map(|tap| tap.input).max().unwrap_or(0);
+        assert!(
+            last(&self.x_grid, blocks) + tap + lanes_of(self.channels) <= self.x.len(),
+            "input too short"
+        );
+        assert!(last(&self.out_grid, self.out_blocks) + LANES <= self.out.len(), "output too short");
+        assert!(self.taps.iter().all(|tap| tap.weight < self.packed_taps), "tap out of range");
+        let weights = packed_len(self.channels, self.out_blocks * LANES, self.packed_taps);
+        assert!(weights <= self.weights.len(), "weights too short");
+    }
+}
+
+/// `P` pixels times `B` blocks of outputs in registers.
+///
+/// # Safety
+/// `V`'s instructions; the addresses that [`Convolution::check`] checks.
+#[inline(always)]
+unsafe fn tile<V: Lanes, const P: usize, const B: usize, const X: usize>(
+    call: &Call<'_>,
+    x: *const f32,
+    out: *mut f32,
+) {
+    let pixel = if X == 0 { call.x_pixel } else { X };
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [[V::splat(0.0); B]; P];
+        if call.add {
+            for (p, row) in sums.iter_mut().enumerate() {
+                for (b, sum) in row.iter_mut().enumerate() {
+                    *sum = V::load(out.add(p * call.out_pixel + b * call.out_plane));
+                }
+            }
+        }
+        for tap in call.taps {
+            let mut x = x.add(tap.input);
+            let mut weights = call.weights.add(tap.weight * call.weight_tap);
+            for _ in 0..call.lanes {
+                let mut columns = [V::splat(0.0); B];
+                for (b, column) in columns.iter_mut().enumerate() {
+                    *column = V::load(weights.add(b * call.weight_block));
+                }
+                for (p, row) in sums.iter_mut().enumerate() {
+                    let value = V::splat(*x.add(p * pixel));
+                    for (sum, column) in row.iter_mut().zip(columns) {
+                        *sum = value.fma(column, *sum);
+                    }
+                }
+                x = x.add(1);
+                weights = weights.add(LANES);
+            }
+        }
+        for (p, row) in sums.iter().enumerate() {
+            for (b, sum) in row.iter().enumerate() {
+                sum.store(out.add(p * call.out_pixel + b * call.out_plane));
+            }
+        }
+    }
+}
+
+/// What all tiles of one pair of blocks share.
+struct Call<'a> {
+    taps: &'a [Tap],
+    lanes: usize,
+    weights: *const f32,
+    weight_tap: usize,
+    weight_block: usize,
+    x_pixel: usize,
+    out_pixel: usize,
+    out_plane: usize,
+    add: bool,
+}
+
+/// One row of output pixels.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn row<V: Lanes, const B: usize, const X: usize>(
+    call: &Call<'_>,
+    x: *const f32,
+    out: *mut f32,
+    width: usize,
+) {
+    let pixel = if X == 0 { call.x_pixel } else { X };
+    let mut at = 0;
+    while at < width {
+        let left = width - at;
+        // SAFETY: the caller's; `at + pixels <= width`.
+        unsafe {
+            let (x, out) = (x.add(at * pixel), out.add(at * call.out_pixel));
+            at += match (V::WIDE, B, left) {
+                (true, 1, 16..) => tile_of::<V, 16, B, X>(call, x, out),
+                (true, 2, 14..) if left != 16 => tile_of::<V, 14, B, X>(call, x, out),
+                (true, _, 8..) => tile_of::<V, 8, B, X>(call, x, out),
+                (false, _, 9.. | 6) => tile_of::<V, 6, B, X>(call, x, out),
+                (_, _, 5) => tile_of::<V, 5, B, X>(call, x, out),
+                (_, _, 4..) => tile_of::<V, 4, B, X>(call, x, out),
+                (_, _, 3) => tile_of::<V, 3, B, X>(call, x, out),
+                (_, _, 2) => tile_of::<V, 2, B, X>(call, x, out),
+                _ => tile_of::<V, 1, B, X>(call, x, out),
+            };
+        }
+    }
+}
+
+/// [`tile`], and how many pixels it did.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn tile_of<V: Lanes, const P: usize, const B: usize, const X: usize>(
+    call: &Call<'_>,
+    x: *const f32,
+    out: *mut f32,
+) -> usize {
+    // SAFETY: the caller's.
+    unsafe { tile::<V, P, B, X>(call, x, out) };
+    P
+}
+
+/// # Safety
+/// `V`'s instructions.
+#[inline(always)]
+unsafe fn convolve_as<V: Lanes>(conv: &mut Convolution<'_>) {
+    conv.check();
+    let in_blocks = conv.channels.div_ceil(LANES);
+    let tile_lanes = lanes_of(conv.channels);
+    let weight_tap = tile_lanes * LANES;
+    let weight_in = conv.packed_taps * weight_tap;
+    let weight_out = in_blocks * weight_in;
+    let mut block = 0;
+    while block < conv.out_blocks {
+        let pair = V::WIDE && block + 2 <= conv.out_blocks;
+        for input in 0..in_blocks {
+            // SAFETY: `check` covers these addresses.
+            unsafe {
+                let call = Call {
+                    taps: conv.taps,
+                    lanes: tile_lanes.min(conv.channels - input * LANES),
+                    weights: conv.weights.as_ptr().add(block * weight_out + input * weight_in),
+                    weight_tap,
+                    weight_block: weight_out,
+                    x_pixel: conv.x_grid.pixel,
+                    out_pixel: conv.out_grid.pixel,
+                    out_plane: conv.out_grid.plane,
+                    add: conv.add || input > 0,
+                };
+                let x = conv.x.as_ptr().add(conv.x_grid.start + input * conv.x_grid.plane);
+                let out = conv.out.as_mut_ptr().add(conv.out_grid.start + block * conv.out_grid.plane);
+                for y in 0..conv.height {
+                    let (x, out) = (x.add(y * conv.x_grid.row), out.add(y * conv.out_grid.row));
+                    match (pair, conv.x_grid.pixel) {
+                        (true, 16) => row::<V, 2, 16>(&call, x, out, conv.width),
+                        (true, _) => row::<V, 2, 0>(&call, x, out, conv.width),
+                        (false, 16) => row::<V, 1, 16>(&call, x, out, conv.width),
+                        (false, 4) => row::<V, 1, 4>(&call, x, out, conv.width),
+                        (false, 32) => row::<V, 1, 32>(&call, x, out, conv.width),
+                        (false, _) => row::<V, 1, 0>(&call, x, out, conv.width),
+                    }
+                }
+            }
+        }
+        block += if pair { 2 } else { 1 };
+    }
+}
+
+dispatched! {
+    /// One image through one convolution.
+    fn convolve(conv: &mut Convolution<'_>) = convolve_as
+}
+
+/// One image's contribution to a weight gradient.
+pub(super) struct WeightGradient<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) x_grid: Grid,
+    /// Input channels.
+    pub(super) channels: usize,
+    /// In the order of the packed weights.
+    pub(super) taps: &'a [Tap],
+    pub(super) dy: &'a [f32],
+    pub(super) dy_grid: Grid,
+    pub(super) out_blocks: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// `[out blocks][in blocks][taps][in lanes][16]`, added to.
+    pub(super) dw: &'a mut [f32],
+}
+
+impl WeightGradient<'_> {
+    fn check(&self) {
+        let blocks = self.channels.div_ceil(LANES);
+        assert!(
+            blocks > 0 && self.out_blocks > 0 && self.height > 0 && self.width > 0,
+            "an empty convolution"
+        );
+        let last = |grid: &Grid, blocks: usize| {
+            grid.start
+                + (blocks - 1) * grid.plane
+                + (self.height - 1) * grid.row
+                + (self.width - 1) * grid.pixel
+        };
+        let tap = self.taps.iter().map(|tap| tap.input).max().unwrap_or(0);
+        assert!(
+            last(&self.x_grid, blocks) + tap + lanes_of(self.channels) <= self.x.len(),
+            "input too short"
+        );
+        assert!(last(&self.dy_grid, self.out_blocks) + LANES <= self.dy.len(), "gradient too short");
+        let weights = packed_len(self.channels, self.out_blocks * LANES, self.taps.len());
+        assert!(weights <= self.dw.len(), "weights too short");
+    }
+}
+
+/// `C` input channels times sixteen outputs of one tap, over some rows.
+///
+/// # Safety
+/// `V`'s instructions; the addresses that [`WeightGradient::check`] checks.
+#[inline(always)]
+unsafe fn weight_tile<V: Lanes, const C: usize, const X: usize>(
+    x: (*const f32, usize, usize),
+    dy: (*const f32, usize),
+    (height, width): (usize, usize),
+    dw: *mut f32,
+) -> usize {
+    let pixel = if X == 0 { x.2 } else { X };
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [V::splat(0.0); C];
+        for y in 0..height {
+            let (mut x, mut dy) = (x.0.add(y * x.1), dy.0.add(y * dy.1));
+            for _ in 0..width {
+                let gradient = V::load(dy);
+                for (c, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::splat(*x.add(c)).fma(gradient, *sum);
+                }
+                x = x.add(pixel);
+                dy = dy.add(LANES);
+            }
+        }
+        for (c, sum) in sums.iter().enumerate() {
+            let to = dw.add(c * LANES);
+            V::load(to).add(*sum).store(to);
+        }
+    }
+    C
+}
+
+/// # Safety
+/// `V`'s instructions.
+#[inline(always)]
+unsafe fn weight_gradient_as<V: Lanes>(call: &mut WeightGradient<'_>) {
+    call.check();
+    assert_eq!(call.dy_grid.pixel, LANES, "gradients lie side by side");
+    let in_blocks = call.channels.div_ceil(LANES);
+    let tile_lanes = lanes_of(call.channels);
+    // Rows that, with the gradient's, stay in the first cache while all taps pass over them.
+    let rows = (128 / call.width).clamp(1, call.height);
+    for block in 0..call.out_blocks {
+        for input in 0..in_blocks {
+            let lanes = tile_lanes.min(call.channels - input * LANES);
+            let mut y = 0;
+            while y < call.height {
+                let size = (rows.min(call.height - y), call.width);
+                for (number, tap) in call.taps.iter().enumerate() {
+                    // SAFETY: `check` covers these addresses; `lane` stays below the tile's lanes.
+                    unsafe {
+                        let x = call.x.as_ptr().add(
+                            call.x_grid.start + input * call.x_grid.plane + y * call.x_grid.row + tap.input,
+                        );
+                        let dy = call
+                            .dy
+                            .as_ptr()
+                            .add(call.dy_grid.start + block * call.dy_grid.plane + y * call.dy_grid.row);
+                        let dy = (dy, call.dy_grid.row);
+                        let at =
+                            ((block * in_blocks + input) * call.taps.len() + number) * tile_lanes * LANES;
+                        let dw = call.dw.as_mut_ptr().add(at);
+                        let mut lane = 0;
+                        while lane < lanes {
+                            let x = (x.add(lane), call.x_grid.row, call.x_grid.pixel);
+                            let dw = dw.add(lane * LANES);
+                            lane += match call.x_grid.pixel {
+                                16 => weight_lanes::<V, 16>(lanes - lane, x, dy, size, dw),
+                                32 => weight_lanes::<V, 32>(lanes - lane, x, dy, size, dw),
+                                _ => weight_lanes::<V, 0>(lanes - lane, x, dy, size, dw),
+                            };
+                        }
+                    }
+                }
+                y += size.0;
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`weight_tile`].
+#[inline(always)]
+unsafe fn weight_lanes<V: Lanes, const X: usize>(
+    lanes: usize,
+    x: (*const f32, usize, usize),
+    dy: (*const f32, usize),
+    size: (usize, usize),
+    dw: *mut f32,
+) -> usize {
+    // SAFETY: the caller's; no tile is wider than `lanes`.
+    unsafe {
+        match (V::WIDE, lanes) {
+            (true, 16..) => weight_tile::<V, 16, X>(x, dy, size, dw),
+            (true, 8..) => weight_tile::<V, 8, X>(x, dy, size, dw),
+            (false, 6 | 11..) => weight_tile::<V, 6, X>(x, dy, size, dw),
+            (_, 5 | 8..) => weight_tile::<V, 5, X>(x, dy, size, dw),
+            (_, 4..) => weight_tile::<V, 4, X>(x, dy, size, dw),
+            (_, 3) => weight_tile::<V, 3, X>(x, dy, size, dw),
+            (_, 2) => weight_tile::<V, 2, X>(x, dy, size, dw),
+            _ => weight_tile::<V, 1, X>(x, dy, size, dw),
+        }
+    }
+}
+
+dispatched! {
+    /// Adds one image's contribution to a weight gradient.
+    fn weight_gradient(call: &mut WeightGradient<'_>) = weight_gradient_as
+}

@@ -1,0 +1,130 @@
+//! The CPU executor: hand-written forward and backward in a blocked layout, for `f32`.
+//!
+//! Maps are stored as `[rows][channels / 16][height][width][16]` whatever the CPU; kernels are written once over a
+//! vector of sixteen lanes and compiled for AVX-512, AVX2 and plain arrays ([`InstructionPath`]), chosen at run time.
+//! A batch norm runs together with the addition and activation behind it. Results do not depend on the number of
+//! threads (of the current rayon pool): images are independent, and sums over them have a fixed order.
+
+mod backward;
+mod buffers;
+mod conv;
+#[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
+mod conv_kernels;
+mod conv_plan;
+mod forward;
+mod layout;
+#[expect(unsafe_code, reason = "the gemm crate takes raw addresses, checked before")]
+mod linear;
+mod norm;
+#[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
+mod norm_kernels;
+mod plan;
+#[expect(unsafe_code, reason = "vector instructions")]
+mod simd;
+mod singles;
+mod spatial;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use candle_core::{DType, Result, Tensor, bail};
+
+use crate::executor::{Executor, ForwardSpec, Gradients, Pass, Tape, Upstream};
+use crate::graph::Graph;
+use crate::parameters::Parameters;
+
+/// Which instructions the kernels use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstructionPath {
+    /// AVX-512F.
+    Avx512,
+    /// AVX2 and FMA.
+    Avx2,
+    /// Nothing in particular.
+    Portable,
+}
+
+/// Runs a graph on the CPU in `f32`.
+#[derive(Debug)]
+pub struct CpuExecutor {
+    graph: Graph,
+    plan: plan::Plan,
+    cpu: simd::Cpu,
+    pool: Arc<buffers::Pool>,
+}
+
+impl CpuExecutor {
+    /// An executor with the best instructions this CPU has.
+    ///
+    /// # Errors
+    /// None today; a graph that no plan fits would be one.
+    pub fn new(graph: Graph) -> Result<Self> {
+        Ok(Self::with_cpu(graph, simd::Cpu::best()))
+    }
+
+    /// An executor with the given instructions.
+    ///
+    /// # Errors
+    /// If this CPU lacks them.
+    pub fn with_path(graph: Graph, path: InstructionPath) -> Result<Self> {
+        match simd::Cpu::new(path) {
+            Some(cpu) => Ok(Self::with_cpu(graph, cpu)),
+            None => bail!("this CPU has no instructions for {path:?}"),
+        }
+    }
+
+    fn with_cpu(graph: Graph, cpu: simd::Cpu) -> Self {
+        let plan = plan::Plan::new(&graph);
+        Self { graph, plan, cpu, pool: Arc::default() }
+    }
+
+    /// The instructions in use.
+    pub fn path(&self) -> InstructionPath {
+        self.cpu.path()
+    }
+
+    /// Values of one of a node's parameters.
+    fn parameter(
+        &self,
+        parameters: &Parameters,
+        node: usize,
+        suffix: &str,
+        dims: &[usize],
+    ) -> Result<Vec<f32>> {
+        let name = format!("{}.{suffix}", self.graph.nodes()[node].name);
+        values(parameters.get(&name)?, &name, dims)
+    }
+}
+
+/// A tensor's values, if it has the expected shape and type.
+fn values(tensor: &Tensor, what: &str, dims: &[usize]) -> Result<Vec<f32>> {
+    if tensor.dims() != dims {
+        bail!("{what} has shape {:?}, not {dims:?}", tensor.dims());
+    }
+    if tensor.dtype() != DType::F32 {
+        bail!("{what} is {:?}; the CPU executor runs in f32 only", tensor.dtype());
+    }
+    tensor.flatten_all()?.to_vec1()
+}
+
+impl Executor for CpuExecutor {
+    fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    fn forward(&self, parameters: &Parameters, input: &Tensor, spec: ForwardSpec) -> Result<Pass> {
+        forward::run(self, parameters, input, spec)
+    }
+
+    fn backward(
+        &self,
+        parameters: &Parameters,
+        tape: Tape,
+        upstream: &Upstream,
+        into: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
+        let state = tape.open::<forward::State>(parameters)?;
+        backward::run(self, parameters, *state, upstream, into)
+    }
+}

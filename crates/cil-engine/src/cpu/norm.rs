@@ -1,0 +1,231 @@
+//! Batch norm over a batch: merges the samples' moments, and turns sums into gradients.
+//!
+//! Moments of samples are merged by Chan's rule in `f64`, sample after sample, so a large mean costs no digits and the
+//! number of threads changes nothing.
+
+use rayon::prelude::*;
+
+use super::layout::{Block, LANES, grain};
+use super::norm_kernels::{self, Activation, Channel, Linearised};
+use super::simd::Cpu;
+
+/// Mean and biased variance of every channel.
+#[derive(Clone, Debug)]
+pub(super) struct Moments {
+    pub(super) mean: Vec<f32>,
+    pub(super) variance: Vec<f32>,
+    /// Divided by count - 1.
+    pub(super) unbiased: Vec<f32>,
+}
+
+/// Merges `[rows][2][lanes]` samples' means and squares.
+pub(super) fn merge(samples: &[f32], block: Block) -> Moments {
+    let lanes = block.blocks() * LANES;
+    let each = block.positions() as f64;
+    let (mut mean, mut squares, mut count) = (vec![0f64; lanes], vec![0f64; lanes], 0f64);
+    for sample in samples.chunks_exact(2 * lanes) {
+        let (means, sums) = sample.split_at(lanes);
+        let total = count + each;
+        for lane in 0..block.channels {
+            let distance = f64::from(means[lane]) - mean[lane];
+            mean[lane] += distance * each / total;
+            squares[lane] += f64::from(sums[lane]) + distance * distance * count * each / total;
+        }
+        count = total;
+    }
+    let over = |count: f64| squares[..block.channels].iter().map(|sum| (sum / count) as f32).collect();
+    Moments {
+        mean: mean[..block.channels].iter().map(|mean| *mean as f32).collect(),
+        variance: over(count.max(1.0)),
+        unbiased: over((count - 1.0).max(1.0)),
+    }
+}
+
+/// Moments of a batch in blocked layout.
+pub(super) fn batch_moments(cpu: Cpu, values: &[f32], rows: usize, block: Block) -> Vec<f32> {
+    let lanes = block.blocks() * LANES;
+    let mut moments = vec![0.0; rows * 2 * lanes];
+    let samples = moments.par_chunks_exact_mut(2 * lanes).zip(values.par_chunks_exact(block.image()));
+    samples.with_min_len(grain(block.image())).for_each(|(moments, sample)| {
+        super::conv::sample_moments(cpu, sample, block.plane(), moments);
+    });
+    moments
+}
+
+/// Per-channel numbers in groups of sixteen, zeros past the last.
+pub(super) fn channels(values: &[f32]) -> Vec<Channel> {
+    let group = |values: &[f32]| {
+        let mut channel = [0.0; LANES];
+        channel[..values.len()].copy_from_slice(values);
+        channel
+    };
+    values.chunks(LANES).map(group).collect()
+}
+
+/// What backward needs of one batch norm.
+#[derive(Clone, Debug)]
+pub(super) struct Normalisation {
+    /// What was subtracted.
+    pub(super) centre: Vec<f32>,
+    /// `1 / sqrt(variance + epsilon)`
+    pub(super) inverse: Vec<f32>,
+    /// The learned scale, or ones.
+    pub(super) gamma: Vec<f32>,
+    /// Factor and summand that do it all: `x * scale + shift`.
+    pub(super) scale: Vec<Channel>,
+    pub(super) shift: Vec<Channel>,
+    /// Whether centre and variance came from this batch.
+    pub(super) batch: bool,
+    /// The batch's mean, if moments were asked for.
+    pub(super) mean: Option<Vec<f32>>,
+}
+
+impl Normalisation {
+    pub(super) fn new(
+        centre: &[f32],
+        variance: &[f32],
+        affine: Option<(&[f32], &[f32])>,
+        epsilon: f64,
+    ) -> Self {
+        let inverse: Vec<f32> =
+            variance.iter().map(|variance| (1.0 / (f64::from(*variance) + epsilon).sqrt()) as f32).collect();
+        let gamma = affine.map_or_else(|| vec![1.0; centre.len()], |(gamma, _)| gamma.to_vec());
+        let scale: Vec<f32> = inverse.iter().zip(&gamma).map(|(inverse, gamma)| inverse * gamma).collect();
+        let shift: Vec<f32> = (0..centre.len())
+            .map(|at| {
+                (affine.map_or(0.0, |(_, beta)| f64::from(beta[at]))
+                    - f64::from(centre[at]) * f64::from(scale[at])) as f32
+            })
+            .collect();
+        let (scale, shift) = (channels(&scale), channels(&shift));
+        Self { centre: centre.to_vec(), inverse, gamma, scale, shift, batch: false, mean: None }
+    }
+
+    /// `activation(x * scale + shift + residual)` of a batch.
+    pub(super) fn apply(
+        &self,
+        cpu: Cpu,
+        x: &[f32],
+        residual: Option<&[f32]>,
+        activation: Activation,
+        block: Block,
+        out: &mut [f32],
+    ) {
+        super::layout::each_sample(out, block.image(), |row, out| {
+            let at = row * block.image();
+            for (number, out) in out.chunks_exact_mut(block.plane()).enumerate() {
+                let at = at + number * block.plane();
+                let residual = residual.map(|residual| &residual[at..][..out.len()]);
+                let (scale, shift) = (&self.scale[number], &self.shift[number]);
+                norm_kernels::affine(cpu, &x[at..][..out.len()], scale, shift, residual, activation, out);
+            }
+        });
+    }
+
+    /// Sums over the batch of the gradient and of gradient times `(x - centre)`, from those of its samples.
+    pub(super) fn totals(samples: &[f32], block: Block) -> (Vec<f64>, Vec<f64>) {
+        let lanes = block.blocks() * LANES;
+        let (mut plain, mut product) = (vec![0f64; block.channels], vec![0f64; block.channels]);
+        for sample in samples.chunks_exact(2 * lanes) {
+            for lane in 0..block.channels {
+                plain[lane] += f64::from(sample[lane]);
+                product[lane] += f64::from(sample[lanes + lane]);
+            }
+        }
+        (plain, product)
+    }
+
+    /// The gradient before the norm as a function of the gradient behind it, from the batch's sums and the gradient to
+    /// the batch's moments.
+    pub(super) fn linearise(
+        &self,
+        (plain, product): (&[f64], &[f64]),
+        moments: Option<(&[f32], &[f32])>,
+        count: usize,
+    ) -> Vec<Linearised> {
+        let count = count as f64;
+        let width = self.centre.len();
+        let (mut slope, mut shift) = (vec![0f32; width], vec![0f32; width]);
+        let scale: Vec<f32> =
+            self.inverse.iter().zip(&self.gamma).map(|(inverse, gamma)| inverse * gamma).collect();
+        for at in 0..width {
+            let (mut linear, mut constant) = (0f64, 0f64);
+            if self.batch {
+                let inverse = f64::from(self.inverse[at]);
+                let factor = f64::from(self.gamma[at]) * inverse / count;
+                linear -= factor * inverse * inverse * product[at];
+                constant -= factor * plain[at];
+            }
+            if let (Some((to_mean, to_variance)), Some(mean)) = (moments, &self.mean) {
+                let more = 2.0 * f64::from(to_variance[at]) / count;
+                linear += more;
+                // `centre` may be a running mean.
+                constant += f64::from(to_mean[at]) / count
+                    + more * (f64::from(self.centre[at]) - f64::from(mean[at]));
+            }
+            (slope[at], shift[at]) = (linear as f32, constant as f32);
+        }
+        let parts = channels(&scale)
+            .into_iter()
+            .zip(channels(&self.centre))
+            .zip(channels(&slope))
+            .zip(channels(&shift));
+        parts.map(|(((scale, centre), slope), shift)| Linearised { scale, centre, slope, shift }).collect()
+    }
+}
+
+/// The gradient before a batch norm, of a batch.
+pub(super) fn apply_linearised(
+    cpu: Cpu,
+    gradient: &[f32],
+    x: &[f32],
+    by: &[Linearised],
+    block: Block,
+    out: &mut [f32],
+) {
+    super::layout::each_sample(out, block.image(), |row, out| {
+        for (number, out) in out.chunks_exact_mut(block.plane()).enumerate() {
+            let at = row * block.image() + number * block.plane();
+            let (gradient, x) = (&gradient[at..][..out.len()], &x[at..][..out.len()]);
+            norm_kernels::linearised(cpu, gradient, x, &by[number], out);
+        }
+    });
+}
+
+/// Masks a gradient by an activation's output, in place.
+pub(super) fn mask_batch(cpu: Cpu, gradient: &mut [f32], output: &[f32], slope: f32, block: Block) {
+    super::layout::each_sample(gradient, block.image(), |row, gradient| {
+        norm_kernels::mask(cpu, gradient, &output[row * block.image()..][..gradient.len()], slope);
+    });
+}
+
+/// Per-sample sums of [`norm_kernels::sums`], `[rows][2][lanes]`, after the mask of an activation (output and slope).
+pub(super) fn sample_sums(
+    cpu: Cpu,
+    gradient: &mut [f32],
+    x: &[f32],
+    centre: &[Channel],
+    activation: Option<(&[f32], f32)>,
+    block: Block,
+) -> Vec<f32> {
+    let lanes = block.blocks() * LANES;
+    let rows = gradient.len() / block.image();
+    let mut sums = vec![0.0; rows * 2 * lanes];
+    let samples = gradient.par_chunks_exact_mut(block.image()).zip(sums.par_chunks_exact_mut(2 * lanes));
+    samples.enumerate().with_min_len(grain(block.image())).for_each(|(row, (gradient, sums))| {
+        let at = row * block.image()..(row + 1) * block.image();
+        let (plain, product) = sums.split_at_mut(lanes);
+        let x = &x[at.clone()];
+        for number in 0..block.blocks() {
+            let plane = number * block.plane()..(number + 1) * block.plane();
+            let gradient = &mut gradient[plane.clone()];
+            if let Some((output, slope)) = activation {
+                norm_kernels::mask(cpu, gradient, &output[at.clone()][plane.clone()], slope);
+            }
+            let lanes = number * LANES..(number + 1) * LANES;
+            let (plain, product) = (&mut plain[lanes.clone()], &mut product[lanes]);
+            norm_kernels::sums(cpu, gradient, &x[plane], &centre[number], plain, product);
+        }
+    });
+    sums
+}

@@ -1,0 +1,262 @@
+//! The inner loops of batch norm with what surrounds it: moments, scale-shift-add-activate, and their gradients.
+
+use super::layout::LANES;
+use super::simd::{Lanes, dispatched};
+
+/// Sixteen per-channel numbers.
+pub(super) type Channel = [f32; LANES];
+
+/// What follows a normalisation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Activation {
+    /// Nothing.
+    None,
+    /// `max(x, 0)`
+    Relu,
+    /// `slope * x` where not positive.
+    Leaky(f32),
+}
+
+impl Activation {
+    /// Factor of the gradient where the output is not positive.
+    pub(super) fn slope(self) -> f32 {
+        match self {
+            Self::None => 1.0,
+            Self::Relu => 0.0,
+            Self::Leaky(slope) => slope,
+        }
+    }
+}
+
+/// # Safety
+/// `V`'s instructions.
+#[inline(always)]
+unsafe fn moments_as<V: Lanes>(plane: &[f32], mean: &mut [f32], squares: &mut [f32]) {
+    assert!(
+        mean.len() >= LANES && squares.len() >= LANES && plane.len().is_multiple_of(LANES),
+        "whole pixels"
+    );
+    let pixels = plane.len() / LANES;
+    let from = plane.as_ptr();
+    // SAFETY: pixels below `pixels` lie inside `plane`; the results hold sixteen values.
+    unsafe {
+        let mut sums = [V::splat(0.0); 4];
+        let mut at = 0;
+        while at < pixels {
+            let count = (pixels - at).min(4);
+            for (k, sum) in sums.iter_mut().enumerate().take(count) {
+                *sum = sum.add(V::load(from.add((at + k) * LANES)));
+            }
+            at += count;
+        }
+        let centre = sums[0].add(sums[1]).add(sums[2].add(sums[3])).mul(V::splat(1.0 / pixels as f32));
+        let mut sums = [V::splat(0.0); 4];
+        at = 0;
+        while at < pixels {
+            let count = (pixels - at).min(4);
+            for (k, sum) in sums.iter_mut().enumerate().take(count) {
+                let distance = V::load(from.add((at + k) * LANES)).sub(centre);
+                *sum = distance.fma(distance, *sum);
+            }
+            at += count;
+        }
+        centre.store(mean.as_mut_ptr());
+        sums[0].add(sums[1]).add(sums[2].add(sums[3])).store(squares.as_mut_ptr());
+    }
+}
+
+dispatched! {
+    /// Mean and summed squared distance from it, per lane, of the pixels of one plane.
+    fn moments(plane: &[f32], mean: &mut [f32], squares: &mut [f32]) = moments_as
+}
+
+/// # Safety
+/// `V`'s instructions.
+#[inline(always)]
+unsafe fn plane_sum_as<V: Lanes>(plane: &[f32], to: &mut [f32]) {
+    assert!(to.len() >= LANES, "room for sixteen sums");
+    // SAFETY: a pixel holds sixteen values, and so does the result.
+    unsafe {
+        let mut sum = V::splat(0.0);
+        for pixel in plane.chunks_exact(LANES) {
+            sum = sum.add(V::load(pixel.as_ptr()));
+        }
+        sum.store(to.as_mut_ptr());
+    }
+}
+
+dispatched! {
+    /// Sum per lane of the pixels of one plane.
+    fn plane_sum(plane: &[f32], to: &mut [f32]) = plane_sum_as
+}
+
+/// # Safety
+/// `V`'s instructions.
+#[inline(always)]
+unsafe fn affine_with<V: Lanes, const RESIDUAL: bool, const ACTIVATION: u8>(
+    x: &[f32],
+    scale: &Channel,
+    shift: &Channel,
+    residual: &[f32],
+    slope: f32,
+    out: &mut [f32],
+) {
+    let len = x.len();
+    assert!(
+        len.is_multiple_of(LANES) && out.len() == len && (!RESIDUAL || residual.len() == len),
+        "equal planes"
+    );
+    // SAFETY: every offset is below the common length.
+    unsafe {
+        let (scale, shift) = (V::load(scale.as_ptr()), V::load(shift.as_ptr()));
+        let slope = V::splat(slope);
+        let mut at = 0;
+        while at < len {
+            let mut value = V::load(x.as_ptr().add(at)).fma(scale, shift);
+            if RESIDUAL {
+                value = value.add(V::load(residual.as_ptr().add(at)));
+            }
+            value = match ACTIVATION {
+                0 => value,
+                1 => value.relu(),
+                _ => value.positive(value, value.mul(slope)),
+            };
+            value.store(out.as_mut_ptr().add(at));
+            at += LANES;
+        }
+    }
+}
+
+/// # Safety
+/// `V`'s instructions.
+#[inline(always)]
+unsafe fn affine_as<V: Lanes>(
+    x: &[f32],
+    scale: &Channel,
+    shift: &Channel,
+    residual: Option<&[f32]>,
+    activation: Activation,
+    out: &mut [f32],
+) {
+    let slope = activation.slope();
+    let other = residual.unwrap_or_default();
+    // SAFETY: the caller's.
+    unsafe {
+        match (residual.is_some(), activation) {
+            (false, Activation::None) => affine_with::<V, false, 0>(x, scale, shift, other, slope, out),
+            (false, Activation::Relu) => affine_with::<V, false, 1>(x, scale, shift, other, slope, out),
+            (false, Activation::Leaky(_)) => affine_with::<V, false, 2>(x, scale, shift, other, slope, out),
+            (true, Activation::None) => affine_with::<V, true, 0>(x, scale, shift, other, slope, out),
+            (true, Activation::Relu) => affine_with::<V, true, 1>(x, scale, shift, other, slope, out),
+            (true, Activation::Leaky(_)) => affine_with::<V, true, 2>(x, scale, shift, other, slope, out),
+        }
+    }
+}
+
+dispatched! {
+    /// `out = activation(x * scale + shift + residual)` on some pixels of one plane.
+    fn affine(
+        x: &[f32],
+        scale: &Channel,
+        shift: &Channel,
+        residual: Option<&[f32]>,
+        activation: Activation,
+        out: &mut [f32],
+    ) = affine_as
+}
+
+/// # Safety
+/// `V`'s instructions.
+#[inline(always)]
+unsafe fn mask_as<V: Lanes>(gradient: &mut [f32], output: &[f32], slope: f32) {
+    let len = gradient.len();
+    assert!(len.is_multiple_of(LANES) && output.len() == len, "equal planes");
+    // SAFETY: every offset is below the common length.
+    unsafe {
+        let slope = V::splat(slope);
+        let mut at = 0;
+        while at < len {
+            let to = gradient.as_mut_ptr().add(at);
+            let value = V::load(to);
+            V::load(output.as_ptr().add(at)).positive(value, value.mul(slope)).store(to);
+            at += LANES;
+        }
+    }
+}
+
+dispatched! {
+    /// The gradient before an activation, in place, from the activation's output.
+    fn mask(gradient: &mut [f32], output: &[f32], slope: f32) = mask_as
+}
+
+/// # Safety
+/// `V`'s instructions.
+#[inline(always)]
+unsafe fn sums_as<V: Lanes>(
+    gradient: &[f32],
+    x: &[f32],
+    centre: &Channel,
+    plain: &mut [f32],
+    product: &mut [f32],
+) {
+    let len = gradient.len();
+    assert!(len.is_multiple_of(LANES) && x.len() == len, "equal planes");
+    assert!(plain.len() >= LANES && product.len() >= LANES, "room for sixteen sums");
+    // SAFETY: every offset is below the common length.
+    unsafe {
+        let centre = V::load(centre.as_ptr());
+        let (mut sums, mut products) = ([V::splat(0.0); 4], [V::splat(0.0); 4]);
+        let mut at = 0;
+        while at < len {
+            let count = ((len - at) / LANES).min(4);
+            for k in 0..count {
+                let value = V::load(gradient.as_ptr().add(at + k * LANES));
+                let distance = V::load(x.as_ptr().add(at + k * LANES)).sub(centre);
+                sums[k] = sums[k].add(value);
+                products[k] = value.fma(distance, products[k]);
+            }
+            at += count * LANES;
+        }
+        sums[0].add(sums[1]).add(sums[2].add(sums[3])).store(plain.as_mut_ptr());
+        products[0].add(products[1]).add(products[2].add(products[3])).store(product.as_mut_ptr());
+    }
+}
+
+dispatched! {
+    /// Sums of the gradient and of gradient times `(x - centre)`, per lane, over one plane.
+    fn sums(gradient: &[f32], x: &[f32], centre: &Channel, plain: &mut [f32], product: &mut [f32]) = sums_as
+}
+
+/// `gradient * scale + (x - centre) * slope + shift`, per lane.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Linearised {
+    pub(super) scale: Channel,
+    pub(super) centre: Channel,
+    pub(super) slope: Channel,
+    pub(super) shift: Channel,
+}
+
+/// # Safety
+/// `V`'s instructions.
+#[inline(always)]
+unsafe fn linearised_as<V: Lanes>(gradient: &[f32], x: &[f32], by: &Linearised, out: &mut [f32]) {
+    let len = gradient.len();
+    assert!(len.is_multiple_of(LANES) && x.len() == len && out.len() == len, "equal planes");
+    // SAFETY: every offset is below the common length.
+    unsafe {
+        let (scale, centre) = (V::load(by.scale.as_ptr()), V::load(by.centre.as_ptr()));
+        let (slope, shift) = (V::load(by.slope.as_ptr()), V::load(by.shift.as_ptr()));
+        let mut at = 0;
+        while at < len {
+            let distance = V::load(x.as_ptr().add(at)).sub(centre);
+            let value = distance.fma(slope, V::load(gradient.as_ptr().add(at)).fma(scale, shift));
+            value.store(out.as_mut_ptr().add(at));
+            at += LANES;
+        }
+    }
+}
+
+dispatched! {
+    /// The gradient before a batch norm, on some pixels of one plane.
+    fn linearised(gradient: &[f32], x: &[f32], by: &Linearised, out: &mut [f32]) = linearised_as
+}

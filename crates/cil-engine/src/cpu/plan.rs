@@ -1,0 +1,139 @@
+//! A graph as units of work: a batch norm takes in the addition and the activation behind it.
+
+use super::conv_plan::ConvPlan;
+use super::layout::Block;
+use super::norm_kernels::Activation;
+use crate::graph::{Graph, NodeId, Op};
+
+/// A batch norm and what it took in.
+#[derive(Clone, Debug)]
+pub(super) struct NormUnit {
+    /// The batch-norm node.
+    pub(super) norm: usize,
+    /// The node it reads.
+    pub(super) source: usize,
+    /// A node that is added before the activation.
+    pub(super) residual: Option<usize>,
+    pub(super) activation: Activation,
+}
+
+/// What one unit does.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    /// A convolution.
+    Conv(Box<ConvPlan>),
+    /// A batch norm with followers.
+    Norm(NormUnit),
+    /// The node's operation, alone.
+    Single,
+}
+
+/// One step; its result is the output of `node`.
+#[derive(Clone, Debug)]
+pub(super) struct Unit {
+    pub(super) node: usize,
+    pub(super) kind: Kind,
+}
+
+/// All steps of a graph, in order.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) units: Vec<Unit>,
+    /// Geometry of every node.
+    pub(super) blocks: Vec<Block>,
+    /// Whether the input is read by convolutions only, in channel-major order.
+    pub(super) plain_input: bool,
+    /// By node: whether a batch norm reads it.
+    pub(super) feeds_norm: Vec<bool>,
+}
+
+impl Plan {
+    pub(super) fn new(graph: &Graph) -> Self {
+        let nodes = graph.nodes();
+        let blocks: Vec<Block> = nodes.iter().map(|node| node.shape.into()).collect();
+        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+        for (at, node) in nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|input| readers[input.index()].push(at));
+        }
+        let tapped = |at: usize| graph.taps().iter().any(|(_, id)| id.index() == at);
+        let only_reader = |at: usize| match (readers[at].as_slice(), tapped(at)) {
+            ([reader], false) => Some(*reader),
+            _ => None,
+        };
+        let few = blocks[0].channels <= 4 && matches!(nodes[0].shape, crate::graph::Shape::Map { .. });
+        let convolutions = readers[0].iter().all(|reader| matches!(nodes[*reader].op, Op::Conv2d { .. }));
+        let plain_input = few && convolutions && !tapped(0);
+
+        // Per last node: the unit that ends there. Per node: whether a unit took it in.
+        let mut ends: Vec<Option<NormUnit>> = vec![None; nodes.len()];
+        let mut taken = vec![false; nodes.len()];
+        // Later norms first: what an addition's other side needs is then there.
+        for norm in (0..nodes.len()).rev().filter(|at| matches!(nodes[*at].op, Op::BatchNorm { .. })) {
+            let source = nodes[norm].inputs[0].index();
+            let mut unit = NormUnit { norm, source, residual: None, activation: Activation::None };
+            let mut last = norm;
+            if let Some(reader) =
+                only_reader(last).filter(|at| matches!(nodes[*at].op, Op::Add) && !taken[*at])
+            {
+                let other = |id: &&NodeId| id.index() != last;
+                unit.residual = nodes[reader].inputs.iter().find(other).map(|id| id.index());
+                taken[last] = true;
+                last = reader;
+                taken[last] = true;
+            }
+            let activation = |at: usize| match nodes[at].op {
+                Op::Relu => Some(Activation::Relu),
+                Op::LeakyRelu { slope } if slope >= 0.0 => Some(Activation::Leaky(slope as f32)),
+                _ => None,
+            };
+            if let Some((reader, activation)) = only_reader(last).and_then(|at| Some((at, activation(at)?))) {
+                taken[last] = true;
+                last = reader;
+                unit.activation = activation;
+            }
+            taken[last] = true;
+            ends[last] = Some(unit);
+        }
+        let mut units = Vec::new();
+        for (node, end) in ends.into_iter().enumerate().skip(1) {
+            let kind = match (&nodes[node].op, end) {
+                (_, Some(unit)) => Kind::Norm(unit),
+                _ if taken[node] => continue,
+                (Op::Conv2d { kernel, stride, padding, .. }, None) => {
+                    let input = nodes[node].inputs[0].index();
+                    let window = (*kernel, *stride, *padding);
+                    Kind::Conv(Box::new(ConvPlan::new(
+                        blocks[input],
+                        blocks[node],
+                        window,
+                        input == 0 && plain_input,
+                    )))
+                }
+                _ => Kind::Single,
+            };
+            units.push(Unit { node, kind });
+        }
+        let normed =
+            |readers: &Vec<usize>| readers.iter().any(|at| matches!(nodes[*at].op, Op::BatchNorm { .. }));
+        let feeds_norm = readers.iter().map(normed).collect();
+        Self { units, blocks, plain_input, feeds_norm }
+    }
+}
+
+impl Unit {
+    /// The nodes whose values the unit reads.
+    pub(super) fn inputs(&self, graph: &Graph) -> Vec<usize> {
+        match &self.kind {
+            Kind::Norm(unit) => std::iter::once(unit.source).chain(unit.residual).collect(),
+            _ => graph.nodes()[self.node].inputs.iter().map(|id| id.index()).collect(),
+        }
+    }
+
+    /// The node whose parameters the unit reads.
+    pub(super) fn owner(&self) -> usize {
+        match &self.kind {
+            Kind::Norm(unit) => unit.norm,
+            _ => self.node,
+        }
+    }
+}
