@@ -13,8 +13,8 @@ use std::time::Instant;
 use candle_core::{Device, Result, Tensor, bail};
 use cil_engine::cpu::CpuExecutor;
 use cil_engine::{
-    Executor, ForwardSpec, Gradients, Graph, GraphBuilder, Init, MomentGradient, NodeId, Op, Parameters, Pass, Shape,
-    Upstream,
+    Executor, ForwardSpec, Gradients, Graph, GraphBuilder, Init, MomentGradient, NodeId, Op, Parameters,
+    Pass, Shape, Upstream,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -204,7 +204,8 @@ impl Work {
         let Some(image) = self.net.backward(&self.weights, tape, &upstream, &mut gradients)? else {
             bail!("no gradient of the image");
         };
-        let upstream = Upstream { taps: BTreeMap::from([("image".to_owned(), image)]), moments: BTreeMap::new() };
+        let upstream =
+            Upstream { taps: BTreeMap::from([("image".to_owned(), image)]), moments: BTreeMap::new() };
         self.generator.backward(&self.generator_weights, own, &upstream, &mut gradients)?;
         if let Some(update) = drawn.statistics.take() {
             self.generator_weights.update_statistics(&update, 0.1)?;

@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
 
@@ -109,7 +110,9 @@ impl Pass {
     pub fn tap(&self, name: &str) -> Result<&Tensor> {
         match self.taps.get(name) {
             Some(tensor) => Ok(tensor),
-            None => bail!("the network has no tap named {name}, only {:?}", self.taps.keys().collect::<Vec<_>>()),
+            None => {
+                bail!("the network has no tap named {name}, only {:?}", self.taps.keys().collect::<Vec<_>>())
+            }
         }
     }
 }
@@ -217,3 +220,6 @@ pub trait Executor: Send + Sync {
         into: &mut Gradients,
     ) -> Result<Option<Tensor>>;
 }
+
+/// Makes an executor for a graph: whoever starts a run chooses which.
+pub type ExecutorFactory = Arc<dyn Fn(Graph) -> Result<Arc<dyn Executor>> + Send + Sync>;

@@ -221,7 +221,12 @@ impl Graph {
             match &node.op {
                 Op::Conv2d { out_channels, kernel, bias, .. } => {
                     let channels = fan(&node.inputs[0]);
-                    push("weight", vec![*out_channels, channels, *kernel, *kernel], ParameterKind::Weight, node.init);
+                    push(
+                        "weight",
+                        vec![*out_channels, channels, *kernel, *kernel],
+                        ParameterKind::Weight,
+                        node.init,
+                    );
                     if *bias {
                         let bound = 1.0 / ((channels * kernel * kernel) as f64).sqrt();
                         push("bias", vec![*out_channels], ParameterKind::Weight, Init::Uniform { bound });
@@ -268,8 +273,13 @@ pub struct GraphBuilder {
 impl GraphBuilder {
     /// A graph that so far only has its input.
     pub fn new(input: Shape) -> Self {
-        let node =
-            Node { name: "input".into(), op: Op::Input, inputs: Vec::new(), shape: input, init: Init::Constant(0.0) };
+        let node = Node {
+            name: "input".into(),
+            op: Op::Input,
+            inputs: Vec::new(),
+            shape: input,
+            init: Init::Constant(0.0),
+        };
         Self { nodes: vec![node], taps: Vec::new(), names: BTreeSet::from(["input".into()]) }
     }
 
@@ -315,7 +325,11 @@ impl GraphBuilder {
     pub fn reshape(&mut self, name: &str, input: NodeId, shape: Shape) -> Result<NodeId> {
         let from = self.shape(input);
         if from.elements() != shape.elements() {
-            bail!("node {name} cannot read {from:?} as {shape:?}: {} values are not {}", from.elements(), shape.elements());
+            bail!(
+                "node {name} cannot read {from:?} as {shape:?}: {} values are not {}",
+                from.elements(),
+                shape.elements()
+            );
         }
         self.push(name, Op::Reshape, &[input], shape, Init::Constant(0.0))
     }
@@ -335,7 +349,10 @@ impl GraphBuilder {
             bail!("a graph needs at least one tap");
         }
         if names.len() != self.taps.len() {
-            bail!("two taps of a graph share a name: {:?}", self.taps.iter().map(|(name, _)| name).collect::<Vec<_>>());
+            bail!(
+                "two taps of a graph share a name: {:?}",
+                self.taps.iter().map(|(name, _)| name).collect::<Vec<_>>()
+            );
         }
         Ok(Graph { nodes: self.nodes, taps: self.taps })
     }
@@ -353,7 +370,9 @@ fn output_shape(name: &str, op: &Op, inputs: &[Shape]) -> Result<Shape> {
     use Shape::{Map, Vector};
     let window = |side: usize, kernel: usize, stride: usize, padding: usize| -> Result<usize> {
         if kernel == 0 || stride == 0 || side + 2 * padding < kernel {
-            bail!("node {name}: a window of {kernel} with stride {stride} does not fit a side of {side} + 2*{padding}");
+            bail!(
+                "node {name}: a window of {kernel} with stride {stride} does not fit a side of {side} + 2*{padding}"
+            );
         }
         Ok((side + 2 * padding - kernel) / stride + 1)
     };
@@ -369,7 +388,10 @@ fn output_shape(name: &str, op: &Op, inputs: &[Shape]) -> Result<Shape> {
         (Op::Concat, [Vector { width: left }, Vector { width: right }]) => Vector { width: left + right },
         (
             Op::Concat,
-            [Map { channels: left, height, width }, Map { channels: right, height: other_height, width: other_width }],
+            [
+                Map { channels: left, height, width },
+                Map { channels: right, height: other_height, width: other_width },
+            ],
         ) if height == other_height && width == other_width => {
             Map { channels: left + right, height: *height, width: *width }
         }
@@ -378,11 +400,15 @@ fn output_shape(name: &str, op: &Op, inputs: &[Shape]) -> Result<Shape> {
             height: window(*height, *kernel, *stride, 0)?,
             width: window(*width, *kernel, *stride, 0)?,
         },
-        (Op::MaxPool { kernel, stride, padding }, [Map { channels, height, width }]) if 2 * padding <= *kernel => Map {
-            channels: *channels,
-            height: window(*height, *kernel, *stride, *padding)?,
-            width: window(*width, *kernel, *stride, *padding)?,
-        },
+        (Op::MaxPool { kernel, stride, padding }, [Map { channels, height, width }])
+            if 2 * padding <= *kernel =>
+        {
+            Map {
+                channels: *channels,
+                height: window(*height, *kernel, *stride, *padding)?,
+                width: window(*width, *kernel, *stride, *padding)?,
+            }
+        }
         (Op::GlobalAvgPool, [Map { channels, .. }]) => Vector { width: *channels },
         (Op::UpsampleNearest { factor }, [Map { channels, height, width }]) if *factor > 0 => {
             Map { channels: *channels, height: height * factor, width: width * factor }
@@ -429,7 +455,11 @@ mod tests {
         let linear = builder.add("head", Op::Linear { out_features: 2, bias: false }, &[input]);
         assert!(linear.is_err_and(|error| error.to_string().contains("node head")));
         let relu = builder.add("relu", Op::Relu, &[input])?;
-        assert!(builder.add("relu", Op::Relu, &[relu]).is_err_and(|error| error.to_string().contains("named relu")));
+        assert!(
+            builder
+                .add("relu", Op::Relu, &[relu])
+                .is_err_and(|error| error.to_string().contains("named relu"))
+        );
         assert!(builder.reshape("flat", relu, Shape::Vector { width: 7 }).is_err());
         assert!(builder.build().is_err());
         Ok(())

@@ -9,12 +9,13 @@
 pub mod cpu;
 pub mod executor;
 pub mod graph;
+pub mod optim;
 pub mod parameters;
 pub mod reference;
 
 pub use executor::{
-    BatchMoments, Executor, ForwardSpec, Gradients, Keep, MomentGradient, Norm, NormStatistics, NormUpdate, Pass, Tape,
-    Upstream,
+    BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, Keep, MomentGradient, Norm,
+    NormStatistics, NormUpdate, Pass, Tape, Upstream,
 };
 pub use graph::{Graph, GraphBuilder, Node, NodeId, Op, Shape};
 pub use parameters::{Init, ParameterKind, ParameterSpec, Parameters};

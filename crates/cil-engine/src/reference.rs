@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use candle_core::{D, Device, Result, Tensor, Var, bail};
 
 use crate::executor::{
-    BatchMoments, Executor, ForwardSpec, Gradients, Keep, Norm, NormStatistics, NormUpdate, Pass, Tape, Upstream,
+    BatchMoments, Executor, ForwardSpec, Gradients, Keep, Norm, NormStatistics, NormUpdate, Pass, Tape,
+    Upstream,
 };
 use crate::graph::{Graph, Node, Op, Shape};
 use crate::parameters::{ParameterKind, Parameters};
@@ -62,7 +63,12 @@ impl Executor for ReferenceExecutor {
         for wanted in self.graph.parameter_specs() {
             let tensor = parameters.get(&wanted.name)?;
             if tensor.dims() != wanted.dims {
-                bail!("parameter {} has dimensions {:?}, the network takes {:?}", wanted.name, tensor.dims(), wanted.dims);
+                bail!(
+                    "parameter {} has dimensions {:?}, the network takes {:?}",
+                    wanted.name,
+                    tensor.dims(),
+                    wanted.dims
+                );
             }
             let value = if keep_weights && wanted.kind == ParameterKind::Weight {
                 let var = Var::from_tensor(tensor)?;
@@ -88,8 +94,12 @@ impl Executor for ReferenceExecutor {
             let output = run.node(node)?;
             run.outputs.push(output);
         }
-        let taps: BTreeMap<String, Tensor> =
-            self.graph.taps().iter().map(|(name, id)| (name.clone(), run.outputs[id.index()].clone())).collect();
+        let taps: BTreeMap<String, Tensor> = self
+            .graph
+            .taps()
+            .iter()
+            .map(|(name, id)| (name.clone(), run.outputs[id.index()].clone()))
+            .collect();
         let detached = taps.iter().map(|(name, tensor)| (name.clone(), tensor.detach())).collect();
         let seen = run.moments.iter().map(|(name, mean, variance)| BatchMoments {
             name: name.clone(),
@@ -98,7 +108,8 @@ impl Executor for ReferenceExecutor {
         });
         let seen = seen.collect();
         let tape = (spec.keep != Keep::Nothing).then(|| {
-            let moments = run.moments.into_iter().map(|(name, mean, variance)| (name, (mean, variance))).collect();
+            let moments =
+                run.moments.into_iter().map(|(name, mean, variance)| (name, (mean, variance))).collect();
             Tape::new(parameters, State { input: input_var, weights, taps, moments })
         });
         let statistics = (spec.norm == Norm::Batch).then_some(NormUpdate { norms: run.statistics });
@@ -115,7 +126,9 @@ impl Executor for ReferenceExecutor {
         let state: Box<State> = tape.open(parameters)?;
         let mut parts = Vec::new();
         for (name, gradient) in &upstream.taps {
-            let Some(tap) = state.taps.get(name) else { bail!("a gradient came for tap {name}, which does not exist") };
+            let Some(tap) = state.taps.get(name) else {
+                bail!("a gradient came for tap {name}, which does not exist")
+            };
             parts.push((tap * gradient)?.sum_all()?);
         }
         for (name, gradient) in &upstream.moments {
@@ -151,7 +164,11 @@ impl Run<'_> {
             Op::Input => bail!("node {} is a second input", node.name),
             Op::Conv2d { stride, padding, bias, .. } => {
                 let y = convolution(&x, self.parameter(node, "weight"), node.shape, *stride, *padding)?;
-                if *bias { y.broadcast_add(&per_channel(self.parameter(node, "bias"), node.shape)?) } else { Ok(y) }
+                if *bias {
+                    y.broadcast_add(&per_channel(self.parameter(node, "bias"), node.shape)?)
+                } else {
+                    Ok(y)
+                }
             }
             Op::Linear { bias, .. } => {
                 let y = x.matmul(&self.parameter(node, "weight").t()?)?;
@@ -164,26 +181,36 @@ impl Run<'_> {
             Op::Add => &x + &self.outputs[node.inputs[1].index()],
             Op::Concat => Tensor::cat(&[&x, &self.outputs[node.inputs[1].index()]], 1),
             Op::AvgPool { kernel, stride } => average_pool(&x, node.shape, *kernel, *stride),
-            Op::MaxPool { kernel, stride, padding } => max_pool(&x, from, node.shape, *kernel, *stride, *padding),
+            Op::MaxPool { kernel, stride, padding } => {
+                max_pool(&x, from, node.shape, *kernel, *stride, *padding)
+            }
             Op::GlobalAvgPool => x.flatten_from(2)?.mean(D::Minus1),
             Op::UpsampleNearest { factor } => {
-                let Shape::Map { height, width, .. } = node.shape else { bail!("node {} is no map", node.name) };
+                let Shape::Map { height, width, .. } = node.shape else {
+                    bail!("node {} is no map", node.name)
+                };
                 let rows = indices(height, |y| y / factor, x.device())?;
                 let columns = indices(width, |at| at / factor, x.device())?;
                 x.contiguous()?.index_select(&rows, 2)?.contiguous()?.index_select(&columns, 3)
             }
             Op::Reshape => x.reshape(node.shape.dims(x.dim(0)?)),
             Op::SubsamplePad { stride, out_channels } => {
-                let Shape::Map { height, width, .. } = node.shape else { bail!("node {} is no map", node.name) };
+                let Shape::Map { height, width, .. } = node.shape else {
+                    bail!("node {} is no map", node.name)
+                };
                 let rows = indices(height, |y| y * stride, x.device())?;
                 let columns = indices(width, |at| at * stride, x.device())?;
-                let taken = x.contiguous()?.index_select(&rows, 2)?.contiguous()?.index_select(&columns, 3)?;
+                let taken =
+                    x.contiguous()?.index_select(&rows, 2)?.contiguous()?.index_select(&columns, 3)?;
                 let (rows, channels) = (taken.dim(0)?, taken.dim(1)?);
                 if channels == *out_channels {
                     return Ok(taken);
                 }
-                let zeros =
-                    Tensor::zeros((rows, out_channels - channels, height, width), taken.dtype(), taken.device())?;
+                let zeros = Tensor::zeros(
+                    (rows, out_channels - channels, height, width),
+                    taken.dtype(),
+                    taken.device(),
+                )?;
                 Tensor::cat(&[&taken, &zeros], 1)
             }
             Op::Narrow { start, length } => x.narrow(1, *start, *length)?.contiguous(),
@@ -207,7 +234,9 @@ impl Run<'_> {
                 self.statistics.push(NormStatistics { name, mean: mean.detach(), unbiased_variance });
                 (mean, variance)
             }
-            Norm::Running => (self.parameter(node, "running_mean").clone(), self.parameter(node, "running_var").clone()),
+            Norm::Running => {
+                (self.parameter(node, "running_mean").clone(), self.parameter(node, "running_var").clone())
+            }
         };
         let deviation = (spread + epsilon)?.sqrt()?;
         let centred = x.broadcast_sub(&per_channel(&centre, node.shape)?)?;
@@ -239,7 +268,8 @@ fn windows(x: &Tensor, to: Shape, kernel: usize, stride: usize) -> Result<Tensor
     let flat = x.contiguous()?.flatten_from(2)?;
     let one_offset = |offset: usize| {
         let source = |at: usize| {
-            let (y, column) = (at / out_width * stride + offset / kernel, at % out_width * stride + offset % kernel);
+            let (y, column) =
+                (at / out_width * stride + offset / kernel, at % out_width * stride + offset % kernel);
             y * width + column
         };
         flat.index_select(&indices(out_height * out_width, source, x.device())?, 2)
@@ -264,8 +294,16 @@ fn average_pool(x: &Tensor, to: Shape, kernel: usize, stride: usize) -> Result<T
     windows(x, to, kernel, stride)?.mean(2)?.reshape(to.dims(x.dim(0)?))
 }
 
-fn max_pool(x: &Tensor, from: Shape, to: Shape, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
-    let (Shape::Map { height, width, .. }, Shape::Map { channels, height: out_height, width: out_width }) = (from, to)
+fn max_pool(
+    x: &Tensor,
+    from: Shape,
+    to: Shape,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
+    let (Shape::Map { height, width, .. }, Shape::Map { channels, height: out_height, width: out_width }) =
+        (from, to)
     else {
         bail!("max pooling reads maps");
     };
@@ -276,7 +314,8 @@ fn max_pool(x: &Tensor, from: Shape, to: Shape, kernel: usize, stride: usize, pa
     for plane in values.chunks_exact(height * width) {
         for at in 0..out_height * out_width {
             let (top, left) = (at / out_width * stride, at % out_width * stride);
-            let window = (top..top + kernel).flat_map(|y| (left..left + kernel).map(move |column| (y, column)));
+            let window =
+                (top..top + kernel).flat_map(|y| (left..left + kernel).map(move |column| (y, column)));
             let inside = window.filter_map(|(y, column)| {
                 let (y, column) = (y.checked_sub(padding)?, column.checked_sub(padding)?);
                 (y < height && column < width).then_some(y * width + column)

@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor};
+use cil_engine::cpu::{CpuExecutor, InstructionPath};
 use cil_engine::reference::ReferenceExecutor;
 use cil_engine::{
-    Executor, ForwardSpec, Gradients, Graph, GraphBuilder, Keep, MomentGradient, Norm, Op, Parameters, Shape, Upstream,
+    Executor, ForwardSpec, Gradients, Graph, GraphBuilder, Keep, MomentGradient, Norm, Op, Parameters, Shape,
+    Upstream,
 };
 
 const ROWS: usize = 3;
@@ -15,7 +17,13 @@ const ROWS: usize = 3;
 /// The graph of `golden/every_node.py`.
 fn graph() -> Result<Graph> {
     let mut it = GraphBuilder::new(Shape::Map { channels: 3, height: 9, width: 8 });
-    let conv = |out_channels, kernel, stride, padding, bias| Op::Conv2d { out_channels, kernel, stride, padding, bias };
+    let conv = |out_channels, kernel, stride, padding, bias| Op::Conv2d {
+        out_channels,
+        kernel,
+        stride,
+        padding,
+        bias,
+    };
     let norm = |affine| Op::BatchNorm { affine, epsilon: 1e-5 };
     let x = it.input();
     let conv1 = it.add("conv1", conv(4, 3, 1, 1, true), &[x])?;
@@ -76,7 +84,8 @@ fn check(what: &str, got: &Tensor, expected: &serde_json::Value, tolerance: f64)
 
 /// Runs the graph in one norm mode and compares all there is.
 fn compare(executor: &dyn Executor, mode: &str, dtype: DType, tolerance: f64) -> Result<()> {
-    let golden: serde_json::Value = serde_json::from_str(include_str!("golden/every_node.json")).expect("JSON");
+    let golden: serde_json::Value =
+        serde_json::from_str(include_str!("golden/every_node.json")).expect("JSON");
     let golden = &golden[mode];
     let mut parameters = parameters(executor.graph())?.to_dtype(dtype)?;
     let norm = if mode == "batch" { Norm::Batch } else { Norm::Running };
@@ -90,7 +99,10 @@ fn compare(executor: &dyn Executor, mode: &str, dtype: DType, tolerance: f64) ->
         assert_eq!(tap.dims(), executor.graph().node(*id).shape.dims(ROWS));
         upstream.taps.insert(name.clone(), wave(tap.dims(), index as f64)?.to_dtype(dtype)?);
     }
-    assert_eq!(pass.moments.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["norm1", "norm2", "norm3"]);
+    assert_eq!(
+        pass.moments.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
+        ["norm1", "norm2", "norm3"]
+    );
     for (index, seen) in pass.moments.iter().enumerate() {
         check("mean", &seen.mean, &golden["moments"][&seen.name][0], tolerance)?;
         check("variance", &seen.variance, &golden["moments"][&seen.name][1], tolerance)?;
@@ -104,7 +116,10 @@ fn compare(executor: &dyn Executor, mode: &str, dtype: DType, tolerance: f64) ->
     check("input", &input_gradient.expect("asked for"), &golden["input"], tolerance)?;
     let expected: BTreeMap<String, serde_json::Value> =
         serde_json::from_value(golden["gradients"].clone()).expect("a map");
-    assert_eq!(gradients.iter().map(|(name, _)| name).collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    assert_eq!(
+        gradients.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        expected.keys().collect::<Vec<_>>()
+    );
     for (name, value) in &expected {
         check(name, gradients.get(name).expect("compared above"), value, tolerance)?;
     }
@@ -115,7 +130,12 @@ fn compare(executor: &dyn Executor, mode: &str, dtype: DType, tolerance: f64) ->
     for name in executor.graph().batch_norms() {
         for (index, suffix) in ["running_mean", "running_var"].into_iter().enumerate() {
             let name_and_suffix = format!("{name}.{suffix}");
-            check(&name_and_suffix, parameters.get(&name_and_suffix)?, &golden["statistics"][name][index], tolerance)?;
+            check(
+                &name_and_suffix,
+                parameters.get(&name_and_suffix)?,
+                &golden["statistics"][name][index],
+                tolerance,
+            )?;
         }
     }
     Ok(())
@@ -140,7 +160,8 @@ fn a_stale_tape_is_refused() -> Result<()> {
     parameters.set("linear.bias", (bias + 1.0)?);
     let mut upstream = Upstream::default();
     upstream.taps.insert("out".into(), pass.tap("out")?.ones_like()?);
-    let refused = executor.backward(&parameters, pass.tape.expect("kept"), &upstream, &mut Gradients::default());
+    let refused =
+        executor.backward(&parameters, pass.tape.expect("kept"), &upstream, &mut Gradients::default());
     assert!(refused.is_err_and(|error| error.to_string().contains("other parameter values")));
     Ok(())
 }
@@ -156,5 +177,27 @@ fn a_frozen_pass_keeps_no_weight_gradients() -> Result<()> {
     let input = executor.backward(&parameters, pass.tape.expect("kept"), &upstream, &mut gradients)?;
     assert!(input.is_some());
     assert_eq!(gradients.iter().count(), 0);
+    Ok(())
+}
+
+/// The paths that this machine can run; the portable one always.
+fn cpu_executors() -> Result<Vec<CpuExecutor>> {
+    let mut executors = Vec::new();
+    for path in [InstructionPath::Portable, InstructionPath::Avx2, InstructionPath::Avx512] {
+        match CpuExecutor::with_path(graph()?, path) {
+            Ok(executor) => executors.push(executor),
+            Err(error) => eprintln!("skipped: {error}"),
+        }
+    }
+    assert!(!executors.is_empty());
+    Ok(executors)
+}
+
+#[test]
+fn cpu_equals_pytorch_on_every_path() -> Result<()> {
+    for executor in cpu_executors()? {
+        compare(&executor, "batch", DType::F32, 5e-4)?;
+        compare(&executor, "running", DType::F32, 5e-5)?;
+    }
     Ok(())
 }

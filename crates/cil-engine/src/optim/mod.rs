@@ -1,0 +1,197 @@
+//! Optimisers and learning-rate schedules.
+//!
+//! One decision: an optimiser owns nothing but its state, by parameter name. What it may move, and how fast, is said in
+//! every step by [`Group`]s; a parameter that no group names, or that has no gradient, stays as it is. The rules are
+//! PyTorch's, so that published settings mean what they meant.
+
+mod schedule;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::{DType, Result, Tensor, bail};
+use serde::{Deserialize, Serialize};
+
+pub use schedule::{Decay, Schedule};
+
+use crate::executor::Gradients;
+use crate::parameters::Parameters;
+
+/// Parameters that are moved alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Names in the store of parameters.
+    pub names: Vec<String>,
+    /// Factor on the step's learning rate.
+    pub lr_scale: f64,
+    /// L2 penalty: this times the value is added to the gradient.
+    pub weight_decay: f64,
+}
+
+/// Which rule moves the parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OptimizerConfig {
+    /// Stochastic gradient descent with momentum, as `torch.optim.SGD` without dampening.
+    Sgd {
+        /// Share of the last step that is kept.
+        momentum: f64,
+        /// Whether the gradient is taken ahead of the momentum step.
+        nesterov: bool,
+    },
+    /// Adam (Kingma & Ba 2015) with bias correction, as `torch.optim.Adam`.
+    Adam {
+        /// Decay of the mean gradient.
+        beta1: f64,
+        /// Decay of the mean squared gradient.
+        beta2: f64,
+        /// Added to the root of the mean square.
+        epsilon: f64,
+    },
+}
+
+/// The first-moment (or momentum) part of the state.
+const FIRST: &str = "first.";
+/// The second-moment part of the state.
+const SECOND: &str = "second.";
+/// The count of steps that a parameter has taken.
+const STEPS: &str = "steps.";
+
+#[derive(Clone, Debug)]
+struct State {
+    first: Tensor,
+    second: Option<Tensor>,
+    steps: u32,
+}
+
+/// A rule and its state.
+#[derive(Clone, Debug)]
+pub struct Optimizer {
+    config: OptimizerConfig,
+    states: BTreeMap<String, State>,
+}
+
+impl Optimizer {
+    /// An optimiser that has taken no step.
+    pub fn new(config: OptimizerConfig) -> Self {
+        Self { config, states: BTreeMap::new() }
+    }
+
+    /// Moves every parameter that a group names and `gradients` holds.
+    ///
+    /// # Errors
+    /// If two groups name one parameter, a name is not in `parameters`, or a gradient has another shape. Nothing is
+    /// moved then.
+    pub fn step(
+        &mut self,
+        parameters: &mut Parameters,
+        gradients: &Gradients,
+        groups: &[Group],
+        learning_rate: f64,
+    ) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for name in groups.iter().flat_map(|group| &group.names) {
+            if !seen.insert(name) {
+                bail!("parameter {name} is in two groups of an optimiser");
+            }
+            let value = parameters.get(name)?;
+            match gradients.get(name) {
+                Some(gradient) if gradient.dims() != value.dims() => {
+                    bail!(
+                        "the gradient of {name} is {:?}, the parameter is {:?}",
+                        gradient.dims(),
+                        value.dims()
+                    );
+                }
+                _ => {}
+            }
+        }
+        for group in groups {
+            for name in &group.names {
+                let Some(gradient) = gradients.get(name) else { continue };
+                let value = parameters.get(name)?;
+                let gradient = match group.weight_decay {
+                    0.0 => gradient.clone(),
+                    decay => (gradient + (value * decay)?)?,
+                };
+                let (moved, state) = self.moved(name, value, &gradient, learning_rate * group.lr_scale)?;
+                self.states.insert(name.clone(), state);
+                parameters.set(name, moved);
+            }
+        }
+        Ok(())
+    }
+
+    fn moved(&self, name: &str, value: &Tensor, gradient: &Tensor, rate: f64) -> Result<(Tensor, State)> {
+        let before = self.states.get(name);
+        let steps = before.map_or(0, |state| state.steps) + 1;
+        match self.config {
+            OptimizerConfig::Sgd { momentum, nesterov } => {
+                let first = match before {
+                    Some(state) => ((&state.first * momentum)? + gradient)?,
+                    None => gradient.copy()?,
+                };
+                let direction = if nesterov { (gradient + (&first * momentum)?)? } else { first.clone() };
+                let moved = (value - (direction * rate)?)?;
+                Ok((moved, State { first: first.detach(), second: None, steps }))
+            }
+            OptimizerConfig::Adam { beta1, beta2, epsilon } => {
+                let blend = |before: Option<&Tensor>, new: Tensor, beta: f64| match before {
+                    Some(before) => (before * beta)? + (new * (1.0 - beta))?,
+                    None => new * (1.0 - beta),
+                };
+                let first = blend(before.map(|state| &state.first), gradient.clone(), beta1)?;
+                let second = blend(before.and_then(|state| state.second.as_ref()), gradient.sqr()?, beta2)?;
+                let correction = |beta: f64| 1.0 - beta.powi(steps as i32);
+                let root = ((second.sqrt()? / correction(beta2).sqrt())? + epsilon)?;
+                let moved = (value - ((&first / root)? * (rate / correction(beta1)))?)?;
+                Ok((moved, State { first: first.detach(), second: Some(second.detach()), steps }))
+            }
+        }
+    }
+
+    /// The whole state as named tensors, for a checkpoint.
+    ///
+    /// # Errors
+    /// If the device refuses a tensor.
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut tensors = BTreeMap::new();
+        for (name, state) in &self.states {
+            tensors.insert(format!("{FIRST}{name}"), state.first.clone());
+            if let Some(second) = &state.second {
+                tensors.insert(format!("{SECOND}{name}"), second.clone());
+            }
+            tensors.insert(format!("{STEPS}{name}"), Tensor::new(&[state.steps], state.first.device())?);
+        }
+        Ok(tensors)
+    }
+
+    /// Takes up a state that [`Self::state`] gave.
+    ///
+    /// # Errors
+    /// If a tensor is unknown or missing, or belongs to another rule.
+    pub fn load_state(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let adam = matches!(self.config, OptimizerConfig::Adam { .. });
+        let mut states = BTreeMap::new();
+        for (key, first) in tensors {
+            let Some(name) = key.strip_prefix(FIRST) else {
+                let known = key.strip_prefix(SECOND).or_else(|| key.strip_prefix(STEPS));
+                if known.is_none_or(|name| !tensors.contains_key(&format!("{FIRST}{name}"))) {
+                    bail!("an optimiser's state holds no tensor {key}");
+                }
+                continue;
+            };
+            let second = tensors.get(&format!("{SECOND}{name}")).cloned();
+            if second.is_some() != adam {
+                bail!("the optimiser's state of {name} is not one of {:?}", self.config);
+            }
+            let Some(steps) = tensors.get(&format!("{STEPS}{name}")) else {
+                bail!("the optimiser's state of {name} lacks its count of steps");
+            };
+            let steps = steps.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
+            let [steps] = steps[..] else { bail!("the count of steps of {name} is not one number") };
+            states.insert(name.to_owned(), State { first: first.clone(), second, steps });
+        }
+        self.states = states;
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! How the learning rate moves.
+//!
+//! One decision: the rate is a function of the position alone, so a resumed run has the rate of the straight one.
+
+use serde::{Deserialize, Serialize};
+
+/// What happens to the rate after warm-up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Decay {
+    /// Nothing.
+    Constant,
+    /// Times `gamma` after every `every` units.
+    Step {
+        /// Units between changes.
+        every: usize,
+        /// Factor of a change.
+        gamma: f64,
+    },
+    /// Times `gamma` at each milestone.
+    MultiStep {
+        /// Units, from 0, at which the rate changes.
+        milestones: Vec<usize>,
+        /// Factor of a change.
+        gamma: f64,
+    },
+    /// Half a cosine from the starting rate to `minimum` of it.
+    Cosine {
+        /// The share of the starting rate that the last unit would be followed by.
+        minimum: f64,
+    },
+}
+
+/// A rate by position; a unit is an epoch or an iteration, as its owner says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Schedule {
+    /// Units in which the rate rises in equal parts to its start; the last of them has it in full.
+    #[serde(default)]
+    pub warm_up: usize,
+    /// What follows. Milestones count from the very beginning; a cosine spans what warm-up leaves.
+    pub decay: Decay,
+}
+
+impl Schedule {
+    /// No warm-up, one rate.
+    pub fn constant() -> Self {
+        Self { warm_up: 0, decay: Decay::Constant }
+    }
+
+    /// No warm-up, a cosine to 0.
+    pub fn cosine() -> Self {
+        Self { warm_up: 0, decay: Decay::Cosine { minimum: 0.0 } }
+    }
+
+    /// No warm-up, times `gamma` at each milestone.
+    pub fn multi_step(milestones: &[usize], gamma: f64) -> Self {
+        Self { warm_up: 0, decay: Decay::MultiStep { milestones: milestones.to_vec(), gamma } }
+    }
+
+    /// The rate of unit `position` (from 0) of `total`, starting from `base`.
+    pub fn rate(&self, base: f64, position: usize, total: usize) -> f64 {
+        if position < self.warm_up {
+            return base * (position + 1) as f64 / self.warm_up as f64;
+        }
+        let power = |gamma: f64, times: usize| base * gamma.powi(times as i32);
+        match &self.decay {
+            Decay::Constant => base,
+            Decay::Step { every, gamma } => power(*gamma, position / (*every).max(1)),
+            Decay::MultiStep { milestones, gamma } => {
+                power(*gamma, milestones.iter().filter(|milestone| **milestone <= position).count())
+            }
+            Decay::Cosine { minimum } => {
+                let span = total.saturating_sub(self.warm_up).max(1) as f64;
+                let done = ((position - self.warm_up) as f64 / span).min(1.0);
+                let share = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+                base * (minimum + (1.0 - minimum) * share)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warm_up_rises_to_the_start_and_a_cosine_spans_the_rest() {
+        let schedule = Schedule { warm_up: 4, ..Schedule::cosine() };
+        let rates: Vec<f64> = (0..8).map(|at| schedule.rate(2.0, at, 8)).collect();
+        let half = std::f64::consts::FRAC_1_SQRT_2;
+        let wanted = [0.5, 1.0, 1.5, 2.0, 2.0, 1.0 + half, 1.0, 1.0 - half];
+        assert!(rates.iter().zip(wanted).all(|(rate, wanted)| (rate - wanted).abs() < 1e-12), "{rates:?}");
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let text = r#"{"decay": {"kind": "cosine", "minimum": 0.0}, "warmup": 3}"#;
+        assert!(serde_json::from_str::<Schedule>(text).is_err());
+        let text = r#"{"decay": {"kind": "multi-step", "milestones": [80, 120], "gamma": 0.1}}"#;
+        assert_eq!(serde_json::from_str::<Schedule>(text).unwrap(), Schedule::multi_step(&[80, 120], 0.1));
+    }
+}
