@@ -13,12 +13,10 @@ use crate::Client;
 use crate::dataset::verify::SplitReport;
 use crate::dataset::{Collection, Spec, verify, write};
 use crate::digest::digest_file;
-use crate::source;
+use crate::source::{self, HubOptions};
 
 /// Where the official archives lie.
 pub const OFFICIAL_URL: &str = "https://www.cs.toronto.edu/~kriz/";
-/// The hub.
-pub const HUB_URL: &str = "https://huggingface.co";
 
 const WORK_FOLDER: &str = ".fetch";
 
@@ -35,8 +33,10 @@ pub enum Origin {
     },
     /// The hub's shards.
     Hub {
-        /// The hub's address.
-        endpoint: String,
+        /// The hub's address; without one, `HF_ENDPOINT` or the client's own default.
+        endpoint: Option<String>,
+        /// The hub's cache; without one, `HF_HUB_CACHE`, `HF_HOME/hub`, or a folder of our own.
+        cache: Option<PathBuf>,
     },
 }
 
@@ -99,10 +99,10 @@ fn read(spec: &Spec, request: &Request, work: &Path, out: &mut dyn Write) -> Res
         Origin::Official { base_url, client } => {
             read_official(spec, base_url, (!request.offline).then_some(client), work, out)
         }
-        Origin::Hub { .. } => bail!(
-            "this build has no hub client: run `cargo run -p xtask --features hub -- fetch-data {} --source hub`",
-            spec.name
-        ),
+        Origin::Hub { endpoint, cache } => {
+            let options = hub_options(endpoint.as_deref(), cache.as_deref(), request.offline, work);
+            source::read_hub(spec, &options)
+        }
     }
 }
 
@@ -134,6 +134,22 @@ fn read_official(
         }
     }
     bail!("{base_url} has neither {names}")
+}
+
+/// What was asked for, completed from the hub's own environment variables.
+fn hub_options(endpoint: Option<&str>, cache: Option<&Path>, offline: bool, work: &Path) -> HubOptions {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let is_true = |value: String| ["1", "on", "true", "yes"].contains(&value.to_lowercase().as_str());
+    HubOptions {
+        endpoint: endpoint.map(str::to_owned).or_else(|| variable("HF_ENDPOINT")),
+        token: variable("HF_TOKEN"),
+        cache: cache
+            .map(Path::to_owned)
+            .or_else(|| variable("HF_HUB_CACHE").map(PathBuf::from))
+            .or_else(|| variable("HF_HOME").map(|home| Path::new(&home).join("hub")))
+            .unwrap_or_else(|| work.join("hub")),
+        offline: offline || variable("HF_HUB_OFFLINE").is_some_and(is_true),
+    }
 }
 
 fn lock(work: &Path, spec: &Spec) -> Result<File> {

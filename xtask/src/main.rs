@@ -54,9 +54,9 @@ struct FetchData {
     /// Where the official archives lie
     #[arg(long, value_name = "URL", default_value = fetch::OFFICIAL_URL)]
     base_url: String,
-    /// The hub's address, for `--source hub`
-    #[arg(long, value_name = "URL", default_value = fetch::HUB_URL)]
-    endpoint: String,
+    /// The hub's address, for `--source hub` [default: HF_ENDPOINT, or the client's own]
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
     /// Use what was downloaded before and open no connection
     #[arg(long)]
     offline: bool,
@@ -105,7 +105,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<()> {
                 (None, Source::Official) => {
                     Origin::Official { base_url: arguments.base_url, client: Client::new() }
                 }
-                (None, Source::Hub) => Origin::Hub { endpoint: arguments.endpoint },
+                (None, Source::Hub) => Origin::Hub { endpoint: arguments.endpoint, cache: None },
             };
             let request = fetch::Request {
                 data_dir: arguments.data_dir,

@@ -11,6 +11,7 @@ use std::time::Duration;
 /// What was asked.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
     pub(crate) path: String,
     /// First byte of the `Range` header.
     pub(crate) from: Option<usize>,
@@ -95,8 +96,10 @@ fn serve(
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let Some(first) = lines.next() else { return Ok(()) };
-    let path = first?.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut asked = Asked { path, from: None };
+    let first = first?;
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut asked = Asked { method, path, from: None };
     for line in lines {
         let line = line?.to_lowercase();
         if line.is_empty() {
