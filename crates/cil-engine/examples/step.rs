@@ -16,8 +16,7 @@ use cil_engine::{
     Executor, ForwardSpec, Gradients, Graph, GraphBuilder, Init, MomentGradient, NodeId, Op, Parameters,
     Pass, Shape, Upstream,
 };
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
+use cil_random::{Draw, Stream};
 
 const ROWS: usize = 128;
 const CLASSES: usize = 100;
@@ -89,10 +88,8 @@ fn generator() -> Result<Graph> {
 }
 
 /// Standard normal values.
-fn normal(dims: &[usize], rng: &mut ChaCha8Rng) -> Result<Tensor> {
-    let mut unit = || (f64::from(rng.next_u32()) + 0.5) / 4_294_967_296.0;
-    let mut value = || ((-2.0 * unit().ln()).sqrt() * (std::f64::consts::TAU * unit()).cos()) as f32;
-    let values: Vec<f32> = (0..dims.iter().product()).map(|_| value()).collect();
+fn normal(dims: &[usize], stream: &mut Stream) -> Result<Tensor> {
+    let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.normal() as f32).collect();
     Tensor::from_vec(values, dims, &Device::Cpu)
 }
 
@@ -139,7 +136,7 @@ struct Work {
     generator_weights: Parameters,
     images: Tensor,
     labels: Vec<usize>,
-    rng: ChaCha8Rng,
+    stream: Stream,
     momentum: BTreeMap<String, (Vec<f32>, Vec<f32>)>,
     adam: BTreeMap<String, (Vec<f32>, Vec<f32>)>,
     steps: i32,
@@ -148,15 +145,15 @@ struct Work {
 impl Work {
     fn new() -> Result<Self> {
         let (net, generator) = (CpuExecutor::new(resnet32()?)?, CpuExecutor::new(generator()?)?);
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let mut stream = Draw::new(0, "race").stream("all");
         Ok(Self {
             weights: Parameters::init(net.graph(), 0, &Device::Cpu)?,
             generator_weights: Parameters::init(generator.graph(), 0, &Device::Cpu)?,
-            images: normal(&[ROWS, 3, 32, 32], &mut rng)?,
-            labels: (0..ROWS).map(|_| rng.next_u32() as usize % CLASSES).collect(),
+            images: normal(&[ROWS, 3, 32, 32], &mut stream)?,
+            labels: (0..ROWS).map(|_| stream.below(CLASSES)).collect(),
             net,
             generator,
-            rng,
+            stream,
             momentum: BTreeMap::new(),
             adam: BTreeMap::new(),
             steps: 0,
@@ -187,7 +184,7 @@ impl Work {
     }
 
     fn invert(&mut self) -> Result<()> {
-        let latent = normal(&[ROWS, LATENT], &mut self.rng)?;
+        let latent = normal(&[ROWS, LATENT], &mut self.stream)?;
         let mut drawn = self.generator.forward(&self.generator_weights, &latent, ForwardSpec::TRAIN)?;
         let mut seen = self.net.forward(&self.weights, drawn.tap("image")?, ForwardSpec::PROBE)?;
         let mut upstream = self.upstream(&seen)?;

@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng as _, SeedableRng as _};
-use sha2::{Digest as _, Sha256};
+use cil_random::Draw;
 
 use crate::executor::NormUpdate;
 use crate::graph::Graph;
@@ -165,24 +163,16 @@ pub fn initial_value(spec: &ParameterSpec, seed: u64, device: &Device) -> Result
     let count: usize = spec.dims.iter().product();
     let receptive: usize = spec.dims.iter().skip(2).product();
     let fan = |axis: usize| (spec.dims.get(axis).copied().unwrap_or(1) * receptive).max(1) as f64;
-    let mut digest = Sha256::new();
-    digest.update(seed.to_le_bytes());
-    digest.update(spec.name.as_bytes());
-    let mut rng = ChaCha8Rng::from_seed(digest.finalize().into());
-    let mut unit = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let mut stream = Draw::new(seed, "initial value").stream(&spec.name);
     let values: Vec<f32> = match spec.init {
         Init::Constant(value) => vec![value as f32; count],
         Init::TorchDefault | Init::Uniform { .. } => {
             let bound = if let Init::Uniform { bound } = spec.init { bound } else { 1.0 / fan(1).sqrt() };
-            (0..count).map(|_| ((2.0 * unit() - 1.0) * bound) as f32).collect()
+            (0..count).map(|_| stream.between(-bound, bound) as f32).collect()
         }
         Init::KaimingNormalFanOut => {
             let deviation = (2.0 / fan(0)).sqrt();
-            let normal = |_| {
-                let radius = (-2.0 * (1.0 - unit()).ln()).sqrt();
-                (deviation * radius * (std::f64::consts::TAU * unit()).cos()) as f32
-            };
-            (0..count).map(normal).collect()
+            (0..count).map(|_| (deviation * stream.normal()) as f32).collect()
         }
     };
     Tensor::from_vec(values, spec.dims.as_slice(), device)

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng as _, SeedableRng as _};
+use cil_random::{Draw, Stream};
 
 use super::{CpuExecutor, InstructionPath};
 use crate::reference::ReferenceExecutor;
@@ -19,15 +18,15 @@ const PATHS: [InstructionPath; 3] =
 const TRAIN_ALL: ForwardSpec =
     ForwardSpec { norm: Norm::Batch, moments: true, keep: Keep::Tape { weights: true, input: true } };
 
-struct Dice(ChaCha8Rng);
+struct Dice(Stream);
 
 impl Dice {
     fn new(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
+        Self(Draw::new(seed, "test").stream("dice"))
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        (self.0.next_u32() as usize) % bound
+        self.0.below(bound)
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
@@ -35,8 +34,7 @@ impl Dice {
     }
 
     fn tensor(&mut self, dims: &[usize], low: f64, high: f64) -> Result<Tensor> {
-        let mut value = || (low + (high - low) * f64::from(self.0.next_u32()) / f64::from(u32::MAX)) as f32;
-        let values: Vec<f32> = (0..dims.iter().product()).map(|_| value()).collect();
+        let values: Vec<f32> = (0..dims.iter().product()).map(|_| self.0.between(low, high) as f32).collect();
         Tensor::from_vec(values, dims, &Device::Cpu)
     }
 }
