@@ -1,1 +1,19 @@
 //! Backbones, growing heads, snapshots and frozen teachers.
+//!
+//! A [`Network`] is a backbone, run by an executor, and a head, run by candle's autograd. Its names are field paths, and
+//! an initial value is a function of (seed, name). A [`Frozen`] network holds plain tensors and no variable, so nothing
+//! can train it. This crate knows neither tasks nor losses.
+
+pub mod file;
+pub mod frozen;
+pub mod head;
+pub mod network;
+pub mod resnet;
+
+pub use frozen::{Frozen, Probe};
+pub use head::{HeadKind, HeadOutput, HeadWeights};
+pub use network::{Network, Snapshot, View};
+pub use resnet::{Architecture, Variant};
+
+/// The tap of a backbone's pooled features.
+pub const POOLED: &str = "pooled";

@@ -1,0 +1,149 @@
+//! Networks that cannot learn.
+//!
+//! One decision: a frozen network holds values and no variable, and hands out detached tensors; the one gradient that it
+//! yields is that of its input images ([`Frozen::probe_backward`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+use cil_engine::{BatchMoments, Executor, ForwardSpec, Gradients, MomentGradient, Shape, Tape, Upstream};
+
+use crate::POOLED;
+use crate::head::{HeadOutput, HeadWeights};
+use crate::network::{Snapshot, View};
+
+/// A teacher, or a model to be evaluated; cheap to clone.
+#[derive(Clone)]
+pub struct Frozen {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    snapshot: Snapshot,
+    head: HeadWeights,
+    executor: Arc<dyn Executor>,
+}
+
+impl std::fmt::Debug for Frozen {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Frozen({}, {} classes)", self.inner.snapshot.architecture, self.classes())
+    }
+}
+
+/// What looking through a frozen network leaves: features, moments, and the way back to the images.
+#[derive(Debug)]
+pub struct Probe {
+    /// `[rows, width]`, the pooled features.
+    pub features: Tensor,
+    /// Mean and variance of every batch norm's input, in node order.
+    pub moments: Vec<BatchMoments>,
+    tape: Tape,
+}
+
+/// Running statistics of one batch norm.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The batch norm's name.
+    pub name: String,
+    /// `[channels]`.
+    pub mean: Tensor,
+    /// `[channels]`.
+    pub variance: Tensor,
+}
+
+impl Frozen {
+    /// Freezes a snapshot.
+    ///
+    /// # Errors
+    /// If a value of the head is missing.
+    pub(crate) fn new(snapshot: Snapshot, executor: Arc<dyn Executor>) -> Result<Self> {
+        let head = snapshot.head.weights(&snapshot.parameters)?;
+        Ok(Self { inner: Arc::new(Inner { snapshot, head, executor }) })
+    }
+
+    /// Form and values.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.inner.snapshot
+    }
+
+    /// Classes that it tells apart.
+    pub fn classes(&self) -> usize {
+        self.inner.snapshot.head.classes()
+    }
+
+    /// Shape of one image.
+    pub fn image_shape(&self) -> Shape {
+        self.inner.snapshot.images
+    }
+
+    /// Width of the pooled features.
+    pub fn feature_width(&self) -> usize {
+        self.inner.snapshot.head.width
+    }
+
+    /// Looks at `[rows, channels, height, width]` images with running statistics.
+    ///
+    /// # Errors
+    /// If the images have another shape.
+    pub fn forward(&self, images: &Tensor) -> Result<View> {
+        let pass = self.inner.executor.forward(&self.inner.snapshot.parameters, images, ForwardSpec::EVAL)?;
+        let features = pass.tap(POOLED)?.clone();
+        let HeadOutput { logits, similarities } = self.inner.head.forward(&features)?;
+        Ok(View { features, logits, similarities })
+    }
+
+    /// Classifies features; differentiable in them.
+    ///
+    /// # Errors
+    /// If the features have another width.
+    pub fn head(&self, features: &Tensor) -> Result<HeadOutput> {
+        self.inner.head.forward(features)
+    }
+
+    /// Looks at images with running statistics and keeps the way back to them.
+    ///
+    /// # Errors
+    /// If the images have another shape.
+    pub fn probe(&self, images: &Tensor) -> Result<Probe> {
+        let mut pass =
+            self.inner.executor.forward(&self.inner.snapshot.parameters, images, ForwardSpec::PROBE)?;
+        let Some(tape) = pass.tape.take() else { candle_core::bail!("the executor kept no tape of a probe") };
+        Ok(Probe { features: pass.tap(POOLED)?.clone(), moments: pass.moments, tape })
+    }
+
+    /// The gradient to the images, from the gradients to a probe's features and moments (by batch norm's name).
+    ///
+    /// # Errors
+    /// If a gradient has another shape than what it belongs to.
+    pub fn probe_backward(
+        &self,
+        probe: Probe,
+        features: Option<Tensor>,
+        moments: BTreeMap<String, MomentGradient>,
+    ) -> Result<Tensor> {
+        let taps = features.into_iter().map(|gradient| (POOLED.to_owned(), gradient)).collect();
+        let upstream = Upstream { taps, moments };
+        let parameters = &self.inner.snapshot.parameters;
+        match self.inner.executor.backward(parameters, probe.tape, &upstream, &mut Gradients::default())? {
+            Some(gradient) => Ok(gradient),
+            None => candle_core::bail!("the executor returned no gradient to the images"),
+        }
+    }
+
+    /// Running statistics of every batch norm, in node order.
+    ///
+    /// # Errors
+    /// If one is missing.
+    pub fn running_statistics(&self) -> Result<Vec<Running>> {
+        let parameters = &self.inner.snapshot.parameters;
+        let running = |name: &&str| -> Result<Running> {
+            Ok(Running {
+                name: (*name).to_owned(),
+                mean: parameters.get(&format!("{name}.running_mean"))?.clone(),
+                variance: parameters.get(&format!("{name}.running_var"))?.clone(),
+            })
+        };
+        self.inner.executor.graph().batch_norms().iter().map(running).collect()
+    }
+}

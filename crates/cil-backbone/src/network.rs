@@ -1,0 +1,142 @@
+//! A network that learns: backbone, head and their values.
+//!
+//! One decision: values are kept in one [`Parameters`] store that only its owner changes; a [`Snapshot`] is a copy of it
+//! that later training cannot reach. Which values an optimiser moves is the owner's business.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor};
+use cil_engine::{Executor, ExecutorFactory, Parameters, Shape};
+
+use crate::frozen::Frozen;
+use crate::head::{Head, HeadKind};
+use crate::resnet::Architecture;
+
+/// What a network says about images.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// `[rows, width]`, the pooled features.
+    pub features: Tensor,
+    /// `[rows, classes]`.
+    pub logits: Tensor,
+    /// `[rows, classes]` cosines, for a cosine head.
+    pub similarities: Option<Tensor>,
+}
+
+/// A network's form and values, without anything to run it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The backbone's form.
+    pub architecture: Architecture,
+    /// Shape of one image.
+    pub images: Shape,
+    /// The head's form.
+    pub head: Head,
+    /// All values, backbone and head.
+    pub parameters: Parameters,
+}
+
+/// A backbone and a head that grows.
+pub struct Network {
+    state: Snapshot,
+    executor: Arc<dyn Executor>,
+    device: Device,
+    seed: u64,
+}
+
+impl Network {
+    /// A network without classes, with initial values from `seed`.
+    ///
+    /// # Errors
+    /// If the architecture does not suit the images.
+    pub fn new(
+        architecture: Architecture,
+        images: Shape,
+        kind: HeadKind,
+        executors: &ExecutorFactory,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        let graph = architecture.graph(images)?;
+        let parameters = Parameters::init(&graph, seed, device)?;
+        let head = Head::new(kind, architecture.feature_width());
+        let state = Snapshot { architecture, images, head, parameters };
+        Ok(Self { state, executor: executors(graph)?, device: device.clone(), seed })
+    }
+
+    /// The network of a snapshot; `seed` is for blocks that it will grow.
+    ///
+    /// # Errors
+    /// If the snapshot's values are not those of its form.
+    pub fn from_snapshot(
+        snapshot: Snapshot,
+        executors: &ExecutorFactory,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        snapshot.check()?;
+        let graph = snapshot.architecture.graph(snapshot.images)?;
+        Ok(Self { executor: executors(graph)?, state: snapshot, device: device.clone(), seed })
+    }
+
+    /// Appends a head block of `classes`.
+    ///
+    /// # Errors
+    /// If `classes` is 0.
+    pub fn grow(&mut self, classes: usize) -> Result<()> {
+        self.state.head.grow(classes, &mut self.state.parameters, self.seed, &self.device)
+    }
+
+    /// A copy of form and values.
+    pub fn snapshot(&self) -> Snapshot {
+        self.state.clone()
+    }
+
+    /// The network as it is now, for good.
+    ///
+    /// # Errors
+    /// If a value is missing.
+    pub fn freeze(&self) -> Result<Frozen> {
+        Frozen::new(self.state.clone(), Arc::clone(&self.executor))
+    }
+
+    /// The backbone's form.
+    pub fn architecture(&self) -> Architecture {
+        self.state.architecture
+    }
+
+    /// Shape of one image.
+    pub fn images(&self) -> Shape {
+        self.state.images
+    }
+
+    /// The head's form.
+    pub fn head(&self) -> &Head {
+        &self.state.head
+    }
+
+    /// All values.
+    pub fn parameters(&self) -> &Parameters {
+        &self.state.parameters
+    }
+
+    /// All values, to be changed.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.state.parameters
+    }
+
+    /// What runs the backbone.
+    pub fn executor(&self) -> &Arc<dyn Executor> {
+        &self.executor
+    }
+
+    /// Names of the backbone's weights, running statistics left out.
+    pub fn backbone_weights(&self) -> Vec<String> {
+        let specs = self.executor.graph().parameter_specs();
+        specs
+            .into_iter()
+            .filter(|it| it.kind == cil_engine::ParameterKind::Weight)
+            .map(|it| it.name)
+            .collect()
+    }
+}
