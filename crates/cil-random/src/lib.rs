@@ -76,6 +76,11 @@ impl Stream {
         ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
     }
 
+    /// Any number, each as likely as the other: the seed of something further down.
+    pub fn number(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
     /// Puts `items` in a random order, each as likely as the other (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {

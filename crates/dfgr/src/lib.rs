@@ -4,5 +4,12 @@
 //! (DF-GR, Choi et al. 2021). Everything in here sees frozen networks, statistics and noise; no function takes an
 //! image that it did not generate.
 
+pub mod config;
 pub mod generator;
+pub mod invert;
 pub mod loss;
+pub mod replay;
+
+pub use config::InversionConfig;
+pub use invert::Inversion;
+pub use replay::Replay;

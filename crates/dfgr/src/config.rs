@@ -1,0 +1,189 @@
+//! How a teacher is inverted, as data.
+//!
+//! One decision: every choice that the paper leaves open is a key here, and its default stands beside its source.
+//! This module trains nothing.
+
+use candle_core::{Result, Tensor, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::generator::GeneratorConfig;
+use crate::loss::{
+    ChannelReduction, LayerMoments, bn_kl_generated_to_stored, bn_kl_stored_to_generated,
+};
+
+/// Which of the two Gaussians is measured against which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// `KL(generated ‖ stored)`: DFQ (Choi et al. 2020).
+    GeneratedToStored,
+    /// `KL(stored ‖ generated)`: ABD and R-DFCIL. A channel that is too narrow costs much.
+    StoredToGenerated,
+}
+
+/// The batch-norm loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Statistics {
+    /// Weight; 1 for sums (DFQ as re-implemented), 50 for means (ABD, R-DFCIL), 0.1 for sums in our sketch.
+    pub weight: f64,
+    /// Which Gaussian is measured against which.
+    pub direction: Direction,
+    /// How channels become one number.
+    pub reduction: ChannelReduction,
+}
+
+impl Statistics {
+    /// The unweighted loss of a batch's moments.
+    ///
+    /// # Errors
+    /// If there is no layer.
+    pub fn divergence(&self, layers: &[LayerMoments<'_>]) -> Result<Tensor> {
+        match self.direction {
+            Direction::GeneratedToStored => bn_kl_generated_to_stored(layers, self.reduction),
+            Direction::StoredToGenerated => bn_kl_stored_to_generated(layers, self.reduction),
+        }
+    }
+}
+
+/// Weights of the parts of the inversion loss; a part of weight 0 is not computed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Weights {
+    /// Agreement of each batch norm's input with its stored statistics.
+    pub statistics: Statistics,
+    /// Cross-entropy of the teacher's logits with the label: the label asked for of a conditional generator, the
+    /// teacher's own likeliest class otherwise (ABD, R-DFCIL).
+    pub label: f64,
+    /// What the logits are divided by in the label loss; 1000 in ABD and R-DFCIL, which all but removes it.
+    pub label_temperature: f64,
+    /// Entropy of each prediction.
+    pub instance_entropy: f64,
+    /// Minus the entropy of a batch's mean prediction.
+    pub batch_entropy: f64,
+    /// Mode-seeking regularisation: different noise, different images.
+    pub diversity: f64,
+    /// Total variation of the images.
+    pub smoothness: f64,
+}
+
+/// How a teacher is inverted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct InversionConfig {
+    /// The generator's form.
+    pub generator: GeneratorConfig,
+    /// Steps of Adam; 5 000 in R-DFCIL, 10 000 in ABD.
+    pub iterations: usize,
+    /// Images in each step; 128 in ABD and R-DFCIL, 256 in DFQ.
+    pub batch: usize,
+    /// Starting rate of Adam (0.5, 0.999), going to 0 by a cosine; 0.001 in DFQ, ABD and R-DFCIL.
+    pub learning_rate: f64,
+    /// Weights of the loss's parts.
+    pub weights: Weights,
+}
+
+impl InversionConfig {
+    /// The unconditional form with DFQ's entropies, the one that did not collapse in our sketch: noise of width 256,
+    /// instance entropy 1, batch entropy 2, 0.1 times the summed statistics loss.
+    pub fn unconditional(iterations: usize) -> Self {
+        let statistics = Statistics {
+            weight: 0.1,
+            direction: Direction::GeneratedToStored,
+            reduction: ChannelReduction::Sum,
+        };
+        Self {
+            generator: GeneratorConfig::dafl(),
+            iterations,
+            batch: 128,
+            learning_rate: 1e-3,
+            weights: Weights {
+                statistics,
+                label: 0.0,
+                label_temperature: 1.0,
+                instance_entropy: 1.0,
+                batch_entropy: 2.0,
+                diversity: 0.0,
+                smoothness: 0.0,
+            },
+        }
+    }
+
+    /// The conditional form of the paper's patent: label cross-entropy and statistics, with a mode-seeking term, without
+    /// which it collapsed to one picture a class in our sketch.
+    pub fn conditional(iterations: usize) -> Self {
+        let mut config = Self::unconditional(iterations);
+        config.generator.conditional = true;
+        config.weights =
+            Weights { label: 1.0, instance_entropy: 0.0, batch_entropy: 0.0, diversity: 0.1, ..config.weights };
+        config
+    }
+
+    /// Refuses what cannot be run.
+    ///
+    /// # Errors
+    /// Naming the key, its value and what would be right.
+    pub fn check(&self) -> Result<()> {
+        self.generator.check()?;
+        if self.iterations == 0 {
+            bail!("inversion.iterations is 0; a generator needs some hundreds at least");
+        }
+        if self.batch < 2 {
+            bail!("inversion.batch is {}; statistics of a batch need at least 2 images", self.batch);
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            bail!("inversion.learning-rate is {}; it should be positive", self.learning_rate);
+        }
+        let weights = &self.weights;
+        let parts = [
+            ("statistics.weight", weights.statistics.weight),
+            ("label", weights.label),
+            ("instance-entropy", weights.instance_entropy),
+            ("batch-entropy", weights.batch_entropy),
+            ("diversity", weights.diversity),
+            ("smoothness", weights.smoothness),
+        ];
+        if let Some((name, value)) = parts.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
+            bail!("inversion.weights.{name} is {value}; it should be 0 or more");
+        }
+        if parts.iter().all(|(_, value)| *value == 0.0) {
+            bail!("inversion.weights are all 0; a generator needs something to minimise");
+        }
+        if !(weights.label_temperature.is_finite() && weights.label_temperature > 0.0) {
+            bail!(
+                "inversion.weights.label-temperature is {}; it should be positive",
+                weights.label_temperature
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_values_are_named() {
+        let refused = |change: &dyn Fn(&mut InversionConfig), part: &str| {
+            let mut config = InversionConfig::unconditional(10);
+            config.check().unwrap();
+            change(&mut config);
+            let message = config.check().unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        };
+        refused(&|it| it.iterations = 0, "iterations is 0");
+        refused(&|it| it.batch = 1, "batch is 1");
+        refused(&|it| it.learning_rate = -1.0, "learning-rate is -1");
+        refused(&|it| it.weights.diversity = f64::NAN, "weights.diversity is NaN");
+        refused(&|it| it.weights.statistics.weight = -0.5, "statistics.weight is -0.5");
+        refused(&|it| it.weights.label_temperature = 0.0, "label-temperature is 0");
+        refused(&|it| it.generator.latent = 0, "latent is 0");
+        let silent = |it: &mut InversionConfig| {
+            it.weights.statistics.weight = 0.0;
+            (it.weights.instance_entropy, it.weights.batch_entropy) = (0.0, 0.0);
+        };
+        refused(&silent, "all 0");
+        InversionConfig::conditional(10).check().unwrap();
+    }
+}

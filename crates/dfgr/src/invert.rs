@@ -1,0 +1,278 @@
+//! The inversion loop: a generator is trained from a frozen teacher and noise.
+//!
+//! One decision: an inversion is a state that advances by some iterations at a time, so that it can be watched, stopped
+//! and resumed; iteration `i` draws its noise from (seed, task, `i`) alone. Gradients of the losses are candle's, on the
+//! teacher's features and moments; those of teacher and generator are their executors'.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use cil_backbone::{Frozen, frozen::Running};
+use cil_engine::optim::{Group, Optimizer, OptimizerConfig, Schedule};
+use cil_engine::{
+    BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, MomentGradient, ParameterKind,
+    ParameterSpec, Parameters, Upstream,
+};
+use cil_random::Draw;
+
+use crate::config::InversionConfig;
+use crate::generator::{IMAGES, generator};
+use crate::loss::{self, LayerMoments};
+use crate::replay::{Code, Replay};
+
+/// PyTorch's share of a batch in the running statistics.
+const STATISTICS_MOMENTUM: f64 = 0.1;
+
+/// What some iterations did.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Iterations done so far, these included.
+    pub done: usize,
+    /// Learning rate of the first of these.
+    pub learning_rate: f64,
+    /// Images generated in these.
+    pub images: usize,
+    /// Mean of each part of the loss over these, unweighted.
+    pub losses: BTreeMap<String, f64>,
+}
+
+/// A generator in the making.
+pub struct Inversion {
+    config: InversionConfig,
+    teacher: Frozen,
+    running: Vec<Running>,
+    executor: Arc<dyn Executor>,
+    parameters: Parameters,
+    group: Group,
+    optimizer: Optimizer,
+    device: Device,
+    seed: u64,
+    task: usize,
+    done: usize,
+}
+
+impl Inversion {
+    /// Begins from scratch: the initial generator is a function of (seed, task).
+    ///
+    /// # Errors
+    /// If the config does not pass its check or does not suit the teacher's images.
+    pub fn new(
+        config: InversionConfig,
+        teacher: Frozen,
+        executors: &ExecutorFactory,
+        seed: u64,
+        task: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        config.check()?;
+        let graph = generator(&config.generator, teacher.classes(), teacher.image_shape())?;
+        let draw = Draw { task, ..Draw::new(seed, "generator") };
+        let parameters = Parameters::init(&graph, draw.stream("seed").number(), device)?;
+        let learned = |spec: &ParameterSpec| spec.kind == ParameterKind::Weight;
+        let names = graph.parameter_specs().into_iter().filter(learned).map(|spec| spec.name).collect();
+        Ok(Self {
+            running: teacher.running_statistics()?,
+            executor: executors(graph)?,
+            group: Group { names, lr_scale: 1.0, weight_decay: 0.0 },
+            optimizer: Optimizer::new(OptimizerConfig::Adam { beta1: 0.5, beta2: 0.999, epsilon: 1e-8 }),
+            device: device.clone(),
+            done: 0,
+            config,
+            teacher,
+            parameters,
+            seed,
+            task,
+        })
+    }
+
+    /// Whether all iterations are done.
+    pub fn is_done(&self) -> bool {
+        self.done >= self.config.iterations
+    }
+
+    /// Iterations done so far.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    /// Does up to `iterations` more.
+    ///
+    /// # Errors
+    /// If the loss is not finite, or an executor fails.
+    pub fn advance(&mut self, iterations: usize) -> Result<Report> {
+        let end = self.config.iterations.min(self.done + iterations);
+        let (first, learning_rate) = (self.done, self.rate());
+        let mut sums = BTreeMap::<String, Tensor>::new();
+        while self.done < end {
+            for (name, value) in self.step()? {
+                let sum = match sums.remove(&name) {
+                    Some(sum) => (sum + value)?,
+                    None => value,
+                };
+                sums.insert(name, sum);
+            }
+            self.done += 1;
+        }
+        let count = (end - first).max(1) as f64;
+        let mut losses = BTreeMap::new();
+        for (name, sum) in sums {
+            let mean = sum.to_dtype(DType::F64)?.to_scalar::<f64>()? / count;
+            if !mean.is_finite() {
+                bail!(
+                    "inverting the teacher of task {}: the loss {name} is {mean} after {end} iterations; \
+                     a lower inversion.learning-rate may help",
+                    self.task
+                );
+            }
+            losses.insert(name, mean);
+        }
+        Ok(Report { done: self.done, learning_rate, images: (end - first) * self.config.batch, losses })
+    }
+
+    /// The generator as it is now, for replay.
+    pub fn replay(&self) -> Replay {
+        Replay::new(
+            self.config.generator.clone(),
+            self.teacher.clone(),
+            Arc::clone(&self.executor),
+            self.parameters.clone(),
+            self.device.clone(),
+        )
+    }
+
+    fn rate(&self) -> f64 {
+        Schedule::cosine().rate(self.config.learning_rate, self.done, self.config.iterations)
+    }
+
+    /// One step of Adam; the parts of the loss, unweighted.
+    fn step(&mut self) -> Result<BTreeMap<String, Tensor>> {
+        let draw = Draw {
+            seed: self.seed,
+            purpose: "inversion",
+            task: self.task,
+            position: self.done as u64,
+        };
+        let classes = self.teacher.classes();
+        let code = Code::draw(&self.config.generator, classes, self.config.batch, draw, &self.device)?;
+        let mut drawn = self.executor.forward(&self.parameters, &code.input, ForwardSpec::TRAIN)?;
+        let images = Var::from_tensor(drawn.tap(IMAGES)?)?;
+        let probe = self.teacher.probe(&images.as_detached_tensor())?;
+        let seen = Seen::new(&probe.features, &probe.moments)?;
+        let (total, parts) = self.loss(&images, &seen, &code)?;
+        let slopes = total.backward()?;
+
+        let features = slopes.get(&seen.features).cloned();
+        let mut moments = BTreeMap::new();
+        for (name, mean, variance) in &seen.moments {
+            if let (Some(mean), Some(variance)) = (slopes.get(mean), slopes.get(variance)) {
+                moments.insert(name.clone(), MomentGradient { mean: mean.clone(), variance: variance.clone() });
+            }
+        }
+        let mut gradient = self.teacher.probe_backward(probe, features, moments)?;
+        if let Some(direct) = slopes.get(&images) {
+            gradient = (gradient + direct)?;
+        }
+        let (Some(tape), Some(update)) = (drawn.tape.take(), drawn.statistics.take()) else {
+            bail!("the executor kept no tape of a training pass");
+        };
+        let upstream =
+            Upstream { taps: BTreeMap::from([(IMAGES.to_owned(), gradient)]), moments: BTreeMap::new() };
+        let mut gradients = Gradients::default();
+        self.executor.backward(&self.parameters, tape, &upstream, &mut gradients)?;
+        let rate = self.rate();
+        self.optimizer.step(&mut self.parameters, &gradients, std::slice::from_ref(&self.group), rate)?;
+        self.parameters.update_statistics(&update, STATISTICS_MOMENTUM)?;
+        Ok(parts)
+    }
+
+    fn loss(
+        &self,
+        images: &Tensor,
+        seen: &Seen,
+        code: &Code,
+    ) -> Result<(Tensor, BTreeMap<String, Tensor>)> {
+        let weights = &self.config.weights;
+        let logits = self.teacher.head(&seen.features)?.logits;
+        let mut sum = Sum::default();
+        sum.add("statistics", weights.statistics.weight, || self.statistics(seen).map(Some))?;
+        sum.add("label", weights.label, || {
+            let labels = match &code.labels {
+                Some(labels) => Tensor::new(labels.as_slice(), &self.device)?,
+                None => logits.detach().argmax(1)?,
+            };
+            loss::label_cross_entropy(&(&logits / weights.label_temperature)?, &labels).map(Some)
+        })?;
+        sum.add("instance-entropy", weights.instance_entropy, || loss::instance_entropy(&logits).map(Some))?;
+        sum.add("batch-entropy", weights.batch_entropy, || loss::batch_entropy(&logits).map(Some))?;
+        sum.add("diversity", weights.diversity, || {
+            let pairs = match &code.labels {
+                Some(labels) => loss::pairs_within_labels(labels),
+                None => loss::pairs_of_halves(self.config.batch),
+            };
+            loss::diversity(images, &code.noise, &pairs)
+        })?;
+        sum.add("smoothness", weights.smoothness, || loss::smoothness(images).map(Some))?;
+        match sum.total {
+            Some(total) => Ok((total, sum.parts)),
+            None => bail!("no part of the inversion loss applies"),
+        }
+    }
+
+    fn statistics(&self, seen: &Seen) -> Result<Tensor> {
+        let layers: Vec<LayerMoments<'_>> = seen
+            .moments
+            .iter()
+            .zip(&self.running)
+            .map(|((_, mean, variance), running)| LayerMoments {
+                mean,
+                variance,
+                running_mean: &running.mean,
+                running_variance: &running.variance,
+            })
+            .collect();
+        self.config.weights.statistics.divergence(&layers)
+    }
+}
+
+/// What the teacher saw, as variables that collect gradients.
+struct Seen {
+    features: Var,
+    /// Name of the batch norm, mean, variance.
+    moments: Vec<(String, Var, Var)>,
+}
+
+impl Seen {
+    fn new(features: &Tensor, moments: &[BatchMoments]) -> Result<Self> {
+        let variable = |of: &BatchMoments| {
+            Ok((of.name.clone(), Var::from_tensor(&of.mean)?, Var::from_tensor(&of.variance)?))
+        };
+        Ok(Self {
+            features: Var::from_tensor(features)?,
+            moments: moments.iter().map(variable).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// A weighted sum and its parts.
+#[derive(Default)]
+struct Sum {
+    total: Option<Tensor>,
+    parts: BTreeMap<String, Tensor>,
+}
+
+impl Sum {
+    fn add(&mut self, name: &str, weight: f64, part: impl FnOnce() -> Result<Option<Tensor>>) -> Result<()> {
+        if weight == 0.0 {
+            return Ok(());
+        }
+        let Some(part) = part()? else { return Ok(()) };
+        let weighted = (&part * weight)?;
+        self.total = Some(match self.total.take() {
+            Some(total) => (total + weighted)?,
+            None => weighted,
+        });
+        self.parts.insert(name.to_owned(), part.detach());
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Images from a trained generator.
+//!
+//! One decision: a replay holds no image; it makes a fresh batch from a draw, with the generator's running statistics,
+//! and says what its teacher says of it. It is as frozen as the teacher.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor};
+use cil_backbone::{Frozen, View};
+use cil_engine::{Executor, ForwardSpec, Parameters};
+use cil_random::Draw;
+
+use crate::generator::{GeneratorConfig, IMAGES};
+
+/// A generator's input.
+pub(crate) struct Code {
+    /// `[rows, width]`: noise, joined by one-hot labels if there are any.
+    pub(crate) input: Tensor,
+    /// `[rows, latent]`.
+    pub(crate) noise: Tensor,
+    /// What a conditional generator is asked for.
+    pub(crate) labels: Option<Vec<u32>>,
+}
+
+impl Code {
+    /// Standard normal noise and uniform labels.
+    pub(crate) fn draw(
+        config: &GeneratorConfig,
+        classes: usize,
+        rows: usize,
+        draw: Draw<'_>,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut stream = draw.stream("noise");
+        let noise: Vec<f32> = (0..rows * config.latent).map(|_| stream.normal() as f32).collect();
+        let noise = Tensor::from_vec(noise, (rows, config.latent), device)?;
+        if !config.conditional {
+            return Ok(Self { input: noise.clone(), noise, labels: None });
+        }
+        let mut stream = draw.stream("labels");
+        let labels: Vec<u32> = (0..rows).map(|_| stream.below(classes) as u32).collect();
+        let mut one_hot = vec![0f32; rows * classes];
+        for (row, label) in labels.iter().enumerate() {
+            one_hot[row * classes + *label as usize] = 1.0;
+        }
+        let one_hot = Tensor::from_vec(one_hot, (rows, classes), device)?;
+        Ok(Self { input: Tensor::cat(&[&noise, &one_hot], 1)?, noise, labels: Some(labels) })
+    }
+}
+
+/// A batch of generated images, and what the teacher says of it.
+#[derive(Clone, Debug)]
+pub struct Synthetic {
+    /// `[rows, channels, height, width]`, normalised as the teacher takes them.
+    pub images: Tensor,
+    /// Class of each row: what a conditional generator was asked for, else the teacher's likeliest.
+    pub labels: Vec<u32>,
+    /// The teacher's features and logits.
+    pub view: View,
+}
+
+/// A trained generator and its teacher; cheap to clone.
+#[derive(Clone)]
+pub struct Replay {
+    config: GeneratorConfig,
+    teacher: Frozen,
+    executor: Arc<dyn Executor>,
+    parameters: Parameters,
+    device: Device,
+}
+
+impl std::fmt::Debug for Replay {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Replay({:?} of {:?})", self.config.kind, self.teacher)
+    }
+}
+
+impl Replay {
+    pub(crate) fn new(
+        config: GeneratorConfig,
+        teacher: Frozen,
+        executor: Arc<dyn Executor>,
+        parameters: Parameters,
+        device: Device,
+    ) -> Self {
+        Self { config, teacher, executor, parameters, device }
+    }
+
+    /// The teacher that it was inverted from.
+    pub fn teacher(&self) -> &Frozen {
+        &self.teacher
+    }
+
+    /// The generator's values.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// `rows` images: a function of the draw.
+    ///
+    /// # Errors
+    /// If an executor fails.
+    pub fn sample(&self, rows: usize, draw: Draw<'_>) -> Result<Synthetic> {
+        let code = Code::draw(&self.config, self.teacher.classes(), rows, draw, &self.device)?;
+        let pass = self.executor.forward(&self.parameters, &code.input, ForwardSpec::EVAL)?;
+        let images = pass.tap(IMAGES)?.clone();
+        let view = self.teacher.forward(&images)?;
+        let labels = match code.labels {
+            Some(labels) => labels,
+            None => view.logits.argmax(1)?.to_dtype(DType::U32)?.to_vec1()?,
+        };
+        Ok(Synthetic { images, labels, view })
+    }
+}
