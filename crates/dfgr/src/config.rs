@@ -7,9 +7,7 @@ use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::generator::GeneratorConfig;
-use crate::loss::{
-    ChannelReduction, LayerMoments, bn_kl_generated_to_stored, bn_kl_stored_to_generated,
-};
+use crate::loss::{ChannelReduction, LayerMoments, bn_kl_generated_to_stored, bn_kl_stored_to_generated};
 
 /// Which of the two Gaussians is measured against which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +112,13 @@ impl InversionConfig {
     pub fn conditional(iterations: usize) -> Self {
         let mut config = Self::unconditional(iterations);
         config.generator.conditional = true;
-        config.weights =
-            Weights { label: 1.0, instance_entropy: 0.0, batch_entropy: 0.0, diversity: 0.1, ..config.weights };
+        config.weights = Weights {
+            label: 1.0,
+            instance_entropy: 0.0,
+            batch_entropy: 0.0,
+            diversity: 0.1,
+            ..config.weights
+        };
         config
     }
 

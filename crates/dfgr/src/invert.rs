@@ -11,8 +11,8 @@ use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use cil_backbone::{Frozen, frozen::Running};
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig, Schedule};
 use cil_engine::{
-    BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, MomentGradient, ParameterKind,
-    ParameterSpec, Parameters, Upstream,
+    BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, MomentGradient, NormUpdate,
+    ParameterKind, ParameterSpec, Parameters, Upstream,
 };
 use cil_random::Draw;
 
@@ -68,7 +68,8 @@ impl Inversion {
         config.check()?;
         let graph = generator(&config.generator, teacher.classes(), teacher.image_shape())?;
         let draw = Draw { task, ..Draw::new(seed, "generator") };
-        let parameters = Parameters::init(&graph, draw.stream("seed").number(), device)?;
+        let seed_of_weights = draw.stream("seed").number();
+        let parameters = Parameters::init(&graph, seed_of_weights, device)?.to_dtype(teacher.dtype())?;
         let learned = |spec: &ParameterSpec| spec.kind == ParameterKind::Weight;
         let names = graph.parameter_specs().into_iter().filter(learned).map(|spec| spec.name).collect();
         Ok(Self {
@@ -147,14 +148,19 @@ impl Inversion {
 
     /// One step of Adam; the parts of the loss, unweighted.
     fn step(&mut self) -> Result<BTreeMap<String, Tensor>> {
-        let draw = Draw {
-            seed: self.seed,
-            purpose: "inversion",
-            task: self.task,
-            position: self.done as u64,
-        };
-        let classes = self.teacher.classes();
-        let code = Code::draw(&self.config.generator, classes, self.config.batch, draw, &self.device)?;
+        let slope = self.slope()?;
+        let (group, rate) = (std::slice::from_ref(&self.group), self.rate());
+        self.optimizer.step(&mut self.parameters, &slope.gradients, group, rate)?;
+        self.parameters.update_statistics(&slope.update, STATISTICS_MOMENTUM)?;
+        Ok(slope.parts)
+    }
+
+    /// The loss of this iteration's noise and its gradient to the generator.
+    fn slope(&self) -> Result<Slope> {
+        let draw =
+            Draw { seed: self.seed, purpose: "inversion", task: self.task, position: self.done as u64 };
+        let (of, classes, rows) = (&self.config.generator, self.teacher.classes(), self.config.batch);
+        let code = Code::draw(of, classes, rows, draw, self.teacher.dtype(), &self.device)?;
         let mut drawn = self.executor.forward(&self.parameters, &code.input, ForwardSpec::TRAIN)?;
         let images = Var::from_tensor(drawn.tap(IMAGES)?)?;
         let probe = self.teacher.probe(&images.as_detached_tensor())?;
@@ -166,7 +172,8 @@ impl Inversion {
         let mut moments = BTreeMap::new();
         for (name, mean, variance) in &seen.moments {
             if let (Some(mean), Some(variance)) = (slopes.get(mean), slopes.get(variance)) {
-                moments.insert(name.clone(), MomentGradient { mean: mean.clone(), variance: variance.clone() });
+                moments
+                    .insert(name.clone(), MomentGradient { mean: mean.clone(), variance: variance.clone() });
             }
         }
         let mut gradient = self.teacher.probe_backward(probe, features, moments)?;
@@ -180,18 +187,10 @@ impl Inversion {
             Upstream { taps: BTreeMap::from([(IMAGES.to_owned(), gradient)]), moments: BTreeMap::new() };
         let mut gradients = Gradients::default();
         self.executor.backward(&self.parameters, tape, &upstream, &mut gradients)?;
-        let rate = self.rate();
-        self.optimizer.step(&mut self.parameters, &gradients, std::slice::from_ref(&self.group), rate)?;
-        self.parameters.update_statistics(&update, STATISTICS_MOMENTUM)?;
-        Ok(parts)
+        Ok(Slope { total, parts, gradients, update })
     }
 
-    fn loss(
-        &self,
-        images: &Tensor,
-        seen: &Seen,
-        code: &Code,
-    ) -> Result<(Tensor, BTreeMap<String, Tensor>)> {
+    fn loss(&self, images: &Tensor, seen: &Seen, code: &Code) -> Result<(Tensor, BTreeMap<String, Tensor>)> {
         let weights = &self.config.weights;
         let logits = self.teacher.head(&seen.features)?.logits;
         let mut sum = Sum::default();
@@ -254,6 +253,15 @@ impl Seen {
     }
 }
 
+/// The loss of one iteration and where it goes down.
+struct Slope {
+    #[cfg_attr(not(test), expect(dead_code, reason = "the loop needs its gradient only"))]
+    total: Tensor,
+    parts: BTreeMap<String, Tensor>,
+    gradients: Gradients,
+    update: NormUpdate,
+}
+
 /// A weighted sum and its parts.
 #[derive(Default)]
 struct Sum {
@@ -276,3 +284,6 @@ impl Sum {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

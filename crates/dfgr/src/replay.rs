@@ -29,11 +29,12 @@ impl Code {
         classes: usize,
         rows: usize,
         draw: Draw<'_>,
+        dtype: DType,
         device: &Device,
     ) -> Result<Self> {
         let mut stream = draw.stream("noise");
         let noise: Vec<f32> = (0..rows * config.latent).map(|_| stream.normal() as f32).collect();
-        let noise = Tensor::from_vec(noise, (rows, config.latent), device)?;
+        let noise = Tensor::from_vec(noise, (rows, config.latent), device)?.to_dtype(dtype)?;
         if !config.conditional {
             return Ok(Self { input: noise.clone(), noise, labels: None });
         }
@@ -43,7 +44,7 @@ impl Code {
         for (row, label) in labels.iter().enumerate() {
             one_hot[row * classes + *label as usize] = 1.0;
         }
-        let one_hot = Tensor::from_vec(one_hot, (rows, classes), device)?;
+        let one_hot = Tensor::from_vec(one_hot, (rows, classes), device)?.to_dtype(dtype)?;
         Ok(Self { input: Tensor::cat(&[&noise, &one_hot], 1)?, noise, labels: Some(labels) })
     }
 }
@@ -101,7 +102,8 @@ impl Replay {
     /// # Errors
     /// If an executor fails.
     pub fn sample(&self, rows: usize, draw: Draw<'_>) -> Result<Synthetic> {
-        let code = Code::draw(&self.config, self.teacher.classes(), rows, draw, &self.device)?;
+        let classes = self.teacher.classes();
+        let code = Code::draw(&self.config, classes, rows, draw, self.teacher.dtype(), &self.device)?;
         let pass = self.executor.forward(&self.parameters, &code.input, ForwardSpec::EVAL)?;
         let images = pass.tap(IMAGES)?.clone();
         let view = self.teacher.forward(&images)?;

@@ -1,0 +1,162 @@
+//! The whole way from generator weights to the loss and back, by finite differences; and what a run of it does.
+
+use cil_backbone::{Architecture, HeadKind, Network};
+use cil_engine::Shape;
+use cil_engine::cpu::CpuExecutor;
+use cil_engine::reference::ReferenceExecutor;
+
+use super::*;
+use crate::config::{Direction, Statistics};
+use crate::generator::{GeneratorConfig, GeneratorKind};
+use crate::loss::ChannelReduction;
+
+const IMAGES_OF: Shape = Shape::Map { channels: 3, height: 8, width: 8 };
+
+fn reference() -> ExecutorFactory {
+    Arc::new(|graph| Ok(Arc::new(ReferenceExecutor::new(graph)) as Arc<dyn Executor>))
+}
+
+fn cpu() -> ExecutorFactory {
+    Arc::new(|graph| Ok(Arc::new(CpuExecutor::new(graph)?) as Arc<dyn Executor>))
+}
+
+/// A teacher of four classes whose statistics are those of some noise, so that there is something to match.
+fn teacher(executors: &ExecutorFactory, dtype: DType) -> Result<Frozen> {
+    let architecture = Architecture { width: 4, ..Architecture::lucir(8) };
+    let mut network = Network::new(architecture, IMAGES_OF, HeadKind::Cosine, executors, 5, &Device::Cpu)?;
+    network.grow(4)?;
+    let mut stream = Draw::new(1, "test images").stream("noise");
+    let pixels: Vec<f32> = (0..64 * 192).map(|_| stream.normal() as f32).collect();
+    let images = Tensor::from_vec(pixels, (64, 3, 8, 8), &Device::Cpu)?;
+    for _ in 0..30 {
+        let pass = network.executor().forward(network.parameters(), &images, ForwardSpec::TRAIN)?;
+        if let Some(update) = pass.statistics {
+            network.parameters_mut().update_statistics(&update, 0.3)?;
+        }
+    }
+    network.parameters_mut().set("head.scale", Tensor::new(&[8f32], &Device::Cpu)?);
+    let mut snapshot = network.snapshot();
+    snapshot.parameters = snapshot.parameters.to_dtype(dtype)?;
+    Network::from_snapshot(snapshot, executors, 5, &Device::Cpu)?.freeze()
+}
+
+fn config(conditional: bool) -> InversionConfig {
+    let mut config = InversionConfig::unconditional(40);
+    config.generator =
+        GeneratorConfig { kind: GeneratorKind::Dafl, latent: 6, conditional, label_width: 3, channels: 8 };
+    config.batch = 12;
+    config
+}
+
+fn every_part(
+    mut config: InversionConfig,
+    direction: Direction,
+    reduction: ChannelReduction,
+) -> InversionConfig {
+    config.weights.statistics = Statistics { weight: 0.3, direction, reduction };
+    let weights = &mut config.weights;
+    (weights.label, weights.label_temperature) = (0.7, 1.5);
+    (weights.instance_entropy, weights.batch_entropy) = (0.4, 1.1);
+    (weights.diversity, weights.smoothness) = (0.2, 0.5);
+    config
+}
+
+fn moved(inversion: &mut Inversion, name: &str, at: usize, by: f64) -> Result<f64> {
+    let before = inversion.parameters.get(name)?.clone();
+    let mut values = before.flatten_all()?.to_vec1::<f64>()?;
+    values[at] += by;
+    inversion.parameters.set(name, Tensor::from_vec(values, before.dims(), &Device::Cpu)?);
+    let total = inversion.slope()?.total.to_scalar::<f64>()?;
+    inversion.parameters.set(name, before);
+    Ok(total)
+}
+
+fn check_by_differences(config: InversionConfig) -> Result<()> {
+    let executors = reference();
+    let teacher = teacher(&executors, DType::F64)?;
+    let mut inversion = Inversion::new(config, teacher, &executors, 3, 1, &Device::Cpu)?;
+    let gradients = inversion.slope()?.gradients;
+    let names: Vec<String> = gradients.iter().map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(names.len(), inversion.group.names.len(), "every weight has a gradient");
+    let step = 1e-6;
+    for (turn, name) in names.iter().enumerate() {
+        let slopes = gradients.get(name).unwrap().flatten_all()?.to_vec1::<f64>()?;
+        let at = (turn * 37) % slopes.len();
+        let difference =
+            (moved(&mut inversion, name, at, step)? - moved(&mut inversion, name, at, -step)?) / (2.0 * step);
+        let error = (slopes[at] - difference).abs();
+        assert!(error < 1e-5 * (1.0 + difference.abs()), "{name}[{at}]: {} is not {difference}", slopes[at]);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_gradient_of_every_weight_is_right_without_labels() -> Result<()> {
+    check_by_differences(every_part(config(false), Direction::GeneratedToStored, ChannelReduction::Sum))
+}
+
+#[test]
+fn the_gradient_of_every_weight_is_right_with_labels() -> Result<()> {
+    check_by_differences(every_part(config(true), Direction::StoredToGenerated, ChannelReduction::Mean))
+}
+
+#[test]
+fn a_run_lowers_the_loss_and_its_images_are_the_teachers() -> Result<()> {
+    let executors = cpu();
+    let teacher = teacher(&executors, DType::F32)?;
+    let mut config = config(false);
+    (config.iterations, config.batch, config.learning_rate) = (120, 32, 5e-3);
+    let mut inversion = Inversion::new(config, teacher, &executors, 3, 1, &Device::Cpu)?;
+    let first = inversion.advance(10)?;
+    assert_eq!((first.done, first.images), (10, 320));
+    inversion.advance(100)?;
+    let last = inversion.advance(50)?;
+    assert_eq!((last.done, last.images, inversion.is_done()), (120, 320, true));
+    let falls = |part: &str| last.losses[part] < 0.6 * first.losses[part];
+    assert!(falls("statistics") && falls("instance-entropy"), "{first:?} {last:?}");
+    assert!(last.learning_rate < 0.1 * first.learning_rate);
+    let draw = Draw::new(9, "sample");
+    let batch = inversion.replay().sample(40, draw)?;
+    assert_eq!(batch.images.dims(), [40, 3, 8, 8]);
+    assert_eq!(batch.labels, batch.view.logits.argmax(1)?.to_vec1::<u32>()?);
+    let again = inversion.replay().sample(40, draw)?;
+    let values = |it: &Tensor| it.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(values(&batch.images), values(&again.images));
+    let other = inversion.replay().sample(40, Draw { position: 1, ..draw })?;
+    assert_ne!(values(&batch.images), values(&other.images));
+    Ok(())
+}
+
+#[test]
+fn slices_do_not_matter_and_tasks_and_seeds_do() -> Result<()> {
+    let executors = cpu();
+    let teacher = teacher(&executors, DType::F32)?;
+    let run = |slices: &[usize], seed, task| -> Result<Vec<f32>> {
+        let mut inversion =
+            Inversion::new(config(true), teacher.clone(), &executors, seed, task, &Device::Cpu)?;
+        for slice in slices {
+            inversion.advance(*slice)?;
+        }
+        inversion.parameters.get("end.conv.weight")?.flatten_all()?.to_vec1()
+    };
+    let straight = run(&[40], 3, 1)?;
+    assert_eq!(straight, run(&[1, 7, 12, 100], 3, 1)?);
+    assert_ne!(straight, run(&[40], 4, 1)?);
+    assert_ne!(straight, run(&[40], 3, 2)?);
+    Ok(())
+}
+
+#[test]
+fn an_asked_label_is_kept_and_a_loss_that_bursts_is_named() -> Result<()> {
+    let executors = cpu();
+    let teacher = teacher(&executors, DType::F32)?;
+    let mut config = config(true);
+    let inversion = Inversion::new(config.clone(), teacher.clone(), &executors, 3, 1, &Device::Cpu)?;
+    let batch = inversion.replay().sample(200, Draw::new(1, "sample"))?;
+    assert!((0..4).all(|class| batch.labels.iter().filter(|it| **it == class).count() > 25));
+    config.learning_rate = 1e30;
+    let mut inversion = Inversion::new(config, teacher, &executors, 3, 1, &Device::Cpu)?;
+    let message = inversion.advance(40).unwrap_err().to_string();
+    assert!(message.contains("a lower inversion.learning-rate"), "{message}");
+    Ok(())
+}
