@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use cil_engine::{BatchMoments, Executor, ForwardSpec, Gradients, MomentGradient, Shape, Tape, Upstream};
 
 use crate::POOLED;
@@ -75,6 +75,11 @@ impl Frozen {
     /// Shape of one image.
     pub fn image_shape(&self) -> Shape {
         self.inner.snapshot.images
+    }
+
+    /// Type of its values: `f32`, but for checks in `f64`.
+    pub fn dtype(&self) -> DType {
+        self.inner.head.weights.first().map_or(DType::F32, Tensor::dtype)
     }
 
     /// Width of the pooled features.
