@@ -1,1 +1,16 @@
-//! Datasets, class orders, tasks, batches, augmentation and exemplars.
+//! Data sets, class orders, tasks, batches, augmentation and exemplars.
+//!
+//! Images to train on and images to evaluate on are different types ([`store::TrainSet`], [`store::TestSet`]), so no
+//! training code can be handed the latter. A batch is a function of (seed, purpose, task, epoch, sample), never of the
+//! number of threads. This crate downloads nothing and sees no model.
+
+pub mod augment;
+pub mod batches;
+pub mod dataset;
+pub mod exemplars;
+mod manifest;
+pub mod normalise;
+pub mod order;
+pub mod procedural;
+pub mod split;
+pub mod store;

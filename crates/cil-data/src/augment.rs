@@ -1,0 +1,146 @@
+//! From stored bytes to a network's input: crop, flip, brightness, normalisation.
+//!
+//! One decision: what happens to an image is drawn from that image's own stream, so it is the same in any batch and for
+//! any number of threads. The operations are those of torchvision on 8-bit images.
+
+use candle_core::{Device, Result, Tensor};
+use cil_random::{Draw, Stream};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::normalise::Normalisation;
+
+/// Random changes to training images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Augmentation {
+    /// Black pixels on every side before a crop of the image's own size is taken anywhere (torchvision's
+    /// `RandomCrop(side, padding)`); 4 for CIFAR.
+    pub crop_padding: usize,
+    /// Whether half of the images are mirrored.
+    pub flip: bool,
+    /// Brightness is multiplied by a factor within this of 1 (torchvision's `ColorJitter`); 63/255 in PODNet.
+    pub brightness: f64,
+}
+
+impl Augmentation {
+    /// No change at all.
+    pub fn none() -> Self {
+        Self { crop_padding: 0, flip: false, brightness: 0.0 }
+    }
+
+    /// Whether images can be changed so.
+    ///
+    /// # Errors
+    /// Naming the value that cannot be.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if !(0.0..=1.0).contains(&self.brightness) {
+            anyhow::bail!("brightness is {}; it should be from 0 to 1", self.brightness);
+        }
+        if self.crop_padding > 1024 {
+            anyhow::bail!("crop-padding is {}; it should be at most 1024", self.crop_padding);
+        }
+        Ok(())
+    }
+}
+
+/// How images are changed and normalised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preparation {
+    /// Changes to training images.
+    pub augmentation: Augmentation,
+    /// What all images go through.
+    pub normalisation: Normalisation,
+}
+
+/// Height and width of an image of three colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+}
+
+impl Size {
+    /// Values of one image.
+    pub(crate) fn values(self) -> usize {
+        3 * self.height * self.width
+    }
+}
+
+/// One image's changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Change {
+    /// Rows and columns that the crop begins below and right of the padded image's corner.
+    corner: (usize, usize),
+    mirrored: bool,
+    brightness: f64,
+}
+
+impl Change {
+    fn none() -> Self {
+        Self { corner: (0, 0), mirrored: false, brightness: 1.0 }
+    }
+
+    fn draw(augmentation: &Augmentation, mut stream: Stream) -> Self {
+        let places = 2 * augmentation.crop_padding + 1;
+        Self {
+            corner: (stream.below(places), stream.below(places)),
+            mirrored: stream.unit() < 0.5 && augmentation.flip,
+            brightness: stream.between(1.0 - augmentation.brightness, 1.0 + augmentation.brightness),
+        }
+    }
+}
+
+/// `[n, 3, height, width]` of stored images; without a draw they are only normalised.
+///
+/// `images`: of each image the bytes, `[3][height][width]`, and the number that its stream is drawn by.
+pub(crate) fn prepare(
+    images: &[(&[u8], u64)],
+    size: Size,
+    preparation: &Preparation,
+    draw: Option<Draw<'_>>,
+    device: &Device,
+) -> Result<Tensor> {
+    let mut values = vec![0f32; images.len() * size.values()];
+    values.par_chunks_exact_mut(size.values()).zip(images).for_each(|(out, (bytes, number))| {
+        let (padding, change) = match draw {
+            Some(draw) => {
+                let change = Change::draw(&preparation.augmentation, draw.stream_of(*number));
+                (preparation.augmentation.crop_padding, change)
+            }
+            None => (0, Change::none()),
+        };
+        apply(bytes, size, padding, change, &preparation.normalisation, out);
+    });
+    Tensor::from_vec(values, (images.len(), 3, size.height, size.width), &Device::Cpu)?.to_device(device)
+}
+
+fn apply(bytes: &[u8], size: Size, padding: usize, change: Change, by: &Normalisation, out: &mut [f32]) {
+    let Size { height, width } = size;
+    for channel in 0..3 {
+        let table = table(change.brightness, by.mean[channel], by.deviation[channel]);
+        let plane = &bytes[channel * height * width..][..height * width];
+        for y in 0..height {
+            let row = &mut out[(channel * height + y) * width..][..width];
+            let from_y = (y + change.corner.0).checked_sub(padding).filter(|from| *from < height);
+            for (x, value) in row.iter_mut().enumerate() {
+                let x = if change.mirrored { width - 1 - x } else { x };
+                let from_x = (x + change.corner.1).checked_sub(padding).filter(|from| *from < width);
+                let byte = match (from_y, from_x) {
+                    (Some(y), Some(x)) => plane[y * width + x],
+                    _ => 0,
+                };
+                *value = table[usize::from(byte)];
+            }
+        }
+    }
+}
+
+/// What becomes of each byte of a channel.
+fn table(brightness: f64, mean: f32, deviation: f32) -> [f32; 256] {
+    std::array::from_fn(|byte| {
+        // Pillow blends with black in floats and cuts off the fraction.
+        let bright = (byte as f32 * brightness as f32).clamp(0.0, 255.0).trunc();
+        (bright / 255.0 - mean) / deviation
+    })
+}

@@ -1,0 +1,44 @@
+//! Mean and deviation of each colour.
+
+use serde::{Deserialize, Serialize};
+
+/// Subtracted from and divided into pixels in `[0, 1]`, by colour channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Normalisation {
+    /// Subtracted.
+    pub mean: [f32; 3],
+    /// Divided by afterwards.
+    pub deviation: [f32; 3],
+}
+
+impl Normalisation {
+    /// LUCIR's constants for CIFAR-100 (its deviations are means of per-image deviations).
+    pub fn cifar100_lucir() -> Self {
+        Self { mean: [0.5071, 0.4866, 0.4409], deviation: [0.2009, 0.1984, 0.2023] }
+    }
+
+    /// PODNet's constants for CIFAR-100: mean and deviation over all pixels.
+    pub fn cifar100_podnet() -> Self {
+        Self { mean: [0.5071, 0.4867, 0.4408], deviation: [0.2675, 0.2565, 0.2761] }
+    }
+
+    /// One half and one quarter: for images of unknown statistics.
+    pub fn half() -> Self {
+        Self { mean: [0.5; 3], deviation: [0.25; 3] }
+    }
+
+    /// Whether images can be normalised with it.
+    ///
+    /// # Errors
+    /// Naming the value that cannot be.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if let Some(value) = self.mean.iter().find(|value| !value.is_finite()) {
+            anyhow::bail!("mean holds {value}; it should be a number");
+        }
+        if let Some(value) = self.deviation.iter().find(|value| !(value.is_finite() && **value > 0.0)) {
+            anyhow::bail!("deviation holds {value}; it should be positive");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! Images in memory, split by what they may be used for.
+//!
+//! One decision: images to train on and images to evaluate on are different types over the same bytes. A [`TrainSet`]
+//! counts which classes were looked at, so that a data-free run can be shown to be one.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use candle_core::{Device, Result, Tensor, bail};
+use cil_random::Draw;
+
+use crate::augment::{Preparation, Size, prepare};
+
+/// One training image of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SampleId(u32);
+
+impl SampleId {
+    pub(crate) fn new(index: u32) -> Self {
+        Self(index)
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Bytes and labels of a data set's part, in the data set's own order.
+#[derive(Clone, Debug)]
+pub struct Images {
+    pub(crate) size: Size,
+    /// `[image][3][height][width]`.
+    pub(crate) pixels: Arc<Vec<u8>>,
+    /// Label of each image, in the data set's numbering.
+    pub(crate) labels: Arc<Vec<u16>>,
+}
+
+impl Images {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Bytes of one image, `[3][height][width]`.
+    pub fn image(&self, index: usize) -> &[u8] {
+        &self.pixels[index * self.size.values()..][..self.size.values()]
+    }
+
+    /// Label of one image, in the data set's numbering.
+    pub fn label(&self, index: usize) -> usize {
+        usize::from(self.labels[index])
+    }
+}
+
+/// Some images of a part, by class in the order of learning.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    images: Images,
+    /// Positions within `images`, class after class.
+    positions: Vec<u32>,
+    /// Where each class begins in `positions`, and the end.
+    starts: Vec<usize>,
+}
+
+impl Selection {
+    pub(crate) fn new(images: Images, by_class: Vec<Vec<u32>>) -> Self {
+        let mut starts = vec![0];
+        for positions in &by_class {
+            starts.push(starts[starts.len() - 1] + positions.len());
+        }
+        Self { images, positions: by_class.concat(), starts }
+    }
+
+    fn classes(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    fn range(&self, classes: Range<usize>) -> Range<usize> {
+        self.starts[classes.start]..self.starts[classes.end]
+    }
+
+    fn class_of(&self, index: usize) -> usize {
+        self.starts.partition_point(|start| *start <= index) - 1
+    }
+
+    fn prepared(
+        &self,
+        indices: impl Iterator<Item = usize>,
+        preparation: &Preparation,
+        draw: Option<Draw<'_>>,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let image = |index: usize| {
+            let position = self.positions[index];
+            (self.images.image(position as usize), u64::from(position))
+        };
+        let images: Vec<(&[u8], u64)> = indices.map(image).collect();
+        if images.is_empty() {
+            bail!("a batch without an image");
+        }
+        prepare(&images, self.images.size, preparation, draw, device)
+    }
+}
+
+/// Images to train on, of the classes that a run learns.
+#[derive(Debug)]
+pub struct TrainSet {
+    selection: Selection,
+    reads: Vec<AtomicU64>,
+}
+
+impl TrainSet {
+    pub(crate) fn new(selection: Selection) -> Self {
+        let reads = (0..selection.classes()).map(|_| AtomicU64::new(0)).collect();
+        Self { selection, reads }
+    }
+
+    /// Classes that the run learns.
+    pub fn classes(&self) -> usize {
+        self.selection.classes()
+    }
+
+    /// Channels, height and width of an image.
+    pub fn image_dims(&self) -> [usize; 3] {
+        let Size { height, width } = self.selection.images.size;
+        [3, height, width]
+    }
+
+    /// Bytes of one stored image.
+    pub fn image_bytes(&self) -> usize {
+        self.selection.images.size.values()
+    }
+
+    /// All samples of `classes` (positions in the class order).
+    ///
+    /// # Panics
+    /// If there are fewer classes.
+    pub fn samples(&self, classes: Range<usize>) -> Vec<SampleId> {
+        self.selection.range(classes).map(|index| SampleId::new(index as u32)).collect()
+    }
+
+    /// Class of a sample, as position in the class order.
+    pub fn class_of(&self, sample: SampleId) -> usize {
+        self.selection.class_of(sample.index())
+    }
+
+    /// `[samples, 3, height, width]`: changed as the draw says (only normalised without one); each sample counts as a
+    /// read of its class.
+    ///
+    /// # Errors
+    /// If there is no sample, or the device refuses the tensor.
+    pub fn images(
+        &self,
+        samples: &[SampleId],
+        preparation: &Preparation,
+        draw: Option<Draw<'_>>,
+        device: &Device,
+    ) -> Result<Tensor> {
+        for sample in samples {
+            self.reads[self.class_of(*sample)].fetch_add(1, Ordering::Relaxed);
+        }
+        self.selection.prepared(samples.iter().map(|it| it.index()), preparation, draw, device)
+    }
+
+    /// How many images of a class were looked at so far.
+    pub fn reads(&self, class: usize) -> u64 {
+        self.reads[class].load(Ordering::Relaxed)
+    }
+}
+
+/// Images to evaluate on; nothing that trains takes one.
+#[derive(Debug)]
+pub struct TestSet {
+    selection: Selection,
+}
+
+impl TestSet {
+    pub(crate) fn new(selection: Selection) -> Self {
+        Self { selection }
+    }
+
+    /// Images of the first `classes` classes.
+    pub fn len(&self, classes: usize) -> usize {
+        self.selection.range(0..classes).len()
+    }
+
+    /// The images of the first `classes` classes, class after class, in batches: `[rows, 3, height, width]` and each
+    /// row's class, as position in the class order.
+    pub fn batches<'a>(
+        &'a self,
+        classes: usize,
+        batch: usize,
+        preparation: &'a Preparation,
+        device: &'a Device,
+    ) -> impl Iterator<Item = Result<(Tensor, Vec<u32>)>> + 'a {
+        let end = self.len(classes);
+        let batch = batch.max(1);
+        (0..end).step_by(batch).map(move |first| {
+            let range = first..end.min(first + batch);
+            let labels = range.clone().map(|index| self.selection.class_of(index) as u32).collect();
+            Ok((self.selection.prepared(range, preparation, None, device)?, labels))
+        })
+    }
+}
