@@ -3,6 +3,16 @@
 //! A method is a value ([`recipe::Recipe`]); one loop runs them all. This crate opens no file, reads no clock and prints
 //! nothing: it returns events.
 
+pub mod audit;
+pub mod evaluate;
 pub mod event;
+pub mod learner;
 pub mod loss;
+pub mod means;
+pub mod methods;
 pub mod metrics;
+mod phase;
+pub mod recipe;
+mod start;
+pub mod step;
+pub mod term;

@@ -4,6 +4,8 @@
 //! for how long. It is plain data: it goes into the run's config and comes back from it, and a variant of a method is a
 //! function from recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
 
+mod check;
+
 use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;
 use cil_engine::optim::Schedule;
@@ -21,20 +23,34 @@ pub enum Rows {
     Real,
     /// Exemplars and generated images.
     Old,
+    /// Generated images.
+    Synthetic,
     /// Every row.
     All,
+}
+
+/// Which classes compete in a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Columns {
+    /// All classes seen so far.
+    Seen,
+    /// This task's classes; only for rows of these classes.
+    New,
 }
 
 /// One weighted part of the objective.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TermSpec {
-    /// Cross-entropy over the classes seen so far.
+    /// Cross-entropy on the labels.
     CrossEntropy {
         /// Weight in the objective.
         weight: f64,
         /// Rows with a label to learn.
         rows: Rows,
+        /// Classes that compete.
+        columns: Columns,
         /// Whether rows are weighted so that every class counts the same (ABD, R-DFCIL).
         balanced: bool,
     },
@@ -74,6 +90,19 @@ pub enum TermSpec {
     },
 }
 
+impl TermSpec {
+    /// Weight in the objective.
+    pub fn weight(&self) -> f64 {
+        match *self {
+            Self::CrossEntropy { weight, .. }
+            | Self::LogitKd { weight, .. }
+            | Self::LessForget { weight, .. }
+            | Self::MarginRanking { weight, .. }
+            | Self::DualTeacher { weight, .. } => weight,
+        }
+    }
+}
+
 /// How the student's batch norm meets generated images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -88,7 +117,7 @@ pub enum SyntheticNorm {
 
 /// Replay of images generated from the old teacher (DF-GR).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ReplaySpec {
     /// How the generator is trained.
     pub inversion: InversionConfig,
@@ -98,23 +127,22 @@ pub struct ReplaySpec {
     pub synthetic_norm: SyntheticNorm,
 }
 
-/// The second teacher, trained on the new classes only (DT-ID).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The second teacher, trained on the new classes only (DT-ID). A task of one class has none: a softmax over one class
+/// says nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct NewTeacherSpec {
-    /// Epochs of cross-entropy on the new classes.
-    pub epochs: usize,
-    /// Starting learning rate.
-    pub learning_rate: f64,
     /// Whether its backbone starts from the old model; from scratch otherwise.
     pub from_old: bool,
+    /// Cross-entropy on the new classes.
+    pub training: Training,
 }
 
 /// Stochastic gradient descent of one phase.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Training {
-    /// Passes over the task's images.
+    /// Passes over the phase's real images.
     pub epochs: usize,
     /// Real images in every step.
     pub batch: usize,
@@ -130,37 +158,65 @@ pub struct Training {
     pub weight_decay: f64,
 }
 
+/// What a phase moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trained {
+    /// Backbone and head, but for the blocks that `freeze-old-head` leaves alone.
+    All,
+    /// The whole head; the backbone runs with its running statistics.
+    Head,
+}
+
+/// One phase of a task: what is minimised, over what, for how long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PhaseSpec {
+    /// What moves.
+    pub trained: Trained,
+    /// What is minimised; terms that need a teacher are silent where there is none.
+    pub terms: Vec<TermSpec>,
+    /// How.
+    pub training: Training,
+}
+
+impl NewTeacherSpec {
+    /// The phase that trains it.
+    pub fn phase(&self) -> PhaseSpec {
+        let (rows, columns) = (Rows::New, Columns::Seen);
+        PhaseSpec {
+            trained: Trained::All,
+            terms: vec![TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced: false }],
+            training: self.training.clone(),
+        }
+    }
+}
+
 /// A method: everything that distinguishes one learner from another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Recipe {
     /// The classifier's form.
     pub head: HeadKind,
     /// Real images kept between tasks.
     pub exemplars: Budget,
-    /// Whether every task trains on all real images seen so far: the upper bound.
+    /// Whether every task begins with a new network and trains on all real images seen so far: the upper bound.
     pub joint: bool,
-    /// Generated images of old classes.
+    /// Whether the head's blocks of old classes are left as they are while everything trains (LUCIR).
+    pub freeze_old_head: bool,
+    /// Whether new head blocks start at the new classes' mean features (LUCIR); needs a cosine head.
+    pub imprint: bool,
+    /// The base classes.
+    pub base: PhaseSpec,
+    /// Every later task.
+    pub increment: PhaseSpec,
+    /// Generated images of old classes, in every step of a later task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplaySpec>,
     /// The second teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_teacher: Option<NewTeacherSpec>,
-    /// What is minimised; terms that need an old teacher are silent in task 0.
-    pub terms: Vec<TermSpec>,
-    /// Whether the head's blocks of old classes are left as they are (LUCIR).
-    pub freeze_old_head: bool,
-    /// Whether new head blocks start at the new classes' mean features (LUCIR).
-    pub imprint: bool,
-    /// Training of the base classes.
-    pub base: Training,
-    /// Training of every later task.
-    pub increment: Training,
-}
-
-impl Recipe {
-    /// The recipe with one more term.
-    #[must_use]
-    pub fn with(mut self, term: TermSpec) -> Self {
-        self.terms.push(term);
-        self
-    }
+    /// A phase after every later task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<PhaseSpec>,
 }

@@ -1,0 +1,94 @@
+//! Evaluation of a frozen model.
+//!
+//! One decision: this is the only module that takes a [`TestSet`], and nothing that it returns goes back into training:
+//! it yields counts.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+use cil_backbone::{Frozen, head::normalized};
+use cil_data::augment::Preparation;
+use cil_data::split::Increments;
+use cil_data::store::TestSet;
+
+use crate::event::{Confusion, Evaluation};
+use crate::means::{ClassMeans, INFERENCE_BATCH};
+
+/// Counts over the images of all classes that `model` knows, after `task`.
+///
+/// # Errors
+/// If an executor fails.
+pub fn evaluate(
+    model: &Frozen,
+    means: &ClassMeans,
+    test: &TestSet,
+    increments: &Increments,
+    task: usize,
+    preparation: &Preparation,
+    device: &Device,
+) -> Result<Evaluation> {
+    let classes = increments.seen(task);
+    let tasks: Vec<Range<usize>> = (0..=task).map(|task| increments.classes(task)).collect();
+    let empty = Confusion { rows: vec![vec![0; classes]; classes] };
+    let (mut classifier, mut nearest) = (empty.clone(), means.means.as_ref().map(|_| empty));
+    let (mut top5, mut task_aware) = (vec![0; classes], vec![0; classes]);
+    for batch in test.batches(classes, INFERENCE_BATCH, preparation, device) {
+        let (images, labels) = batch?;
+        let view = model.forward(&images)?;
+        let logits = view.logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        for (row, label) in logits.iter().zip(&labels) {
+            let label = *label as usize;
+            classifier.rows[label][best(row, 0..classes)] += 1;
+            let own = tasks.iter().find(|range| range.contains(&label)).cloned().unwrap_or(0..classes);
+            task_aware[label] += u32::from(best(row, own) == label);
+            top5[label] += u32::from(rank(row, label) < 5);
+        }
+        if let (Some(means), Some(nearest)) = (&means.means, &mut nearest) {
+            for (row, label) in cosines(&view.features, means)?.iter().zip(&labels) {
+                nearest.rows[*label as usize][best(row, 0..classes)] += 1;
+            }
+        }
+    }
+    Ok(Evaluation {
+        classifier,
+        top5,
+        task_aware,
+        nearest_mean: nearest,
+        nearest_mean_source: means.source.clone(),
+    })
+}
+
+/// `[rows][classes]`: among vectors of length 1 the nearest is the one of the largest cosine.
+fn cosines(features: &Tensor, means: &Tensor) -> candle_core::Result<Vec<Vec<f32>>> {
+    normalized(features)?.matmul(&means.t()?)?.to_dtype(DType::F32)?.to_vec2()
+}
+
+/// The first largest value's index among `range`.
+fn best(row: &[f32], range: Range<usize>) -> usize {
+    let mut best = range.start;
+    for at in range {
+        if row[at] > row[best] {
+            best = at;
+        }
+    }
+    best
+}
+
+/// How many classes have a larger value, ties before `label` included.
+fn rank(row: &[f32], label: usize) -> usize {
+    let before = |(at, value): (usize, &f32)| *value > row[label] || (*value == row[label] && at < label);
+    row.iter().enumerate().filter(|it| before((it.0, it.1))).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_go_to_the_first_and_ranks_count_them() {
+        let row = [0.5, 2.0, 2.0, -1.0];
+        assert_eq!((best(&row, 0..4), best(&row, 2..4), best(&row, 3..4)), (1, 2, 3));
+        assert_eq!([rank(&row, 0), rank(&row, 1), rank(&row, 2), rank(&row, 3)], [2, 0, 1, 3]);
+    }
+}

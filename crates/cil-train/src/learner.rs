@@ -1,0 +1,381 @@
+//! A class-incremental learner as a state that advances.
+//!
+//! One decision: [`Learner::advance`] does one unit of work (an epoch, or some iterations of an inversion) and returns
+//! what happened, so whoever drives it can record, show, evaluate or stop between any two units. It never sees an image
+//! to be evaluated on; [`Learner::model`] is the model so far, frozen.
+
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+use cil_backbone::{Architecture, Frozen, Network, Snapshot};
+use cil_data::augment::Preparation;
+use cil_data::exemplars::{Exemplars, herd};
+use cil_data::split::Increments;
+use cil_data::store::TrainSet;
+use cil_engine::ExecutorFactory;
+use dfgr::{Inversion, Replay};
+
+use crate::event::{Event, PhaseKind};
+use crate::means::{self, ClassMeans};
+use crate::phase::{Job, Source, Surroundings};
+use crate::recipe::{PhaseSpec, Recipe};
+use crate::start;
+
+/// Iterations of an inversion that make one unit.
+const INVERSION_UNIT: usize = 50;
+
+/// What a learner is made of.
+#[derive(Clone)]
+pub struct Plan {
+    /// The method.
+    pub recipe: Recipe,
+    /// The network.
+    pub architecture: Architecture,
+    /// Classes of each task.
+    pub increments: Increments,
+    /// How images are changed and normalised.
+    pub preparation: Preparation,
+    /// Seed of weights, batches, augmentation and noise.
+    pub seed: u64,
+    /// Makes what runs the networks.
+    pub executors: ExecutorFactory,
+    /// Where.
+    pub device: Device,
+}
+
+/// Where a learner stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Before a task.
+    Before,
+    /// In phase `index` of the task.
+    Within { index: usize },
+    /// All tasks are learned.
+    Done,
+}
+
+/// What is being trained.
+enum Work {
+    Invert(Box<Inversion>),
+    Train(Box<Job>),
+}
+
+/// A learner between two units of work.
+pub struct Learner {
+    plan: Plan,
+    task: usize,
+    stage: Stage,
+    work: Option<Work>,
+    /// The model of the task before: the old teacher.
+    old: Option<Frozen>,
+    /// The model so far; `None` before the base classes are learned.
+    model: Option<Frozen>,
+    new_teacher: Option<Frozen>,
+    replay: Option<Replay>,
+    exemplars: Exemplars,
+}
+
+impl Learner {
+    /// A learner before its first task.
+    ///
+    /// # Errors
+    /// If the recipe or the architecture does not pass its check.
+    pub fn new(plan: Plan) -> Result<Self> {
+        plan.recipe.check().context("recipe")?;
+        plan.architecture.check()?;
+        Ok(Self {
+            plan,
+            task: 0,
+            stage: Stage::Before,
+            work: None,
+            old: None,
+            model: None,
+            new_teacher: None,
+            replay: None,
+            exemplars: Exemplars::default(),
+        })
+    }
+
+    /// Takes a model of the base classes instead of training one; a run goes on from it exactly as from its own.
+    ///
+    /// # Errors
+    /// If the run has begun, or the model has another form than the plan's base model.
+    pub fn adopt_base(&mut self, base: Snapshot) -> Result<()> {
+        let (plan, classes) = (&self.plan, self.plan.increments.seen(0));
+        if self.task > 0 || self.stage != Stage::Before {
+            bail!("a base model can only be taken before the run begins");
+        }
+        if base.architecture != plan.architecture {
+            bail!("the base model is {}, the run needs {}", base.architecture, plan.architecture);
+        }
+        if base.head.kind != plan.recipe.head || base.head.blocks != [classes] {
+            bail!(
+                "the base model's head is {:?} with blocks {:?}, the run needs {:?} with [{classes}]",
+                base.head.kind,
+                base.head.blocks,
+                plan.recipe.head
+            );
+        }
+        self.model = Some(Network::from_snapshot(base, &plan.executors, plan.seed, &plan.device)?.freeze()?);
+        Ok(())
+    }
+
+    /// The model after the last task that was learned.
+    pub fn model(&self) -> Option<&Frozen> {
+        self.model.as_ref()
+    }
+
+    /// The generator of the task that is being learned or was learned last.
+    pub fn replay(&self) -> Option<&Replay> {
+        self.replay.as_ref()
+    }
+
+    /// Real images that are kept.
+    pub fn exemplars(&self) -> &Exemplars {
+        &self.exemplars
+    }
+
+    /// How images are changed and normalised.
+    pub fn preparation(&self) -> &Preparation {
+        &self.plan.preparation
+    }
+
+    /// Units of the whole run; what [`Event::Progress`] counts.
+    pub fn units(&self) -> u64 {
+        let of_task = |task| self.phases(task).into_iter().map(|phase| self.phase_units(phase, task)).sum::<u64>();
+        let first = usize::from(self.task == 0 && self.model.is_some());
+        (first..self.plan.increments.tasks()).map(of_task).sum()
+    }
+
+    /// Does one unit of work; `None` after [`Event::RunEnd`].
+    ///
+    /// # Errors
+    /// If a loss is not finite, or an executor or the device fails. The learner is of no use then.
+    pub fn advance(&mut self, train: &TrainSet) -> Result<Option<Event>> {
+        match self.stage {
+            Stage::Done => Ok(None),
+            Stage::Before if self.task == self.plan.increments.tasks() => {
+                self.stage = Stage::Done;
+                Ok(Some(Event::RunEnd))
+            }
+            Stage::Before => {
+                // A base model that was taken is past its phases.
+                let index = if self.task == 0 && self.model.is_some() { self.phases(0).len() } else { 0 };
+                self.stage = Stage::Within { index };
+                let classes = self.plan.increments.classes(self.task);
+                Ok(Some(Event::TaskStart {
+                    task: self.task,
+                    new_classes: classes.len(),
+                    classes_seen: classes.end,
+                }))
+            }
+            Stage::Within { index } => match self.phases(self.task).get(index) {
+                Some(phase) => self.unit(*phase, index, train).map(Some),
+                None => self.finish_task(train).map(Some),
+            },
+        }
+    }
+
+    /// Phases of a task in order.
+    fn phases(&self, task: usize) -> Vec<PhaseKind> {
+        let recipe = &self.plan.recipe;
+        let later = task > 0;
+        let several = self.plan.increments.classes(task).len() > 1;
+        let phases = [
+            (PhaseKind::Inversion, later && recipe.replay.is_some()),
+            (PhaseKind::NewTeacher, later && several && recipe.new_teacher.is_some()),
+            (PhaseKind::Student, true),
+            (PhaseKind::Balance, later && recipe.balance.is_some()),
+        ];
+        phases.into_iter().filter_map(|(phase, there)| there.then_some(phase)).collect()
+    }
+
+    fn phase_units(&self, phase: PhaseKind, task: usize) -> u64 {
+        let recipe = &self.plan.recipe;
+        let units = match phase {
+            PhaseKind::Inversion => {
+                recipe.replay.as_ref().map(|it| it.inversion.iterations.div_ceil(INVERSION_UNIT))
+            }
+            PhaseKind::NewTeacher => recipe.new_teacher.as_ref().map(|it| it.training.epochs),
+            PhaseKind::Student => Some(self.student_spec(task).training.epochs),
+            PhaseKind::Balance => recipe.balance.as_ref().map(|it| it.training.epochs),
+        };
+        units.unwrap_or(0) as u64
+    }
+
+    fn student_spec(&self, task: usize) -> &PhaseSpec {
+        if task == 0 { &self.plan.recipe.base } else { &self.plan.recipe.increment }
+    }
+
+    /// Advances the phase by one unit, beginning or ending it where due.
+    fn unit(&mut self, phase: PhaseKind, index: usize, train: &TrainSet) -> Result<Event> {
+        let mut work = match self.work.take() {
+            Some(work) => work,
+            None => self.begin(phase, train)?,
+        };
+        let event = self.advance_work(&mut work, train)?;
+        let Event::Progress { done, total, .. } = &event else { bail!("a phase's unit is no progress") };
+        if done < total {
+            self.work = Some(work);
+            return Ok(event);
+        }
+        self.stage = Stage::Within { index: index + 1 };
+        self.end(work)?;
+        Ok(event)
+    }
+
+    fn advance_work(&self, work: &mut Work, train: &TrainSet) -> Result<Event> {
+        let task = self.task;
+        match work {
+            Work::Invert(inversion) => {
+                let report = inversion.advance(INVERSION_UNIT)?;
+                Ok(Event::Progress {
+                    task,
+                    phase: PhaseKind::Inversion,
+                    done: report.done.div_ceil(INVERSION_UNIT),
+                    total: self.phase_units(PhaseKind::Inversion, task) as usize,
+                    learning_rate: report.learning_rate,
+                    images: report.images,
+                    losses: report.losses,
+                })
+            }
+            Work::Train(job) => {
+                let alone = job.kind == PhaseKind::NewTeacher;
+                let replay = self.replay.as_ref().zip(self.plan.recipe.replay.as_ref());
+                let around = Surroundings {
+                    train,
+                    preparation: &self.plan.preparation,
+                    device: &self.plan.device,
+                    seed: self.plan.seed,
+                    task,
+                    old: if alone || self.plan.recipe.joint { None } else { self.old.as_ref() },
+                    new: if alone { None } else { self.new_teacher.as_ref() },
+                    replay: if alone { None } else { replay },
+                };
+                let report = job.epoch(&around)?;
+                Ok(Event::Progress {
+                    task,
+                    phase: job.kind,
+                    done: job.done,
+                    total: job.total(),
+                    learning_rate: report.learning_rate,
+                    images: report.images,
+                    losses: report.losses,
+                })
+            }
+        }
+    }
+
+    fn begin(&mut self, phase: PhaseKind, train: &TrainSet) -> Result<Work> {
+        let recipe = &self.plan.recipe;
+        let classes = self.plan.increments.classes(self.task);
+        match phase {
+            PhaseKind::Inversion => {
+                let (Some(spec), Some(teacher)) = (&recipe.replay, &self.old) else {
+                    bail!("there is no teacher to invert");
+                };
+                let (config, plan) = (spec.inversion.clone(), &self.plan);
+                let inversion =
+                    Inversion::new(config, teacher.clone(), &plan.executors, plan.seed, self.task, &plan.device)?;
+                Ok(Work::Invert(Box::new(inversion)))
+            }
+            PhaseKind::NewTeacher => {
+                let Some(spec) = &recipe.new_teacher else { bail!("the recipe has no new teacher") };
+                let network =
+                    start::new_teacher(&self.plan, spec, self.task, self.old.as_ref(), train.image_dims())?;
+                let source = Source::Samples(train.samples(classes.clone()));
+                let job = Job::new(phase, network, spec.phase(), source, classes, 0, false);
+                Ok(Work::Train(Box::new(job)))
+            }
+            PhaseKind::Student => {
+                let network = start::student(&self.plan, self.task, self.old.as_ref(), train)?;
+                let spec = self.student_spec(self.task).clone();
+                self.job(phase, network, spec, train)
+            }
+            PhaseKind::Balance => {
+                let (Some(spec), Some(model)) = (recipe.balance.clone(), &self.model) else {
+                    bail!("there is no model to balance");
+                };
+                let plan = &self.plan;
+                let network =
+                    Network::from_snapshot(model.snapshot().clone(), &plan.executors, plan.seed, &plan.device)?;
+                self.job(phase, network, spec, train)
+            }
+        }
+    }
+
+    /// A job of the student on the task's images and what is kept.
+    fn job(&self, phase: PhaseKind, network: Network, spec: PhaseSpec, train: &TrainSet) -> Result<Work> {
+        let classes = self.plan.increments.classes(self.task);
+        let mut samples = train.samples(classes.clone());
+        if self.plan.recipe.joint {
+            samples.extend(train.samples(0..classes.start));
+        } else {
+            samples.extend(self.exemplars.all());
+        }
+        let freeze = self.plan.recipe.freeze_old_head && self.task > 0;
+        let source = Source::Samples(samples);
+        let job = Job::new(phase, network, spec, source, 0..classes.end, classes.start, freeze);
+        Ok(Work::Train(Box::new(job)))
+    }
+
+    fn end(&mut self, work: Work) -> Result<()> {
+        match work {
+            Work::Invert(inversion) => self.replay = Some(inversion.replay()),
+            Work::Train(job) if job.kind == PhaseKind::NewTeacher => {
+                self.new_teacher = Some(job.network.freeze()?);
+            }
+            Work::Train(job) => self.model = Some(job.network.freeze()?),
+        }
+        Ok(())
+    }
+
+    /// Herds exemplars; the model becomes the next task's old teacher.
+    fn finish_task(&mut self, train: &TrainSet) -> Result<Event> {
+        let Some(model) = self.model.clone() else { bail!("a task ended without a model") };
+        let classes = self.plan.increments.classes(self.task);
+        let budget = self.plan.recipe.exemplars;
+        if !budget.is_none() {
+            let count = budget.per_class(classes.end);
+            self.exemplars.trim(budget, classes.end);
+            for class in classes {
+                let samples = train.samples(class..class + 1);
+                let features = means::features(&model, train, &samples, &self.plan.preparation, &self.plan.device)?;
+                let width = model.feature_width();
+                let chosen = herd(&features.flatten_all()?.to_vec1::<f32>()?, width, count);
+                self.exemplars.remember(class, chosen.into_iter().map(|at| samples[at]).collect());
+            }
+        }
+        self.new_teacher = None;
+        self.old = Some(model);
+        let task = self.task;
+        self.task += 1;
+        self.stage = Stage::Before;
+        Ok(Event::TaskLearned { task, stored_bytes: self.exemplars.bytes(train.image_bytes()) as u64 })
+    }
+
+    /// Means of the classes seen, by the model after the last task that was learned.
+    ///
+    /// # Errors
+    /// If no task is learned yet, or an executor fails.
+    pub fn class_means(&self, train: &TrainSet) -> Result<ClassMeans> {
+        let (Some(model), Some(task)) = (&self.old, self.task.checked_sub(1)) else {
+            bail!("no task is learned yet");
+        };
+        let around = means::Around {
+            model,
+            train,
+            preparation: &self.plan.preparation,
+            device: &self.plan.device,
+            seed: self.plan.seed,
+            task,
+            new_classes: self.plan.increments.classes(task),
+        };
+        if !self.plan.recipe.exemplars.is_none() {
+            return around.of_exemplars(&self.exemplars);
+        }
+        match &self.replay {
+            Some(replay) => around.of_synthetic(replay),
+            None => Ok(ClassMeans::none("no exemplars are kept, and nothing is generated")),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The methods as recipes, and the paper's two schemes as functions from recipe to recipe.
+//!
+//! One decision: settings of a source that depend on the data set (epochs, rates, batch) are arguments; those that make
+//! the method are here, each with its source. `docs` of a preset say where its numbers come from.
+
+use cil_backbone::HeadKind;
+use cil_data::exemplars::Budget;
+use dtid::dual::DtidConfig;
+
+use crate::recipe::{
+    Columns, NewTeacherSpec, PhaseSpec, Recipe, ReplaySpec, Rows, TermSpec, Trained, Training,
+};
+
+/// Cross-entropy on new images alone: what forgetting looks like.
+pub fn fine_tune(base: Training, increment: Training) -> Recipe {
+    let terms = vec![cross_entropy(Rows::Real, Columns::Seen, false)];
+    Recipe {
+        head: HeadKind::Linear,
+        exemplars: Budget::PerClass(0),
+        joint: false,
+        freeze_old_head: false,
+        imprint: false,
+        base: PhaseSpec { trained: Trained::All, terms: terms.clone(), training: base },
+        increment: PhaseSpec { trained: Trained::All, terms, training: increment },
+        replay: None,
+        new_teacher: None,
+        balance: None,
+    }
+}
+
+/// Every task anew with all images: the upper bound.
+pub fn joint(base: Training, increment: Training) -> Recipe {
+    Recipe { joint: true, ..fine_tune(base, increment) }
+}
+
+/// Learning without forgetting (Li & Hoiem 2016): cross-entropy among the new classes, the old model's softened logits
+/// on the old ones; temperature 2 and weight 1 (their p. 5). With cross-entropy over all classes seen, as others run
+/// it, old classes are forgotten all the same.
+pub fn lwf(base: Training, increment: Training) -> Recipe {
+    let mut recipe = fine_tune(base, increment);
+    recipe.increment.terms = vec![
+        cross_entropy(Rows::New, Columns::New, false),
+        TermSpec::LogitKd { weight: 1.0, temperature: 2.0, rows: Rows::Real },
+    ];
+    recipe
+}
+
+/// LUCIR (Hou et al. 2019) with that many exemplars a class: cosine head, less-forget constraint of weight
+/// 5 sqrt(old / new), margin ranking (0.5, two negatives), imprinted new weights, old class weights left alone; numbers
+/// of the released code for CIFAR-100.
+pub fn lucir(base: Training, increment: Training, exemplars_per_class: usize) -> Recipe {
+    let terms = vec![
+        cross_entropy(Rows::Real, Columns::Seen, false),
+        TermSpec::LessForget { weight: 5.0, adaptive: true, rows: Rows::All },
+        TermSpec::MarginRanking { weight: 1.0, margin: 0.5, negatives: 2 },
+    ];
+    let mut recipe = fine_tune(base, increment);
+    recipe.head = HeadKind::Cosine;
+    recipe.exemplars = Budget::PerClass(exemplars_per_class);
+    recipe.freeze_old_head = true;
+    recipe.imprint = true;
+    recipe.increment.terms = terms;
+    recipe
+}
+
+/// DF-GR on top of `base` (Choi et al. 2021): images of a generator inverted from the old model in every step, labelled
+/// and with every class counting the same in the cross-entropy, since distilling old columns alone does not keep new
+/// logits from drowning old ones.
+#[must_use]
+pub fn with_dfgr(mut base: Recipe, replay: ReplaySpec) -> Recipe {
+    base.replay = Some(replay);
+    for term in &mut base.increment.terms {
+        if let TermSpec::CrossEntropy { rows, columns, balanced, .. } = term {
+            (*rows, *columns, *balanced) = (Rows::All, Columns::Seen, true);
+        }
+    }
+    base
+}
+
+/// DT-ID at the output on top of `base` (Choi et al. 2021): a second teacher trained on the new classes, and both
+/// teachers' logits distilled.
+#[must_use]
+pub fn with_dtid(mut base: Recipe, new_teacher: NewTeacherSpec, weight: f64, config: DtidConfig) -> Recipe {
+    base.new_teacher = Some(new_teacher);
+    base.increment.terms.push(TermSpec::DualTeacher { weight, config });
+    base
+}
+
+fn cross_entropy(rows: Rows, columns: Columns, balanced: bool) -> TermSpec {
+    TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced }
+}

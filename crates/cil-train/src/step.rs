@@ -1,0 +1,73 @@
+//! What a term may look at in one learning step.
+//!
+//! Rows of a step are ordered: new images, then exemplars, then generated images. The student and the old teacher have
+//! seen every row; the new teacher has seen the new images only.
+
+use std::ops::Range;
+
+use candle_core::{Device, Result, Tensor};
+use cil_backbone::View;
+
+use crate::recipe::Rows;
+
+/// One learning step as terms see it.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// Classes of earlier tasks; they are the first columns.
+    pub old_classes: usize,
+    /// All classes seen, this task's included.
+    pub classes: usize,
+    /// Class of every row.
+    pub labels: &'a [u32],
+    /// Rows with real images of this task's classes.
+    pub new_rows: Range<usize>,
+    /// Rows with exemplars.
+    pub exemplar_rows: Range<usize>,
+    /// Rows with generated images.
+    pub synthetic_rows: Range<usize>,
+    /// The network that learns, on all rows.
+    pub student: &'a View,
+    /// The model of the task before, on all rows.
+    pub old: Option<&'a View>,
+    /// The teacher of the new classes, on the new rows; its columns are the new classes.
+    pub new: Option<&'a View>,
+}
+
+impl Step<'_> {
+    /// The rows that a selection names.
+    pub fn rows(&self, rows: Rows) -> Range<usize> {
+        match rows {
+            Rows::New => self.new_rows.clone(),
+            Rows::Real => self.new_rows.start..self.exemplar_rows.end,
+            Rows::Old => self.exemplar_rows.start..self.synthetic_rows.end,
+            Rows::Synthetic => self.synthetic_rows.clone(),
+            Rows::All => 0..self.labels.len(),
+        }
+    }
+
+    /// Labels of `rows` as a tensor.
+    ///
+    /// # Errors
+    /// If the device refuses it.
+    pub fn labels(&self, rows: &Range<usize>, device: &Device) -> Result<Tensor> {
+        Tensor::new(&self.labels[rows.clone()], device)
+    }
+
+    /// Weights of `rows` that give every class seen the same share, with mean 1 over the rows.
+    ///
+    /// Within new and within old rows classes are drawn alike, so a group's weight is its share of the classes over its
+    /// share of the rows.
+    pub fn balanced_weights(&self, rows: &Range<usize>) -> Vec<f32> {
+        let old = |label: u32| (label as usize) < self.old_classes;
+        let n_old = self.labels[rows.clone()].iter().filter(|label| old(**label)).count();
+        let n_new = rows.len() - n_old;
+        if n_old == 0 || n_new == 0 {
+            return vec![1.0; rows.len()];
+        }
+        let weight = |classes: usize, count: usize| {
+            (classes as f64 / self.classes as f64 * rows.len() as f64 / count as f64) as f32
+        };
+        let (old_weight, new_weight) = (weight(self.old_classes, n_old), weight(self.classes - self.old_classes, n_new));
+        self.labels[rows.clone()].iter().map(|label| if old(*label) { old_weight } else { new_weight }).collect()
+    }
+}

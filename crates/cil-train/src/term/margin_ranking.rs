@@ -1,0 +1,34 @@
+//! Old images stay nearer to their own class than to new ones by a margin (LUCIR).
+
+use candle_core::{Result, Tensor, bail};
+
+use super::{Term, narrow};
+use crate::loss::margin_ranking::margin_ranking;
+use crate::recipe::Rows;
+use crate::step::Step;
+
+/// See [`crate::recipe::TermSpec::MarginRanking`].
+#[derive(Debug)]
+pub(super) struct MarginRanking {
+    pub(super) margin: f64,
+    pub(super) negatives: usize,
+}
+
+impl Term for MarginRanking {
+    fn name(&self) -> &'static str {
+        "margin-ranking"
+    }
+
+    fn loss(&self, step: &Step<'_>) -> Result<Option<Tensor>> {
+        let rows = step.rows(Rows::Old);
+        if step.old_classes == 0 || rows.is_empty() {
+            return Ok(None);
+        }
+        let Some(similarities) = &step.student.similarities else {
+            bail!("the margin ranking loss compares cosines: it needs a cosine head");
+        };
+        let labels = step.labels(&rows, similarities.device())?;
+        let cosines = narrow(similarities, &rows)?;
+        margin_ranking(&cosines, &labels, step.old_classes, self.margin, self.negatives)
+    }
+}
