@@ -141,7 +141,8 @@ impl Learner {
 
     /// Units of the whole run; what [`Event::Progress`] counts.
     pub fn units(&self) -> u64 {
-        let of_task = |task| self.phases(task).into_iter().map(|phase| self.phase_units(phase, task)).sum::<u64>();
+        let of_task =
+            |task| self.phases(task).into_iter().map(|phase| self.phase_units(phase, task)).sum::<u64>();
         let first = usize::from(self.task == 0 && self.model.is_some());
         (first..self.plan.increments.tasks()).map(of_task).sum()
     }
@@ -274,8 +275,14 @@ impl Learner {
                     bail!("there is no teacher to invert");
                 };
                 let (config, plan) = (spec.inversion.clone(), &self.plan);
-                let inversion =
-                    Inversion::new(config, teacher.clone(), &plan.executors, plan.seed, self.task, &plan.device)?;
+                let inversion = Inversion::new(
+                    config,
+                    teacher.clone(),
+                    &plan.executors,
+                    plan.seed,
+                    self.task,
+                    &plan.device,
+                )?;
                 Ok(Work::Invert(Box::new(inversion)))
             }
             PhaseKind::NewTeacher => {
@@ -296,8 +303,12 @@ impl Learner {
                     bail!("there is no model to balance");
                 };
                 let plan = &self.plan;
-                let network =
-                    Network::from_snapshot(model.snapshot().clone(), &plan.executors, plan.seed, &plan.device)?;
+                let network = Network::from_snapshot(
+                    model.snapshot().clone(),
+                    &plan.executors,
+                    plan.seed,
+                    &plan.device,
+                )?;
                 self.job(phase, network, spec, train)
             }
         }
@@ -339,7 +350,8 @@ impl Learner {
             self.exemplars.trim(budget, classes.end);
             for class in classes {
                 let samples = train.samples(class..class + 1);
-                let features = means::features(&model, train, &samples, &self.plan.preparation, &self.plan.device)?;
+                let features =
+                    means::features(&model, train, &samples, &self.plan.preparation, &self.plan.device)?;
                 let width = model.feature_width();
                 let chosen = herd(&features.flatten_all()?.to_vec1::<f32>()?, width, count);
                 self.exemplars.remember(class, chosen.into_iter().map(|at| samples[at]).collect());

@@ -136,7 +136,12 @@ impl Job {
     pub(crate) fn epoch(&mut self, around: &Surroundings<'_>) -> Result<EpochReport> {
         let training = &self.spec.training;
         let learning_rate = training.schedule.rate(training.learning_rate, self.done, training.epochs);
-        let draw = Draw { seed: around.seed, purpose: self.purpose(), task: around.task, position: self.done as u64 };
+        let draw = Draw {
+            seed: around.seed,
+            purpose: self.purpose(),
+            task: around.task,
+            position: self.done as u64,
+        };
         let batches = match &self.source {
             Source::Samples(samples) => shuffled_batches(samples.clone(), training.batch, draw),
             Source::Generated { steps } => vec![Vec::new(); *steps],
@@ -205,8 +210,11 @@ impl Job {
         let features = Var::from_tensor(&Tensor::cat(&taps, 0)?)?;
         let (variables, head) = self.head_variables()?;
         let said = head.forward(&features)?;
-        let student =
-            View { features: features.as_tensor().clone(), logits: said.logits, similarities: said.similarities };
+        let student = View {
+            features: features.as_tensor().clone(),
+            logits: said.logits,
+            similarities: said.similarities,
+        };
         let n_real = real.labels.len();
         let step = Step {
             old_classes: self.n_old,
@@ -243,7 +251,8 @@ impl Job {
 
     fn real(&self, batch: &[SampleId], draw: Draw<'_>, around: &Surroundings<'_>) -> Result<Real> {
         let is_new = |sample: &SampleId| around.train.class_of(*sample) >= self.columns.start + self.n_old;
-        let (mut samples, old): (Vec<SampleId>, Vec<SampleId>) = batch.iter().partition(|sample| is_new(sample));
+        let (mut samples, old): (Vec<SampleId>, Vec<SampleId>) =
+            batch.iter().partition(|sample| is_new(sample));
         let n_new = samples.len();
         samples.extend(old);
         let column = |sample: &SampleId| (around.train.class_of(*sample) - self.columns.start) as u32;
@@ -251,11 +260,7 @@ impl Job {
             true => None,
             false => Some(around.train.images(&samples, around.preparation, Some(draw), around.device)?),
         };
-        Ok(Real {
-            images,
-            labels: samples.iter().map(column).collect(),
-            n_new,
-        })
+        Ok(Real { images, labels: samples.iter().map(column).collect(), n_new })
     }
 
     /// The network's passes over real and generated images; their rows follow each other.

@@ -22,7 +22,8 @@ pub(crate) fn student(plan: &Plan, task: usize, old: Option<&Frozen>, train: &Tr
         plan.increments.sizes()[..=task].iter().try_for_each(|classes| network.grow(*classes))?;
         return Ok(network);
     };
-    let mut network = Network::from_snapshot(old.snapshot().clone(), &plan.executors, plan.seed, &plan.device)?;
+    let mut network =
+        Network::from_snapshot(old.snapshot().clone(), &plan.executors, plan.seed, &plan.device)?;
     network.grow(n_new)?;
     if plan.recipe.imprint {
         imprint(plan, &mut network, task, old, train)?;
@@ -51,7 +52,12 @@ pub(crate) fn new_teacher(
     Ok(network)
 }
 
-pub(crate) fn fresh(plan: &Plan, head: HeadKind, seed: u64, [channels, height, width]: [usize; 3]) -> Result<Network> {
+pub(crate) fn fresh(
+    plan: &Plan,
+    head: HeadKind,
+    seed: u64,
+    [channels, height, width]: [usize; 3],
+) -> Result<Network> {
     let images = Shape::Map { channels, height, width };
     Ok(Network::new(plan.architecture, images, head, &plan.executors, seed, &plan.device)?)
 }

@@ -67,7 +67,11 @@ impl Step<'_> {
         let weight = |classes: usize, count: usize| {
             (classes as f64 / self.classes as f64 * rows.len() as f64 / count as f64) as f32
         };
-        let (old_weight, new_weight) = (weight(self.old_classes, n_old), weight(self.classes - self.old_classes, n_new));
-        self.labels[rows.clone()].iter().map(|label| if old(*label) { old_weight } else { new_weight }).collect()
+        let (old_weight, new_weight) =
+            (weight(self.old_classes, n_old), weight(self.classes - self.old_classes, n_new));
+        self.labels[rows.clone()]
+            .iter()
+            .map(|label| if old(*label) { old_weight } else { new_weight })
+            .collect()
     }
 }

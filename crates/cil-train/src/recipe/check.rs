@@ -27,7 +27,9 @@ impl Recipe {
             bail!("imprint is true; weights are imprinted as directions, so head must be \"cosine\"");
         }
         if self.joint && (self.replay.is_some() || self.new_teacher.is_some() || !self.exemplars.is_none()) {
-            bail!("joint is true; with all images there is nothing to keep, replay or distil, so leave those out");
+            bail!(
+                "joint is true; with all images there is nothing to keep, replay or distil, so leave those out"
+            );
         }
         if let Some(replay) = &self.replay {
             replay.inversion.check().context("replay")?;
@@ -107,7 +109,9 @@ fn check_training(key: &str, training: &Training) -> Result<()> {
         );
     }
     match training.schedule.decay {
-        Decay::Step { every: 0, .. } => bail!("{key}.training.schedule.decay.every is 0; it should be at least 1"),
+        Decay::Step { every: 0, .. } => {
+            bail!("{key}.training.schedule.decay.every is 0; it should be at least 1")
+        }
         _ => Ok(()),
     }
 }

@@ -36,7 +36,12 @@ impl Term for DualTeacher {
                 let rows: Vec<u32> = step.new_rows.clone().map(|row| row as u32).collect();
                 let rows = Tensor::new(rows.as_slice(), student.device())?;
                 let old = Teacher { logits: &old.logits, rows: None };
-                dual_teacher_kl(student, old, Teacher { logits: &new.logits, rows: Some(&rows) }, &self.config)
+                dual_teacher_kl(
+                    student,
+                    old,
+                    Teacher { logits: &new.logits, rows: Some(&rows) },
+                    &self.config,
+                )
             }
             (None, DualForm::Columns { old: weight, .. }) => {
                 let kl = logit_kd(student, &old.logits, self.config.temperature)?;

@@ -22,6 +22,7 @@ impl Term for LogitKd {
     fn loss(&self, step: &Step<'_>) -> Result<Option<Tensor>> {
         let rows = step.rows(self.rows);
         let (Some(old), false) = (step.old, rows.is_empty()) else { return Ok(None) };
-        logit_kd(&narrow(&step.student.logits, &rows)?, &narrow(&old.logits, &rows)?, self.temperature).map(Some)
+        logit_kd(&narrow(&step.student.logits, &rows)?, &narrow(&old.logits, &rows)?, self.temperature)
+            .map(Some)
     }
 }

@@ -67,7 +67,9 @@ fn build(spec: &TermSpec) -> (f64, Box<dyn Term>) {
         TermSpec::CrossEntropy { weight, rows, columns, balanced } => {
             (weight, Box::new(cross_entropy::CrossEntropy { rows, columns, balanced }))
         }
-        TermSpec::LogitKd { weight, temperature, rows } => (weight, Box::new(logit_kd::LogitKd { temperature, rows })),
+        TermSpec::LogitKd { weight, temperature, rows } => {
+            (weight, Box::new(logit_kd::LogitKd { temperature, rows }))
+        }
         TermSpec::LessForget { weight, adaptive, rows } => {
             (weight, Box::new(less_forget::LessForget { adaptive, rows }))
         }

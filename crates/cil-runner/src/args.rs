@@ -1,0 +1,181 @@
+//! What can be typed.
+//!
+//! One decision: this file only says what the arguments are and teaches them; what they mean is decided where they are
+//! used. It reads no file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Examples:
+  cil-runner                                   compare four methods on generated images, in minutes
+  cil-runner presets                           what can be run, from where, and what to expect
+  cil-runner run cifar100-10c-lucir-e0-dfgr    one preset; the images come from `cargo xtask fetch-data cifar100`
+  cil-runner run cifar100-10c-lwf --set recipe.increment.epochs=5 --seed 2
+  cil-runner run runs/demo-lwf-s1/config.toml --out again
+  cil-runner report runs/cifar100-10c-lwf-s1   compute result.json from the events again, and show it
+
+A run is a folder: config.toml (every setting, resolved), env.json (versions and digests), events.jsonl (what happened),
+result.json (the numbers, computed from the events), model.safetensors. It has the suffix `.partial` until it is whole.
+
+Results go to standard output, progress to standard error.
+Exit status: 0 done, 1 something failed, 2 the command or the configuration is wrong, 130 interrupted.";
+
+/// Class-incremental learning without the old images.
+///
+/// Learns image classes in several steps. The methods differ in what they keep of the old classes: nothing, exemplars,
+/// or a generator trained from the old model alone (DF-GR), with one or two teachers (DT-ID).
+#[derive(Debug, Parser)]
+#[command(name = "cil-runner", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do; the demo if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Settings that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Settings that every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Where data sets live
+    #[arg(long, global = true, value_name = "DIR", default_value = "datasets")]
+    pub data_dir: PathBuf,
+    /// Where run folders go
+    #[arg(long, global = true, value_name = "DIR", default_value = "runs")]
+    pub out: PathBuf,
+    /// Where to compute
+    #[arg(long, global = true, value_enum, default_value_t = DeviceName::Auto)]
+    pub device: DeviceName,
+    /// Seed of weights, batches, augmentation and noise; the configuration's own otherwise
+    #[arg(long, global = true, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Threads; all cores otherwise. The result does not depend on it
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// What runs the networks; auto takes the best instructions this processor has. The results of two choices differ
+    /// in the last bits
+    #[arg(long, global = true, value_enum, default_value_t = Kernels::Auto)]
+    pub kernels: Kernels,
+    /// Print JSON, and no progress
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compare four methods on generated images and print one table
+    Demo,
+    /// Run one preset, or a configuration from a file
+    #[command(after_help = "\
+Examples:
+  cil-runner run demo-lwf
+  cil-runner run demo-lwf --set increments=[4,2,2] --set classes=8
+  cil-runner run cifar100-10c-lucir-e20 --set recipe.base.learning-rate=0.05 --name slower
+  cil-runner run cifar100-10c-lwf --set evaluate-on='\"validation\"' --set validation-per-class=50
+
+A file is the config.toml of a run folder. Values of --set are TOML; a bare word is a string.")]
+    Run(Run),
+    /// Invert a model with a preset's generator and measure whether its images are worth replaying
+    Audit(Audit),
+    /// List the presets with their sources and expected results
+    Presets,
+    /// Compute result.json from a run folder's events again, and show it
+    Report {
+        /// The run folder
+        run: PathBuf,
+    },
+}
+
+/// Arguments of `run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    /// A preset's name, or a file that ends in .toml
+    #[arg(value_name = "PRESET|FILE.toml")]
+    pub target: String,
+    /// Change one key of the configuration; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Name of the run folder; <preset>-s<seed> otherwise
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Take the base classes' model from a file (base.safetensors of another run) instead of training it
+    #[arg(long, value_name = "FILE")]
+    pub base_model: Option<PathBuf>,
+}
+
+/// Arguments of `audit`.
+#[derive(Args, Debug)]
+pub struct Audit {
+    /// A preset's name, or a file that ends in .toml; its recipe must have a replay
+    #[arg(value_name = "PRESET|FILE.toml")]
+    pub target: String,
+    /// Change one key of the configuration; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The model to invert (base.safetensors of a run)
+    #[arg(long, value_name = "FILE")]
+    pub base_model: PathBuf,
+    /// A model of the same classes from another seed: does it see in the images what was asked for?
+    #[arg(long, value_name = "FILE")]
+    pub other_model: PathBuf,
+    /// Where the picture goes
+    #[arg(long, value_name = "FILE.png")]
+    pub picture: Option<PathBuf>,
+}
+
+/// What runs the networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kernels {
+    /// The best that this processor has.
+    Auto,
+    /// AVX-512.
+    Avx512,
+    /// AVX2 and FMA.
+    Avx2,
+    /// Plain Rust.
+    Portable,
+    /// candle's own operations: slow, for checks.
+    Reference,
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceName {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+    /// A GPU if this build has one to offer, the processor otherwise.
+    Auto,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_means_the_demo_and_flags_go_anywhere() {
+        let cli = Cli::try_parse_from(["cil-runner", "--seed", "3"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.global.seed, Some(3));
+        let line =
+            ["cil-runner", "run", "demo-lwf", "--set", "a.b=1", "--set", "c=2", "--out", "x", "--json"];
+        let cli = Cli::try_parse_from(line).unwrap();
+        let Some(Command::Run(run)) = cli.command else { panic!("not a run") };
+        assert_eq!(run.set, ["a.b=1", "c=2"]);
+        assert_eq!(cli.global.out, PathBuf::from("x"));
+        assert!(cli.global.json);
+        assert!(Cli::try_parse_from(["cil-runner", "--threads", "0"]).is_err());
+    }
+}

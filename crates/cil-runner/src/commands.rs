@@ -1,0 +1,138 @@
+//! What the commands do.
+//!
+//! One decision: a command turns arguments into checked configurations, runs them and prints; nothing is computed here.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::args::{Cli, Command, Global, Run};
+use crate::audit::audit;
+use crate::config::{Checked, RunConfig};
+use crate::engine::Engine;
+use crate::failure::bad_input;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::presets;
+use crate::record::load_events;
+use crate::report::report;
+use crate::run::{self, Surroundings};
+use crate::table;
+
+/// Does what the command line says.
+pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
+    match cli.command.unwrap_or(Command::Demo) {
+        Command::Demo => demo(&cli.global, interrupt, output),
+        Command::Run(arguments) => run_one(&arguments, &cli.global, interrupt, output),
+        Command::Audit(arguments) => audit(&arguments, &cli.global, output),
+        Command::Presets => list(output),
+        Command::Report { run } => show(&run, output),
+    }
+}
+
+/// The configuration of a preset's name or a file, changed as the arguments say.
+pub fn configuration(target: &str, changes: &[String], seed: Option<u64>) -> Result<Checked> {
+    let path = Path::new(target);
+    let is_file = path.extension().is_some_and(|extension| extension == "toml");
+    let mut config = match is_file {
+        true => RunConfig::load(path, changes)?,
+        false => presets::find(target)?.config.with_changes(changes, target)?,
+    };
+    if let Some(seed) = seed {
+        config.seed = seed;
+    }
+    config.check()
+}
+
+fn demo(global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
+    let engine = Engine::new(global)?;
+    let mut results = Vec::new();
+    let mut folders = Vec::new();
+    for method in presets::COMPARED {
+        let name = format!("demo-{method}");
+        let checked = configuration(&name, &[], global.seed)?;
+        let name = free_name(&global.out, &default_name(&checked));
+        let around = around(global, &engine, interrupt, &name, None);
+        let (folder, result) = run::run(&checked, &around)?;
+        results.push((method.to_owned(), result));
+        folders.push(folder.display().to_string());
+    }
+    if output.json {
+        let results: Vec<_> = results.into_iter().map(|(_, result)| result).collect();
+        return output.value(&results);
+    }
+    output.text("Images of this comparison are generated; they stand for no real data.\n\n")?;
+    output.text(&table::comparison(&results))?;
+    output.text(&format!("\nrun folders: {}\n", folders.join(", ")))
+}
+
+fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
+    let checked = configuration(&arguments.target, &arguments.set, global.seed)?;
+    let engine = Engine::new(global)?;
+    let name = arguments.name.clone().unwrap_or_else(|| default_name(&checked));
+    let around = around(global, &engine, interrupt, &name, arguments.base_model.as_deref());
+    let (folder, result) = run::run(&checked, &around)?;
+    if output.json {
+        return output.value(&result);
+    }
+    output.text(&table::single(&result))?;
+    output.text(&format!("run folder: {}\n", folder.display()))
+}
+
+fn around<'a>(
+    global: &'a Global,
+    engine: &'a Engine,
+    interrupt: &'a Interrupt,
+    name: &'a str,
+    base_model: Option<&'a Path>,
+) -> Surroundings<'a> {
+    let (data_dir, out) = (global.data_dir.as_path(), global.out.as_path());
+    Surroundings { data_dir, out, name, engine, interrupt, silent: global.json, base_model }
+}
+
+fn default_name(checked: &Checked) -> String {
+    let config = checked.config();
+    format!("{}-s{}", config.preset.as_deref().unwrap_or(&config.method), config.seed)
+}
+
+/// `name`, or the first of `name-2`, `name-3`, ... that is free: the demo may be run again and again.
+fn free_name(out: &Path, name: &str) -> String {
+    let taken = |name: &str| out.join(name).exists() || out.join(format!("{name}.partial")).exists();
+    let mut free = name.to_owned();
+    let mut number = 2;
+    while taken(&free) {
+        free = format!("{name}-{number}");
+        number += 1;
+    }
+    free
+}
+
+fn list(output: &mut Output<'_>) -> Result<()> {
+    let presets = presets::all();
+    if output.json {
+        return output.value(&presets.iter().map(presets::Preset::listed).collect::<Vec<_>>());
+    }
+    for preset in presets {
+        let (name, about, source) = (&preset.name, &preset.about, preset.source);
+        output.text(&format!(
+            "{name}\n    {about}\n    source: {source}\n    expected: {}\n",
+            preset.expected
+        ))?;
+    }
+    Ok(())
+}
+
+/// Computes a run's result again, writes it and shows it.
+fn show(folder: &Path, output: &mut Output<'_>) -> Result<()> {
+    if !folder.is_dir() {
+        return Err(bad_input(format!("{} is no run folder; there is no such folder", folder.display())));
+    }
+    let checked = RunConfig::load(&folder.join("config.toml"), &[])?.check()?;
+    let result = report(run::facts(&checked), &load_events(folder)?)
+        .with_context(|| format!("{} has no result", folder.display()))?;
+    run::write_result(folder, &result)?;
+    if output.json {
+        return output.value(&result);
+    }
+    output.text(&table::single(&result))
+}

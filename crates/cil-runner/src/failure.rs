@@ -1,0 +1,84 @@
+//! How a command ends badly.
+//!
+//! One decision: errors are `anyhow` throughout, and two marker types tell the exit status; everything else is status 1.
+//! One sentence is printed, the chain of causes joined by colons.
+
+use std::fmt;
+use std::io;
+
+/// The command line or the configuration is wrong: exit status 2.
+#[derive(Debug)]
+pub struct BadInput(pub String);
+
+/// The user stopped the run: exit status 130.
+#[derive(Debug)]
+pub struct Interrupted(pub String);
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadInput {}
+impl std::error::Error for Interrupted {}
+
+/// The error of a wrong command or configuration.
+pub fn bad_input(message: impl Into<String>) -> anyhow::Error {
+    BadInput(message.into()).into()
+}
+
+/// The exit status that tells this error.
+pub fn exit_status(error: &anyhow::Error) -> u8 {
+    if error.is::<BadInput>() {
+        2
+    } else if error.is::<Interrupted>() {
+        130
+    } else {
+        1
+    }
+}
+
+/// Whether the reader of our output went away, which is no failure of ours.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// The name among `names` that was probably meant by `wrong`, if one is near.
+pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.into_iter().map(|name| (strsim::jaro_winkler(wrong, name), name));
+    let best = scored.max_by(|left, right| left.0.total_cmp(&right.0))?;
+    (best.0 > 0.7).then_some(best.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn the_status_survives_context() {
+        let error = Err::<(), _>(bad_input("no such key")).context("in a.toml").unwrap_err();
+        assert_eq!(exit_status(&error), 2);
+        assert_eq!(format!("{error:#}"), "in a.toml: no such key");
+        assert_eq!(exit_status(&anyhow::anyhow!("other")), 1);
+        assert_eq!(exit_status(&Interrupted("stopped".into()).into()), 130);
+        let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&anyhow::Error::from(pipe).context("printing")));
+    }
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        assert_eq!(nearest("epoch", ["epochs", "batch", "seed"]), Some("epochs"));
+        assert_eq!(nearest("zzz", ["epochs", "batch", "seed"]), None);
+    }
+}

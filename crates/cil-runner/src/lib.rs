@@ -1,0 +1,23 @@
+//! The command line: presets, run folders, progress and reports.
+//!
+//! One decision: this is the only crate that knows paths, the clock, JSON, the terminal and signals; it drives a learner
+//! and records what the learner returns. Every number it shows is computed from recorded events. It knows no loss.
+
+pub mod args;
+pub mod audit;
+pub mod commands;
+pub mod config;
+pub mod engine;
+pub mod environment;
+pub mod failure;
+pub mod interrupt;
+pub mod machine;
+pub mod output;
+pub mod overlay;
+pub mod pictures;
+pub mod presets;
+pub mod progress;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod table;

@@ -1,0 +1,34 @@
+//! What the run ran on, and what it took.
+//!
+//! One decision: a fact that cannot be had is `None`, never a guess, and never an error.
+
+use std::fs;
+
+/// Most memory that this process ever held, in bytes (`VmHWM` of Linux).
+pub fn peak_memory_bytes() -> Option<u64> {
+    parse_peak_memory(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn parse_peak_memory(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// The processor's own name.
+pub fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        assert_eq!(parse_peak_memory("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n"), Some(2 << 20));
+        assert_eq!(parse_peak_memory("Name:\tx\n"), None);
+    }
+}

@@ -1,0 +1,27 @@
+//! The program: exit statuses and standard output; everything else is in the library.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use cil_runner::args::Cli;
+use cil_runner::failure::{exit_status, is_broken_pipe};
+use cil_runner::interrupt::Interrupt;
+use cil_runner::output::Output;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut stdout = io::stdout().lock();
+    let mut output = Output::new(&mut stdout, cli.global.json);
+    let done =
+        Interrupt::listen().and_then(|interrupt| cil_runner::commands::execute(cli, &interrupt, &mut output));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Best effort: where standard error is gone, the status still tells.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::from(exit_status(&error))
+        }
+    }
+}

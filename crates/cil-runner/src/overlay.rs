@@ -1,0 +1,207 @@
+//! Changes to a configuration, and what is told when they do not fit.
+//!
+//! One decision: `--set` works on the TOML value before it is read as a type, so a changed key is checked exactly like
+//! one in a file. What the reader of the types says is turned into one sentence here, with the nearest right key.
+
+use anyhow::Result;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::failure::{bad_input, nearest};
+
+/// Applies `change`, of the form `dotted.key=value`, to `table`.
+///
+/// The value is TOML; what is not TOML is a string. Parts of the key lead into tables, which are made where they are
+/// missing, and into arrays by position. Keys may be written with `-` or `_`.
+pub fn set(table: &mut Table, change: &str) -> Result<()> {
+    let Some((key, text)) = change.split_once('=') else {
+        return Err(bad_input(format!("--set {change}: it must be of the form key=value")));
+    };
+    let key = key.trim();
+    let parts: Vec<&str> = key.split('.').collect();
+    if parts.iter().any(|part| part.is_empty()) {
+        return Err(bad_input(format!("--set {change}: {key:?} is not a key such as recipe.base.epochs")));
+    }
+    let mut root = Value::Table(std::mem::take(table));
+    let placed = place(&mut root, &parts, parse(text.trim()))
+        .map_err(|reason| bad_input(format!("--set {change}: {reason}")));
+    if let Value::Table(root) = root {
+        *table = root;
+    }
+    placed
+}
+
+fn parse(text: &str) -> Value {
+    let parsed = format!("value = {text}").parse::<Table>().ok();
+    let single = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
+    single.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+fn place(at: &mut Value, parts: &[&str], value: Value) -> Result<(), String> {
+    let Some((part, rest)) = parts.split_first() else {
+        *at = value;
+        return Ok(());
+    };
+    match at {
+        Value::Table(table) => {
+            let key = spelled(table, part);
+            let inner = table.entry(key).or_insert_with(|| Value::Table(Table::new()));
+            place(inner, rest, value)
+        }
+        Value::Array(items) => {
+            let length = items.len();
+            let wrong = || format!("{part:?} is no position in a list of {length}; positions begin at 0");
+            let inner = part.parse().ok().and_then(|index: usize| items.get_mut(index)).ok_or_else(wrong)?;
+            place(inner, rest, value)
+        }
+        other => Err(format!("{part:?} cannot be set in the {} before it", other.type_str())),
+    }
+}
+
+/// `part` as it is spelled in `table`, if only `-` and `_` differ.
+fn spelled(table: &Table, part: &str) -> String {
+    let plain = |key: &str| key.replace('-', "_");
+    table.keys().find(|key| plain(key) == plain(part)).map_or(part, String::as_str).to_owned()
+}
+
+/// Reads a type from a table; an error is one sentence of bad input that begins with `origin`.
+pub fn read<T: DeserializeOwned>(table: Table, origin: &str) -> Result<T> {
+    table.try_into().map_err(|error: toml::de::Error| {
+        bad_input(format!("{origin}: {}", sentence(error.message(), &place_of(&error))))
+    })
+}
+
+/// Where in the table the error is: toml tells it in its last line only.
+fn place_of(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().rev().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
+    line.unwrap_or_default().to_owned()
+}
+
+fn sentence(message: &str, place: &str) -> String {
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(rest) = message.strip_prefix("unknown field `") {
+        let (wrong, known) = wrong_and_known(rest);
+        // The place of an unknown key may end with the key itself.
+        let parent = place.strip_suffix(wrong).map_or(place, |parent| parent.trim_end_matches('.'));
+        let full = |name: &str| if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") };
+        return match nearest(wrong, known.iter().copied()) {
+            Some(right) => format!("there is no key {}; did you mean {}?", full(wrong), full(right)),
+            None => format!("there is no key {}; the keys there are {}", full(wrong), known.join(", ")),
+        };
+    }
+    let before = if place.is_empty() { String::new() } else { format!("{place}: ") };
+    if let Some(rest) = message.strip_prefix("unknown variant `") {
+        let (wrong, known) = wrong_and_known(rest);
+        return match nearest(wrong, known.iter().copied()) {
+            Some(right) => format!("{before}there is no {wrong:?}; did you mean {right:?}?"),
+            None => format!("{before}there is no {wrong:?}; it may be {}", known.join(", ")),
+        };
+    }
+    before + &message
+}
+
+/// Of "wrong`, expected one of `a`, `b`": what was wrong and what would be right.
+fn wrong_and_known(rest: &str) -> (&str, Vec<&str>) {
+    let mut names = rest.split('`').step_by(2);
+    (names.next().unwrap_or_default(), names.filter(|name| !name.is_empty()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    struct Outer {
+        seed: u64,
+        name: String,
+        inner: Inner,
+        list: Vec<Inner>,
+        #[serde(default)]
+        colour: Colour,
+    }
+
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(rename_all = "kebab-case")]
+    enum Colour {
+        #[default]
+        DarkRed,
+        Green,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    struct Inner {
+        epochs: usize,
+        learning_rate: f64,
+    }
+
+    const TEXT: &str = "seed = 1\nname = \"a\"\n[inner]\nepochs = 2\nlearning-rate = 0.5\n\
+                        [[list]]\nepochs = 3\nlearning-rate = 0.25\n";
+
+    fn changed(changes: &[&str]) -> Result<Outer> {
+        let mut table: Table = TEXT.parse().unwrap();
+        for change in changes {
+            set(&mut table, change)?;
+        }
+        read(table, "preset x")
+    }
+
+    fn told(change: &str) -> String {
+        changed(&[change]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn values_are_toml_and_bare_words_are_strings() {
+        let changes = ["seed=7", "name=cifar100", "inner.learning_rate = 1", "list.0.epochs=9"];
+        let got = changed(&changes).unwrap();
+        assert_eq!((got.seed, got.name.as_str()), (7, "cifar100"));
+        assert_eq!((got.inner.learning_rate, got.list[0].epochs), (1.0, 9));
+        assert_eq!(changed(&["name='a b'"]).unwrap().name, "a b");
+        assert_eq!(changed(&["name=1\nseed=2"]).unwrap().name, "1\nseed=2");
+        assert_eq!(changed(&["list=[]"]).unwrap().list, []);
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_with_the_nearest_right_one() {
+        assert_eq!(told("sead=1"), "preset x: there is no key sead; did you mean seed?");
+        assert_eq!(
+            told("inner.epoch=1"),
+            "preset x: there is no key inner.epoch; did you mean inner.epochs?"
+        );
+        assert_eq!(
+            told("list.0.learning-rat=1"),
+            "preset x: there is no key list.learning-rat; did you mean list.learning-rate?"
+        );
+        assert_eq!(
+            told("inner.zzz=1"),
+            "preset x: there is no key inner.zzz; the keys there are epochs, learning-rate"
+        );
+        assert_eq!(told("iner.epochs=1"), "preset x: there is no key iner; did you mean inner?");
+    }
+
+    #[test]
+    fn a_wrong_type_or_form_is_told() {
+        assert_eq!(told("seed=abc"), "preset x: seed: invalid type: string \"abc\", expected u64");
+        assert_eq!(
+            told("inner.epochs=1.5"),
+            "preset x: inner.epochs: invalid type: floating point `1.5`, expected usize"
+        );
+        assert_eq!(
+            told("colour=dark-rd"),
+            "preset x: colour: there is no \"dark-rd\"; did you mean \"dark-red\"?"
+        );
+        assert_eq!(told("colour=xyz"), "preset x: colour: there is no \"xyz\"; it may be dark-red, green");
+        assert_eq!(told("seed"), "--set seed: it must be of the form key=value");
+        assert_eq!(told("a..b=1"), "--set a..b=1: \"a..b\" is not a key such as recipe.base.epochs");
+        assert_eq!(told("seed.x=1"), "--set seed.x=1: \"x\" cannot be set in the integer before it");
+        assert_eq!(
+            told("list.1.epochs=1"),
+            "--set list.1.epochs=1: \"1\" is no position in a list of 1; positions begin at 0"
+        );
+        assert_eq!(crate::failure::exit_status(&changed(&["seed=-1"]).unwrap_err()), 2);
+    }
+}

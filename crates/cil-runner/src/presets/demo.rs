@@ -1,0 +1,55 @@
+//! Generated images: what the program shows when nothing is asked.
+
+use cil_backbone::Architecture;
+use cil_data::augment::Augmentation;
+use cil_data::dataset::Evaluate;
+use cil_data::normalise::Normalisation;
+use cil_data::procedural::ProceduralConfig;
+use cil_engine::optim::Decay;
+use dfgr::InversionConfig;
+
+use super::Preset;
+use super::settings::{self, Lengths, METHODS, sgd};
+use crate::config::{DatasetName, OrderSpec, Procedural, RunConfig};
+
+const SOURCE: &str = "ours: made to be learned in a minute on two processor cores";
+
+/// Methods that the demo compares, in the order of its table.
+pub const COMPARED: [&str; 4] = ["fine-tune", "lwf", "lucir-e0-dfgr-dtidkl", "joint"];
+
+/// One preset for each method.
+pub(super) fn presets() -> Vec<Preset> {
+    let lengths = Lengths {
+        base: sgd(12, Decay::Cosine { minimum: 0.0 }),
+        increment: sgd(10, Decay::Cosine { minimum: 0.0 }),
+        new_teacher: sgd(6, Decay::Cosine { minimum: 0.0 }),
+        inversion: InversionConfig::unconditional(200),
+        synthetic: 128,
+    };
+    METHODS.iter().map(|(method, about)| preset(method, about, &lengths)).collect()
+}
+
+fn preset(method: &str, about: &str, lengths: &Lengths) -> Preset {
+    let name = format!("demo-{method}");
+    let config = RunConfig {
+        preset: Some(name.clone()),
+        method: method.to_owned(),
+        dataset: DatasetName::Procedural,
+        classes: 10,
+        class_order: OrderSpec::Seeded { seed: 1 },
+        increments: vec![6, 2, 2],
+        validation_per_class: 0,
+        evaluate_on: Evaluate::Test,
+        seed: 1,
+        architecture: Architecture::lucir(8),
+        augmentation: Augmentation { crop_padding: 2, flip: false, brightness: 0.0 },
+        normalisation: Normalisation::half(),
+        procedural: Some(Procedural {
+            seed: 1,
+            config: ProceduralConfig { classes: 20, train_per_class: 300, test_per_class: 50 },
+        }),
+        recipe: settings::recipe(method, lengths),
+    };
+    let expected = "see README.md".to_owned();
+    Preset { name, about: about.to_owned(), source: SOURCE, expected, config }
+}

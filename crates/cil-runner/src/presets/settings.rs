@@ -1,0 +1,88 @@
+//! Settings that presets of several families share.
+//!
+//! One decision: what is ours is said to be ours, with the run that it was chosen by; nothing here is chosen on test
+//! images.
+
+use cil_engine::optim::{Decay, Schedule};
+use cil_train::methods::{fine_tune, joint, lucir, lwf, with_dfgr, with_dtid};
+use cil_train::recipe::{NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Training};
+use dfgr::InversionConfig;
+use dtid::dual::{DtidConfig, DualForm};
+
+/// Lengths of a recipe's phases.
+#[derive(Clone, Debug)]
+pub(super) struct Lengths {
+    /// Training of the base classes.
+    pub(super) base: Training,
+    /// Training of later tasks.
+    pub(super) increment: Training,
+    /// Training of a second teacher.
+    pub(super) new_teacher: Training,
+    /// Inversion.
+    pub(super) inversion: InversionConfig,
+    /// Generated images in a step.
+    pub(super) synthetic: usize,
+}
+
+/// A method by the last part of its presets' names, and what it is.
+pub(super) const METHODS: [(&str, &str); 9] = [
+    ("fine-tune", "cross-entropy on the new classes alone"),
+    ("lwf", "learning without forgetting"),
+    ("lucir-e20", "LUCIR with 20 exemplars a class"),
+    ("lucir-e0", "LUCIR without exemplars"),
+    ("lucir-e0-dfgr", "LUCIR without exemplars, with data-free generative replay"),
+    ("lucir-e0-dtidkl", "LUCIR without exemplars, with two teachers"),
+    ("lucir-e0-dfgr-dtidkl", "LUCIR without exemplars, with data-free generative replay and two teachers"),
+    ("joint", "all images of all classes seen, anew in every task: the upper bound"),
+    (
+        "lucir-e20-dfgr-dtidkl",
+        "LUCIR with 20 exemplars a class, data-free generative replay and two teachers",
+    ),
+];
+
+/// The recipe of a method's name.
+pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
+    let (base, increment) = (lengths.base.clone(), lengths.increment.clone());
+    match method {
+        "fine-tune" => return fine_tune(base, increment),
+        "lwf" => return lwf(base, increment),
+        "joint" => return joint(base, increment),
+        _ => {}
+    }
+    let exemplars = if method.contains("-e0") { 0 } else { 20 };
+    let mut recipe = lucir(base, increment, exemplars);
+    if method.contains("-dfgr") {
+        recipe = with_dfgr(recipe, replay(lengths));
+    }
+    if method.contains("-dtidkl") {
+        let spec = NewTeacherSpec { from_old: true, training: lengths.new_teacher.clone() };
+        recipe = with_dtid(recipe, spec, 1.0, two_teachers());
+    }
+    recipe
+}
+
+fn replay(lengths: &Lengths) -> ReplaySpec {
+    ReplaySpec {
+        inversion: lengths.inversion.clone(),
+        batch: lengths.synthetic,
+        synthetic_norm: SyntheticNorm::Joint,
+    }
+}
+
+/// Each teacher on its own columns, temperature 2 (LwF's), equal weights.
+fn two_teachers() -> DtidConfig {
+    DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } }
+}
+
+/// SGD with momentum 0.9 and decay 5e-4, batch 128, rate 0.1 (LUCIR's code for CIFAR-100), for that many epochs.
+pub(super) fn sgd(epochs: usize, decay: Decay) -> Training {
+    Training {
+        epochs,
+        batch: 128,
+        learning_rate: 0.1,
+        schedule: Schedule { warm_up: 0, decay },
+        momentum: 0.9,
+        nesterov: false,
+        weight_decay: 5e-4,
+    }
+}

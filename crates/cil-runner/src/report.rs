@@ -1,0 +1,205 @@
+//! Events to numbers: `result.json`.
+//!
+//! One decision: a result is a pure function of the run's facts and its event log, so it can always be computed again.
+//! Accuracies are fractions. It opens no file.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use cil_train::event::{Confusion, Evaluation, Event, PhaseKind};
+use cil_train::metrics::{self, Forgetting};
+use serde::{Deserialize, Serialize};
+
+use crate::record::Line;
+
+/// Version of `result.json`.
+pub const FORMAT: u32 = 1;
+
+/// What a result repeats of the run's configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The preset that the run started from, if any.
+    pub preset: Option<String>,
+    /// The method's name.
+    pub method: String,
+    /// The data set's name.
+    pub dataset: String,
+    /// Which images the accuracies are of: `test` or `validation`.
+    pub evaluated_on: String,
+    /// Seed of everything random but the class order.
+    pub seed: u64,
+    /// Labels of the data set in the order they are learned.
+    pub class_order: Vec<usize>,
+    /// Classes of each task, the base first.
+    pub increments: Vec<usize>,
+    /// Real images kept of each old class; null where a total is shared among them.
+    pub exemplars_per_class: Option<usize>,
+}
+
+/// The numbers after one task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// From 0.
+    pub task: usize,
+    /// Classes seen so far.
+    pub classes_seen: usize,
+    /// Over all classes seen.
+    pub accuracy: f64,
+    /// By the nearest class mean; null if there were no images to take means of.
+    pub accuracy_nme: Option<f64>,
+    /// Where the means came from, or why there are none.
+    pub nme_source: String,
+    /// When only the classes of an image's own task compete.
+    pub task_aware_accuracy: f64,
+    /// The true class is among the five likeliest.
+    pub top5: f64,
+    /// Over the classes of earlier tasks; null at task 0.
+    pub old_accuracy: Option<f64>,
+    /// Over the classes of this task.
+    pub new_accuracy: f64,
+}
+
+/// All that a run shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Version of this file.
+    pub format: u32,
+    /// What was run.
+    #[serde(flatten)]
+    pub facts: Facts,
+    /// After each task.
+    pub tasks: Vec<TaskResult>,
+    /// `[t][j]`: accuracy on task `j`'s classes after task `t`, all classes competing.
+    pub accuracy_matrix: Vec<Vec<f64>>,
+    /// Mean of `accuracy` over the tasks, task 0 included.
+    pub average_incremental_accuracy: f64,
+    /// After the last task.
+    pub last_accuracy: f64,
+    /// Chaudhry's form; null with a single task.
+    pub forgetting: Option<f64>,
+    /// The numbers that other toolboxes call forgetting, by name; null with a single task.
+    pub forgetting_forms: Option<Forgetting>,
+    /// Most bytes kept between tasks beside the model.
+    pub stored_bytes: u64,
+    /// From the start of the run to its last event.
+    pub wall_seconds: f64,
+    /// Seconds by what was being done.
+    pub phase_seconds: BTreeMap<String, f64>,
+    /// Most memory the process held; null where the system does not tell.
+    pub peak_memory_bytes: Option<u64>,
+    /// Images through student, teacher and generator per second of training.
+    pub images_per_second: f64,
+}
+
+/// Computes the result of a whole run.
+pub fn report(facts: Facts, lines: &[Line]) -> Result<RunResult> {
+    let mut evaluations = Vec::new();
+    let mut stored_bytes = 0;
+    for line in lines {
+        match &line.event {
+            Event::TaskLearned { stored_bytes: bytes, .. } => stored_bytes = stored_bytes.max(*bytes),
+            Event::TaskEnd { task, evaluation } => {
+                if *task != evaluations.len() {
+                    bail!("task {task} was evaluated where task {} was due", evaluations.len());
+                }
+                evaluations.push(evaluation);
+            }
+            Event::TaskStart { .. } | Event::Progress { .. } | Event::RunEnd => {}
+        }
+    }
+    if !matches!(lines.last(), Some(Line { event: Event::RunEnd, .. })) {
+        bail!(
+            "the run did not end: {} of {} tasks were evaluated",
+            evaluations.len(),
+            facts.increments.len()
+        );
+    }
+    if evaluations.len() != facts.increments.len() {
+        bail!("{} tasks were evaluated, the run has {}", evaluations.len(), facts.increments.len());
+    }
+    let mut tasks = Vec::new();
+    for (task, evaluation) in evaluations.iter().enumerate() {
+        tasks.push(
+            task_result(task, evaluation, &facts.increments).with_context(|| format!("in task {task}"))?,
+        );
+    }
+    let confusions: Vec<Confusion> = evaluations.iter().map(|it| it.classifier.clone()).collect();
+    let accuracy_matrix = metrics::accuracy_matrix(&confusions, &facts.increments);
+    let forms = metrics::forgetting(&accuracy_matrix);
+    let (phase_seconds, images_per_second) = durations(lines);
+    Ok(RunResult {
+        format: FORMAT,
+        facts,
+        average_incremental_accuracy: metrics::average_incremental_accuracy(&confusions)
+            .context("a task has no images")?,
+        last_accuracy: tasks.last().context("the run has no tasks")?.accuracy,
+        tasks,
+        accuracy_matrix,
+        forgetting: forms.as_ref().map(|it| it.chaudhry),
+        forgetting_forms: forms,
+        stored_bytes,
+        wall_seconds: lines.last().map_or(0.0, |line| line.seconds),
+        phase_seconds,
+        peak_memory_bytes: lines.iter().filter_map(|line| line.peak_memory_bytes).max(),
+        images_per_second,
+    })
+}
+
+fn task_result(task: usize, evaluation: &Evaluation, increments: &[usize]) -> Result<TaskResult> {
+    let seen: usize = increments[..=task].iter().sum();
+    let old = seen - increments[task];
+    let confusion = &evaluation.classifier;
+    let square = |it: &Confusion| it.rows.len() == seen && it.rows.iter().all(|row| row.len() == seen);
+    if !square(confusion) || !evaluation.nearest_mean.as_ref().is_none_or(square) {
+        bail!("the confusion matrix is not {seen} by {seen}");
+    }
+    let accuracy = |range| metrics::accuracy(confusion, range).context("there are no images");
+    let images: u64 = confusion.rows.iter().flatten().map(|count| u64::from(*count)).sum();
+    let share = |counts: &[u32]| counts.iter().map(|it| u64::from(*it)).sum::<u64>() as f64 / images as f64;
+    Ok(TaskResult {
+        task,
+        classes_seen: seen,
+        accuracy: accuracy(0..seen)?,
+        accuracy_nme: evaluation.nearest_mean.as_ref().and_then(|it| metrics::accuracy(it, 0..seen)),
+        nme_source: evaluation.nearest_mean_source.clone(),
+        task_aware_accuracy: share(&evaluation.task_aware),
+        top5: share(&evaluation.top5),
+        old_accuracy: if task == 0 { None } else { Some(accuracy(0..old)?) },
+        new_accuracy: accuracy(old..seen)?,
+    })
+}
+
+/// Seconds by phase, and images per second of training: the time up to an event went into what the event reports.
+fn durations(lines: &[Line]) -> (BTreeMap<String, f64>, f64) {
+    let mut seconds: BTreeMap<String, f64> = BTreeMap::new();
+    let (mut before, mut images, mut training) = (0.0, 0, 0.0);
+    for line in lines {
+        let took = line.seconds - before;
+        before = line.seconds;
+        let name = match &line.event {
+            Event::TaskStart { .. } | Event::RunEnd => "preparation",
+            Event::TaskLearned { .. } => "memory",
+            Event::TaskEnd { .. } => "evaluation",
+            Event::Progress { phase, images: more, .. } => {
+                images += more;
+                training += took;
+                phase_name(*phase)
+            }
+        };
+        *seconds.entry(name.to_owned()).or_default() += took;
+    }
+    (seconds, if training > 0.0 { images as f64 / training } else { 0.0 })
+}
+
+/// A phase's name in results and on the screen.
+pub fn phase_name(phase: PhaseKind) -> &'static str {
+    match phase {
+        PhaseKind::Inversion => "inversion",
+        PhaseKind::NewTeacher => "new-teacher",
+        PhaseKind::Student => "student",
+        PhaseKind::Balance => "balance",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! Results computed by hand.
+
+use super::*;
+
+fn facts() -> Facts {
+    Facts {
+        preset: Some("demo-lwf".into()),
+        method: "lwf".into(),
+        dataset: "procedural".into(),
+        evaluated_on: "test".into(),
+        seed: 1,
+        class_order: vec![2, 0, 1],
+        increments: vec![2, 1],
+        exemplars_per_class: Some(0),
+    }
+}
+
+fn line(seconds: f64, event: Event) -> Line {
+    Line { seconds, peak_memory_bytes: Some((seconds * 10.0) as u64), event }
+}
+
+fn progress(task: usize, phase: PhaseKind, images: usize) -> Event {
+    Event::Progress { task, phase, done: 1, total: 1, learning_rate: 0.1, images, losses: BTreeMap::new() }
+}
+
+fn evaluation(rows: Vec<Vec<u32>>, top5: Vec<u32>, task_aware: Vec<u32>) -> Evaluation {
+    Evaluation {
+        classifier: Confusion { rows },
+        top5,
+        task_aware,
+        nearest_mean: None,
+        nearest_mean_source: "no exemplars are kept".into(),
+    }
+}
+
+fn lines() -> Vec<Line> {
+    let base = evaluation(vec![vec![3, 1], vec![0, 4]], vec![4, 4], vec![3, 4]);
+    let mut last =
+        evaluation(vec![vec![2, 0, 2], vec![1, 1, 2], vec![0, 0, 4]], vec![4, 4, 4], vec![3, 2, 4]);
+    last.nearest_mean = Some(Confusion { rows: vec![vec![4, 0, 0], vec![0, 4, 0], vec![0, 3, 1]] });
+    last.nearest_mean_source = "exemplars".into();
+    vec![
+        line(0.5, Event::TaskStart { task: 0, new_classes: 2, classes_seen: 2 }),
+        line(2.5, progress(0, PhaseKind::Student, 100)),
+        line(3.0, Event::TaskLearned { task: 0, stored_bytes: 7 }),
+        line(3.25, Event::TaskEnd { task: 0, evaluation: base }),
+        line(3.25, Event::TaskStart { task: 1, new_classes: 1, classes_seen: 3 }),
+        line(4.25, progress(1, PhaseKind::Inversion, 20)),
+        line(6.25, progress(1, PhaseKind::Student, 80)),
+        line(6.5, Event::TaskLearned { task: 1, stored_bytes: 5 }),
+        line(7.0, Event::TaskEnd { task: 1, evaluation: last }),
+        line(7.0, Event::RunEnd),
+    ]
+}
+
+#[test]
+fn a_result_is_computed_from_events() {
+    let result = report(facts(), &lines()).unwrap();
+    assert_eq!(result.tasks.len(), 2);
+    let (base, last) = (&result.tasks[0], &result.tasks[1]);
+    assert_eq!((base.accuracy, base.old_accuracy, base.new_accuracy), (7.0 / 8.0, None, 7.0 / 8.0));
+    assert_eq!((base.accuracy_nme, base.nme_source.as_str()), (None, "no exemplars are kept"));
+    assert_eq!((last.accuracy, last.old_accuracy, last.new_accuracy), (7.0 / 12.0, Some(3.0 / 8.0), 1.0));
+    assert_eq!((last.accuracy_nme, last.nme_source.as_str()), (Some(9.0 / 12.0), "exemplars"));
+    assert_eq!((last.task_aware_accuracy, last.top5), (9.0 / 12.0, 1.0));
+    assert_eq!(result.accuracy_matrix, [vec![7.0 / 8.0], vec![3.0 / 8.0, 1.0]]);
+    assert_eq!(result.average_incremental_accuracy, (7.0 / 8.0 + 7.0 / 12.0) / 2.0);
+    assert_eq!(result.last_accuracy, 7.0 / 12.0);
+    assert_eq!(result.forgetting, Some(0.5));
+    assert_eq!(result.stored_bytes, 7);
+    assert_eq!(result.wall_seconds, 7.0);
+    assert_eq!(result.peak_memory_bytes, Some(70));
+    assert_eq!(result.images_per_second, 200.0 / 5.0);
+    let phases =
+        [("evaluation", 0.75), ("inversion", 1.0), ("memory", 0.75), ("preparation", 0.5), ("student", 4.0)];
+    assert_eq!(result.phase_seconds, phases.map(|(name, seconds)| (name.to_owned(), seconds)).into());
+}
+
+#[test]
+fn all_promised_keys_are_written() {
+    let json = serde_json::to_value(report(facts(), &lines()).unwrap()).unwrap();
+    let keys = "format preset method dataset seed class_order increments exemplars_per_class tasks accuracy_matrix \
+                average_incremental_accuracy last_accuracy forgetting stored_bytes wall_seconds phase_seconds \
+                peak_memory_bytes images_per_second forgetting_forms evaluated_on";
+    for key in keys.split_whitespace() {
+        assert!(json.get(key).is_some(), "{key} is missing");
+    }
+    let task = "task classes_seen accuracy accuracy_nme nme_source task_aware_accuracy top5 old_accuracy new_accuracy";
+    for key in task.split_whitespace() {
+        assert!(json["tasks"][0].get(key).is_some(), "{key} is missing in tasks");
+    }
+    assert!(json["tasks"][0]["old_accuracy"].is_null());
+    let back: RunResult = serde_json::from_value(json).unwrap();
+    assert_eq!(back, report(facts(), &lines()).unwrap());
+}
+
+#[test]
+fn a_log_that_tells_too_little_gives_no_result() {
+    let told = |lines: &[Line]| report(facts(), lines).unwrap_err().to_string();
+    assert_eq!(told(&lines()[..9]), "the run did not end: 2 of 2 tasks were evaluated");
+    let mut skipped = lines();
+    skipped.remove(3);
+    assert_eq!(told(&skipped), "task 1 was evaluated where task 0 was due");
+    let mut short = lines();
+    short.remove(8);
+    assert_eq!(told(&short), "1 tasks were evaluated, the run has 2");
+    let mut other = facts();
+    other.increments = vec![3, 1];
+    let error = report(other, &lines()).unwrap_err();
+    assert_eq!(format!("{error:#}"), "in task 0: the confusion matrix is not 3 by 3");
+}

@@ -1,0 +1,257 @@
+//! One run: a checked configuration to a run folder.
+//!
+//! One decision: this drives a learner and knows no method. Whatever the learner says is recorded before it is shown;
+//! evaluation images are held here and given to [`cil_train::evaluate`] alone.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use cil_backbone::Snapshot;
+use cil_backbone::file::{self, ModelCard};
+use cil_data::augment::Preparation;
+use cil_data::dataset::{Dataset, Evaluate};
+use cil_data::store::{TestSet, TrainSet};
+use cil_random::Draw;
+use cil_train::evaluate::evaluate;
+use cil_train::event::{Event, PhaseKind};
+use cil_train::learner::{Learner, Plan};
+
+use crate::config::{Checked, DatasetName};
+use crate::engine::Engine;
+use crate::environment::{BaseModel, Environment};
+use crate::failure::{Interrupted, bad_input};
+use crate::interrupt::Interrupt;
+use crate::pictures;
+use crate::progress::Progress;
+use crate::record::{Recorder, write_atomic};
+use crate::report::{Facts, RunResult, report};
+
+/// Name of the file with the model of the base classes.
+pub const BASE: &str = "base.safetensors";
+/// Name of the file with the last model.
+pub const MODEL: &str = "model.safetensors";
+/// Name of the file with the numbers.
+const RESULT: &str = "result.json";
+/// Generated images that a picture is chosen from, and shown for each class.
+const PICTURED: (usize, usize) = (400, 10);
+
+/// What a run is told beside its configuration.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Where data sets live.
+    pub data_dir: &'a Path,
+    /// Where the run folder goes.
+    pub out: &'a Path,
+    /// Its name.
+    pub name: &'a str,
+    /// What computes.
+    pub engine: &'a Engine,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+    /// Whether to show nothing while it goes.
+    pub silent: bool,
+    /// A model of the base classes.
+    pub base_model: Option<&'a Path>,
+}
+
+/// Runs a configuration; the run's folder and its result.
+pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, RunResult)> {
+    let dataset = load(checked, around.data_dir)?;
+    let (train, test) = split(checked, &dataset)?;
+    let mut learner = Learner::new(plan(checked, around.engine))?;
+    let base_model = match around.base_model {
+        Some(path) => {
+            let (base, record) = load_model(path, around.engine)?;
+            learner.adopt_base(base).map_err(|error| bad_input(format!("{}: {error:#}", path.display())))?;
+            Some(record)
+        }
+        None => None,
+    };
+    let environment = Environment::new(around.engine, &dataset, base_model);
+    let recorder = Recorder::create(around.out, around.name)?;
+    let progress = match around.silent {
+        true => Progress::silent(),
+        false => Progress::on_standard_error(around.name, learner.units()),
+    };
+    let card = card(checked, &dataset);
+    let mut drive = Drive { checked, around, train: &train, test: &test, card, learner, recorder, progress };
+    match drive.whole(&environment) {
+        Ok(result) => Ok((drive.recorder.finish()?, result)),
+        Err(error) => {
+            drive.progress.finish();
+            Err(drive.recorder.abandon(error))
+        }
+    }
+}
+
+/// Writes a run's result into its folder.
+pub fn write_result(folder: &Path, result: &RunResult) -> Result<()> {
+    write_atomic(&folder.join(RESULT), &json(result)?)
+}
+
+/// The images that a configuration names.
+pub fn load(checked: &Checked, data_dir: &Path) -> Result<Dataset> {
+    let config = checked.config();
+    match (config.dataset, &config.procedural) {
+        (DatasetName::Procedural, Some(procedural)) => {
+            Dataset::procedural(&procedural.config, procedural.seed)
+        }
+        (name, _) => Dataset::load(data_dir, name.name()),
+    }
+}
+
+/// Training and evaluation images of a configuration.
+pub fn split(checked: &Checked, dataset: &Dataset) -> Result<(TrainSet, TestSet)> {
+    let config = checked.config();
+    dataset.split(checked.order(), config.validation_per_class, config.evaluate_on)
+}
+
+/// What a learner of this configuration is made of.
+pub fn plan(checked: &Checked, engine: &Engine) -> Plan {
+    let config = checked.config();
+    Plan {
+        recipe: config.recipe.clone(),
+        architecture: config.architecture,
+        increments: checked.increments().clone(),
+        preparation: Preparation {
+            augmentation: config.augmentation.clone(),
+            normalisation: config.normalisation.clone(),
+        },
+        seed: config.seed,
+        executors: engine.executors.clone(),
+        device: engine.device.clone(),
+    }
+}
+
+/// The model in a file, and what is recorded of it.
+pub fn load_model(path: &Path, engine: &Engine) -> Result<(Snapshot, BaseModel)> {
+    let bytes =
+        std::fs::read(path).map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
+    let (snapshot, _) = file::from_bytes(&bytes, &engine.device)
+        .map_err(|error| bad_input(format!("{}: {error}", path.display())))?;
+    Ok((snapshot, BaseModel::new(path, &bytes)))
+}
+
+fn card(checked: &Checked, dataset: &Dataset) -> ModelCard {
+    let normalisation = &checked.config().normalisation;
+    let labels = checked.order().labels();
+    ModelCard {
+        class_names: labels.iter().map(|label| dataset.class_names()[*label].clone()).collect(),
+        mean: normalisation.mean.to_vec(),
+        deviation: normalisation.deviation.to_vec(),
+    }
+}
+
+/// What a result repeats of the configuration.
+pub fn facts(checked: &Checked) -> Facts {
+    let config = checked.config();
+    Facts {
+        preset: config.preset.clone(),
+        method: config.method.clone(),
+        dataset: config.dataset.name().to_owned(),
+        evaluated_on: match config.evaluate_on {
+            Evaluate::Test => "test".to_owned(),
+            Evaluate::Validation => "validation".to_owned(),
+        },
+        seed: config.seed,
+        class_order: checked.order().labels().to_vec(),
+        increments: checked.increments().sizes().to_vec(),
+        exemplars_per_class: match config.recipe.exemplars {
+            cil_data::exemplars::Budget::PerClass(count) => Some(count),
+            cil_data::exemplars::Budget::Total(_) => None,
+        },
+    }
+}
+
+struct Drive<'a> {
+    checked: &'a Checked,
+    around: &'a Surroundings<'a>,
+    train: &'a TrainSet,
+    test: &'a TestSet,
+    card: ModelCard,
+    learner: Learner,
+    recorder: Recorder,
+    progress: Progress,
+}
+
+impl Drive<'_> {
+    fn whole(&mut self, environment: &Environment) -> Result<RunResult> {
+        self.recorder.write("config.toml", self.checked.text().as_bytes())?;
+        self.recorder.write("env.json", &json(environment)?)?;
+        while let Some(event) = self.learner.advance(self.train)? {
+            let learned = match &event {
+                Event::TaskLearned { task, .. } => Some(*task),
+                _ => None,
+            };
+            let inverted = matches!(
+                event,
+                Event::Progress { phase: PhaseKind::Inversion, done, total, .. } if done == total
+            );
+            let task = task_of(&event);
+            self.tell(event)?;
+            if let (true, Some(task)) = (inverted, task) {
+                self.picture(task)?;
+            }
+            if let Some(task) = learned {
+                self.evaluate(task)?;
+            }
+            if self.around.interrupt.is_asked() {
+                let kept = self.recorder.folder().display();
+                return Err(Interrupted(format!("interrupted; what was recorded is in {kept}")).into());
+            }
+        }
+        let result = report(facts(self.checked), self.recorder.lines())?;
+        self.recorder.write(RESULT, &json(&result)?)?;
+        self.progress.finish();
+        Ok(result)
+    }
+
+    fn tell(&mut self, event: Event) -> Result<()> {
+        let line = self.recorder.record(event)?;
+        self.progress.show(&line.event)
+    }
+
+    fn evaluate(&mut self, task: usize) -> Result<()> {
+        let model = self.learner.model().context("a task was learned without a model")?;
+        let means = self.learner.class_means(self.train)?;
+        let (increments, preparation) = (self.checked.increments(), self.learner.preparation());
+        let device = &self.around.engine.device;
+        let evaluation = evaluate(model, &means, self.test, increments, task, preparation, device)?;
+        let mut card = self.card.clone();
+        card.class_names.truncate(model.classes());
+        let bytes = file::to_bytes(model.snapshot(), &card)?;
+        if task == 0 {
+            self.recorder.write(BASE, &bytes)?;
+        }
+        if task + 1 == increments.tasks() {
+            self.recorder.write(MODEL, &bytes)?;
+        }
+        self.tell(Event::TaskEnd { task, evaluation })
+    }
+
+    /// Generated images beside each other, a row for each class that the old teacher sees in them.
+    fn picture(&mut self, task: usize) -> Result<()> {
+        let replay = self.learner.replay().context("an inversion left no generator")?;
+        let draw = Draw { task, ..Draw::new(self.checked.config().seed, "picture") };
+        let images = replay.sample(PICTURED.0, draw)?;
+        let rows = pictures::by_class(&images.labels, replay.teacher().classes(), PICTURED.1);
+        let png = pictures::grid(&images.images, &rows, &self.checked.config().normalisation)?;
+        self.recorder.write(&format!("generated-{task}.png"), &png)
+    }
+}
+
+fn task_of(event: &Event) -> Option<usize> {
+    match event {
+        Event::TaskStart { task, .. }
+        | Event::Progress { task, .. }
+        | Event::TaskLearned { task, .. }
+        | Event::TaskEnd { task, .. } => Some(*task),
+        Event::RunEnd => None,
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
