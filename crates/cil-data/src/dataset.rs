@@ -116,15 +116,25 @@ impl Dataset {
     /// test images are out of reach then.
     ///
     /// # Errors
-    /// If a class has too few images.
+    /// If the order has a label that is not the data set's, or a class has too few images.
     pub fn split(
         &self,
         order: &ClassOrder,
         validation_per_class: usize,
         evaluate: Evaluate,
     ) -> Result<(TrainSet, TestSet)> {
+        if evaluate == Evaluate::Validation && validation_per_class == 0 {
+            bail!("validation-per-class is 0; evaluating on held-out images needs at least 1 of each class");
+        }
         let (mut train, mut held_out, mut test) = (Vec::new(), Vec::new(), Vec::new());
         for label in order.labels() {
+            if *label >= self.class_names.len() {
+                bail!(
+                    "the class order has label {label}; {} has {} classes",
+                    self.name,
+                    self.class_names.len()
+                );
+            }
             let mut positions = positions_of(&self.train, *label);
             if positions.len() <= validation_per_class {
                 bail!(
@@ -140,13 +150,17 @@ impl Dataset {
             positions.sort_unstable();
             train.push(kept);
             held_out.push(positions);
-            test.push(positions_of(&self.test, *label));
+            let tested = positions_of(&self.test, *label);
+            if tested.is_empty() && evaluate == Evaluate::Test {
+                bail!("class {label} of {} has no test image", self.name);
+            }
+            test.push(tested);
         }
         let evaluated = match evaluate {
-            Evaluate::Test => Selection::new(self.test.clone(), test),
-            Evaluate::Validation => Selection::new(self.train.clone(), held_out),
+            Evaluate::Test => Selection::new(self.test.clone(), &test),
+            Evaluate::Validation => Selection::new(self.train.clone(), &held_out),
         };
-        Ok((TrainSet::new(Selection::new(self.train.clone(), train)), TestSet::new(evaluated)))
+        Ok((TrainSet::new(Selection::new(self.train.clone(), &train)), TestSet::new(evaluated)))
     }
 }
 
@@ -156,6 +170,15 @@ fn positions_of(images: &Images, label: usize) -> Vec<u32> {
 
 fn load_part(folder: &Path, part: &Part, size: Size, classes: usize) -> Result<Images> {
     let labels_path = folder.join(&part.labels);
+    // Images are numbered by 32 bits.
+    if u32::try_from(part.count).is_err() {
+        bail!(
+            "{}: its manifest counts {} images; at most {} are right",
+            labels_path.display(),
+            part.count,
+            u32::MAX
+        );
+    }
     let labels = exactly(&labels_path, part.count.checked_mul(2))?;
     let labels: Vec<u16> =
         labels.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
@@ -169,7 +192,11 @@ fn load_part(folder: &Path, part: &Part, size: Size, classes: usize) -> Result<I
 /// The file's bytes, if it has that length.
 fn exactly(path: &Path, length: Option<usize>) -> Result<Vec<u8>> {
     let place = || format!("cannot read {}", path.display());
-    let found = fs::metadata(path).with_context(place)?.len();
+    let metadata = fs::metadata(path).with_context(place)?;
+    if !metadata.is_file() {
+        bail!("{} is not a file", path.display());
+    }
+    let found = metadata.len();
     match length {
         Some(length) if found == length as u64 => {
             let mut bytes = Vec::with_capacity(length);

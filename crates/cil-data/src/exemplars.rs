@@ -80,7 +80,8 @@ impl Exemplars {
 }
 
 /// The first `count` rows of iCaRL's ranking: each brings the mean of the chosen directions as near as it can to the
-/// mean of all (algorithm 4). Ties go to the lower index; a row is chosen once.
+/// mean of all (algorithm 4). Ties go to the lower index; a row is chosen once. (The code published with LUCIR and
+/// PODNet may come to a row a second time and then counts it twice.)
 ///
 /// `features`: rows of `width` values; they are normalised to length 1 here.
 pub fn herd(features: &[f32], width: usize, count: usize) -> Vec<usize> {

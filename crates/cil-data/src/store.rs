@@ -69,9 +69,9 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    pub(crate) fn new(images: Images, by_class: Vec<Vec<u32>>) -> Self {
+    pub(crate) fn new(images: Images, by_class: &[Vec<u32>]) -> Self {
         let mut starts = vec![0];
-        for positions in &by_class {
+        for positions in by_class {
             starts.push(starts[starts.len() - 1] + positions.len());
         }
         Self { images, positions: by_class.concat(), starts }
