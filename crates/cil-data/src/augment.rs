@@ -144,3 +144,124 @@ fn table(brightness: f64, mean: f32, deviation: f32) -> [f32; 256] {
         (bright / 255.0 - mean) / deviation
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `tests/golden/augment.py`.
+    #[derive(Deserialize)]
+    struct Golden {
+        height: usize,
+        width: usize,
+        mean: [f32; 3],
+        deviation: [f32; 3],
+        bytes: Vec<u8>,
+        changes: Vec<Changed>,
+        brightness: Vec<Brightness>,
+    }
+
+    #[derive(Deserialize)]
+    struct Changed {
+        padding: usize,
+        corner: (usize, usize),
+        mirrored: bool,
+        brightness: f64,
+        values: Vec<f32>,
+    }
+
+    #[derive(Deserialize)]
+    struct Brightness {
+        factor: f64,
+        bytes: Vec<u8>,
+    }
+
+    fn golden() -> Golden {
+        serde_json::from_str(include_str!("../tests/golden/augment.json")).unwrap()
+    }
+
+    #[test]
+    fn changes_match_torchvision() {
+        let Golden { height, width, mean, deviation, bytes, changes, .. } = golden();
+        for case in changes {
+            let Changed { padding, corner, mirrored, brightness, values } = case;
+            let mut found = vec![0f32; values.len()];
+            let change = Change { corner, mirrored, brightness };
+            apply(
+                &bytes,
+                Size { height, width },
+                padding,
+                change,
+                &Normalisation { mean, deviation },
+                &mut found,
+            );
+            for (at, (found, expected)) in found.iter().zip(&values).enumerate() {
+                assert!(
+                    (found - expected).abs() < 1e-6,
+                    "{change:?}, value {at}: {found}, torchvision {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn brightness_matches_torchvision_for_every_byte() {
+        for Brightness { factor, bytes } in golden().brightness {
+            let table = table(factor, 0.0, 1.0);
+            for (byte, expected) in bytes.into_iter().enumerate() {
+                let found = (table[byte] * 255.0).round() as u8;
+                assert_eq!(found, expected, "byte {byte} times {factor}");
+            }
+        }
+    }
+
+    /// What is added around an image is black, as a pixel: its normalised value is not 0.
+    #[test]
+    fn padding_is_black_before_normalisation() {
+        let by = Normalisation { mean: [0.5; 3], deviation: [0.25; 3] };
+        let change = Change { corner: (0, 2), ..Change::none() };
+        let mut found = [0f32; 12];
+        apply(&[255; 12], Size { height: 2, width: 2 }, 1, change, &by, &mut found);
+        for plane in found.chunks_exact(4) {
+            assert_eq!(plane, [-2.0, -2.0, 2.0, -2.0]);
+        }
+    }
+
+    #[test]
+    fn every_place_and_both_sides_are_drawn_alike_often() {
+        let augmentation = Augmentation { crop_padding: 2, flip: true, brightness: 0.3 };
+        let (mut rows, mut columns, mut mirrored) = ([0; 5], [0; 5], 0);
+        for sample in 0..5000 {
+            let stream = Draw::new(1, "test").stream_of(sample);
+            let change = Change::draw(&augmentation, stream.clone());
+            rows[change.corner.0] += 1;
+            columns[change.corner.1] += 1;
+            mirrored += usize::from(change.mirrored);
+            assert!((0.7..1.3).contains(&change.brightness));
+            let plain = Change::draw(&Augmentation { flip: false, brightness: 0.0, ..augmentation }, stream);
+            let expected = Change { mirrored: false, brightness: 1.0, ..change };
+            assert_eq!(plain, expected, "turning one change off moves another");
+        }
+        assert!(rows.iter().chain(&columns).all(|count| (900..1100).contains(count)), "{rows:?} {columns:?}");
+        assert!((2350..2650).contains(&mirrored), "{mirrored}");
+        let unchanged = Change::draw(&Augmentation::none(), Draw::new(1, "test").stream_of(0));
+        assert_eq!(unchanged, Change::none());
+    }
+
+    #[test]
+    fn wrong_values_are_told() {
+        let told = |augmentation: Augmentation| augmentation.check().unwrap_err().to_string();
+        let none = Augmentation::none();
+        assert_eq!(
+            told(Augmentation { brightness: 1.5, ..none.clone() }),
+            "brightness is 1.5; it should be from 0 to 1"
+        );
+        assert!(Augmentation { brightness: f64::NAN, ..none.clone() }.check().is_err());
+        assert!(told(Augmentation { crop_padding: usize::MAX, ..none }).contains("at most 1024"));
+        assert!(
+            serde_json::from_str::<Augmentation>(r#"{"crop_padding":1,"flip":true,"brightness":0}"#).is_err()
+        );
+        let read = serde_json::from_str::<Augmentation>(r#"{"crop-padding":4,"flip":true,"brightness":0}"#);
+        assert_eq!(read.unwrap(), Augmentation { crop_padding: 4, flip: true, brightness: 0.0 });
+    }
+}

@@ -1,0 +1,56 @@
+"""What torchvision makes of 8-bit images, for the tests of src/augment.rs.
+
+usage: python augment.py > augment.json (needs torch, torchvision and Pillow)
+"""
+import json
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms import functional as F
+
+HEIGHT, WIDTH = 5, 7
+MEAN, DEVIATION = [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]
+# Padding, crop's row and column, mirrored, brightness.
+CHANGES = [
+    (0, (0, 0), False, 1.0),
+    (0, (0, 0), True, 1.0),
+    (2, (0, 0), False, 1.0),
+    (2, (4, 1), False, 1.0),
+    (2, (1, 4), True, 1.0),
+    (4, (8, 0), True, 1.0),
+    (0, (0, 0), False, 0.7529411764705882),
+    (2, (3, 2), True, 1.2470588235294118),
+]
+FACTORS = [0.0, 0.7529411764705882, 0.8613, 0.999, 1.0, 1.001, 1.1037, 1.2470588235294118, 2.0]
+
+
+def changed(image, padding, corner, mirrored, brightness):
+    """`RandomCrop`, `RandomHorizontalFlip` and `ColorJitter` once they have drawn, then `ToTensor` and `Normalize`."""
+    image = F.pad(image, padding, fill=0, padding_mode="constant")
+    image = F.crop(image, *corner, HEIGHT, WIDTH)
+    if mirrored:
+        image = F.hflip(image)
+    image = F.adjust_brightness(image, brightness)
+    return F.normalize(F.to_tensor(image), MEAN, DEVIATION)
+
+
+pixels = np.random.default_rng(1993).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+every_byte = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(3).reshape(16, 16, 3))
+print(json.dumps({
+    "versions": {"torch": torch.__version__, "torchvision": __import__("torchvision").__version__},
+    "height": HEIGHT,
+    "width": WIDTH,
+    "mean": MEAN,
+    "deviation": DEVIATION,
+    "bytes": pixels.transpose(2, 0, 1).flatten().tolist(),
+    "changes": [
+        {"padding": padding, "corner": corner, "mirrored": mirrored, "brightness": brightness,
+         "values": changed(Image.fromarray(pixels), padding, corner, mirrored, brightness).flatten().tolist()}
+        for padding, corner, mirrored, brightness in CHANGES
+    ],
+    "brightness": [
+        {"factor": factor, "bytes": np.array(F.adjust_brightness(every_byte, factor))[..., 0].flatten().tolist()}
+        for factor in FACTORS
+    ],
+}))
