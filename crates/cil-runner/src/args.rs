@@ -105,6 +105,9 @@ pub struct Run {
     /// Take the base classes' model from a file (base.safetensors of another run) instead of training it
     #[arg(long, value_name = "FILE")]
     pub base_model: Option<PathBuf>,
+    /// Print the whole configuration, checked, and run nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `audit`.

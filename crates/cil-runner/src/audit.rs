@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use cil_backbone::{Frozen, Network};
 use cil_random::Draw;
 use cil_train::audit::{self as measure, Quality};
+use cil_train::event::Event;
+use cil_train::recipe::ReplaySpec;
 
 use crate::args::{Audit, Global};
 use crate::commands::configuration;
@@ -13,6 +15,7 @@ use crate::engine::Engine;
 use crate::failure::bad_input;
 use crate::output::Output;
 use crate::pictures;
+use crate::progress::Progress;
 use crate::record::write_atomic;
 use crate::run;
 use crate::table;
@@ -35,14 +38,21 @@ pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Res
     let (teacher, other) = (model(&arguments.base_model)?, model(&arguments.other_model)?);
     let dataset = run::load(&checked, &global.data_dir)?;
     let (train, test) = run::split(&checked, &dataset)?;
-    let replay = measure::invert(&plan, &teacher, |_| {}).context("the inversion failed")?;
+    let student = plan.recipe.increment.training.clone();
+    let units = plan.recipe.replay.as_ref().map_or(0, ReplaySpec::units) + student.epochs;
+    let mut progress = match global.json {
+        true => Progress::silent(),
+        false => Progress::on_standard_error("audit", units as u64),
+    };
+    let mut shown = |event: &Event| progress.show(event);
+    let replay = measure::invert(&plan, &teacher, &mut shown).context("the inversion failed")?;
     if let Some(path) = &arguments.picture {
         let images = replay.sample(PICTURED.1, Draw::new(plan.seed, "picture"))?;
         let rows = pictures::by_class(&images.labels, teacher.classes(), PICTURED.0);
         write_atomic(path, &pictures::grid(&images.images, &rows, &checked.config().normalisation)?)?;
     }
-    let student = plan.recipe.increment.training.clone();
-    let quality = measure::audit(&plan, &replay, &other, &student, &train, &test)?;
+    let quality = measure::audit(&plan, &replay, &other, &student, &train, &test, &mut shown)?;
+    progress.finish();
     if output.json {
         return output.value(&quality);
     }

@@ -68,6 +68,9 @@ fn demo(global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
 
 fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
     let checked = configuration(&arguments.target, &arguments.set, global.seed)?;
+    if arguments.dry_run {
+        return output.text(checked.text());
+    }
     let engine = Engine::new(global)?;
     let name = arguments.name.clone().unwrap_or_else(|| default_name(&checked));
     let around = around(global, &engine, interrupt, &name, arguments.base_model.as_deref());

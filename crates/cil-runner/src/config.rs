@@ -180,6 +180,12 @@ impl RunConfig {
         if self.evaluate_on == Evaluate::Validation && self.validation_per_class == 0 {
             return Err(bad_input("evaluate-on: \"validation\" needs validation-per-class above 0"));
         }
+        self.augmentation.check().map_err(at("augmentation"))?;
+        self.normalisation.check().map_err(at("normalisation"))?;
+        if let Some(procedural) = &self.procedural {
+            let wrong = |error: anyhow::Error| bad_input(format!("procedural.config.{error}"));
+            procedural.config.check().map_err(wrong)?;
+        }
         self.architecture.check().map_err(|error| bad_input(error.to_string()))?;
         self.recipe
             .check()

@@ -34,6 +34,13 @@ pub fn bad_input(message: impl Into<String>) -> anyhow::Error {
     BadInput(message.into()).into()
 }
 
+/// The error as one sentence: its causes joined by colons, each without the backtrace that candle appends where
+/// `RUST_BACKTRACE` asks for one.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let texts = error.chain().map(ToString::to_string);
+    texts.map(|text| text.lines().next().unwrap_or_default().to_owned()).collect::<Vec<_>>().join(": ")
+}
+
 /// The exit status that tells this error.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
     if error.is::<BadInput>() {
@@ -72,6 +79,8 @@ mod tests {
         assert_eq!(format!("{error:#}"), "in a.toml: no such key");
         assert_eq!(exit_status(&anyhow::anyhow!("other")), 1);
         assert_eq!(exit_status(&Interrupted("stopped".into()).into()), 130);
+        let long = anyhow::anyhow!("wrong\n   0: main").context("in a");
+        assert_eq!(sentence(&long), "in a: wrong");
         let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(is_broken_pipe(&anyhow::Error::from(pipe).context("printing")));
     }

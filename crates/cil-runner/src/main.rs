@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use cil_runner::args::Cli;
-use cil_runner::failure::{exit_status, is_broken_pipe};
+use cil_runner::failure::{exit_status, is_broken_pipe, sentence};
 use cil_runner::interrupt::Interrupt;
 use cil_runner::output::Output;
 use clap::Parser;
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Best effort: where standard error is gone, the status still tells.
-            let _ = writeln!(io::stderr(), "error: {error:#}");
+            let _ = writeln!(io::stderr(), "error: {}", sentence(&error));
             ExitCode::from(exit_status(&error))
         }
     }

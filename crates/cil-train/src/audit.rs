@@ -17,8 +17,8 @@ use dfgr::loss::LayerMoments;
 use dfgr::{Inversion, Replay};
 use serde::{Deserialize, Serialize};
 
-use crate::event::PhaseKind;
-use crate::learner::Plan;
+use crate::event::{Event, PhaseKind};
+use crate::learner::{Plan, invert_unit};
 use crate::means::INFERENCE_BATCH;
 use crate::phase::{Job, Source, Surroundings};
 use crate::recipe::{Columns, PhaseSpec, ReplaySpec, Rows, TermSpec, Trained, Training};
@@ -61,16 +61,19 @@ struct Images {
     labels: Vec<u32>,
 }
 
+/// Shows or records what happens.
+pub type Shown<'a> = &'a mut dyn FnMut(&Event) -> Result<()>;
+
 /// Inverts `teacher` as the plan's recipe says.
 ///
 /// # Errors
 /// If the recipe has no replay, or an executor fails.
-pub fn invert(plan: &Plan, teacher: &Frozen, mut shown: impl FnMut(&dfgr::invert::Report)) -> Result<Replay> {
+pub fn invert(plan: &Plan, teacher: &Frozen, shown: Shown<'_>) -> Result<Replay> {
     let Some(spec) = &plan.recipe.replay else { bail!("the recipe has no replay to audit") };
     let config = spec.inversion.clone();
     let mut inversion = Inversion::new(config, teacher.clone(), &plan.executors, plan.seed, 1, &plan.device)?;
     while !inversion.is_done() {
-        shown(&inversion.advance(50)?);
+        shown(&invert_unit(&mut inversion, 1, spec.units())?)?;
     }
     Ok(inversion.replay())
 }
@@ -87,6 +90,7 @@ pub fn audit(
     student: &Training,
     train: &TrainSet,
     test: &TestSet,
+    shown: Shown<'_>,
 ) -> Result<Quality> {
     let Some(spec) = &plan.recipe.replay else { bail!("the recipe has no replay to audit") };
     let teacher = replay.teacher();
@@ -99,7 +103,7 @@ pub fn audit(
     let both = |measure: &dyn Fn(&Images) -> Result<f64>| -> Result<Pair> {
         Ok(Pair { generated: measure(&generated)?, real: measure(&real)? })
     };
-    let fresh = imitate(plan, replay, student, train)?;
+    let fresh = imitate(plan, replay, student, train, shown)?;
     let count = |class: u32| generated.labels.iter().filter(|label| **label == class).count() as f64;
     Ok(Quality {
         statistics_loss: both(&|of| statistics_loss(teacher, of, batch, &statistics))?,
@@ -204,7 +208,13 @@ fn batches(of: &Images) -> Result<Vec<(Tensor, &[u32])>> {
 }
 
 /// A student from scratch that sees generated images and their labels, nothing else.
-fn imitate(plan: &Plan, replay: &Replay, student: &Training, train: &TrainSet) -> Result<Frozen> {
+fn imitate(
+    plan: &Plan,
+    replay: &Replay,
+    student: &Training,
+    train: &TrainSet,
+    shown: Shown<'_>,
+) -> Result<Frozen> {
     let Some(spec) = &plan.recipe.replay else { bail!("the recipe has no replay to audit") };
     let classes = replay.teacher().classes();
     let (rows, columns) = (Rows::All, Columns::Seen);
@@ -229,7 +239,7 @@ fn imitate(plan: &Plan, replay: &Replay, student: &Training, train: &TrainSet) -
         replay: Some((replay, &spec)),
     };
     while job.done < job.total() {
-        job.epoch(&around)?;
+        shown(&job.epoch(&around)?)?;
     }
     Ok(job.network.freeze()?)
 }

@@ -17,11 +17,8 @@ use dfgr::{Inversion, Replay};
 use crate::event::{Event, PhaseKind};
 use crate::means::{self, ClassMeans};
 use crate::phase::{Job, Source, Surroundings};
-use crate::recipe::{PhaseSpec, Recipe};
+use crate::recipe::{PhaseSpec, Recipe, ReplaySpec};
 use crate::start;
-
-/// Iterations of an inversion that make one unit.
-const INVERSION_UNIT: usize = 50;
 
 /// What a learner is made of.
 #[derive(Clone)]
@@ -193,9 +190,7 @@ impl Learner {
     fn phase_units(&self, phase: PhaseKind, task: usize) -> u64 {
         let recipe = &self.plan.recipe;
         let units = match phase {
-            PhaseKind::Inversion => {
-                recipe.replay.as_ref().map(|it| it.inversion.iterations.div_ceil(INVERSION_UNIT))
-            }
+            PhaseKind::Inversion => recipe.replay.as_ref().map(ReplaySpec::units),
             PhaseKind::NewTeacher => recipe.new_teacher.as_ref().map(|it| it.training.epochs),
             PhaseKind::Student => Some(self.student_spec(task).training.epochs),
             PhaseKind::Balance => recipe.balance.as_ref().map(|it| it.training.epochs),
@@ -228,16 +223,8 @@ impl Learner {
         let task = self.task;
         match work {
             Work::Invert(inversion) => {
-                let report = inversion.advance(INVERSION_UNIT)?;
-                Ok(Event::Progress {
-                    task,
-                    phase: PhaseKind::Inversion,
-                    done: report.done.div_ceil(INVERSION_UNIT),
-                    total: self.phase_units(PhaseKind::Inversion, task) as usize,
-                    learning_rate: report.learning_rate,
-                    images: report.images,
-                    losses: report.losses,
-                })
+                let total = self.phase_units(PhaseKind::Inversion, task) as usize;
+                invert_unit(inversion, task, total)
             }
             Work::Train(job) => {
                 let alone = job.kind == PhaseKind::NewTeacher;
@@ -252,16 +239,7 @@ impl Learner {
                     new: if alone { None } else { self.new_teacher.as_ref() },
                     replay: if alone { None } else { replay },
                 };
-                let report = job.epoch(&around)?;
-                Ok(Event::Progress {
-                    task,
-                    phase: job.kind,
-                    done: job.done,
-                    total: job.total(),
-                    learning_rate: report.learning_rate,
-                    images: report.images,
-                    losses: report.losses,
-                })
+                job.epoch(&around)
             }
         }
     }
@@ -390,4 +368,18 @@ impl Learner {
             None => Ok(ClassMeans::none("no exemplars are kept, and nothing is generated")),
         }
     }
+}
+
+/// One unit of an inversion.
+pub(crate) fn invert_unit(inversion: &mut Inversion, task: usize, total: usize) -> Result<Event> {
+    let report = inversion.advance(ReplaySpec::UNIT)?;
+    Ok(Event::Progress {
+        task,
+        phase: PhaseKind::Inversion,
+        done: report.done.div_ceil(ReplaySpec::UNIT),
+        total,
+        learning_rate: report.learning_rate,
+        images: report.images,
+        losses: report.losses,
+    })
 }

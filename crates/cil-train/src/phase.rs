@@ -20,7 +20,7 @@ use cil_random::Draw;
 use dfgr::Replay;
 use dfgr::replay::Synthetic;
 
-use crate::event::PhaseKind;
+use crate::event::{Event, PhaseKind};
 use crate::recipe::{PhaseSpec, ReplaySpec, SyntheticNorm, Trained};
 use crate::step::Step;
 use crate::term::Objective;
@@ -69,14 +69,6 @@ pub(crate) struct Job {
     /// Classes of the network, as positions in the class order; the new ones are at the end.
     columns: Range<usize>,
     n_old: usize,
-}
-
-/// What an epoch did.
-#[derive(Debug)]
-pub(crate) struct EpochReport {
-    pub(crate) learning_rate: f64,
-    pub(crate) images: usize,
-    pub(crate) losses: BTreeMap<String, f64>,
 }
 
 /// Real images of one step, new classes first.
@@ -133,7 +125,7 @@ impl Job {
     }
 
     /// One pass over the samples.
-    pub(crate) fn epoch(&mut self, around: &Surroundings<'_>) -> Result<EpochReport> {
+    pub(crate) fn epoch(&mut self, around: &Surroundings<'_>) -> Result<Event> {
         let training = &self.spec.training;
         let learning_rate = training.schedule.rate(training.learning_rate, self.done, training.epochs);
         let draw = Draw {
@@ -167,7 +159,15 @@ impl Job {
                 self.kind
             );
         }
-        Ok(EpochReport { learning_rate, images, losses })
+        Ok(Event::Progress {
+            task: around.task,
+            phase: self.kind,
+            done: self.done,
+            total: self.total(),
+            learning_rate,
+            images,
+            losses,
+        })
     }
 
     fn purpose(&self) -> &'static str {

@@ -127,6 +127,16 @@ pub struct ReplaySpec {
     pub synthetic_norm: SyntheticNorm,
 }
 
+impl ReplaySpec {
+    /// Iterations of the inversion that make one unit of work.
+    pub(crate) const UNIT: usize = 50;
+
+    /// Units of work of the inversion.
+    pub fn units(&self) -> usize {
+        self.inversion.iterations.div_ceil(Self::UNIT)
+    }
+}
+
 /// The second teacher, trained on the new classes only (DT-ID). A task of one class has none: a softmax over one class
 /// says nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -54,7 +54,9 @@ fn a_run_tells_its_tasks_phases_and_units() {
     assert_eq!(learner.model().unwrap().classes(), 6);
     let named = |phase: PhaseKind| {
         let losses = events.iter().rev().find_map(|event| match event {
-            Event::Progress { task: 1, phase: found, losses, .. } if *found == phase => Some(losses.keys().cloned()),
+            Event::Progress { task: 1, phase: found, losses, .. } if *found == phase => {
+                Some(losses.keys().cloned())
+            }
             _ => None,
         });
         losses.unwrap().collect::<Vec<_>>()

@@ -1,6 +1,6 @@
 //! Small runs on generated images: a narrow ResNet-8, few images, one epoch or two.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![expect(dead_code, reason = "each test file uses its part")]
 
 use std::sync::Arc;
 

@@ -1,0 +1,97 @@
+//! Wrong input: one sentence, the right exit status, nothing left behind.
+
+use std::fs;
+use std::process::Command;
+
+use crate::{Place, SMALL, small_run};
+
+fn told_by_set(change: &str) -> String {
+    let place = Place::new();
+    let told = place.told(2, &["run", "demo-lwf", "--set", change]);
+    assert_eq!(place.list("."), Vec::<String>::new(), "something was left behind");
+    told
+}
+
+#[test]
+fn a_wrong_key_value_or_preset_is_told() {
+    let cases = [
+        ("recipe.increment.training.epoch=1", "did you mean recipe.increment.training.epochs?"),
+        ("seed=one", "seed: invalid type: string \"one\""),
+        ("increments=[6, 2, 3]", "increments: [6, 2, 3] add up to 11, there are 10 classes"),
+        ("increments=[10, 0]", "increments: task 1 has 0 classes"),
+        ("class-order=[0, 1, 2, 3, 4, 5, 6, 7, 8, 8]", "class-order: it holds label 8 twice"),
+        ("class-order=[0, 99]", "class-order: it holds label 99"),
+        ("class-order=lucir", "class-order: procedural has no published order"),
+        ("classes=21", "classes: 21 of the 20 classes"),
+        ("architecture.depth=18", "architecture.depth is 18"),
+        ("recipe.base.training.learning-rate=-1", "recipe.base.training.learning-rate is -1"),
+        ("recipe.increment.terms.1.temperature=0", "recipe.increment.terms.1"),
+        ("evaluate-on=validation", "needs validation-per-class above 0"),
+        ("recipe.head=cosin", "recipe.head: there is no \"cosin\"; did you mean \"cosine\"?"),
+        ("procedural.config.classes=25", "procedural.config.classes is 25"),
+    ];
+    for (change, part) in cases {
+        let told = told_by_set(change);
+        assert!(told.starts_with("error: ") && told.contains(part), "{change}: {told}");
+    }
+    let place = Place::new();
+    let told = place.told(2, &["run", "demo-lwff"]);
+    assert_eq!(told, "error: there is no preset \"demo-lwff\"; did you mean \"demo-lwf\"?");
+    let told = place.told(2, &["run", "none.toml"]);
+    assert!(told.contains("cannot read none.toml"), "{told}");
+    fs::write(place.path().join("broken.toml"), "seed = = 1\n").expect("a file");
+    let told = place.told(2, &["run", "broken.toml"]);
+    assert!(told.contains("broken.toml is not TOML") && told.contains("line 1"), "{told}");
+    let told = place.told(2, &["run", "demo-lwf", "--device", "cuda"]);
+    assert!(told.contains("--device cuda"), "{told}");
+}
+
+#[test]
+fn an_output_folder_that_exists_is_refused_and_kept() {
+    let place = Place::new();
+    fs::create_dir_all(place.path().join("runs/demo-lwf-s3")).expect("a folder");
+    fs::write(place.path().join("runs/demo-lwf-s3/mine"), "precious").expect("a file");
+    let told = place.told(2, &small_run("demo-lwf", &[]));
+    assert!(told.contains("the output folder runs/demo-lwf-s3 exists"), "{told}");
+    assert_eq!(place.list("runs"), ["demo-lwf-s3"]);
+    assert_eq!(place.list("runs/demo-lwf-s3"), ["mine"]);
+}
+
+#[test]
+fn a_model_of_another_form_is_refused() {
+    let place = Place::new();
+    place.ok(&small_run("demo-lucir-e0", &[]));
+    let base = "runs/demo-lucir-e0-s3/base.safetensors";
+    let refused = |more: &[&str], part: &str| {
+        let mut arguments = small_run("demo-lucir-e0", more);
+        arguments.extend(["--name", "other", "--base-model", base]);
+        let told = place.told(2, &arguments);
+        assert!(told.contains(base) && told.contains(part), "{told}");
+        assert_eq!(place.list("runs"), ["demo-lucir-e0-s3"]);
+    };
+    refused(&["architecture.width=8"], "of width 4, the run needs LUCIR's ResNet-8 of width 8");
+    refused(&["increments=[3, 1]"], "blocks [2]");
+    let path = place.path().join(base);
+    let bytes = fs::read(&path).expect("a model");
+    fs::write(&path, &bytes[..bytes.len() / 2]).expect("a file");
+    refused(&[], "safetensors");
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_nothing_half_written() {
+    let place = Place::new();
+    // A limit on the size of files stands for the full disk: the same failure to write.
+    let mut line = format!("trap '' XFSZ; ulimit -f 4; exec {}", env!("CARGO_BIN_EXE_cil-runner"));
+    line.push_str(" run demo-lucir-e0");
+    for change in SMALL {
+        line.push_str(&format!(" --set '{change}'"));
+    }
+    let output =
+        Command::new("bash").current_dir(place.path()).args(["-c", &line]).output().expect("bash runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let told = text.lines().last().expect("an error");
+    assert!(told.starts_with("error: ") && told.contains("cannot write"), "{told}");
+    let left = place.list("runs");
+    assert!(left.iter().all(|name| name.ends_with(".partial")), "{left:?}");
+}

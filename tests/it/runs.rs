@@ -1,0 +1,96 @@
+//! Runs that succeed.
+
+use std::fs;
+
+use crate::{Place, json, small_run};
+
+const BOTH: &str = "demo-lucir-e0-dfgr-dtidkl";
+
+#[test]
+fn a_run_leaves_a_whole_folder_and_can_be_repeated_from_its_config() {
+    let place = Place::new();
+    let text = place.ok(&small_run(BOTH, &[]));
+    assert!(text.contains("run folder: runs/demo-lucir-e0-dfgr-dtidkl-s3"), "{text}");
+    let folder = format!("runs/{BOTH}-s3");
+    let files = [
+        "base.safetensors",
+        "config.toml",
+        "env.json",
+        "events.jsonl",
+        "generated-1.png",
+        "model.safetensors",
+    ];
+    assert_eq!(place.list(&folder), [&files[..], &["result.json"]].concat());
+    let result = json(place.path().join(&folder).join("result.json"));
+    assert_eq!(result["preset"], BOTH);
+    assert_eq!(result["increments"], serde_json::json!([2, 2]));
+    assert_eq!(result["exemplars_per_class"], 0);
+    assert_eq!(result["stored_bytes"], 0);
+    // So short an inversion may miss a class; then there is a reason instead of a mean.
+    let (means, source) = (&result["tasks"][1]["accuracy_nme"], &result["tasks"][1]["nme_source"]);
+    assert_eq!(means.is_null(), source != "synthetic", "{source}");
+    assert!(result["tasks"][0]["accuracy_nme"].is_null());
+    assert!(result["phase_seconds"]["inversion"].as_f64().expect("seconds") > 0.0);
+    let environment = json(place.path().join(&folder).join("env.json"));
+    assert_eq!(environment["train_digest"].as_str().map(str::len), Some(64));
+
+    let config = format!("{folder}/config.toml");
+    place.ok(&["run", &config, "--out", "again"]);
+    let model =
+        |folder: &str| fs::read(place.path().join(folder).join("model.safetensors")).expect("a model");
+    assert_eq!(model(&folder), model(&format!("again/{BOTH}-s3")));
+}
+
+#[test]
+fn threads_do_not_change_a_bit_and_a_base_model_can_be_taken() {
+    let place = Place::new();
+    let of = |out: &str, more: &[&str]| {
+        let mut arguments = small_run(BOTH, &[]);
+        arguments.extend(["--out", out]);
+        arguments.extend(more);
+        place.ok(&arguments);
+        let folder = place.path().join(out).join(format!("{BOTH}-s3"));
+        (fs::read(folder.join("model.safetensors")).expect("a model"), folder)
+    };
+    let (one, folder) = of("one", &["--threads", "1"]);
+    assert_eq!(one, of("three", &["--threads", "3"]).0);
+    let base = folder.join("base.safetensors");
+    let (from_base, folder) = of("from-base", &["--base-model", base.to_str().expect("text")]);
+    assert_eq!(one, from_base);
+    let record = &json(folder.join("env.json"))["base_model"];
+    assert_eq!(record["sha256"].as_str().map(str::len), Some(64));
+}
+
+#[test]
+fn a_result_is_computed_again_from_events_alone() {
+    let place = Place::new();
+    place.ok(&small_run("demo-lwf", &[]));
+    let path = place.path().join("runs/demo-lwf-s3/result.json");
+    let before = json(path.clone());
+    fs::remove_file(&path).expect("a result");
+    let shown = place.ok(&["report", "runs/demo-lwf-s3", "--json"]);
+    assert_eq!(json(path), before);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"), before);
+}
+
+#[test]
+fn presets_are_listed_with_their_sources() {
+    let place = Place::new();
+    let text = place.ok(&["presets"]);
+    assert!(text.contains("cifar100-b50-t5-lucir\n"), "{text}");
+    let listed: serde_json::Value = serde_json::from_str(&place.ok(&["presets", "--json"])).expect("JSON");
+    let listed = listed.as_array().expect("a list");
+    assert!(listed.iter().all(|preset| !preset["source"].as_str().expect("a source").is_empty()));
+}
+
+#[test]
+fn every_method_of_the_demo_runs_and_exemplars_are_counted() {
+    let place = Place::new();
+    for method in ["fine-tune", "joint", "lucir-e20"] {
+        place.ok(&small_run(&format!("demo-{method}"), &[]));
+    }
+    let result = json(place.path().join("runs/demo-lucir-e20-s3/result.json"));
+    assert_eq!(result["stored_bytes"], 4 * 20 * 3072);
+    assert_eq!(result["tasks"][1]["nme_source"], "exemplars");
+    assert_eq!(result["accuracy_matrix"].as_array().map(Vec::len), Some(2));
+}
