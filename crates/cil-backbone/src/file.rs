@@ -1,29 +1,29 @@
 //! Networks as bytes in the safetensors format.
 //!
 //! One decision: the file's metadata say all that is needed to use the model elsewhere (form, class names,
-//! normalisation), and every tensor is checked against that form before a network is made of it. This module opens no
-//! file.
+//! normalisation), and names, types and shapes of all tensors are held against that form before a value is read. Whatever
+//! else the bytes are, they are an error. This module opens no file.
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Tensor, bail};
 use cil_engine::{Parameters, Shape};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::head::Head;
-use crate::network::Snapshot;
+use crate::network::{Snapshot, check_form};
 use crate::resnet::Architecture;
 
 /// Version of the metadata.
 const FORMAT: u32 = 1;
-/// The metadata's key.
+/// The metadata's key; what other programs write under other keys is left alone.
 const KEY: &str = "cil";
 
 /// What a model's user must know beside its values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ModelCard {
     /// Class names in the order of the logits.
     pub class_names: Vec<String>,
@@ -34,24 +34,30 @@ pub struct ModelCard {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Metadata {
     format: u32,
     architecture: Architecture,
+    /// Channels, height, width.
     image_dims: [usize; 3],
     head: Head,
     card: ModelCard,
 }
 
-/// The bytes of a model file.
+/// What every version of the metadata has.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
+/// The bytes of a model file; equal models give equal bytes.
 ///
 /// # Errors
-/// If a value is not `f32`, or the card does not name every class.
+/// If the snapshot's values are not those of its form or not `f32`, or the card does not suit the model.
 pub fn to_bytes(snapshot: &Snapshot, card: &ModelCard) -> Result<Vec<u8>> {
-    if card.class_names.len() != snapshot.head.classes() {
-        bail!("{} class names for {} classes", card.class_names.len(), snapshot.head.classes());
-    }
+    snapshot.check()?;
     let Shape::Map { channels, height, width } = snapshot.images else { bail!("the model takes no images") };
+    card.check(channels, snapshot.head.classes())?;
     let metadata = Metadata {
         format: FORMAT,
         architecture: snapshot.architecture,
@@ -59,104 +65,85 @@ pub fn to_bytes(snapshot: &Snapshot, card: &ModelCard) -> Result<Vec<u8>> {
         head: snapshot.head.clone(),
         card: card.clone(),
     };
-    let metadata = serde_json::to_string(&metadata).map_err(candle_core::Error::wrap)?;
-    let mut buffers = BTreeMap::new();
+    let metadata = serde_json::to_string(&metadata).map_err(Error::wrap)?;
+    let mut buffers = Vec::new();
     for (name, tensor) in snapshot.parameters.iter() {
+        if tensor.dtype() != DType::F32 {
+            bail!("tensor {name} is {:?}, a model file holds F32", tensor.dtype());
+        }
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        buffers.insert(name, (tensor.dims().to_vec(), bytes));
+        buffers.push((name, tensor.dims(), bytes));
     }
     let mut views = Vec::new();
-    for (name, (dims, bytes)) in &buffers {
-        views.push((
-            *name,
-            TensorView::new(Dtype::F32, dims.clone(), bytes).map_err(candle_core::Error::wrap)?,
-        ));
+    for (name, dims, bytes) in &buffers {
+        views.push((*name, TensorView::new(Dtype::F32, dims.to_vec(), bytes).map_err(Error::wrap)?));
     }
     let metadata = HashMap::from([(KEY.to_owned(), metadata)]);
-    safetensors::serialize(views, Some(metadata)).map_err(candle_core::Error::wrap)
+    safetensors::serialize(views, Some(metadata)).map_err(Error::wrap)
 }
 
 /// The model in the bytes of a model file.
 ///
 /// # Errors
-/// If the bytes are not a model file of ours, or a tensor is missing, too many, or of another shape.
+/// If the bytes are not a whole model file of this program and version, a tensor is missing, too many, or of another
+/// shape or type, or the card does not suit the model.
 pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<(Snapshot, ModelCard)> {
-    let broken = |error: safetensors::SafeTensorError| {
-        candle_core::Error::Msg(format!("not a whole safetensors file: {error}"))
+    let (header_bytes, header) = match SafeTensors::read_metadata(bytes) {
+        Ok(read) => read,
+        Err(error) => bail!("not a whole safetensors file: {error}"),
     };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
     let Some(text) = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY)) else {
         bail!("a safetensors file without the metadata {KEY:?}: not a model of this program");
     };
-    let metadata: Metadata = match serde_json::from_str(text) {
-        Ok(metadata) => metadata,
-        Err(error) => bail!("the metadata {KEY:?} cannot be read: {error}"),
-    };
-    if metadata.format != FORMAT {
-        bail!("a model file of format {}, this program reads {FORMAT}", metadata.format);
-    }
-    let file = SafeTensors::deserialize(bytes).map_err(broken)?;
+    let Metadata { architecture, image_dims: [channels, height, width], head, card, .. } = parse(text)?;
+    let images = Shape::Map { channels, height, width };
+    let infos: BTreeMap<String, _> = header.tensors().into_iter().collect();
+    let dims = infos.iter().map(|(name, info)| (name.as_str(), info.shape.as_slice())).collect();
+    check_form(architecture, images, &head, &dims)?;
+    card.check(channels, head.classes())?;
+    let data = &bytes[size_of::<u64>() + header_bytes..];
     let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
-        if view.dtype() != Dtype::F32 {
-            bail!("tensor {name} is {:?}, models hold F32", view.dtype());
+    for (name, info) in infos {
+        if info.dtype != Dtype::F32 {
+            bail!("tensor {name} is {:?}, a model file holds F32", info.dtype);
         }
-        tensors
-            .insert(name.to_owned(), Tensor::from_raw_buffer(view.data(), DType::F32, view.shape(), device)?);
+        // In range: the header was read, and it is refused unless its tensors are exactly the rest of the file.
+        let (from, to) = info.data_offsets;
+        let values = data[from..to].as_chunks().0.iter().map(|value| f32::from_le_bytes(*value));
+        let tensor = Tensor::from_vec(values.collect(), info.shape.as_slice(), device)?;
+        tensors.insert(name, tensor);
     }
-    let [channels, height, width] = metadata.image_dims;
-    let snapshot = Snapshot {
-        architecture: metadata.architecture,
-        images: Shape::Map { channels, height, width },
-        head: metadata.head,
-        parameters: Parameters::from_tensors(tensors),
-    };
-    snapshot.check()?;
-    if metadata.card.class_names.len() != snapshot.head.classes() {
-        bail!("{} class names for {} classes", metadata.card.class_names.len(), snapshot.head.classes());
-    }
-    Ok((snapshot, metadata.card))
+    let snapshot = Snapshot { architecture, images, head, parameters: Parameters::from_tensors(tensors) };
+    Ok((snapshot, card))
 }
 
-impl Snapshot {
-    /// Refuses values that are not those of the form.
-    ///
-    /// # Errors
-    /// Naming the tensor that is missing, too many, or of another shape.
-    pub fn check(&self) -> Result<()> {
-        let graph = self.architecture.graph(self.images)?;
-        let mut wanted: BTreeMap<String, Vec<usize>> =
-            graph.parameter_specs().into_iter().map(|spec| (spec.name, spec.dims)).collect();
-        if self.head.width != self.architecture.feature_width() {
-            bail!(
-                "the head takes features of {}, {} gives {}",
-                self.head.width,
-                self.architecture,
-                self.architecture.feature_width()
-            );
+fn parse(text: &str) -> Result<Metadata> {
+    let unreadable = |error| Error::Msg(format!("the metadata {KEY:?} cannot be read: {error}"));
+    // First, so that a later version's file is told from a broken one.
+    let Version { format } = serde_json::from_str(text).map_err(unreadable)?;
+    if format != FORMAT {
+        bail!("a model file of format {format}, this program reads {FORMAT}");
+    }
+    serde_json::from_str(text).map_err(unreadable)
+}
+
+impl ModelCard {
+    /// Refuses a card that does not suit a model.
+    fn check(&self, channels: usize, classes: usize) -> Result<()> {
+        if self.class_names.len() != classes {
+            bail!("the model card has {} class names, the model {classes} classes", self.class_names.len());
         }
-        for (block, classes) in self.head.blocks.iter().enumerate() {
-            for name in self.head.block_names(block) {
-                let dims =
-                    if name.ends_with("weight") { vec![*classes, self.head.width] } else { vec![*classes] };
-                wanted.insert(name, dims);
+        for (what, values) in [("mean", &self.mean), ("deviation", &self.deviation)] {
+            if values.len() != channels {
+                bail!("the model card's {what} is of {} channels, the images have {channels}", values.len());
+            }
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                bail!("the model card's {what} holds {value}; it should be a number");
             }
         }
-        if self.head.names().iter().any(|name| name == crate::head::SCALE) && !self.head.blocks.is_empty() {
-            wanted.insert(crate::head::SCALE.to_owned(), vec![1]);
-        }
-        for (name, dims) in &wanted {
-            if !self.parameters.contains(name) {
-                bail!("{} needs a tensor {name}, there is none", self.architecture);
-            }
-            let found = self.parameters.get(name)?.dims();
-            if found != dims {
-                bail!("tensor {name} is {found:?}, {} needs {dims:?}", self.architecture);
-            }
-        }
-        match self.parameters.iter().find(|(name, _)| !wanted.contains_key(*name)) {
-            Some((name, _)) => bail!("{} has no tensor {name}", self.architecture),
+        match self.deviation.iter().find(|value| **value <= 0.0) {
+            Some(value) => bail!("the model card's deviation holds {value}; pixels are divided by it"),
             None => Ok(()),
         }
     }

@@ -1,13 +1,16 @@
 //! Networks that cannot learn.
 //!
-//! One decision: a frozen network holds values and no variable, and hands out detached tensors; the one gradient that it
-//! yields is that of its input images ([`Frozen::probe_backward`]).
+//! One decision: a frozen network holds copies of values and no variable, so nothing that happens to the original reaches
+//! it. Tensors that it hands out are detached; the gradients that it yields are those of its inputs: of images
+//! ([`Frozen::probe_backward`]) and of features that are classified ([`Frozen::head`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
-use cil_engine::{BatchMoments, Executor, ForwardSpec, Gradients, MomentGradient, Shape, Tape, Upstream};
+use cil_engine::{
+    BatchMoments, Executor, ForwardSpec, Gradients, MomentGradient, Parameters, Shape, Tape, Upstream,
+};
 
 use crate::POOLED;
 use crate::head::{HeadOutput, HeadWeights};
@@ -56,8 +59,15 @@ impl Frozen {
     /// Freezes a snapshot.
     ///
     /// # Errors
-    /// If a value of the head is missing.
-    pub(crate) fn new(snapshot: Snapshot, executor: Arc<dyn Executor>) -> Result<Self> {
+    /// If the snapshot's values are not those of its form.
+    pub(crate) fn new(mut snapshot: Snapshot, executor: Arc<dyn Executor>) -> Result<Self> {
+        snapshot.check()?;
+        // Detached is not enough: a tensor shares its memory with the variable it came from, and a variable is set in
+        // place.
+        let copy =
+            |(name, tensor): (&str, &Tensor)| Ok((name.to_owned(), tensor.force_contiguous()?.detach()));
+        snapshot.parameters =
+            Parameters::from_tensors(snapshot.parameters.iter().map(copy).collect::<Result<_>>()?);
         let head = snapshot.head.weights(&snapshot.parameters)?;
         Ok(Self { inner: Arc::new(Inner { snapshot, head, executor }) })
     }
@@ -79,7 +89,8 @@ impl Frozen {
 
     /// Type of its values: `f32`, but for checks in `f64`.
     pub fn dtype(&self) -> DType {
-        self.inner.head.weights.first().map_or(DType::F32, Tensor::dtype)
+        let mut tensors = self.inner.snapshot.parameters.iter();
+        tensors.next().map_or(DType::F32, |(_, tensor)| tensor.dtype())
     }
 
     /// Width of the pooled features.
@@ -90,7 +101,7 @@ impl Frozen {
     /// Looks at `[rows, channels, height, width]` images with running statistics.
     ///
     /// # Errors
-    /// If the images have another shape.
+    /// If the images have another shape, or the network has no classes.
     pub fn forward(&self, images: &Tensor) -> Result<View> {
         let pass = self.inner.executor.forward(&self.inner.snapshot.parameters, images, ForwardSpec::EVAL)?;
         let features = pass.tap(POOLED)?.clone();
@@ -101,7 +112,7 @@ impl Frozen {
     /// Classifies features; differentiable in them.
     ///
     /// # Errors
-    /// If the features have another width.
+    /// If the features have another width, or the network has no classes.
     pub fn head(&self, features: &Tensor) -> Result<HeadOutput> {
         self.inner.head.forward(features)
     }
@@ -120,7 +131,8 @@ impl Frozen {
     /// The gradient to the images, from the gradients to a probe's features and moments (by batch norm's name).
     ///
     /// # Errors
-    /// If a gradient has another shape than what it belongs to.
+    /// If the probe is another network's, a gradient has another shape than what it belongs to, or a name is no batch
+    /// norm's.
     pub fn probe_backward(
         &self,
         probe: Probe,

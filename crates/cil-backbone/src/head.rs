@@ -4,7 +4,8 @@
 //! gradients and constants where it does not, and a frozen network hands in constants only. Blocks are stored as
 //! `head.<block>.weight`, so an old block can be left alone by leaving its name out of the optimiser's groups.
 
-use candle_core::{D, Device, Result, Tensor, bail};
+use candle_core::{D, DType, Device, Result, Tensor, bail};
+use cil_engine::parameters::initial_value;
 use cil_engine::{Init, ParameterKind, ParameterSpec, Parameters};
 use serde::{Deserialize, Serialize};
 
@@ -64,22 +65,58 @@ impl Head {
         self.blocks.iter().sum()
     }
 
+    /// Refuses what no head is.
+    ///
+    /// # Errors
+    /// Naming the field and its value.
+    pub fn check(&self) -> Result<()> {
+        if self.width == 0 {
+            bail!("head.width is 0; a head takes features of at least 1");
+        }
+        if let Some(block) = self.blocks.iter().position(|classes| *classes == 0) {
+            bail!("head.blocks[{block}] is 0; a block has at least one class");
+        }
+        match self.blocks.iter().try_fold(0usize, |sum, classes| sum.checked_add(*classes)) {
+            Some(_) => Ok(()),
+            None => bail!("head.blocks has more classes than can be counted"),
+        }
+    }
+
     /// Names of one block's weight and, for a linear head, bias.
     pub fn block_names(&self, block: usize) -> Vec<String> {
-        let bias = (self.kind == HeadKind::Linear).then(|| format!("head.{block}.bias"));
-        [format!("head.{block}.weight")].into_iter().chain(bias).collect()
+        self.block_specs(block, 0).into_iter().map(|spec| spec.name).collect()
     }
 
     /// Names of all tensors.
     pub fn names(&self) -> Vec<String> {
-        let scale = (self.kind == HeadKind::Cosine).then(|| SCALE.to_owned());
-        (0..self.blocks.len()).flat_map(|block| self.block_names(block)).chain(scale).collect()
+        self.specs().into_iter().map(|spec| spec.name).collect()
     }
 
-    /// Appends a block of `classes` with its initial values: uniform within `1 / sqrt(width)`, as LUCIR's and PyTorch's.
+    /// All tensors: blocks in order, then the scale of a cosine head that has a block.
+    ///
+    /// Initial values are LUCIR's and PyTorch's: uniform within `1 / sqrt(width)`, and a scale of 1.
+    pub fn specs(&self) -> Vec<ParameterSpec> {
+        let blocks = self.blocks.iter().enumerate();
+        let mut specs: Vec<_> = blocks.flat_map(|(at, classes)| self.block_specs(at, *classes)).collect();
+        if self.kind == HeadKind::Cosine && !specs.is_empty() {
+            specs.push(weight(SCALE.to_owned(), vec![1], Init::Constant(1.0)));
+        }
+        specs
+    }
+
+    fn block_specs(&self, block: usize, classes: usize) -> Vec<ParameterSpec> {
+        let init = Init::Uniform { bound: 1.0 / (self.width as f64).sqrt() };
+        let mut specs = vec![weight(format!("head.{block}.weight"), vec![classes, self.width], init)];
+        if self.kind == HeadKind::Linear {
+            specs.push(weight(format!("head.{block}.bias"), vec![classes], init));
+        }
+        specs
+    }
+
+    /// Appends a block of `classes` with its initial values, in the type of the values that are there; those stay.
     ///
     /// # Errors
-    /// If `classes` is 0, or the device refuses the tensors.
+    /// If `classes` is 0, or the device refuses the tensors; then nothing has changed.
     pub fn grow(
         &mut self,
         classes: usize,
@@ -90,17 +127,19 @@ impl Head {
         if classes == 0 {
             bail!("a head cannot grow by 0 classes");
         }
+        let dtype = parameters.iter().next().map_or(DType::F32, |(_, tensor)| tensor.dtype());
         let block = self.blocks.len();
-        self.blocks.push(classes);
-        let init = Init::Uniform { bound: 1.0 / (self.width as f64).sqrt() };
-        for name in self.block_names(block) {
-            let dims = if name.ends_with("weight") { vec![classes, self.width] } else { vec![classes] };
-            let spec = ParameterSpec { name, dims, kind: ParameterKind::Weight, init };
-            parameters.set(&spec.name, cil_engine::parameters::initial_value(&spec, seed, device)?);
+        let mut grown = self.clone();
+        grown.blocks.push(classes);
+        let newest = grown.block_names(block);
+        // One scale serves all blocks: it comes with the first.
+        let fresh = |name: &String| newest.contains(name) || !parameters.contains(name);
+        let mut values = Vec::new();
+        for spec in grown.specs().into_iter().filter(|spec| fresh(&spec.name)) {
+            values.push((spec.name.clone(), initial_value(&spec, seed, device)?.to_dtype(dtype)?));
         }
-        if self.kind == HeadKind::Cosine && !parameters.contains(SCALE) {
-            parameters.set(SCALE, Tensor::ones(1, candle_core::DType::F32, device)?);
-        }
+        values.into_iter().for_each(|(name, value)| parameters.set(&name, value));
+        *self = grown;
         Ok(())
     }
 
@@ -117,7 +156,9 @@ impl Head {
                 biases.push(tensor(&format!("head.{block}.bias"))?);
             }
         }
-        Ok(HeadWeights { weights, biases, scale: if linear { None } else { Some(tensor(SCALE)?) } })
+        let scaled = !linear && !weights.is_empty();
+        let scale = if scaled { Some(tensor(SCALE)?) } else { None };
+        Ok(HeadWeights { weights, biases, scale })
     }
 
     /// The head's tensors as constants.
@@ -129,29 +170,34 @@ impl Head {
     }
 }
 
+fn weight(name: String, dims: Vec<usize>, init: Init) -> ParameterSpec {
+    ParameterSpec { name, dims, kind: ParameterKind::Weight, init }
+}
+
 impl HeadWeights {
     /// Classifies `[rows, width]` features; differentiable in features and weights.
     ///
     /// # Errors
-    /// If the head has no block, or widths differ.
+    /// If the head has no block, a linear head not one bias per block, or the features another width.
     pub fn forward(&self, features: &Tensor) -> Result<HeadOutput> {
         if self.weights.is_empty() {
             bail!("the head has no classes yet");
         }
         let weight = Tensor::cat(&self.weights, 0)?;
-        match &self.scale {
-            Some(scale) => {
-                let cosines = normalized(features)?.matmul(&normalized(&weight)?.t()?)?;
-                Ok(HeadOutput { logits: cosines.broadcast_mul(scale)?, similarities: Some(cosines) })
-            }
-            None => {
-                let bias = Tensor::cat(&self.biases, 0)?;
-                Ok(HeadOutput {
-                    logits: features.matmul(&weight.t()?)?.broadcast_add(&bias)?,
-                    similarities: None,
-                })
-            }
+        let (_, width) = weight.dims2()?;
+        if features.rank() != 2 || features.dim(1)? != width {
+            bail!("the head takes features of [rows, {width}], not {:?}", features.dims());
         }
+        if let Some(scale) = &self.scale {
+            let cosines = normalized(features)?.matmul(&normalized(&weight)?.t()?)?;
+            return Ok(HeadOutput { logits: cosines.broadcast_mul(scale)?, similarities: Some(cosines) });
+        }
+        if self.biases.len() != self.weights.len() {
+            bail!("a linear head of {} blocks has {} biases", self.weights.len(), self.biases.len());
+        }
+        let bias = Tensor::cat(&self.biases, 0)?;
+        let logits = features.matmul(&weight.t()?)?.broadcast_add(&bias)?;
+        Ok(HeadOutput { logits, similarities: None })
     }
 }
 
@@ -164,18 +210,26 @@ pub fn normalized(rows: &Tensor) -> Result<Tensor> {
 }
 
 /// The weight rows of new classes from their images' features: the direction of the mean normalised feature, with the
-/// mean length of `old` weight rows (LUCIR's imprinting).
+/// mean length of `old` weight rows (LUCIR's imprinting, Hou et al. 2019, published code).
 ///
-/// `features`: per new class `[images, width]`; `old`: `[old classes, width]`.
+/// `features`: per new class `[images, width]`; `old`: `[old classes, width]`. Result: `[new classes, width]`.
 ///
 /// # Errors
-/// If a class has no image, or widths differ.
+/// If there is no old or no new class, a new class has no image, or widths differ.
 pub fn imprinted(features: &[Tensor], old: &Tensor) -> Result<Tensor> {
+    let (classes, width) = old.dims2()?;
+    if classes == 0 || features.is_empty() {
+        bail!("imprinting {} new classes by the length of {classes} old ones needs both", features.len());
+    }
     let length = old.sqr()?.sum(D::Minus1)?.sqrt()?.mean_all()?;
     let mut rows = Vec::with_capacity(features.len());
     for (class, features) in features.iter().enumerate() {
-        if features.dim(0)? == 0 {
+        let (images, found) = features.dims2()?;
+        if images == 0 {
             bail!("new class {class} has no image to imprint its weight from");
+        }
+        if found != width {
+            bail!("new class {class} has features of width {found}, the old weights are of width {width}");
         }
         rows.push(normalized(&normalized(features)?.mean_keepdim(0)?)?);
     }

@@ -10,8 +10,8 @@ pub mod head;
 pub mod network;
 pub mod resnet;
 
-pub use frozen::{Frozen, Probe};
-pub use head::{HeadKind, HeadOutput, HeadWeights};
+pub use frozen::{Frozen, Probe, Running};
+pub use head::{Head, HeadKind, HeadOutput, HeadWeights};
 pub use network::{Network, Snapshot, View};
 pub use resnet::{Architecture, Variant};
 

@@ -3,10 +3,11 @@
 //! One decision: values are kept in one [`Parameters`] store that only its owner changes; a [`Snapshot`] is a copy of it
 //! that later training cannot reach. Which values an optimiser moves is the owner's business.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor};
-use cil_engine::{Executor, ExecutorFactory, Parameters, Shape};
+use candle_core::{Device, Result, Tensor, bail};
+use cil_engine::{Executor, ExecutorFactory, ParameterKind, Parameters, Shape};
 
 use crate::frozen::Frozen;
 use crate::head::{Head, HeadKind};
@@ -36,12 +37,67 @@ pub struct Snapshot {
     pub parameters: Parameters,
 }
 
+impl Snapshot {
+    /// Refuses values that are not those of the form.
+    ///
+    /// # Errors
+    /// Naming the tensor that is missing, too many, or of another shape or type than the others.
+    pub fn check(&self) -> Result<()> {
+        let dims: BTreeMap<&str, &[usize]> =
+            self.parameters.iter().map(|(name, tensor)| (name, tensor.dims())).collect();
+        check_form(self.architecture, self.images, &self.head, &dims)?;
+        let mut types = self.parameters.iter().map(|(name, tensor)| (name, tensor.dtype()));
+        let Some((first, dtype)) = types.next() else { return Ok(()) };
+        match types.find(|(_, other)| *other != dtype) {
+            Some((name, other)) => {
+                bail!("tensor {name} is {other:?}, {first} is {dtype:?}; all have one type")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Refuses tensors, by name and dimensions, that are not those of a form.
+pub(crate) fn check_form(
+    architecture: Architecture,
+    images: Shape,
+    head: &Head,
+    tensors: &BTreeMap<&str, &[usize]>,
+) -> Result<()> {
+    head.check()?;
+    let graph = architecture.graph(images)?;
+    let width = architecture.feature_width();
+    if head.width != width {
+        bail!("the head takes features of width {}, {architecture} gives {width}", head.width);
+    }
+    let mut left = tensors.clone();
+    for spec in graph.parameter_specs().into_iter().chain(head.specs()) {
+        match left.remove(spec.name.as_str()) {
+            None => bail!("tensor {} is missing; {architecture} has one", spec.name),
+            Some(dims) if dims != spec.dims => {
+                bail!("tensor {} is {dims:?}, {architecture} needs {:?}", spec.name, spec.dims)
+            }
+            Some(_) => {}
+        }
+    }
+    match left.keys().next() {
+        Some(name) => bail!("tensor {name} is too many: {architecture} with this head has none of that name"),
+        None => Ok(()),
+    }
+}
+
 /// A backbone and a head that grows.
 pub struct Network {
     state: Snapshot,
     executor: Arc<dyn Executor>,
     device: Device,
     seed: u64,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Network({}, {} classes)", self.state.architecture, self.state.head.classes())
+    }
 }
 
 impl Network {
@@ -95,7 +151,7 @@ impl Network {
     /// The network as it is now, for good.
     ///
     /// # Errors
-    /// If a value is missing.
+    /// If a value was changed to one of another shape or type, or removed.
     pub fn freeze(&self) -> Result<Frozen> {
         Frozen::new(self.state.clone(), Arc::clone(&self.executor))
     }
@@ -133,10 +189,6 @@ impl Network {
     /// Names of the backbone's weights, running statistics left out.
     pub fn backbone_weights(&self) -> Vec<String> {
         let specs = self.executor.graph().parameter_specs();
-        specs
-            .into_iter()
-            .filter(|it| it.kind == cil_engine::ParameterKind::Weight)
-            .map(|it| it.name)
-            .collect()
+        specs.into_iter().filter(|it| it.kind == ParameterKind::Weight).map(|it| it.name).collect()
     }
 }

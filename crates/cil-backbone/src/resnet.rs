@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::POOLED;
 
+/// Layers of the deepest network that He et al. 2016 trained.
+const DEEPEST: usize = 1202;
+/// Side of the largest image; a bound, so that a damaged model file is refused before its sizes are multiplied.
+const LARGEST: usize = 8192;
+
 /// Whose ResNet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -54,9 +59,9 @@ impl Architecture {
     /// # Errors
     /// Naming the field and its value.
     pub fn check(&self) -> Result<()> {
-        if self.depth < 8 || !(self.depth - 2).is_multiple_of(6) {
+        if !(8..=DEEPEST).contains(&self.depth) || !(self.depth - 2).is_multiple_of(6) {
             bail!(
-                "architecture.depth is {}; a ResNet for small images has 8, 14, 20, 26, 32, ... layers",
+                "architecture.depth is {}; a ResNet for small images has 8, 14, 20, 26, 32, ... {DEEPEST} layers",
                 self.depth
             );
         }
@@ -71,12 +76,16 @@ impl Architecture {
 
     /// The backbone for images of that shape, with the taps `stage1`, ... and [`POOLED`].
     ///
+    /// PODNet's network of depth 8 has no block between its second stage and the last block, so `stage3` is `stage2`.
+    ///
     /// # Errors
     /// If the architecture does not pass its check, or the images are too small for it.
     pub fn graph(&self, images: Shape) -> Result<Graph> {
         self.check()?;
-        if !matches!(images, Shape::Map { height: 4.., width: 4.., .. }) {
-            bail!("a ResNet takes images of at least 4x4 pixels, not {images:?}");
+        if !matches!(images, Shape::Map { channels: 1..=1024, height: 4..=LARGEST, width: 4..=LARGEST }) {
+            bail!(
+                "a ResNet takes images of 1 to 1024 channels and 4x4 to {LARGEST}x{LARGEST} pixels, not {images:?}"
+            );
         }
         let blocks = (self.depth - 2) / 6;
         let mut net = Net { it: GraphBuilder::new(images), variant: self.variant };
@@ -240,6 +249,14 @@ mod tests {
         };
         refused(Architecture::lucir(18), IMAGES, "architecture.depth is 18");
         refused(Architecture { width: 0, ..Architecture::lucir(8) }, IMAGES, "architecture.width is 0");
-        refused(Architecture::lucir(8), Shape::Vector { width: 3 }, "at least 4x4");
+        refused(Architecture::lucir(6_000_002), IMAGES, "architecture.depth is 6000002");
+        refused(Architecture { width: 1025, ..Architecture::lucir(8) }, IMAGES, "architecture.width is 1025");
+        let map = |channels, height, width| Shape::Map { channels, height, width };
+        for images in [Shape::Vector { width: 3 }, map(3, 3, 32), map(3, 32, 3), map(0, 32, 32)] {
+            refused(Architecture::lucir(8), images, "4x4 to");
+        }
+        for images in [map(usize::MAX, 32, 32), map(3, usize::MAX, 32), map(3, 32, usize::MAX)] {
+            refused(Architecture::podnet(8), images, "4x4 to");
+        }
     }
 }
