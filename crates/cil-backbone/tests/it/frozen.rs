@@ -1,0 +1,245 @@
+//! Frozen networks and snapshots: nothing trains them, nothing reaches them, and the way back to the images is
+//! PyTorch's (`golden/backbones.py`).
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use cil_backbone::{Frozen, HeadKind, Network, POOLED, Snapshot};
+use cil_engine::{ExecutorFactory, ForwardSpec, Gradients, MomentGradient, Parameters, Upstream};
+
+use crate::backbones::{IMAGES, ROWS, architecture, golden};
+use crate::support::{bits, check_told, cpu, golden_network, noise, reference, tiny, values};
+
+fn images(rows: usize) -> Tensor {
+    noise("images 3", &[rows, 3, 4, 4]).unwrap().to_dtype(DType::F32).unwrap()
+}
+
+fn compare_probe(executors: &ExecutorFactory, dtype: DType, tolerance: f64) -> Result<()> {
+    for golden in golden()["networks"].as_array().unwrap() {
+        let frozen = golden_network(architecture(golden), IMAGES, executors, dtype)?.freeze()?;
+        assert_eq!((frozen.dtype(), frozen.classes()), (dtype, 0));
+        let images = noise("images 3", &IMAGES.dims(ROWS))?.to_dtype(dtype)?;
+        let to = |name: &str, dims: &[usize]| noise(&format!("to {name}"), dims)?.to_dtype(dtype);
+        let gradients = |probe: &cil_backbone::Probe| -> Result<BTreeMap<String, MomentGradient>> {
+            let one = |seen: &cil_engine::BatchMoments| {
+                let mean = to(&format!("{}.mean", seen.name), seen.mean.dims())?;
+                let variance = to(&format!("{}.variance", seen.name), seen.variance.dims())?;
+                Ok((seen.name.clone(), MomentGradient { mean, variance }))
+            };
+            probe.moments.iter().map(one).collect()
+        };
+
+        let probe = frozen.probe(&images)?;
+        check_told("pooled", &probe.features, &golden["running"]["taps"]["pooled"], tolerance);
+        for (seen, golden) in probe.moments.iter().zip(golden["running"]["moments"].as_array().unwrap()) {
+            assert_eq!(golden[0], seen.name);
+            check_told(&format!("{}.mean", seen.name), &seen.mean, &golden[1], tolerance);
+            check_told(&format!("{}.variance", seen.name), &seen.variance, &golden[2], tolerance);
+        }
+        let moments = gradients(&probe)?;
+        let to_features = to("pooled", probe.features.dims())?;
+        let both = frozen.probe_backward(probe, Some(to_features.clone()), moments.clone())?;
+        check_told("input", &both, &golden["probe"], tolerance);
+
+        // Each gradient alone, too: together they are the sum.
+        let one = frozen.probe_backward(frozen.probe(&images)?, Some(to_features), BTreeMap::new())?;
+        let other = frozen.probe_backward(frozen.probe(&images)?, None, moments)?;
+        check_told("input", &(one + other)?, &golden["probe"], tolerance);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_way_back_to_the_images_is_pytorch_s() -> Result<()> {
+    compare_probe(&reference(), DType::F64, 1e-10)?;
+    compare_probe(&cpu(), DType::F32, 1e-4)
+}
+
+#[test]
+fn running_statistics_are_handed_out_in_order() -> Result<()> {
+    let network = tiny(HeadKind::Linear);
+    let frozen = network.freeze()?;
+    let running = frozen.running_statistics()?;
+    let names: Vec<_> = running.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, network.executor().graph().batch_norms());
+    let probe = frozen.probe(&images(2))?;
+    assert_eq!(names, probe.moments.iter().map(|it| it.name.as_str()).collect::<Vec<_>>());
+    assert!(running.iter().all(|it| values(&it.mean) == vec![0.0; it.mean.dims()[0]]));
+    assert!(running.iter().all(|it| values(&it.variance) == vec![1.0; it.mean.dims()[0]]));
+    Ok(())
+}
+
+#[test]
+fn a_view_is_that_of_the_network_in_eval_mode() -> Result<()> {
+    for kind in [HeadKind::Linear, HeadKind::Cosine] {
+        let network = tiny(kind);
+        let frozen = network.freeze()?;
+        let view = frozen.forward(&images(3))?;
+        let pass = network.executor().forward(network.parameters(), &images(3), ForwardSpec::EVAL)?;
+        let features = pass.tap(POOLED)?;
+        let head = network.head().weights(network.parameters())?.forward(features)?;
+        assert_eq!(values(&view.features), values(features));
+        assert_eq!(values(&view.logits), values(&head.logits));
+        assert_eq!(view.similarities.as_ref().map(values), head.similarities.as_ref().map(values));
+        assert_eq!(values(&frozen.head(features)?.logits), values(&view.logits));
+        // A row is seen the same in any company.
+        let alone = frozen.forward(&images(3).narrow(0, 2, 1)?)?;
+        assert_eq!(values(&alone.features), values(&view.features.narrow(0, 2, 1)?));
+    }
+    Ok(())
+}
+
+/// A snapshot whose every tensor is a variable, and those variables.
+fn of_variables(snapshot: &Snapshot) -> Result<(Snapshot, Vec<Var>)> {
+    let (mut tensors, mut variables) = (BTreeMap::new(), Vec::new());
+    for (name, tensor) in snapshot.parameters.iter() {
+        let variable = Var::from_tensor(tensor)?;
+        tensors.insert(name.to_owned(), variable.as_tensor().clone());
+        variables.push(variable);
+    }
+    Ok((Snapshot { parameters: Parameters::from_tensors(tensors), ..snapshot.clone() }, variables))
+}
+
+fn frozen_of_variables(kind: HeadKind) -> Result<(Frozen, Vec<Var>)> {
+    let (snapshot, variables) = of_variables(&tiny(kind).snapshot())?;
+    let network = Network::from_snapshot(snapshot, &cpu(), 0, &Device::Cpu)?;
+    Ok((network.freeze()?, variables))
+}
+
+#[test]
+fn no_variable_is_reachable_through_a_frozen_network() -> Result<()> {
+    for kind in [HeadKind::Linear, HeadKind::Cosine] {
+        let (frozen, variables) = frozen_of_variables(kind)?;
+        for (name, tensor) in frozen.snapshot().parameters.iter() {
+            assert!(!tensor.is_variable() && !tensor.track_op(), "{name}");
+        }
+        let pixels = Var::from_tensor(&images(2))?;
+        let view = frozen.forward(&pixels)?;
+        let probe = frozen.probe(&pixels)?;
+        let seen: Vec<&Tensor> = [&view.features, &view.logits, &probe.features]
+            .into_iter()
+            .chain(&view.similarities)
+            .chain(probe.moments.iter().flat_map(|it| [&it.mean, &it.variance]))
+            .collect();
+        assert!(seen.iter().all(|tensor| !tensor.track_op() && !tensor.is_variable()));
+
+        // Through the head a gradient reaches the features and nothing else.
+        let features = Var::from_tensor(&view.features)?;
+        let gradients = frozen.head(&features)?.logits.sqr()?.sum_all()?.backward()?;
+        assert!(gradients.get(&features).is_some());
+        assert!(variables.iter().all(|variable| gradients.get(variable).is_none()));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_variable_set_in_place_does_not_reach_a_frozen_network() -> Result<()> {
+    let (frozen, variables) = frozen_of_variables(HeadKind::Cosine)?;
+    let (before, view) = (bits(&frozen.snapshot().parameters), frozen.forward(&images(2))?);
+    variables.iter().try_for_each(|variable| variable.set(&variable.zeros_like()?))?;
+    assert_eq!(bits(&frozen.snapshot().parameters), before);
+    let again = frozen.forward(&images(2))?;
+    assert_eq!(values(&again.logits), values(&view.logits));
+    Ok(())
+}
+
+/// One step down the pooled features times noise, statistics included, and a step of the head.
+fn train(network: &mut Network) -> Result<()> {
+    let pass = network.executor().forward(network.parameters(), &images(4), ForwardSpec::TRAIN)?;
+    let features = pass.tap(POOLED)?;
+    let gradient = noise("to pooled", features.dims())?.to_dtype(features.dtype())?;
+    let taps = BTreeMap::from([(POOLED.to_owned(), gradient)]);
+    let upstream = Upstream { taps, moments: BTreeMap::new() };
+    let mut gradients = Gradients::default();
+    let (tape, statistics) = (pass.tape.expect("kept"), pass.statistics.expect("of a batch"));
+    network.executor().backward(network.parameters(), tape, &upstream, &mut gradients)?;
+    let mut moved: Vec<(String, Tensor)> = Vec::new();
+    for (name, gradient) in gradients.iter() {
+        moved.push((name.to_owned(), (network.parameters().get(name)? - (gradient * 0.1)?)?));
+    }
+    for name in network.head().names() {
+        moved.push((name.clone(), (network.parameters().get(&name)? + 0.25)?));
+    }
+    moved.into_iter().for_each(|(name, value)| network.parameters_mut().set(&name, value));
+    network.parameters_mut().update_statistics(&statistics, 0.1)
+}
+
+#[test]
+fn later_training_reaches_neither_snapshot_nor_frozen_network() -> Result<()> {
+    let mut network = tiny(HeadKind::Cosine);
+    let (snapshot, frozen) = (network.snapshot(), network.freeze()?);
+    let (before, view) = (bits(&snapshot.parameters), frozen.forward(&images(2))?);
+    for _ in 0..3 {
+        train(&mut network)?;
+    }
+    network.grow(2)?;
+    let trained: BTreeMap<_, _> = bits(network.parameters()).into_iter().map(|it| (it.0, it.2)).collect();
+    assert!(before.iter().all(|(name, _, bits)| trained[name] != *bits), "every tensor was trained");
+    assert_eq!(bits(&snapshot.parameters), before);
+    assert_eq!(bits(&frozen.snapshot().parameters), before);
+    assert_eq!((snapshot.head.classes(), frozen.classes(), network.head().classes()), (5, 5, 7));
+    assert_eq!(values(&frozen.forward(&images(2))?.logits), values(&view.logits));
+
+    // And a network that starts from a frozen one does not train it.
+    let mut student = Network::from_snapshot(frozen.snapshot().clone(), &cpu(), 5, &Device::Cpu)?;
+    train(&mut student)?;
+    assert_eq!(bits(&frozen.snapshot().parameters), before);
+    Ok(())
+}
+
+#[test]
+fn another_network_s_probe_is_refused() -> Result<()> {
+    let mut network = tiny(HeadKind::Linear);
+    let old = network.freeze()?;
+    train(&mut network)?;
+    let new = network.freeze()?;
+    let probe = old.probe(&images(2))?;
+    let gradient = probe.features.ones_like()?;
+    let refused = new.probe_backward(probe, Some(gradient), BTreeMap::new()).unwrap_err();
+    assert!(refused.to_string().contains("other parameter values"), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn values_that_are_not_those_of_the_form_are_named() -> Result<()> {
+    let good = tiny(HeadKind::Linear).snapshot();
+    good.check()?;
+    let refused = |change: &dyn Fn(&mut Snapshot), part: &str| {
+        let mut snapshot = good.clone();
+        change(&mut snapshot);
+        let message = snapshot.check().unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+        assert!(Network::from_snapshot(snapshot, &cpu(), 0, &Device::Cpu).is_err());
+    };
+    let zeros = |dims: &[usize], dtype| Tensor::zeros(dims, dtype, &Device::Cpu).unwrap();
+    refused(&|it| drop(it.parameters.remove("stem.norm.running_mean")), "stem.norm.running_mean is missing");
+    refused(&|it| drop(it.parameters.remove("head.1.bias")), "head.1.bias is missing");
+    refused(
+        &|it| it.parameters.set("head.2.weight", zeros(&[1, 8], DType::F32)),
+        "head.2.weight is too many",
+    );
+    refused(&|it| it.parameters.set("head.scale", zeros(&[1], DType::F32)), "head.scale is too many");
+    refused(&|it| it.parameters.set("head.0.weight", zeros(&[3, 9], DType::F32)), "head.0.weight is [3, 9]");
+    refused(&|it| it.parameters.set("stem.norm.bias", zeros(&[2], DType::F64)), "stem.norm.bias is F64");
+    refused(&|it| it.head.width = 9, "width 9");
+    refused(&|it| it.head.blocks[1] = 0, "head.blocks[1] is 0");
+    refused(&|it| it.head.kind = HeadKind::Cosine, "head.scale is missing");
+    refused(&|it| it.architecture.depth = 14, "is missing");
+
+    let mut network = tiny(HeadKind::Linear);
+    network.parameters_mut().remove("stem.conv.weight");
+    assert!(network.freeze().unwrap_err().to_string().contains("stem.conv.weight is missing"));
+    Ok(())
+}
+
+#[test]
+fn a_network_without_classes_gives_features_only() -> Result<()> {
+    for kind in [HeadKind::Linear, HeadKind::Cosine] {
+        let architecture = tiny(kind).architecture();
+        let network = Network::new(architecture, tiny(kind).images(), kind, &cpu(), 0, &Device::Cpu)?;
+        let frozen = network.freeze()?;
+        assert_eq!(frozen.probe(&images(2))?.features.dims(), [2, frozen.feature_width()]);
+        assert!(frozen.forward(&images(2)).unwrap_err().to_string().contains("no classes yet"));
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! Networks, heads, frozen networks and model files, held against PyTorch's numbers and against damage.
+
+#![expect(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
+
+mod backbones;
+mod frozen;
+mod heads;
+mod support;
