@@ -44,6 +44,17 @@ fn an_image_depends_on_seed_class_and_index_only() {
     assert_ne!(other.digests().test, small.digests().test);
 }
 
+/// Else the scenes of one class would be those of another, and only the shapes would differ.
+#[test]
+fn classes_share_no_scenes() {
+    let data = generated(&config(24, 5, 1), 1);
+    for (class, index) in (1..24).flat_map(|class| (0..5).map(move |index| (class, index))) {
+        let (one, other) = (image(&data, 0, index), image(&data, class, index));
+        let differing = one.iter().zip(&other).filter(|(one, other)| one != other).count();
+        assert!(differing > one.len() / 2, "image {index} of class {class}: {differing} bytes differ");
+    }
+}
+
 #[test]
 fn no_image_comes_twice_and_classes_have_names_of_their_own() {
     let data = generated(&config(24, 10, 10), 1);
