@@ -15,7 +15,7 @@ use cil_data::augment::Preparation;
 use cil_data::batches::shuffled_batches;
 use cil_data::store::{SampleId, TrainSet};
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
-use cil_engine::{ForwardSpec, Gradients, Keep, Norm, Pass, Upstream};
+use cil_engine::{ForwardSpec, Gradients, Keep, Norm, NormUpdate, Pass, Upstream};
 use cil_random::Draw;
 use dfgr::Replay;
 use dfgr::replay::Synthetic;
@@ -69,6 +69,23 @@ pub(crate) struct Job {
     /// Classes of the network, as positions in the class order; the new ones are at the end.
     columns: Range<usize>,
     n_old: usize,
+}
+
+/// Where a step's random numbers come from.
+struct Draws<'a> {
+    /// Changes to real images.
+    images: Draw<'a>,
+    /// Noise of generated ones.
+    noise: Draw<'a>,
+}
+
+/// The objective on a batch and its gradient.
+struct Slope {
+    total: Tensor,
+    parts: BTreeMap<String, Tensor>,
+    gradients: Gradients,
+    updates: Vec<NormUpdate>,
+    rows: usize,
 }
 
 /// Real images of one step, new classes first.
@@ -146,8 +163,8 @@ impl Job {
                 PhaseKind::Balance => "replay balance",
                 _ => "replay",
             };
-            let noise = Draw { purpose, position, ..draw };
-            images += self.step(batch, draw, noise, learning_rate, around, &mut meter)?;
+            let draws = Draws { images: draw, noise: Draw { purpose, position, ..draw } };
+            images += self.step(batch, &draws, learning_rate, around, &mut meter)?;
         }
         self.done += 1;
         let losses = meter.means()?;
@@ -183,15 +200,34 @@ impl Job {
     fn step(
         &mut self,
         batch: &[SampleId],
-        draw: Draw<'_>,
-        noise: Draw<'_>,
+        draws: &Draws<'_>,
         learning_rate: f64,
         around: &Surroundings<'_>,
         meter: &mut Meter,
     ) -> Result<usize> {
-        let real = self.real(batch, draw, around)?;
+        let slope = self.slope(batch, draws, around)?;
+        let parameters = self.network.parameters_mut();
+        self.optimizer.step(
+            parameters,
+            &slope.gradients,
+            std::slice::from_ref(&self.group),
+            learning_rate,
+        )?;
+        for update in &slope.updates {
+            parameters.update_statistics(update, STATISTICS_MOMENTUM)?;
+        }
+        meter.add("total", &slope.total)?;
+        for (name, part) in &slope.parts {
+            meter.add(name, part)?;
+        }
+        Ok(slope.rows)
+    }
+
+    /// The objective on a batch and its gradient; changes nothing.
+    fn slope(&self, batch: &[SampleId], draws: &Draws<'_>, around: &Surroundings<'_>) -> Result<Slope> {
+        let real = self.real(batch, draws.images, around)?;
         let synthetic = match around.replay {
-            Some((replay, spec)) => Some((replay.sample(spec.batch, noise)?, spec.synthetic_norm)),
+            Some((replay, spec)) => Some((replay.sample(spec.batch, draws.noise)?, spec.synthetic_norm)),
             None => None,
         };
         let old = around.old.map(|teacher| old_view(teacher, &real, synthetic.as_ref().map(|it| &it.0)));
@@ -229,7 +265,6 @@ impl Job {
         };
         let (total, parts) = self.objective.loss(&step)?;
         let slopes = total.backward()?;
-
         let mut gradients = Gradients::default();
         for (name, variable) in &variables {
             if let Some(slope) = slopes.get(variable) {
@@ -237,16 +272,7 @@ impl Job {
             }
         }
         let updates = self.backward(passes, slopes.get(&features), &mut gradients)?;
-        let parameters = self.network.parameters_mut();
-        self.optimizer.step(parameters, &gradients, std::slice::from_ref(&self.group), learning_rate)?;
-        for update in &updates {
-            parameters.update_statistics(update, STATISTICS_MOMENTUM)?;
-        }
-        meter.add("total", &total)?;
-        for (name, part) in &parts {
-            meter.add(name, part)?;
-        }
-        Ok(labels.len())
+        Ok(Slope { total, parts, gradients, updates, rows: labels.len() })
     }
 
     fn real(&self, batch: &[SampleId], draw: Draw<'_>, around: &Surroundings<'_>) -> Result<Real> {
@@ -258,9 +284,17 @@ impl Job {
         let column = |sample: &SampleId| (around.train.class_of(*sample) - self.columns.start) as u32;
         let images = match samples.is_empty() {
             true => None,
-            false => Some(around.train.images(&samples, around.preparation, Some(draw), around.device)?),
+            false => {
+                let images = around.train.images(&samples, around.preparation, Some(draw), around.device)?;
+                Some(images.to_dtype(self.dtype())?)
+            }
         };
         Ok(Real { images, labels: samples.iter().map(column).collect(), n_new })
+    }
+
+    /// Type of the network's values: `f32`, but for checks in `f64`.
+    fn dtype(&self) -> DType {
+        self.network.parameters().iter().next().map_or(DType::F32, |(_, value)| value.dtype())
     }
 
     /// The network's passes over real and generated images; their rows follow each other.
@@ -307,7 +341,7 @@ impl Job {
         passes: Vec<Pass>,
         slope: Option<&Tensor>,
         into: &mut Gradients,
-    ) -> Result<Vec<cil_engine::NormUpdate>> {
+    ) -> Result<Vec<NormUpdate>> {
         let (mut row, mut updates) = (0, Vec::new());
         for mut pass in passes {
             let rows = pass.tap(POOLED)?.dim(0)?;
@@ -368,3 +402,6 @@ impl Meter {
         self.sums.into_iter().map(mean).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

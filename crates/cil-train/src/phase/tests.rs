@@ -1,0 +1,143 @@
+//! A learning step's gradient by finite differences in `f64`: all passes, both teachers, generated images and every term.
+
+use std::sync::Arc;
+
+use cil_backbone::{Architecture, HeadKind};
+use cil_data::augment::Augmentation;
+use cil_data::dataset::{Dataset, Evaluate};
+use cil_data::normalise::Normalisation;
+use cil_data::order::ClassOrder;
+use cil_data::procedural::ProceduralConfig;
+use cil_engine::optim::Schedule;
+use cil_engine::reference::ReferenceExecutor;
+use cil_engine::{Executor, ExecutorFactory, Shape};
+use dfgr::{Inversion, InversionConfig};
+use dtid::dual::{DtidConfig, DualForm};
+
+use super::*;
+use crate::recipe::{Columns, Rows, TermSpec, Training};
+
+fn executors() -> ExecutorFactory {
+    Arc::new(|graph| Ok(Arc::new(ReferenceExecutor::new(graph)) as Arc<dyn Executor>))
+}
+
+/// A network of two head blocks or one, in `f64`, with statistics that are not the initial ones.
+fn network(blocks: &[usize], seed: u64) -> Result<Network> {
+    let images = Shape::Map { channels: 3, height: 32, width: 32 };
+    let architecture = Architecture { width: 2, ..Architecture::lucir(8) };
+    let mut network = Network::new(architecture, images, HeadKind::Cosine, &executors(), seed, &Device::Cpu)?;
+    blocks.iter().try_for_each(|classes| network.grow(*classes))?;
+    network.parameters_mut().set("head.scale", Tensor::new(&[3f32], &Device::Cpu)?);
+    let mut stream = Draw::new(seed, "test").stream("pixels");
+    let pixels: Vec<f32> = (0..4 * 3072).map(|_| stream.normal() as f32).collect();
+    let pixels = Tensor::from_vec(pixels, (4, 3, 32, 32), &Device::Cpu)?;
+    let update = network.executor().forward(network.parameters(), &pixels, ForwardSpec::TRAIN)?.statistics;
+    network.parameters_mut().update_statistics(&update.unwrap_or_default(), 0.7)?;
+    let mut snapshot = network.snapshot();
+    snapshot.parameters = snapshot.parameters.to_dtype(DType::F64)?;
+    Ok(Network::from_snapshot(snapshot, &executors(), seed, &Device::Cpu)?)
+}
+
+fn terms(form: DualForm) -> Vec<TermSpec> {
+    let (columns, rows) = (Columns::Seen, Rows::All);
+    vec![
+        TermSpec::CrossEntropy { weight: 0.7, rows, columns, balanced: true },
+        TermSpec::CrossEntropy { weight: 0.4, rows: Rows::New, columns: Columns::New, balanced: false },
+        TermSpec::LogitKd { weight: 0.3, temperature: 2.0, rows: Rows::Real },
+        TermSpec::LessForget { weight: 0.5, adaptive: true, rows },
+        TermSpec::MarginRanking { weight: 0.6, margin: 1.7, negatives: 2 },
+        TermSpec::DualTeacher { weight: 0.8, config: DtidConfig { temperature: 1.5, form } },
+    ]
+}
+
+fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: DualForm) -> Result<()> {
+    let config = ProceduralConfig { classes: 5, train_per_class: 2, test_per_class: 1 };
+    let dataset = Dataset::procedural(&config, 1)?;
+    let (train, _) = dataset.split(&ClassOrder::seeded(5, 1), 0, Evaluate::Test)?;
+    let preparation =
+        Preparation { augmentation: Augmentation::none(), normalisation: Normalisation::half() };
+    let (old, new) = (network(&[3], 1)?.freeze()?, network(&[2], 2)?.freeze()?);
+    let mut inversion = InversionConfig::unconditional(1);
+    (inversion.generator.channels, inversion.generator.latent) = (2, 4);
+    let generator =
+        Inversion::new(inversion.clone(), old.clone(), &executors(), 1, 1, &Device::Cpu)?.replay();
+    let replay = ReplaySpec { inversion, batch: 5, synthetic_norm: norm };
+    let around = Surroundings {
+        train: &train,
+        preparation: &preparation,
+        device: &Device::Cpu,
+        seed: 1,
+        task: 1,
+        old: Some(&old),
+        new: Some(&new),
+        replay: Some((&generator, &replay)),
+    };
+    let training = Training {
+        epochs: 1,
+        batch: 8,
+        learning_rate: 0.1,
+        schedule: Schedule::constant(),
+        momentum: 0.9,
+        nesterov: false,
+        weight_decay: 0.0,
+    };
+    let spec = PhaseSpec { trained, terms: terms(form), training };
+    // Three new images and two exemplars.
+    let samples = [train.samples(3..5)[..3].to_vec(), train.samples(0..1)].concat();
+    let source = Source::Samples(samples.clone());
+    let mut job = Job::new(PhaseKind::Student, network(&[3, 2], 3)?, spec, source, 0..5, 3, freeze_old_head);
+    let draws = Draws { images: Draw::new(1, "images"), noise: Draw::new(1, "noise") };
+    let slope = job.slope(&samples, &draws, &around)?;
+    assert_eq!(slope.rows, 10);
+    assert_eq!(slope.parts.len(), 5, "{:?}", slope.parts.keys());
+    let trained: Vec<String> = slope.gradients.iter().map(|(name, _)| name.to_owned()).collect();
+    let mut wanted = job.group.names.clone();
+    wanted.sort();
+    assert_eq!(trained, wanted);
+    assert_eq!(freeze_old_head, !trained.iter().any(|name| name == "head.0.weight"));
+
+    let step = 1e-6;
+    // Every fourth weight, and the head: the reference executor is slow.
+    for (turn, name) in
+        trained.iter().enumerate().filter(|(turn, name)| turn % 4 == 0 || name.contains("head"))
+    {
+        let slopes = slope.gradients.get(name).unwrap().flatten_all()?.to_vec1::<f64>()?;
+        let at = (turn * 31) % slopes.len();
+        let mut moved = |by: f64| -> Result<f64> {
+            let before = job.network.parameters().get(name)?.clone();
+            let mut values = before.flatten_all()?.to_vec1::<f64>()?;
+            values[at] += by;
+            let values = Tensor::from_vec(values, before.dims(), &Device::Cpu)?;
+            job.network.parameters_mut().set(name, values);
+            let total = job.slope(&samples, &draws, &around)?.total.to_scalar::<f64>()?;
+            job.network.parameters_mut().set(name, before);
+            Ok(total)
+        };
+        let difference = (moved(step)? - moved(-step)?) / (2.0 * step);
+        let error = (slopes[at] - difference).abs();
+        assert!(error < 1e-5 * (1.0 + difference.abs()), "{name}[{at}]: {} is not {difference}", slopes[at]);
+    }
+    Ok(())
+}
+
+const COLUMNS: DualForm = DualForm::Columns { old: 0.6, new: 0.9 };
+
+#[test]
+fn the_gradient_is_right_when_generated_images_have_a_pass_of_their_own() -> Result<()> {
+    check(SyntheticNorm::Running, Trained::All, true, COLUMNS)
+}
+
+#[test]
+fn the_gradient_is_right_when_all_images_share_a_batch() -> Result<()> {
+    check(SyntheticNorm::Joint, Trained::All, false, COLUMNS)
+}
+
+#[test]
+fn the_gradient_is_right_when_statistics_are_frozen() -> Result<()> {
+    check(SyntheticNorm::Frozen, Trained::All, true, DualForm::Joint { weight: 0.9, match_scale: true })
+}
+
+#[test]
+fn the_gradient_is_right_when_the_head_alone_is_trained() -> Result<()> {
+    check(SyntheticNorm::Joint, Trained::Head, false, COLUMNS)
+}
