@@ -11,7 +11,7 @@ use super::buffers::{Buffer, Pool, with_scratch};
 use super::conv_kernels::{Convolution, WeightGradient, convolve, weight_gradient};
 use super::conv_plan::{ConvPlan, Frame};
 use super::layout::LANES;
-use super::norm_kernels::{self, Activation, Channel, Linearised};
+use super::norm_kernels;
 use super::simd::Cpu;
 
 /// Where a convolution reads a batch.
@@ -21,28 +21,25 @@ pub(super) enum Source<'a> {
     Plain(&'a [f32]),
     /// Blocked maps.
     Blocked(&'a [f32]),
-    /// `activation(x * scale + shift)` of blocked maps, worked out while reading.
-    Normed { x: &'a [f32], scale: &'a [Channel], shift: &'a [Channel], activation: Activation },
-    /// The gradient before a batch norm, worked out while reading.
-    NormGradient { gradient: &'a [f32], x: &'a [f32], by: &'a [Linearised] },
 }
 
 impl Source<'_> {
     /// Runs `work` on one framed sample.
-    fn framed<T>(&self, cpu: Cpu, frame: &Frame, sample: usize, work: impl FnOnce(&[f32]) -> T) -> T {
+    fn framed<T>(&self, frame: &Frame, sample: usize, work: impl FnOnce(&[f32]) -> T) -> T {
         if let (true, Self::Blocked(values)) = (frame.is_bare(), self) {
             let len = frame.block.image();
             return work(&values[sample * len..][..len]);
         }
         with_scratch(frame.len(), |framed| {
-            self.load(cpu, frame, sample, framed);
+            self.load(frame, sample, framed);
             work(framed)
         })
     }
 
-    fn load(&self, cpu: Cpu, frame: &Frame, sample: usize, framed: &mut [f32]) {
+    fn load(&self, frame: &Frame, sample: usize, framed: &mut [f32]) {
         let block = frame.block;
-        if let Self::Plain(values) = self {
+        let (Self::Plain(values) | Self::Blocked(values)) = self;
+        if let Self::Plain(_) = self {
             framed.fill(0.0);
             let image = &values[sample * block.elements()..][..block.elements()];
             for (at, row) in image.chunks_exact(block.width).enumerate() {
@@ -66,25 +63,7 @@ impl Source<'_> {
                 left.fill(0.0);
                 right.fill(0.0);
                 let at = sample * block.image() + number * block.plane() + y * width..;
-                match *self {
-                    Self::Plain(_) => {}
-                    Self::Blocked(values) => to.copy_from_slice(&values[at][..width]),
-                    Self::Normed { x, scale, shift, activation } => {
-                        norm_kernels::affine(
-                            cpu,
-                            &x[at][..width],
-                            &scale[number],
-                            &shift[number],
-                            None,
-                            activation,
-                            to,
-                        );
-                    }
-                    Self::NormGradient { gradient, x, by } => {
-                        let (gradient, x) = (&gradient[at.clone()][..width], &x[at][..width]);
-                        norm_kernels::linearised(cpu, gradient, x, &by[number], to);
-                    }
-                }
+                to.copy_from_slice(&values[at][..width]);
             }
         }
     }
@@ -108,7 +87,7 @@ pub(super) fn forward(
         if let Some(bias) = bias {
             fill_bias(out, bias, plan.output.plane());
         }
-        source.framed(cpu, &plan.x_frame, sample, |x| {
+        source.framed(&plan.x_frame, sample, |x| {
             let call = &mut Convolution {
                 x,
                 x_grid: plan.x_grid,
@@ -199,7 +178,7 @@ pub(super) fn backward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Backwa
     tasks.into_par_iter().for_each(|mut task| {
         for row in 0..task.rows {
             let sample = task.first + row;
-            dy.framed(cpu, &plan.dy_frame, sample, |dy| {
+            dy.framed(&plan.dy_frame, sample, |dy| {
                 if let (Some(dx), Some(weights)) = (&mut task.dx, transposed) {
                     let dx = &mut dx[row * plan.input.image()..][..plan.input.image()];
                     input_gradient(cpu, plan, dy, weights, dx, add);
@@ -211,7 +190,7 @@ pub(super) fn backward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Backwa
                     }
                 }
                 if let (Some(dw), Some(x)) = (&mut task.dw, x) {
-                    x.framed(cpu, &plan.x_frame, sample, |x| {
+                    x.framed(&plan.x_frame, sample, |x| {
                         let call = &mut WeightGradient {
                             x,
                             x_grid: plan.x_grid,

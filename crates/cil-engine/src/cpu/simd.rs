@@ -24,8 +24,6 @@ pub(super) trait Lanes: Copy {
     unsafe fn relu(self) -> Self;
     /// `yes` where `self > 0`, else `no`.
     unsafe fn positive(self, yes: Self, no: Self) -> Self;
-    /// Sum of the lanes.
-    unsafe fn sum(self) -> f32;
 }
 
 /// The form every CPU has.
@@ -85,10 +83,6 @@ impl Lanes for Portable {
             *lane = if mask > 0.0 { value } else { *lane };
         }
         Self(lanes)
-    }
-    #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        self.0.iter().sum()
     }
 }
 
@@ -159,15 +153,6 @@ mod x86 {
                 Self(_mm256_blendv_ps(no.0, yes.0, low), _mm256_blendv_ps(no.1, yes.1, high))
             }
         }
-        #[inline(always)]
-        unsafe fn sum(self) -> f32 {
-            unsafe {
-                let eight = _mm256_add_ps(self.0, self.1);
-                let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
-                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
-            }
-        }
     }
 
     /// One register of sixteen lanes.
@@ -216,10 +201,6 @@ mod x86 {
                 let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, _mm512_setzero_ps());
                 Self(_mm512_mask_blend_ps(mask, no.0, yes.0))
             }
-        }
-        #[inline(always)]
-        unsafe fn sum(self) -> f32 {
-            unsafe { _mm512_reduce_add_ps(self.0) }
         }
     }
 }
