@@ -34,14 +34,22 @@ pub fn joint(base: Training, increment: Training) -> Recipe {
 }
 
 /// Learning without forgetting (Li & Hoiem 2016): cross-entropy among the new classes, the old model's softened logits
-/// on the old ones; temperature 2 and weight 1 (their p. 5). With cross-entropy over all classes seen, as others run
-/// it, old classes are forgotten all the same.
+/// on the old ones; temperature 2 and weight 1 (their p. 5). Old and new columns never compete, so that old classes are
+/// kept and new ones are hardly ever named; [`lwf_seen`] fails the other way round.
 pub fn lwf(base: Training, increment: Training) -> Recipe {
     let mut recipe = fine_tune(base, increment);
     recipe.increment.terms = vec![
         cross_entropy(Rows::New, Columns::New, false),
         TermSpec::LogitKd { weight: 1.0, temperature: 2.0, rows: Rows::Real },
     ];
+    recipe
+}
+
+/// [`lwf`] with cross-entropy over all classes seen, as it is often run when tasks are not told apart: the new labels
+/// push every old logit down, whatever is distilled.
+pub fn lwf_seen(base: Training, increment: Training) -> Recipe {
+    let mut recipe = lwf(base, increment);
+    recipe.increment.terms[0] = cross_entropy(Rows::New, Columns::Seen, false);
     recipe
 }
 

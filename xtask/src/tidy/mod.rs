@@ -172,7 +172,7 @@ mod tests {
             messages,
             [
                 "error: crates/cil-data/Cargo.toml: `[lints] workspace = true` is missing",
-                "error: crates/cil-data/Cargo.toml: cil-data depends on dfgr, it may depend on no workspace crate",
+                "error: crates/cil-data/Cargo.toml: cil-data depends on dfgr, it may depend on cil-random",
                 "error: crates/cil-data/src/lib.rs: the file does not begin with `//!` module documentation",
                 "error: crates/cil-data/src/lib.rs:1: trailing white space",
             ]

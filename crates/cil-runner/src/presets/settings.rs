@@ -4,7 +4,7 @@
 //! images.
 
 use cil_engine::optim::{Decay, Schedule};
-use cil_train::methods::{fine_tune, joint, lucir, lwf, with_dfgr, with_dtid};
+use cil_train::methods::{fine_tune, joint, lucir, lwf, lwf_seen, with_dfgr, with_dtid};
 use cil_train::recipe::{NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Training};
 use dfgr::InversionConfig;
 use dtid::dual::{DtidConfig, DualForm};
@@ -25,9 +25,10 @@ pub(super) struct Lengths {
 }
 
 /// A method by the last part of its presets' names, and what it is.
-pub(super) const METHODS: [(&str, &str); 9] = [
+pub(super) const METHODS: [(&str, &str); 10] = [
     ("fine-tune", "cross-entropy on the new classes alone"),
-    ("lwf", "learning without forgetting"),
+    ("lwf", "learning without forgetting: cross-entropy among the new classes, old logits distilled"),
+    ("lwf-seen", "learning without forgetting with cross-entropy over all classes seen"),
     ("lucir-e20", "LUCIR with 20 exemplars a class"),
     ("lucir-e0", "LUCIR without exemplars"),
     ("lucir-e0-dfgr", "LUCIR without exemplars, with data-free generative replay"),
@@ -46,6 +47,7 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
     match method {
         "fine-tune" => return fine_tune(base, increment),
         "lwf" => return lwf(base, increment),
+        "lwf-seen" => return lwf_seen(base, increment),
         "joint" => return joint(base, increment),
         _ => {}
     }
