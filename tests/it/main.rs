@@ -1,6 +1,7 @@
 //! Drives the program as a user would.
 
 mod bad_input;
+mod embedded;
 mod files;
 mod runs;
 

@@ -22,9 +22,9 @@ const SMALL: &str = "ours: LUCIR's settings on the first 10 classes of its order
 pub(super) fn published() -> Vec<Preset> {
     let milestones = || Decay::MultiStep { milestones: vec![80, 120], gamma: 0.1 };
     let lengths = Lengths {
-        base: sgd(160, milestones()),
-        increment: sgd(160, milestones()),
-        new_teacher: sgd(80, Decay::MultiStep { milestones: vec![40, 60], gamma: 0.1 }),
+        base: sgd(160, 0.1, milestones()),
+        increment: sgd(160, 0.1, milestones()),
+        new_teacher: sgd(80, 0.1, Decay::MultiStep { milestones: vec![40, 60], gamma: 0.1 }),
         inversion: InversionConfig::unconditional(5000),
         synthetic: 128,
     };
@@ -61,11 +61,14 @@ pub(super) fn published() -> Vec<Preset> {
 
 /// The first ten classes of the order, six of them base classes, in minutes.
 pub(super) fn small() -> Vec<Preset> {
+    let cosine = Decay::Cosine { minimum: 0.0 };
+    let mut inversion = InversionConfig::unconditional(400);
+    inversion.generator.channels = 64;
     let lengths = Lengths {
-        base: sgd(40, Decay::Cosine { minimum: 0.0 }),
-        increment: sgd(30, Decay::Cosine { minimum: 0.0 }),
-        new_teacher: sgd(15, Decay::Cosine { minimum: 0.0 }),
-        inversion: InversionConfig::unconditional(600),
+        base: sgd(30, 0.1, cosine.clone()),
+        increment: sgd(20, 0.1, cosine.clone()),
+        new_teacher: sgd(10, 0.1, cosine),
+        inversion,
         synthetic: 128,
     };
     let of = |(method, about): &(&str, &str)| {

@@ -48,7 +48,8 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
         "fine-tune" => return fine_tune(base, increment),
         "lwf" => return lwf(base, increment),
         "lwf-seen" => return lwf_seen(base, increment),
-        "joint" => return joint(base, increment),
+        // Always from new weights, so always as long as the base classes.
+        "joint" => return joint(base.clone(), base),
         _ => {}
     }
     let exemplars = if method.contains("-e0") { 0 } else { 20 };
@@ -76,12 +77,13 @@ fn two_teachers() -> DtidConfig {
     DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } }
 }
 
-/// SGD with momentum 0.9 and decay 5e-4, batch 128, rate 0.1 (LUCIR's code for CIFAR-100), for that many epochs.
-pub(super) fn sgd(epochs: usize, decay: Decay) -> Training {
+/// SGD with momentum 0.9 and decay 5e-4, batch 128 (LUCIR's code for CIFAR-100, where the rate is 0.1), for that many
+/// epochs.
+pub(super) fn sgd(epochs: usize, learning_rate: f64, decay: Decay) -> Training {
     Training {
         epochs,
         batch: 128,
-        learning_rate: 0.1,
+        learning_rate,
         schedule: Schedule { warm_up: 0, decay },
         momentum: 0.9,
         nesterov: false,
