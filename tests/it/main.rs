@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// Changes that make any demo preset a matter of a second.
-pub const SMALL: [&str; 13] = [
+pub(crate) const SMALL: [&str; 13] = [
     "classes=4",
     "increments=[2, 2]",
     "architecture.width=4",
@@ -28,7 +28,7 @@ pub const SMALL: [&str; 13] = [
 ];
 
 /// Changes that a recipe with both schemes needs beside [`SMALL`].
-pub const SMALL_REPLAY: [&str; 5] = [
+pub(crate) const SMALL_REPLAY: [&str; 5] = [
     "recipe.new-teacher.training.epochs=1",
     "recipe.replay.inversion.iterations=20",
     "recipe.replay.inversion.batch=16",
@@ -37,37 +37,37 @@ pub const SMALL_REPLAY: [&str; 5] = [
 ];
 
 /// A folder of its own for each test.
-pub struct Place(TempDir);
+pub(crate) struct Place(TempDir);
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a folder for the test"))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// The program in this folder.
-    pub fn program(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn program(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cil-runner"));
         command.current_dir(self.path()).args(arguments);
         command
     }
 
-    pub fn output(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         self.program(arguments).output().expect("the program runs")
     }
 
     /// What the program prints; it must succeed.
-    pub fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     }
 
     /// The last line of standard error; the program must end with `status`.
-    pub fn told(&self, status: i32, arguments: &[&str]) -> String {
+    pub(crate) fn told(&self, status: i32, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {text}");
@@ -75,7 +75,7 @@ impl Place {
     }
 
     /// Names of everything below a folder of this place, sorted; empty if there is none.
-    pub fn list(&self, folder: &str) -> Vec<String> {
+    pub(crate) fn list(&self, folder: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.path().join(folder)).into_iter().flatten();
         let mut names: Vec<String> = entries
             .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
@@ -86,7 +86,7 @@ impl Place {
 }
 
 /// `run PRESET` with small settings and `more` changes.
-pub fn small_run<'a>(preset: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn small_run<'a>(preset: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["run", preset];
     let replay: &[&str] = if preset.contains("dfgr") { &SMALL_REPLAY } else { &[] };
     for change in SMALL.iter().chain(replay).chain(more) {
@@ -95,6 +95,6 @@ pub fn small_run<'a>(preset: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
-pub fn json(path: PathBuf) -> serde_json::Value {
+pub(crate) fn json(path: PathBuf) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
 }

@@ -108,6 +108,10 @@ impl Parameters {
     }
 
     /// Puts a tensor under a name, in place of the one there; detached from any autograd graph.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the tensor is given away; a caller need not write `&`"
+    )]
     pub fn set(&mut self, name: &str, tensor: Tensor) {
         self.tensors.insert(name.to_owned(), tensor.detach());
         self.version = next_version();

@@ -1,5 +1,7 @@
 //! Optimisers and schedules against `torch.optim`, in `f64`; `golden/optim.py` made the numbers.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Result, Tensor};

@@ -99,7 +99,7 @@ pub struct Run {
     /// Change one key of the configuration; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Name of the run folder; <preset>-s<seed> otherwise
+    /// Name of the run folder; PRESET-sSEED otherwise
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Take the base classes' model from a file (base.safetensors of another run) instead of training it

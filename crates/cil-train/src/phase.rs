@@ -5,6 +5,8 @@
 //! its share of the gradient. Running statistics move after the optimiser's step, by the passes that used batch norm's
 //! own batch.
 
+mod meter;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -24,6 +26,7 @@ use crate::event::{Event, PhaseKind};
 use crate::recipe::{PhaseSpec, ReplaySpec, SyntheticNorm, Trained};
 use crate::step::Step;
 use crate::term::Objective;
+use meter::Meter;
 
 /// PyTorch's share of a batch in the running statistics.
 const STATISTICS_MOMENTUM: f64 = 0.1;
@@ -376,31 +379,6 @@ fn old_view(teacher: &Frozen, real: &Real, synthetic: Option<&Synthetic>) -> can
         logits: join(&view.logits, &synthetic.view.logits)?,
         similarities,
     })
-}
-
-/// Means of losses; they stay on the device until they are asked for.
-#[derive(Default)]
-struct Meter {
-    sums: BTreeMap<String, (Tensor, usize)>,
-}
-
-impl Meter {
-    fn add(&mut self, name: &str, value: &Tensor) -> candle_core::Result<()> {
-        let value = value.detach().to_dtype(DType::F64)?;
-        let (sum, count) = match self.sums.remove(name) {
-            Some((sum, count)) => ((sum + value)?, count + 1),
-            None => (value, 1),
-        };
-        self.sums.insert(name.to_owned(), (sum, count));
-        Ok(())
-    }
-
-    fn means(self) -> candle_core::Result<BTreeMap<String, f64>> {
-        let mean = |(name, (sum, count)): (String, (Tensor, usize))| {
-            Ok((name, sum.to_scalar::<f64>()? / count as f64))
-        };
-        self.sums.into_iter().map(mean).collect()
-    }
 }
 
 #[cfg(test)]

@@ -216,7 +216,7 @@ pub(super) fn sample_sums(
         let at = row * block.image()..(row + 1) * block.image();
         let (plain, product) = sums.split_at_mut(lanes);
         let x = &x[at.clone()];
-        for number in 0..block.blocks() {
+        for (number, centre) in centre.iter().enumerate().take(block.blocks()) {
             let plane = number * block.plane()..(number + 1) * block.plane();
             let gradient = &mut gradient[plane.clone()];
             if let Some((output, slope)) = activation {
@@ -224,7 +224,7 @@ pub(super) fn sample_sums(
             }
             let lanes = number * LANES..(number + 1) * LANES;
             let (plain, product) = (&mut plain[lanes.clone()], &mut product[lanes]);
-            norm_kernels::sums(cpu, gradient, &x[plane], &centre[number], plain, product);
+            norm_kernels::sums(cpu, gradient, &x[plane], centre, plain, product);
         }
     });
     sums

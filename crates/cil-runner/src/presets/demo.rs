@@ -12,8 +12,7 @@ use super::Preset;
 use super::settings::{self, Lengths, METHODS, sgd};
 use crate::config::{DatasetName, OrderSpec, Procedural, RunConfig};
 
-const SOURCE: &str =
-    "ours: made to be learned in a minute or two on two processor cores; chosen on the very images that it is \
+const SOURCE: &str = "ours: made to be learned in a minute or two on two processor cores; chosen on the very images that it is \
      measured on, so it shows what the program does and is no result";
 
 /// Methods that the demo compares, in the order of its table.

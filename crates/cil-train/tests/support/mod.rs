@@ -1,6 +1,6 @@
 //! Small runs on generated images: a narrow ResNet-8, few images, one epoch or two.
 
-#![expect(dead_code, reason = "each test file uses its part")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::sync::Arc;
 
@@ -23,17 +23,17 @@ use cil_train::recipe::{NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Train
 use dfgr::InversionConfig;
 use dtid::dual::{DtidConfig, DualForm};
 
-pub fn data(classes: usize) -> (TrainSet, TestSet) {
+pub(crate) fn data(classes: usize) -> (TrainSet, TestSet) {
     let config = ProceduralConfig { classes, train_per_class: 12, test_per_class: 6 };
     let dataset = Dataset::procedural(&config, 1).unwrap();
     dataset.split(&ClassOrder::seeded(classes, 1), 0, Evaluate::Test).unwrap()
 }
 
-pub fn executors() -> ExecutorFactory {
+pub(crate) fn executors() -> ExecutorFactory {
     Arc::new(|graph| Ok(Arc::new(CpuExecutor::new(graph)?) as Arc<dyn Executor>))
 }
 
-pub fn training(epochs: usize) -> Training {
+pub(crate) fn training(epochs: usize) -> Training {
     Training {
         epochs,
         batch: 16,
@@ -45,7 +45,7 @@ pub fn training(epochs: usize) -> Training {
     }
 }
 
-pub fn plan(recipe: Recipe, increments: &[usize], seed: u64) -> Plan {
+pub(crate) fn plan(recipe: Recipe, increments: &[usize], seed: u64) -> Plan {
     Plan {
         recipe,
         architecture: Architecture { width: 4, ..Architecture::lucir(8) },
@@ -60,14 +60,14 @@ pub fn plan(recipe: Recipe, increments: &[usize], seed: u64) -> Plan {
     }
 }
 
-pub fn replay(norm: SyntheticNorm) -> ReplaySpec {
+pub(crate) fn replay(norm: SyntheticNorm) -> ReplaySpec {
     let mut inversion = InversionConfig::unconditional(60);
     (inversion.batch, inversion.generator.channels, inversion.generator.latent) = (16, 8, 8);
     ReplaySpec { inversion, batch: 16, synthetic_norm: norm }
 }
 
 /// LUCIR without exemplars, with both schemes.
-pub fn data_free(norm: SyntheticNorm) -> Recipe {
+pub(crate) fn data_free(norm: SyntheticNorm) -> Recipe {
     let base = lucir(training(2), training(2), 0);
     let teacher = NewTeacherSpec { from_old: true, training: training(1) };
     let config = DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } };
@@ -75,11 +75,11 @@ pub fn data_free(norm: SyntheticNorm) -> Recipe {
 }
 
 /// Everything that happens, and the learner at the end.
-pub fn run(plan: Plan, train: &TrainSet) -> (Vec<Event>, Learner) {
+pub(crate) fn run(plan: Plan, train: &TrainSet) -> (Vec<Event>, Learner) {
     run_from(Learner::new(plan).unwrap(), train)
 }
 
-pub fn run_from(mut learner: Learner, train: &TrainSet) -> (Vec<Event>, Learner) {
+pub(crate) fn run_from(mut learner: Learner, train: &TrainSet) -> (Vec<Event>, Learner) {
     let mut events = Vec::new();
     while let Some(event) = learner.advance(train).unwrap() {
         events.push(event);
@@ -88,7 +88,7 @@ pub fn run_from(mut learner: Learner, train: &TrainSet) -> (Vec<Event>, Learner)
 }
 
 /// All values of the model, by name.
-pub fn values(learner: &Learner) -> Vec<(String, Vec<u32>)> {
+pub(crate) fn values(learner: &Learner) -> Vec<(String, Vec<u32>)> {
     let bits = |tensor: &candle_core::Tensor| {
         let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         values.into_iter().map(f32::to_bits).collect()
