@@ -25,7 +25,7 @@ pub struct DtidConfig {
 
 /// Which softmax the student is compared in.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum DualForm {
     /// `old · KL(old teacher ‖ student[0..M]) + new · KL(new teacher ‖ student[M..K])`, each on its own rows.
     Columns {
