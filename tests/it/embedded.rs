@@ -12,6 +12,9 @@ fn run(place: &Place, method: &str, seed: usize, epochs: [usize; 2]) -> serde_js
         format!("procedural.seed={seed}"),
         format!("class-order.seed={seed}"),
         "procedural.config.train-per-class=200".to_owned(),
+        "recipe.base.training.batch=64".to_owned(),
+        "recipe.increment.training.batch=64".to_owned(),
+        "recipe.increment.training.learning-rate=0.1".to_owned(),
         format!("recipe.base.training.epochs={}", epochs[0]),
         format!("recipe.increment.training.epochs={}", epochs[1]),
     ];
@@ -25,9 +28,9 @@ fn run(place: &Place, method: &str, seed: usize, epochs: [usize; 2]) -> serde_js
 fn joint_training_learns_it_and_fine_tuning_forgets_it() {
     let place = Place::new();
     for seed in 1..=3 {
-        let joint = run(&place, "joint", seed, [1, 10])["last_accuracy"].as_f64().expect("an accuracy");
+        let joint = run(&place, "joint", seed, [1, 8])["last_accuracy"].as_f64().expect("an accuracy");
         assert!(joint > 0.85, "seed {seed}: joint {joint}");
-        let forgetful = run(&place, "fine-tune", seed, [8, 5]);
+        let forgetful = run(&place, "fine-tune", seed, [8, 4]);
         let of = |task: usize, key: &str| forgetful["tasks"][task][key].as_f64().expect("an accuracy");
         let (base, old, new) = (of(0, "accuracy"), of(1, "old_accuracy"), of(1, "new_accuracy"));
         // There was something to forget, and something was learned instead.
