@@ -69,11 +69,12 @@ pub fn single(result: &RunResult) -> String {
             percent(Some(task.top5)),
         ]);
     }
+    let forgetting =
+        result.forgetting.map_or_else(String::new, |it| format!(", forgetting {:.1} %", it * 100.0));
     let summary = format!(
-        "average incremental {} %, last {} %, forgetting {} %; {:.0} s, {:.0} images/s, {} bytes of images kept\n",
+        "average incremental {} %, last {} %{forgetting}; {:.0} s, {:.0} images/s, {} bytes of images kept\n",
         percent(Some(result.average_incremental_accuracy)),
         percent(Some(result.last_accuracy)),
-        percent(result.forgetting),
         result.wall_seconds,
         result.images_per_second,
         result.stored_bytes,
