@@ -34,8 +34,9 @@ pub fn joint(base: Training, increment: Training) -> Recipe {
 }
 
 /// Learning without forgetting (Li & Hoiem 2016): cross-entropy among the new classes, the old model's softened logits
-/// on the old ones; temperature 2 and weight 1 (their p. 5). Old and new columns never compete, so that old classes are
-/// kept and new ones are hardly ever named; [`lwf_seen`] fails the other way round.
+/// on the old ones; temperature 2 and weight 1 (their p. 5; the same in FACIL's `approach/lwf.py` at 66e3e8e, where
+/// there are no exemplars). Old and new columns never compete, so that old classes are kept and new ones are named too
+/// seldom; [`lwf_seen`] fails the other way round.
 pub fn lwf(base: Training, increment: Training) -> Recipe {
     let mut recipe = fine_tune(base, increment);
     recipe.increment.terms = vec![
