@@ -43,10 +43,9 @@ fn count_literals(code: &str) -> usize {
         .count()
 }
 
-/// `source:` followed by a string that is not blank, or by a constant; or `source,`, an argument of that name.
+/// `source:` followed by a string that is not blank, or by a constant; or `source` alone, a value of that name.
 fn count_sources(code: &str) -> usize {
-    let shorthand = |line: &str| line.split(['{', ',']).any(|field| field.trim() == "source");
-    let passed_on = code.lines().filter(|line| line.contains("source,") && shorthand(line)).count();
+    let passed_on = code.split(['{', ',', '}']).filter(|field| field.trim() == "source").count();
     passed_on + count_given(code)
 }
 

@@ -80,7 +80,7 @@ pub(super) fn small() -> Vec<Preset> {
     inversion.generator.channels = 64;
     let lengths = Lengths {
         base: sgd(30, 0.1, cosine.clone()),
-        // A fifth of the base's rate forgets less with every method that distils (docs/results.md).
+        // Better for LwF and for LUCIR alone than the base's rate, no different for replay (docs/results.md).
         increment: sgd(20, 0.02, cosine.clone()),
         new_teacher: sgd(10, 0.1, cosine),
         inversion,

@@ -5,7 +5,7 @@
 
 use cil_engine::optim::{Decay, Schedule};
 use cil_train::methods::{fine_tune, joint, lucir, lwf, lwf_seen, with_dfgr, with_dtid};
-use cil_train::recipe::{NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, TermSpec, Training};
+use cil_train::recipe::{NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Training};
 use dfgr::InversionConfig;
 use dtid::dual::{DtidConfig, DualForm};
 
@@ -56,10 +56,6 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
     let mut recipe = lucir(base, increment, exemplars);
     if method.contains("-dfgr") {
         recipe = with_dfgr(recipe, replay(lengths));
-        if exemplars == 0 {
-            // Generated images pushed away from new classes cost 0.8 and 1.6 points (docs/results.md).
-            recipe.increment.terms.retain(|term| !matches!(term, TermSpec::MarginRanking { .. }));
-        }
     }
     if method.contains("-dtidkl") {
         let spec = NewTeacherSpec { from_old: true, training: lengths.new_teacher.clone() };
