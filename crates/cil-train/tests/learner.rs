@@ -61,7 +61,7 @@ fn a_run_tells_its_tasks_phases_and_units() {
         });
         losses.unwrap().collect::<Vec<_>>()
     };
-    assert_eq!(named(Student), ["cross-entropy", "dual-teacher", "less-forget", "margin-ranking", "total"]);
+    assert_eq!(named(Student), ["cross-entropy", "dual-teacher", "less-forget", "total"]);
     assert_eq!(named(Inversion), ["batch-entropy", "instance-entropy", "statistics"]);
     assert_eq!(named(NewTeacher), ["cross-entropy", "total"]);
 }

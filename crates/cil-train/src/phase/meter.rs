@@ -30,3 +30,20 @@ impl Meter {
         self.sums.into_iter().map(mean).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn each_name_has_the_mean_of_its_own_values() -> candle_core::Result<()> {
+        let mut meter = Meter::default();
+        for (name, value) in [("a", 1f32), ("b", 5.0), ("a", 4.0), ("a", 4.0)] {
+            meter.add(name, &Tensor::new(value, &Device::Cpu)?)?;
+        }
+        assert_eq!(meter.means()?, BTreeMap::from([("a".to_owned(), 3.0), ("b".to_owned(), 5.0)]));
+        Ok(())
+    }
+}
