@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::buffers::{Buffer, Pool};
+use super::buffers::{Buffer, Pool, with_scratch};
 use super::conv_kernels::{Convolution, WeightGradient, convolve, weight_gradient};
 use super::conv_plan::ConvPlan;
 use super::layout::LANES;
@@ -159,11 +159,11 @@ struct Task<'a> {
 /// Runs a convolution's backward pass.
 pub(super) fn backward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Backward<'_>) -> Weights {
     let Backward { dy, x, dx, add, completion, sums, rows, bias } = pass;
-    let len = plan.weights_len();
+    let len = plan.gradient_len();
     let group = plan.group();
     let chunk = if x.is_some() { rows.div_ceil(chunks(len)) } else { group };
     let number = rows.div_ceil(chunk);
-    let mut partial = x.map(|_| pool.zeros(number * len));
+    let mut partial = x.map(|_| pool.take(number * len));
     let mut dw = partial.as_mut().map(|partial| partial.chunks_exact_mut(len));
     let (dx, transposed) = dx.unzip();
     let mut dx = dx.map(|dx| dx.chunks_mut(chunk * plan.input.image()));
@@ -181,7 +181,7 @@ pub(super) fn backward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Backwa
             db: db.as_mut().and_then(Iterator::next),
         })
         .collect();
-    tasks.into_par_iter().for_each(|mut task| {
+    let work = |task: &mut Task<'_>, mut dw: Option<&mut [f32]>| {
         for row in (0..task.rows).step_by(group) {
             let (first, count) = (task.first + row, group.min(task.rows - row));
             dy.framed(cpu, &plan.dy_frame, (first, count), None, |dy| {
@@ -204,16 +204,28 @@ pub(super) fn backward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Backwa
                         norm_kernels::plane_sum(cpu, plane, sums);
                     }
                 }
-                if let (Some(dw), Some(x)) = (&mut task.dw, x) {
+                if let (Some(dw), Some(x)) = (&mut dw, x) {
                     x.framed(cpu, &plan.x_frame, (first, count), None, |x| weights_of(cpu, plan, x, dy, dw));
                 }
             });
         }
+    };
+    tasks.into_par_iter().for_each(|mut task| match (task.dw.take(), plan.tiles) {
+        (Some(dw), Some(tiles)) => with_scratch(plan.weights_len(), |transformed| {
+            transformed.fill(0.0);
+            work(&mut task, Some(transformed));
+            tiles.transform_weights_back(cpu, transformed, dw);
+        }),
+        (Some(dw), None) => {
+            dw.fill(0.0);
+            work(&mut task, Some(dw));
+        }
+        (None, _) => work(&mut task, None),
     });
     let weights = partial.map(|partial| {
         let sum = sum_chunks(pool, &partial, len);
         let mut weights = vec![0.0; plan.output.channels * plan.input.channels * plan.window];
-        plan.unpack(cpu, &sum, &mut weights);
+        plan.unpack(&sum, &mut weights);
         weights
     });
     (weights, samples.map(|samples| totals(&samples, lanes, plan.output.channels)))
@@ -268,9 +280,9 @@ fn sum_chunks(pool: &Arc<Pool>, partial: &[f32], len: usize) -> Buffer {
 /// The gradient to the input of framed images.
 fn input_gradient(cpu: Cpu, plan: &ConvPlan, dy: &[f32], weights: &[f32], dx: &mut [f32], add: bool) {
     if let (Some(tiles), true) = (plan.tiles, plan.input_tiled) {
-        let start = if tiles.up { plan.dy_frame.origin() } else { 0 };
+        let start = if tiles.up() { plan.dy_frame.origin() } else { 0 };
         let dy = Framed { values: dy, frame: &plan.dy_frame, start };
-        return match tiles.up {
+        return match tiles.up() {
             true => tiles.up_input_gradient(cpu, dy, weights, (plan.input, dx), add),
             false => tiles.convolve(cpu, dy, weights, (plan.input, dx), add),
         };

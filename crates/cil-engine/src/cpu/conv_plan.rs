@@ -29,9 +29,10 @@ impl Frame {
         Self { block, before, height, width, pixel }
     }
 
-    /// Room for whole tiles of 2x2 pixels and the pixels around them.
+    /// Room for whole tiles and the pixels around them.
     fn tiled(block: Block, tiles: Tiles) -> Self {
-        Self { block, before: 1, height: 2 * tiles.rows + 2, width: 2 * tiles.columns + 2, pixel: LANES }
+        let (height, width) = tiles.covered();
+        Self { block, before: 1, height: height + 2, width: width + 2, pixel: LANES }
     }
 
     /// Whether there are no zeros, so that the sample itself serves.
@@ -118,9 +119,9 @@ impl ConvPlan {
         // With few channels most lanes of a product would be padding.
         let wide = input.channels >= LANES && (output.channels >= LANES || reading == Reading::Blocked);
         let tiled = wide && Self::suits_tiles(window) && reading != Reading::Plain;
-        let tiles = tiled.then(|| Tiles::of(output, reading == Reading::Up));
+        let tiles = tiled.then(|| Tiles::of(input, output, reading == Reading::Up));
         let x_frame = match tiles {
-            Some(tiles) if !tiles.up => Frame::tiled(input, tiles),
+            Some(tiles) if !tiles.up() => Frame::tiled(input, tiles),
             Some(_) => Frame::new(input, 1, 1, LANES),
             None => Frame::new(input, padding, padding, pixel),
         };
@@ -145,7 +146,7 @@ impl ConvPlan {
         };
         let (tall, wide) = (reach(input.height, output.height), reach(input.width, output.width));
         let dy_frame = match tiles {
-            Some(tiles) if !tiles.up => Frame::tiled(output, tiles),
+            Some(tiles) if !tiles.up() => Frame::tiled(output, tiles),
             Some(_) => Frame::new(output, 0, 0, LANES),
             None => Frame::new(output, tall.0.max(wide.0), tall.1.max(wide.1), LANES),
         };
@@ -174,7 +175,7 @@ impl ConvPlan {
         }
         let x_grid = x_frame.grid(0, stride);
         // The gradient of few channels is quicker spread directly.
-        let input_tiled = tiles.is_some_and(|tiles| tiles.up || output.channels >= LANES);
+        let input_tiled = tiles.is_some_and(|tiles| tiles.up() || output.channels >= LANES);
         Self {
             input,
             output,
@@ -183,7 +184,7 @@ impl ConvPlan {
             x_grid,
             taps,
             dy_frame,
-            parities: if tiles.is_some_and(|tiles| tiles.up) { Vec::new() } else { parities },
+            parities: if tiles.is_some_and(|tiles| tiles.up()) { Vec::new() } else { parities },
             forward_tiled: tiles.is_some(),
             input_tiled,
             tiles,
@@ -237,7 +238,7 @@ impl ConvPlan {
             Some(tiles) if self.input_tiled => {
                 with_scratch(packed_len(outputs, inputs, self.window), |plain| {
                     // The gradient is a convolution with the kernel turned round, or the product's own transpose.
-                    pack(weights, (outputs, inputs, self.window), !tiles.up, from, plain);
+                    pack(weights, (outputs, inputs, self.window), !tiles.up(), from, plain);
                     tiles.transform_weights(cpu, plain, packed);
                 });
             }
@@ -245,16 +246,14 @@ impl ConvPlan {
         }
     }
 
-    /// A gradient of the packed weights to one of `[out, in, k, k]`.
-    pub(super) fn unpack(&self, cpu: Cpu, packed: &[f32], weights: &mut [f32]) {
-        let (inputs, outputs) = (self.input.channels, self.output.channels);
-        match self.tiles {
-            Some(tiles) => with_scratch(packed_len(inputs, outputs, self.window), |plain| {
-                tiles.transform_weights_back(cpu, packed, plain);
-                unpack(plain, (inputs, self.window), weights);
-            }),
-            None => unpack(packed, (inputs, self.window), weights),
-        }
+    /// Values of a gradient of the packed weights, before any transform.
+    pub(super) fn gradient_len(&self) -> usize {
+        packed_len(self.input.channels, self.output.channels, self.window)
+    }
+
+    /// Such a gradient to one of `[out, in, k, k]`.
+    pub(super) fn unpack(&self, packed: &[f32], weights: &mut [f32]) {
+        unpack(packed, (self.input.channels, self.window), weights);
     }
 }
 

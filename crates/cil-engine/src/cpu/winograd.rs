@@ -9,10 +9,14 @@ use super::conv_kernels::{Convolution, Grid, Tap, WeightGradient, convolve, weig
 use super::conv_plan::Frame;
 use super::layout::{Block, LANES};
 use super::simd::Cpu;
-use super::winograd_kernels::{Map, Squares, Sweep, Unpatch, sweep, unpatch};
+use super::winograd_kernels::{Form, Map, Squares, Sweep, Unpatch, sweep, unpatch};
 
-/// Tiles of a strip: more make better use of the weights, fewer of the cache.
-const STRIP: usize = 64;
+/// Tiles of a strip at most, and at least where an image has them: more make better use of the weights, fewer of the
+/// cache.
+const STRIP: (usize, usize) = (16, 64);
+
+/// Values that a strip's factors and products should have at most: half of a second cache of 1 MiB.
+const STRIP_VALUES: usize = 1 << 17;
 
 /// Pixels between the positions of a strip, so that they do not all fall into one set of the first cache.
 const SPARE: usize = 1;
@@ -23,13 +27,14 @@ const WEIGHTS: usize = LANES * LANES;
 /// No limit to the squares of a sweep.
 const UNLIMITED: [usize; 2] = [usize::MAX; 2];
 
-/// The tiles of one image: 2x2 pixels of the output each.
+/// The tiles of one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tiles {
-    /// Whether the input is upsampled twofold on the way.
-    pub(super) up: bool,
+    pub(super) form: Form,
     pub(super) rows: usize,
     pub(super) columns: usize,
+    /// Tiles that are worked on together.
+    strip: usize,
 }
 
 /// Framed images.
@@ -51,19 +56,43 @@ struct Strip {
 }
 
 impl Tiles {
-    /// Of the output of a convolution.
-    pub(super) fn of(output: Block, up: bool) -> Self {
-        Self { up, rows: output.height.div_ceil(2), columns: output.width.div_ceil(2) }
+    /// Of the output of a convolution: those that need the fewest products.
+    pub(super) fn of(input: Block, output: Block, up: bool) -> Self {
+        let with = |form: Form| {
+            let values = form.products().pow(2) * (input.blocks() + output.blocks()) * LANES;
+            Self {
+                form,
+                rows: output.height.div_ceil(form.tile()),
+                columns: output.width.div_ceil(form.tile()),
+                strip: (STRIP_VALUES / values).clamp(STRIP.0, STRIP.1),
+            }
+        };
+        let cost = |tiles: &Self| tiles.rows * tiles.columns * tiles.positions();
+        if up {
+            return with(Form::Up);
+        }
+        let (two, four) = (with(Form::Two), with(Form::Four));
+        if cost(&four) < cost(&two) { four } else { two }
+    }
+
+    /// Whether the input is upsampled twofold on the way.
+    pub(super) fn up(self) -> bool {
+        self.form == Form::Up
+    }
+
+    /// Height and width of the output in whole tiles.
+    pub(super) fn covered(self) -> (usize, usize) {
+        (self.rows * self.form.tile(), self.columns * self.form.tile())
     }
 
     /// Products for every pair of channels and tile.
     pub(super) fn positions(self) -> usize {
-        if self.up { 9 } else { 16 }
+        self.form.products().pow(2)
     }
 
     /// How many images are worked on together: enough for the weights to serve often.
     pub(super) fn group(self) -> usize {
-        if self.up { 1 } else { (STRIP / (self.rows * self.columns)).clamp(1, 32) }
+        if self.up() { 1 } else { (self.strip / (self.rows * self.columns)).clamp(1, 32) }
     }
 
     /// Values of the transformed weights.
@@ -74,10 +103,10 @@ impl Tiles {
     /// Weights `[out blocks][in blocks][9][16][16]` to `[positions][out blocks][in blocks][16][16]`.
     pub(super) fn transform_weights(self, cpu: Cpu, packed: &[f32], to: &mut [f32]) {
         let pairs = packed.len() / (9 * WEIGHTS);
-        let map = if self.up { Map::UpKernel } else { Map::Kernel };
-        let side = map.sides().1;
+        let side = self.form.products();
         let call = &mut Sweep {
-            map,
+            form: self.form,
+            map: Map::Kernel,
             counts: [pairs, 1, LANES],
             from: packed,
             from_at: Squares { start: 0, steps: [9 * WEIGHTS, 0, LANES], inner: [3 * WEIGHTS, WEIGHTS] },
@@ -96,10 +125,10 @@ impl Tiles {
     /// The gradient of [`Self::transform_weights`].
     pub(super) fn transform_weights_back(self, cpu: Cpu, from: &[f32], packed: &mut [f32]) {
         let pairs = packed.len() / (9 * WEIGHTS);
-        let map = if self.up { Map::UpKernelBack } else { Map::KernelBack };
-        let side = map.sides().0;
+        let side = self.form.products();
         let call = &mut Sweep {
-            map,
+            form: self.form,
+            map: Map::KernelBack,
             counts: [pairs, 1, LANES],
             from,
             from_at: Squares {
@@ -118,7 +147,7 @@ impl Tiles {
     /// Runs `work` on every strip of a group of images.
     fn strips(self, images: usize, mut work: impl FnMut(Strip)) {
         let all = images * self.rows;
-        let rows = (STRIP / self.columns).clamp(1, all);
+        let rows = (self.strip / self.columns).clamp(1, all);
         for first in (0..all).step_by(rows) {
             work(Strip { first, rows: rows.min(all - first), capacity: rows * self.columns + SPARE });
         }
@@ -138,11 +167,12 @@ impl Tiles {
     /// Patches (or spread gradients) of a strip: `[positions][blocks][capacity][16]`.
     fn transform(self, cpu: Cpu, map: Map, from: Framed<'_>, strip: Strip, to: &mut [f32]) {
         let (frame, blocks) = (from.frame, from.frame.block.blocks());
-        let pixels = if map == Map::UpPatch { 1 } else { 2 };
+        let pixels = if map == Map::Patch { self.form.step() } else { self.form.tile() };
         let plane = strip.capacity * LANES;
         let position = blocks * plane;
         self.parts(strip, |image, row, rows, at| {
             let call = &mut Sweep {
+                form: self.form,
                 map,
                 counts: [blocks, rows, self.columns],
                 from: from.values,
@@ -155,7 +185,7 @@ impl Tiles {
                 to_at: Squares {
                     start: at * self.columns * LANES,
                     steps: [plane, self.columns * LANES, LANES],
-                    inner: [map.sides().1 * position, position],
+                    inner: [self.form.products() * position, position],
                 },
                 limits: UNLIMITED,
                 add: false,
@@ -210,34 +240,34 @@ impl Tiles {
     ) {
         let images = out.len() / output.image();
         let (blocks, out_blocks) = (from.frame.block.blocks(), output.blocks());
-        let (patch, collect) =
-            if self.up { (Map::UpPatch, Map::UpCollect) } else { (Map::Patch, Map::Collect) };
+        let tile = self.form.tile();
         self.strips(images, |strip| {
             let plane = strip.capacity * LANES;
             let (len, out_len) = (self.positions() * blocks * plane, self.positions() * out_blocks * plane);
             with_scratch(len + out_len, |scratch| {
                 let (factors, products) = scratch.split_at_mut(len);
-                self.transform(cpu, patch, from, strip, factors);
+                self.transform(cpu, Map::Patch, from, strip, factors);
                 self.multiply(cpu, (factors, blocks), weights, (products, out_blocks), strip);
                 let position = out_blocks * plane;
                 let row_len = output.width * LANES;
                 self.parts(strip, |image, row, rows, at| {
                     let call = &mut Sweep {
-                        map: collect,
+                        form: self.form,
+                        map: Map::Collect,
                         counts: [out_blocks, rows, self.columns],
                         from: products,
                         from_at: Squares {
                             start: at * self.columns * LANES,
                             steps: [plane, self.columns * LANES, LANES],
-                            inner: [collect.sides().0 * position, position],
+                            inner: [self.form.products() * position, position],
                         },
                         to: out,
                         to_at: Squares {
-                            start: image * output.image() + 2 * row * row_len,
-                            steps: [output.plane(), 2 * row_len, 2 * LANES],
+                            start: image * output.image() + tile * row * row_len,
+                            steps: [output.plane(), tile * row_len, tile * LANES],
                             inner: [row_len, LANES],
                         },
-                        limits: [output.height - 2 * row, output.width],
+                        limits: [output.height - tile * row, output.width],
                         add,
                     };
                     sweep(cpu, call);
@@ -256,14 +286,13 @@ impl Tiles {
         dw: &mut [f32],
     ) {
         let (blocks, out_blocks) = (x.frame.block.blocks(), dy.frame.block.blocks());
-        let (patch, spread) = if self.up { (Map::UpPatch, Map::UpSpread) } else { (Map::Patch, Map::Spread) };
         self.strips(images, |strip| {
             let plane = strip.capacity * LANES;
             let (len, dy_len) = (self.positions() * blocks * plane, self.positions() * out_blocks * plane);
             with_scratch(len + dy_len, |scratch| {
                 let (factors, gradients) = scratch.split_at_mut(len);
-                self.transform(cpu, patch, x, strip, factors);
-                self.transform(cpu, spread, dy, strip, gradients);
+                self.transform(cpu, Map::Patch, x, strip, factors);
+                self.transform(cpu, Map::Spread, dy, strip, gradients);
                 let pairs = factors
                     .chunks_exact(blocks * plane)
                     .zip(gradients.chunks_exact(out_blocks * plane))
@@ -307,7 +336,7 @@ impl Tiles {
             with_scratch(len + dy_len + line, |scratch| {
                 let (gradients, scratch) = scratch.split_at_mut(dy_len);
                 let (products, scratch) = scratch.split_at_mut(len);
-                self.transform(cpu, Map::UpSpread, dy, strip, gradients);
+                self.transform(cpu, Map::Spread, dy, strip, gradients);
                 self.multiply(cpu, (gradients, out_blocks), weights, (products, blocks), strip);
                 let call = &mut Unpatch {
                     from: products,

@@ -1,64 +1,87 @@
-//! The transforms of Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray, CVPR 2016).
+//! The transforms of Winograd's minimal filtering (Lavin & Gray, CVPR 2016): F(2x2, 3x3) and F(4x4, 3x3).
 //!
 //! All are linear maps on a small square of vectors, first along its columns and then along its rows: patches of the
 //! input, spread gradients of the output, collected products, and kernels there and back. [`sweep`] applies one to every
 //! square of a regular arrangement.
 //!
-//! Behind a two-fold nearest upsampling the patch of a tile is `a b b c` in each direction, so that one of four products
-//! is always zero: nine products instead of sixteen for four outputs (a direct convolution has thirty-six), and the
-//! upsampled map is never made. This form is ours; the shapes with `Up` are its maps.
+//! Behind a two-fold nearest upsampling the patch of a 2x2 tile is `a b b c` in each direction, so that one of four
+//! products is always zero: nine products instead of sixteen for four outputs (a direct convolution has thirty-six), and
+//! the upsampled map is never made. This form is ours: [`Form::Up`].
+
+use std::hint::black_box;
 
 use super::layout::LANES;
 use super::simd::{Lanes, dispatched};
 
+/// Which filtering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// F(2x2, 3x3): sixteen products for four outputs.
+    Two,
+    /// F(4x4, 3x3) at the points 0, 1, -1, 2, -2: thirty-six products for sixteen outputs.
+    Four,
+    /// F(2x2, 3x3) of a map that is upsampled twofold: nine products for four outputs.
+    Up,
+}
+
 /// Which map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Map {
-    /// A patch of 4x4 pixels to sixteen factors.
+    /// A patch of pixels to factors.
     Patch,
-    /// A patch of 3x3 pixels before the upsampling to nine factors.
-    UpPatch,
-    /// 2x2 gradients of the output to those of sixteen products.
+    /// Gradients of a tile of the output to those of its products.
     Spread,
-    /// The same of nine.
-    UpSpread,
-    /// Sixteen products to 2x2 outputs.
+    /// Products to a tile of the output.
     Collect,
-    /// Nine products to 2x2 outputs.
-    UpCollect,
-    /// A 3x3 kernel to sixteen factors.
+    /// A 3x3 kernel to factors.
     Kernel,
-    /// To nine.
-    UpKernel,
-    /// Sixteen gradients to those of the kernel.
+    /// Gradients of those to the kernel's.
     KernelBack,
-    /// Nine.
-    UpKernelBack,
 }
 
-impl Map {
-    /// Sides of the squares that it reads and writes.
-    pub(super) fn sides(self) -> (usize, usize) {
+impl Form {
+    /// Side of a tile of the output.
+    pub(super) fn tile(self) -> usize {
+        if self == Self::Four { 4 } else { 2 }
+    }
+
+    /// Side of a tile's pixels in the input.
+    pub(super) fn step(self) -> usize {
+        if self == Self::Up { 1 } else { self.tile() }
+    }
+
+    /// Side of a tile's products.
+    pub(super) fn products(self) -> usize {
         match self {
-            Self::Patch => (4, 4),
-            Self::UpPatch | Self::UpKernel | Self::UpKernelBack => (3, 3),
-            Self::Spread => (2, 4),
-            Self::UpSpread => (2, 3),
-            Self::Collect => (4, 2),
-            Self::UpCollect => (3, 2),
-            Self::Kernel => (3, 4),
-            Self::KernelBack => (4, 3),
+            Self::Two => 4,
+            Self::Four => 6,
+            Self::Up => 3,
+        }
+    }
+
+    /// Sides of the squares that a map reads and writes.
+    pub(super) fn sides(self, map: Map) -> (usize, usize) {
+        let products = self.products();
+        match map {
+            Map::Patch => (products, products),
+            Map::Spread => (self.tile(), products),
+            Map::Collect => (products, self.tile()),
+            Map::Kernel => (3, products),
+            Map::KernelBack => (products, 3),
         }
     }
 }
 
-/// One line of a map: `[V; 4]` with `IN` values to one with `OUT`.
+/// The longest line.
+const LONGEST: usize = 6;
+
+/// One line of a map: of `[V; 6]`, `IN` values to `OUT`.
 trait Line<V: Lanes> {
     const IN: usize;
     const OUT: usize;
     /// # Safety
     /// `V`'s instructions.
-    unsafe fn line(x: [V; 4]) -> [V; 4];
+    unsafe fn line(x: [V; LONGEST]) -> [V; LONGEST];
 }
 
 macro_rules! line {
@@ -68,7 +91,7 @@ macro_rules! line {
             const IN: usize = $inputs;
             const OUT: usize = $outputs;
             #[inline(always)]
-            unsafe fn line($x: [V; 4]) -> [V; 4] {
+            unsafe fn line($x: [V; LONGEST]) -> [V; LONGEST] {
                 // SAFETY: the caller's.
                 unsafe {
                     let $zero = V::splat(0.0);
@@ -79,23 +102,90 @@ macro_rules! line {
     };
 }
 
-line!(Patch: 4 => 4, |x, _zero| [x[0].sub(x[2]), x[1].add(x[2]), x[2].sub(x[1]), x[1].sub(x[3])]);
-line!(UpPatch: 3 => 3, |x, zero| [x[0].sub(x[1]), x[1], x[1].sub(x[2]), zero]);
-line!(Spread: 2 => 4, |x, zero| [x[0], x[0].add(x[1]), x[0].sub(x[1]), zero.sub(x[1])]);
-line!(UpSpread: 2 => 3, |x, zero| [x[0], x[0].add(x[1]), zero.sub(x[1]), zero]);
-line!(Collect: 4 => 2, |x, zero| [x[0].add(x[1]).add(x[2]), x[1].sub(x[2]).sub(x[3]), zero, zero]);
-line!(UpCollect: 3 => 2, |x, zero| [x[0].add(x[1]), x[1].sub(x[2]), zero, zero]);
-line!(Kernel: 3 => 4, |x, _zero| {
-    let (half, ends) = (V::splat(0.5), x[0].add(x[2]));
-    [x[0], ends.add(x[1]).mul(half), ends.sub(x[1]).mul(half), x[2]]
+line!(Patch: 4 => 4, |x, zero| {
+    [x[0].sub(x[2]), x[1].add(x[2]), x[2].sub(x[1]), x[1].sub(x[3]), zero, zero]
 });
-line!(UpKernel: 3 => 3, |x, zero| [x[0], x[0].add(x[1]).add(x[2]), x[2], zero]);
+line!(Spread: 2 => 4, |x, zero| [x[0], x[0].add(x[1]), x[0].sub(x[1]), zero.sub(x[1]), zero, zero]);
+line!(Collect: 4 => 2, |x, zero| {
+    [x[0].add(x[1]).add(x[2]), x[1].sub(x[2]).sub(x[3]), zero, zero, zero, zero]
+});
+line!(Kernel: 3 => 4, |x, zero| {
+    let (half, ends) = (V::splat(0.5), x[0].add(x[2]));
+    [x[0], ends.add(x[1]).mul(half), ends.sub(x[1]).mul(half), x[2], zero, zero]
+});
 line!(KernelBack: 4 => 3, |x, zero| {
     let half = V::splat(0.5);
     let (sum, difference) = (x[1].add(x[2]).mul(half), x[1].sub(x[2]).mul(half));
-    [x[0].add(sum), difference, sum.add(x[3]), zero]
+    [x[0].add(sum), difference, sum.add(x[3]), zero, zero, zero]
 });
-line!(UpKernelBack: 3 => 3, |x, zero| [x[0].add(x[1]), x[1], x[1].add(x[2]), zero]);
+
+line!(Patch4: 6 => 6, |x, _zero| {
+    let (two, four, minus_four, minus_five) = (V::splat(2.0), V::splat(4.0), V::splat(-4.0), V::splat(-5.0));
+    let (even, odd) = (x[2].fma(minus_four, x[4]), x[1].fma(minus_four, x[3]));
+    let (outer, inner) = (x[4].sub(x[2]), x[3].sub(x[1]).mul(two));
+    [
+        x[0].fma(four, x[2].fma(minus_five, x[4])),
+        even.add(odd),
+        even.sub(odd),
+        outer.add(inner),
+        outer.sub(inner),
+        x[1].fma(four, x[3].fma(minus_five, x[5])),
+    ]
+});
+line!(Spread4: 4 => 6, |x, _zero| {
+    let (two, four) = (V::splat(2.0), V::splat(4.0));
+    let (even, odd) = (x[0].add(x[2]), x[1].add(x[3]));
+    let (far, wide) = (x[2].fma(four, x[0]), x[3].fma(four, x[1]).mul(two));
+    [x[0], even.add(odd), even.sub(odd), far.add(wide), far.sub(wide), x[3]]
+});
+line!(Collect4: 6 => 4, |x, zero| {
+    let (two, four, eight) = (V::splat(2.0), V::splat(4.0), V::splat(8.0));
+    let (near, turn) = (x[1].add(x[2]), x[1].sub(x[2]));
+    let (far, swing) = (x[3].add(x[4]), x[3].sub(x[4]));
+    [
+        x[0].add(near).add(far),
+        swing.fma(two, turn),
+        far.fma(four, near),
+        swing.fma(eight, turn).add(x[5]),
+        zero,
+        zero,
+    ]
+});
+line!(Kernel4: 3 => 6, |x, _zero| {
+    let (quarter, sixth) = (V::splat(0.25), V::splat(1.0 / 6.0));
+    let (twelfth, small) = (V::splat(1.0 / 12.0), V::splat(1.0 / 24.0));
+    let (near, turn) = (x[0].add(x[2]).mul(sixth), x[1].mul(sixth));
+    let (far, swing) = (x[0].fma(small, x[2].mul(sixth)), x[1].mul(twelfth));
+    let zero = V::splat(0.0);
+    [
+        x[0].mul(quarter),
+        zero.sub(near.add(turn)),
+        turn.sub(near),
+        far.add(swing),
+        far.sub(swing),
+        x[2],
+    ]
+});
+line!(KernelBack4: 6 => 3, |x, zero| {
+    let (quarter, sixth) = (V::splat(0.25), V::splat(1.0 / 6.0));
+    let (twelfth, small) = (V::splat(1.0 / 12.0), V::splat(1.0 / 24.0));
+    let (near, turn) = (x[1].add(x[2]).mul(sixth), x[2].sub(x[1]).mul(sixth));
+    let (far, swing) = (x[3].add(x[4]), x[3].sub(x[4]));
+    [
+        x[0].fma(quarter, far.fma(small, zero.sub(near))),
+        swing.fma(twelfth, turn),
+        far.fma(sixth, x[5]).sub(near),
+        zero,
+        zero,
+        zero,
+    ]
+});
+
+line!(UpPatch: 3 => 3, |x, zero| [x[0].sub(x[1]), x[1], x[1].sub(x[2]), zero, zero, zero]);
+line!(UpSpread: 2 => 3, |x, zero| [x[0], x[0].add(x[1]), zero.sub(x[1]), zero, zero, zero]);
+line!(UpCollect: 3 => 2, |x, zero| [x[0].add(x[1]), x[1].sub(x[2]), zero, zero, zero, zero]);
+line!(UpKernel: 3 => 3, |x, zero| [x[0], x[0].add(x[1]).add(x[2]), x[2], zero, zero, zero]);
+line!(UpKernelBack: 3 => 3, |x, zero| [x[0].add(x[1]), x[1], x[1].add(x[2]), zero, zero, zero]);
 
 /// Where squares of vectors lie: distances in values.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +208,7 @@ impl Squares {
 
 /// One map of many squares.
 pub(super) struct Sweep<'a> {
+    pub(super) form: Form,
     pub(super) map: Map,
     pub(super) counts: [usize; 3],
     pub(super) from: &'a [f32],
@@ -130,62 +221,81 @@ pub(super) struct Sweep<'a> {
     pub(super) add: bool,
 }
 
+/// One square, along its rows first. `FROM` and `TO` are the distances between columns where they are known, else 0.
+///
 /// # Safety
-/// `V`'s instructions; addresses that [`sweep`] checks.
+/// `V`'s instructions; addresses that [`sweep`] checks, for the given rows and columns of the result.
 #[inline(always)]
-unsafe fn square<V: Lanes, L: Line<V>>(from: *const f32, [row, column]: [usize; 2]) -> [[V; 4]; 4] {
+unsafe fn square<V: Lanes, L: Line<V>, const FROM: usize, const TO: usize>(
+    (from, from_inner): (*const f32, [usize; 2]),
+    (to, to_inner): (*mut f32, [usize; 2]),
+    (rows, columns): (usize, usize),
+    add: bool,
+) {
+    // Opaque, or the compiler keeps the address of every vector of the square over the whole loop, and spills them.
+    let ([from_row, from_column], [to_row, to_column]) = black_box((from_inner, to_inner));
+    let from_column = if FROM == 0 { from_column } else { FROM };
+    let to_column = if TO == 0 { to_column } else { TO };
     // SAFETY: the caller's.
     unsafe {
         let zero = V::splat(0.0);
-        let (mut half, mut full) = ([[zero; 4]; 4], [[zero; 4]; 4]);
-        for j in 0..L::IN {
-            let mut line = [zero; 4];
-            for (i, value) in line.iter_mut().enumerate().take(L::IN) {
-                *value = V::load(from.add(i * row + j * column));
+        let mut half = [[zero; LONGEST]; LONGEST];
+        for (i, half) in half.iter_mut().enumerate().take(L::IN) {
+            let from = from.add(i * from_row);
+            let mut line = [zero; LONGEST];
+            for (j, value) in line.iter_mut().enumerate().take(L::IN) {
+                *value = V::load(from.add(j * from_column));
+            }
+            *half = L::line(line);
+        }
+        for j in 0..L::OUT {
+            let mut line = [zero; LONGEST];
+            for (value, half) in line.iter_mut().zip(&half).take(L::IN) {
+                *value = half[j];
             }
             let line = L::line(line);
-            for (half, value) in half.iter_mut().zip(line).take(L::OUT) {
-                half[j] = value;
+            let to = to.add(j * to_column);
+            if rows == L::OUT && columns == L::OUT && !add {
+                for (i, value) in line.iter().enumerate().take(L::OUT) {
+                    value.store(to.add(i * to_row));
+                }
+                continue;
+            }
+            for (i, value) in line.iter().enumerate().take(L::OUT) {
+                if i < rows && j < columns {
+                    let to = to.add(i * to_row);
+                    let value = if add { value.add(V::load(to)) } else { *value };
+                    value.store(to);
+                }
             }
         }
-        for (full, half) in full.iter_mut().zip(half).take(L::OUT) {
-            *full = L::line(half);
-        }
-        full
     }
 }
 
 /// # Safety
 /// `V`'s instructions; addresses that [`sweep`] checks.
 #[inline(always)]
-unsafe fn sweep_with<V: Lanes, L: Line<V>>(call: &mut Sweep<'_>) {
+unsafe fn sweep_with<V: Lanes, L: Line<V>, const FROM: usize, const TO: usize>(call: &mut Sweep<'_>) {
     let (from, to) = (call.from.as_ptr(), call.to.as_mut_ptr());
     let (from_at, to_at) = (call.from_at, call.to_at);
+    let offset = |at: &Squares, a: usize, b: usize| at.start + a * at.steps[0] + b * at.steps[1];
     for a in 0..call.counts[0] {
         for b in 0..call.counts[1] {
             let rows = (call.limits[0] - b * L::OUT).min(L::OUT);
-            for c in 0..call.counts[2] {
-                let columns = (call.limits[1] - c * L::OUT).min(L::OUT);
-                let offset = |at: &Squares| at.start + a * at.steps[0] + b * at.steps[1] + c * at.steps[2];
-                // SAFETY: the caller's; rows and columns are at most those of a square.
-                unsafe {
-                    let values = square::<V, L>(from.add(offset(&from_at)), from_at.inner);
-                    let to = to.add(offset(&to_at));
-                    if rows == L::OUT && columns == L::OUT && !call.add {
-                        for (i, values) in values.iter().enumerate().take(L::OUT) {
-                            for (j, value) in values.iter().enumerate().take(L::OUT) {
-                                value.store(to.add(i * to_at.inner[0] + j * to_at.inner[1]));
-                            }
-                        }
-                        continue;
-                    }
-                    for (i, values) in values.iter().enumerate().take(rows) {
-                        for (j, value) in values.iter().enumerate().take(columns) {
-                            let to = to.add(i * to_at.inner[0] + j * to_at.inner[1]);
-                            let value = if call.add { value.add(V::load(to)) } else { *value };
-                            value.store(to);
-                        }
-                    }
+            // SAFETY: the caller's; rows and columns are at most those of a square.
+            unsafe {
+                let mut from = from.add(offset(&from_at, a, b));
+                let mut to = to.add(offset(&to_at, a, b));
+                for c in 0..call.counts[2] {
+                    let columns = (call.limits[1] - c * L::OUT).min(L::OUT);
+                    square::<V, L, FROM, TO>(
+                        (from, from_at.inner),
+                        (to, to_at.inner),
+                        (rows, columns),
+                        call.add,
+                    );
+                    from = from.wrapping_add(from_at.steps[2]);
+                    to = to.wrapping_add(to_at.steps[2]);
                 }
             }
         }
@@ -196,7 +306,7 @@ unsafe fn sweep_with<V: Lanes, L: Line<V>>(call: &mut Sweep<'_>) {
 /// `V`'s instructions.
 #[inline(always)]
 unsafe fn sweep_as<V: Lanes>(call: &mut Sweep<'_>) {
-    let (inputs, outputs) = call.map.sides();
+    let (inputs, outputs) = call.form.sides(call.map);
     let counts = call.counts;
     if counts.contains(&0) {
         return;
@@ -204,6 +314,9 @@ unsafe fn sweep_as<V: Lanes>(call: &mut Sweep<'_>) {
     for (count, limit) in counts[1..].iter().zip(call.limits) {
         assert!((count - 1) * outputs < limit, "a square that is cut away");
     }
+    let known = |at: &Squares, map: bool| !map || at.inner[1] == LANES;
+    let (read, written) = (matches!(call.map, Map::Patch | Map::Spread), call.map == Map::Collect);
+    assert!(known(&call.from_at, read) && known(&call.to_at, written), "pixels lie side by side");
     assert!(call.from_at.end(counts, inputs) <= call.from.len(), "input too short");
     // Where squares are cut, the last one may end before its full side.
     let cut = |axis: usize| (counts[axis + 1] * outputs).saturating_sub(call.limits[axis]);
@@ -211,17 +324,22 @@ unsafe fn sweep_as<V: Lanes>(call: &mut Sweep<'_>) {
     assert!(call.to_at.end(counts, outputs) - missing <= call.to.len(), "output too short");
     // SAFETY: the first and the last address of either side were checked, and steps are not negative.
     unsafe {
-        match call.map {
-            Map::Patch => sweep_with::<V, Patch>(call),
-            Map::UpPatch => sweep_with::<V, UpPatch>(call),
-            Map::Spread => sweep_with::<V, Spread>(call),
-            Map::UpSpread => sweep_with::<V, UpSpread>(call),
-            Map::Collect => sweep_with::<V, Collect>(call),
-            Map::UpCollect => sweep_with::<V, UpCollect>(call),
-            Map::Kernel => sweep_with::<V, Kernel>(call),
-            Map::UpKernel => sweep_with::<V, UpKernel>(call),
-            Map::KernelBack => sweep_with::<V, KernelBack>(call),
-            Map::UpKernelBack => sweep_with::<V, UpKernelBack>(call),
+        match (call.form, call.map) {
+            (Form::Two, Map::Patch) => sweep_with::<V, Patch, LANES, 0>(call),
+            (Form::Two, Map::Spread) => sweep_with::<V, Spread, LANES, 0>(call),
+            (Form::Two, Map::Collect) => sweep_with::<V, Collect, 0, LANES>(call),
+            (Form::Two, Map::Kernel) => sweep_with::<V, Kernel, 0, 0>(call),
+            (Form::Two, Map::KernelBack) => sweep_with::<V, KernelBack, 0, 0>(call),
+            (Form::Four, Map::Patch) => sweep_with::<V, Patch4, LANES, 0>(call),
+            (Form::Four, Map::Spread) => sweep_with::<V, Spread4, LANES, 0>(call),
+            (Form::Four, Map::Collect) => sweep_with::<V, Collect4, 0, LANES>(call),
+            (Form::Four, Map::Kernel) => sweep_with::<V, Kernel4, 0, 0>(call),
+            (Form::Four, Map::KernelBack) => sweep_with::<V, KernelBack4, 0, 0>(call),
+            (Form::Up, Map::Patch) => sweep_with::<V, UpPatch, LANES, 0>(call),
+            (Form::Up, Map::Spread) => sweep_with::<V, UpSpread, LANES, 0>(call),
+            (Form::Up, Map::Collect) => sweep_with::<V, UpCollect, 0, LANES>(call),
+            (Form::Up, Map::Kernel) => sweep_with::<V, UpKernel, 0, 0>(call),
+            (Form::Up, Map::KernelBack) => sweep_with::<V, UpKernelBack, 0, 0>(call),
         }
     }
 }
@@ -231,7 +349,7 @@ dispatched! {
     fn sweep(call: &mut Sweep<'_>) = sweep_as
 }
 
-/// The gradient of [`Map::UpPatch`]: nine gradients of every tile to those of the pixels before the upsampling.
+/// The gradient of [`Form::Up`]'s [`Map::Patch`]: nine gradients of every tile to those of the pixels before the upsampling.
 pub(super) struct Unpatch<'a> {
     /// `[3 x 3][blocks][tiles][16]`
     pub(super) from: &'a [f32],
@@ -307,6 +425,6 @@ unsafe fn unpatch_as<V: Lanes>(call: &mut Unpatch<'_>) {
 }
 
 dispatched! {
-    /// The gradient of [`Map::UpPatch`].
+    /// The gradient of [`Form::Up`]'s [`Map::Patch`].
     fn unpatch(call: &mut Unpatch<'_>) = unpatch_as
 }
