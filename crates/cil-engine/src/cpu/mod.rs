@@ -32,6 +32,8 @@ mod tests;
 mod winograd;
 #[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
 mod winograd_kernels;
+#[expect(unsafe_code, reason = "vector instructions")]
+mod winograd_lines;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

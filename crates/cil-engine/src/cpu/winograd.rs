@@ -9,7 +9,8 @@ use super::conv_kernels::{Convolution, Grid, Tap, WeightGradient, convolve, weig
 use super::conv_plan::Frame;
 use super::layout::{Block, LANES};
 use super::simd::Cpu;
-use super::winograd_kernels::{Form, Map, Squares, Sweep, Unpatch, sweep, unpatch};
+use super::winograd_kernels::{Squares, Sweep, Unpatch, sweep, unpatch};
+use super::winograd_lines::{Form, Map};
 
 /// Tiles of a strip at most, and at least where an image has them: more make better use of the weights, fewer of the
 /// cache.
