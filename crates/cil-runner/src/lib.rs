@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod audit;
+pub mod bench;
 pub mod commands;
 pub mod config;
 pub mod engine;
