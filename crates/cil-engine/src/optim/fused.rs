@@ -85,11 +85,7 @@ struct Written<'a, T> {
     second: &'a mut [T],
 }
 
-fn stepped<T: Real>(
-    config: OptimizerConfig,
-    it: &Move<'_>,
-    read: &Slices<'_, T>,
-) -> Result<(Tensor, State)> {
+fn stepped<T: Real>(config: OptimizerConfig, it: &Move<'_>, read: &Slices<'_, T>) -> Result<(Tensor, State)> {
     let count = read.value.len();
     let adam = matches!(config, OptimizerConfig::Adam { .. });
     let mut value = vec![T::zero(); count];

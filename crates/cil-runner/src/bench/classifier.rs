@@ -33,7 +33,13 @@ struct Learned {
 }
 
 impl Learned {
-    fn new(graph: Graph, rule: OptimizerConfig, rate: f64, decay: f64, setting: &Setting<'_>) -> Result<Self> {
+    fn new(
+        graph: Graph,
+        rule: OptimizerConfig,
+        rate: f64,
+        decay: f64,
+        setting: &Setting<'_>,
+    ) -> Result<Self> {
         let values = Parameters::init(&graph, setting.seed, &setting.engine.device)?;
         let specs = graph.parameter_specs().into_iter();
         let names = specs.filter(|it| it.kind == ParameterKind::Weight).map(|it| it.name).collect();

@@ -53,6 +53,9 @@ pub struct Measured {
     pub milliseconds: f64,
     /// Lower and upper quartile of the same.
     pub quartiles: [f64; 2],
+    /// Median processor time of a step in milliseconds, all threads; on a machine that others use too, it says more than
+    /// the time that passed.
+    pub processor_milliseconds: Option<f64>,
     /// Images through the network that is trained or evaluated, a second; generated ones count.
     pub images_per_second: f64,
     /// Operations of a step in billions, counted from the graphs.
@@ -79,18 +82,19 @@ pub fn measure(
     let mut measured = Vec::new();
     for work in works {
         let mut ready = Ready::new(*work, model, setting)?;
-        let mut times = Vec::new();
+        let (mut times, mut processor) = (Vec::new(), Vec::new());
         for round in 0..WARM_UP + rounds {
-            let start = Instant::now();
-            ready.step()?;
+            let time = timed(&mut ready)?;
             if round >= WARM_UP {
-                times.push(start.elapsed().as_secs_f64() * 1e3);
+                times.push(time.wall);
+                processor.extend(time.processor);
             }
             if interrupt.is_asked() {
                 return Err(Interrupted("interrupted".to_owned()).into());
             }
         }
         times.sort_by(f64::total_cmp);
+        processor.sort_by(f64::total_cmp);
         let milliseconds = quantile(&times, 0.5);
         let images = if *work == Work::Step { 2 * setting.batch } else { setting.batch };
         let gflop = ready.flops() / 1e9;
@@ -98,6 +102,7 @@ pub fn measure(
             work: name(work),
             milliseconds,
             quartiles: [quantile(&times, 0.25), quantile(&times, 0.75)],
+            processor_milliseconds: (!processor.is_empty()).then(|| quantile(&processor, 0.5)),
             images_per_second: images as f64 / milliseconds * 1e3,
             gflop,
             gflops: gflop / milliseconds * 1e3,
@@ -118,6 +123,23 @@ pub fn measure(
         matrix_product_gflops: peak,
         works: measured,
     })
+}
+
+/// What one step took, in milliseconds.
+pub(super) struct Time {
+    /// Time that passed.
+    pub(super) wall: f64,
+    /// Processor time of all threads, where the system tells.
+    pub(super) processor: Option<f64>,
+}
+
+/// One step, timed.
+pub(super) fn timed(ready: &mut Ready) -> Result<Time> {
+    let (start, before) = (Instant::now(), machine::processor_milliseconds());
+    ready.step()?;
+    let (passed, after) = (start.elapsed(), machine::processor_milliseconds());
+    let processor = before.zip(after).map(|(before, after)| after - before);
+    Ok(Time { wall: passed.as_secs_f64() * 1e3, processor })
 }
 
 /// The value below which that share of sorted values lies, between neighbours by their distance.
@@ -146,11 +168,12 @@ impl Report {
             "work",
             "ms a step",
             "quartiles",
+            "processor ms",
             "images/s",
             "GFLOP a step",
             "GFLOP/s",
             "of peak",
-            "peak memory so far",
+            "most memory so far",
         ];
         let mut rows = vec![header.map(str::to_owned).to_vec()];
         for it in &self.works {
@@ -158,6 +181,7 @@ impl Report {
                 it.work.clone(),
                 format!("{:.1}", it.milliseconds),
                 format!("{:.1}-{:.1}", it.quartiles[0], it.quartiles[1]),
+                it.processor_milliseconds.map_or("-".to_owned(), |it| format!("{it:.0}")),
                 format!("{:.0}", it.images_per_second),
                 format!("{:.1}", it.gflop),
                 format!("{:.0}", it.gflops),

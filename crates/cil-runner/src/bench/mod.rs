@@ -99,9 +99,7 @@ impl Ready {
         check(work, model)?;
         Ok(match work {
             Work::Step => Self::Learning(Box::new(Learning::new(setting)?)),
-            _ => {
-                Self::Classifier(Box::new(Classifier::new(model, work == Work::Invert, setting)?), work)
-            }
+            _ => Self::Classifier(Box::new(Classifier::new(model, work == Work::Invert, setting)?), work),
         })
     }
 

@@ -100,7 +100,8 @@ pub fn resnet18() -> Result<Graph> {
 pub fn generator() -> Result<Graph> {
     let mut builder = GraphBuilder::new(Shape::Vector { width: LATENT });
     let norm = |affine| Op::BatchNorm { affine, epsilon: 1e-5 };
-    let convolution = |out_channels| Op::Conv2d { out_channels, kernel: 3, stride: 1, padding: 1, bias: true };
+    let convolution =
+        |out_channels| Op::Conv2d { out_channels, kernel: 3, stride: 1, padding: 1, bias: true };
     let x = builder.add("linear", Op::Linear { out_features: 128 * 64, bias: true }, &[builder.input()])?;
     let x = builder.reshape("map", x, Shape::Map { channels: 128, height: 8, width: 8 })?;
     let mut x = builder.add("norm0", norm(true), &[x])?;

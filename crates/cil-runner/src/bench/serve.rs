@@ -1,19 +1,19 @@
 //! The race's protocol: a line asks for a step, the answer is `WALL_MS CPU_MS`.
 //!
 //! One decision: the same lines and answers as `step_server.py`, so that one script drives both. A work is made ready
-//! when it is first asked for, before its clock starts.
+//! when it is first asked for, before its clock starts. Where the system does not tell processor time, `CPU_MS` is `NaN`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::BufRead;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use super::measure::timed;
 use super::{Model, Ready, Setting, Work, name};
 use crate::failure::{Interrupted, bad_input};
 use crate::interrupt::Interrupt;
-use crate::machine;
 use crate::output::Output;
 
 /// Answers each line of `input`.
@@ -32,15 +32,11 @@ pub fn serve(
         let line = line.context("cannot read standard input")?;
         let work = asked(at, line.trim())?;
         let ready = match ready.entry(name(&work)) {
-            std::collections::btree_map::Entry::Occupied(there) => there.into_mut(),
-            std::collections::btree_map::Entry::Vacant(free) => {
-                free.insert(Ready::new(work, model, setting)?)
-            }
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(free) => free.insert(Ready::new(work, model, setting)?),
         };
-        let (wall, processor) = (Instant::now(), machine::processor_milliseconds().unwrap_or(0.0));
-        ready.step()?;
-        let (wall, after) = (wall.elapsed(), machine::processor_milliseconds().unwrap_or(0.0));
-        output.text(&format!("{:.3} {:.3}\n", wall.as_secs_f64() * 1e3, after - processor))?;
+        let time = timed(ready)?;
+        output.text(&format!("{:.3} {:.3}\n", time.wall, time.processor.unwrap_or(f64::NAN)))?;
         if interrupt.is_asked() {
             return Err(Interrupted("interrupted".to_owned()).into());
         }
