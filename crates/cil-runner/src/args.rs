@@ -15,6 +15,7 @@ Examples:
   cil-runner run cifar100-10c-lwf --set recipe.increment.epochs=5 --seed 2
   cil-runner run runs/demo-lwf-s1/config.toml --out again
   cil-runner report runs/cifar100-10c-lwf-s1   compute result.json from the events again, and show it
+  cil-runner bench                             how fast this machine does the steps that a run is made of
 
 A run is a folder: config.toml (every setting, resolved), env.json (versions and digests), events.jsonl (what happened),
 result.json (the numbers, computed from the events), model.safetensors. It has the suffix `.partial` until it is whole.

@@ -209,3 +209,6 @@ fn normal(dims: &[usize], stream: &mut Stream, device: &Device) -> Result<Tensor
     let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.normal() as f32).collect();
     Ok(Tensor::from_vec(values, dims, device)?)
 }
+
+#[cfg(test)]
+mod tests;
