@@ -88,24 +88,24 @@ fn run(cpu: Cpu, plan: &ConvPlan, framed: &[f32], weights: &[f32], out: &mut [f3
         let from = Framed { values: framed, frame: &plan.x_frame, start: 0 };
         return tiles.convolve(cpu, from, weights, (plan.output, out), add);
     }
-    let images = framed.chunks_exact(plan.x_frame.len()).zip(out.chunks_exact_mut(plan.output.image()));
-    for (x, out) in images {
-        let call = &mut Convolution {
-            x,
-            x_grid: plan.x_grid,
-            channels: plan.input.channels,
-            taps: &plan.taps,
-            weights,
-            packed_taps: plan.window,
-            out,
-            out_grid: plan.output_frame().grid(0, 1),
-            out_blocks: plan.output.blocks(),
-            height: plan.output.height,
-            width: plan.output.width,
-            add,
-        };
-        convolve(cpu, call);
-    }
+    let call = &mut Convolution {
+        images: out.len() / plan.output.image(),
+        x: framed,
+        x_grid: plan.x_grid,
+        x_image: plan.x_frame.len(),
+        channels: plan.input.channels,
+        taps: &plan.taps,
+        weights,
+        packed_taps: plan.window,
+        out,
+        out_grid: plan.output_frame().grid(0, 1),
+        out_image: plan.output.image(),
+        out_blocks: plan.output.blocks(),
+        height: plan.output.height,
+        width: plan.output.width,
+        add,
+    };
+    convolve(cpu, call);
 }
 
 /// Mean and squares of one sample's planes.
@@ -214,7 +214,10 @@ pub(super) fn backward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Backwa
         (Some(dw), Some(tiles)) => with_scratch(plan.weights_len(), |transformed| {
             transformed.fill(0.0);
             work(&mut task, Some(transformed));
-            tiles.transform_weights_back(cpu, transformed, dw);
+            let blocks = plan.output.blocks();
+            let each =
+                transformed.chunks_exact(plan.weights_len() / blocks).zip(dw.chunks_exact_mut(len / blocks));
+            each.for_each(|(from, to)| tiles.transform_weights_back(cpu, from, to));
         }),
         (Some(dw), None) => {
             dw.fill(0.0);
@@ -239,21 +242,22 @@ fn weights_of(cpu: Cpu, plan: &ConvPlan, x: &[f32], dy: &[f32], dw: &mut [f32]) 
         let dy = Framed { values: dy, frame: &plan.dy_frame, start: plan.dy_frame.origin() };
         return tiles.weight_gradient(cpu, x, dy, images, dw);
     }
-    for (x, dy) in x.chunks_exact(plan.x_frame.len()).zip(dy.chunks_exact(plan.dy_frame.len())) {
-        let call = &mut WeightGradient {
-            x,
-            x_grid: plan.x_grid,
-            channels: plan.input.channels,
-            taps: &plan.taps,
-            dy,
-            dy_grid: plan.dy_frame.grid(plan.dy_frame.origin(), 1),
-            out_blocks: plan.output.blocks(),
-            height: plan.output.height,
-            width: plan.output.width,
-            dw,
-        };
-        weight_gradient(cpu, call);
-    }
+    let call = &mut WeightGradient {
+        images: x.len() / plan.x_frame.len(),
+        x,
+        x_grid: plan.x_grid,
+        x_image: plan.x_frame.len(),
+        channels: plan.input.channels,
+        taps: &plan.taps,
+        dy,
+        dy_grid: plan.dy_frame.grid(plan.dy_frame.origin(), 1),
+        dy_image: plan.dy_frame.len(),
+        out_blocks: plan.output.blocks(),
+        height: plan.output.height,
+        width: plan.output.width,
+        dw,
+    };
+    weight_gradient(cpu, call);
 }
 
 /// Chunks of images whose weight gradients are added up one after the other: fewer for more weights.
@@ -287,24 +291,25 @@ fn input_gradient(cpu: Cpu, plan: &ConvPlan, dy: &[f32], weights: &[f32], dx: &m
             false => tiles.convolve(cpu, dy, weights, (plan.input, dx), add),
         };
     }
-    for (dy, dx) in dy.chunks_exact(plan.dy_frame.len()).zip(dx.chunks_exact_mut(plan.input.image())) {
-        for parity in &plan.parities {
-            let call = &mut Convolution {
-                x: dy,
-                x_grid: plan.dy_frame.grid(0, 1),
-                channels: plan.output.channels,
-                taps: &parity.taps,
-                weights,
-                packed_taps: plan.window,
-                out: dx,
-                out_grid: parity.grid,
-                out_blocks: plan.input.blocks(),
-                height: parity.height,
-                width: parity.width,
-                add,
-            };
-            convolve(cpu, call);
-        }
+    for parity in &plan.parities {
+        let call = &mut Convolution {
+            images: dx.len() / plan.input.image(),
+            x: dy,
+            x_grid: plan.dy_frame.grid(0, 1),
+            x_image: plan.dy_frame.len(),
+            channels: plan.output.channels,
+            taps: &parity.taps,
+            weights,
+            packed_taps: plan.window,
+            out: dx,
+            out_grid: parity.grid,
+            out_image: plan.input.image(),
+            out_blocks: plan.input.blocks(),
+            height: parity.height,
+            width: parity.width,
+            add,
+        };
+        convolve(cpu, call);
     }
 }
 

@@ -29,10 +29,13 @@ pub(super) struct Grid {
     pub(super) pixel: usize,
 }
 
-/// One image through one convolution.
+/// Images through one convolution. Weights stay in the first cache while all images pass.
 pub(super) struct Convolution<'a> {
+    pub(super) images: usize,
     pub(super) x: &'a [f32],
     pub(super) x_grid: Grid,
+    /// From one image to the next.
+    pub(super) x_image: usize,
     /// Input channels.
     pub(super) channels: usize,
     pub(super) taps: &'a [Tap],
@@ -42,6 +45,7 @@ pub(super) struct Convolution<'a> {
     pub(super) packed_taps: usize,
     pub(super) out: &'a mut [f32],
     pub(super) out_grid: Grid,
+    pub(super) out_image: usize,
     pub(super) out_blocks: usize,
     pub(super) height: usize,
     pub(super) width: usize,
@@ -63,22 +67,24 @@ impl Convolution<'_> {
     /// Checks every address that the kernel will touch.
     fn check(&self) {
         let blocks = self.channels.div_ceil(LANES);
-        assert!(
-            blocks > 0 && self.out_blocks > 0 && self.height > 0 && self.width > 0,
-            "an empty convolution"
-        );
-        let last = |grid: &Grid, blocks: usize| {
+        let counts = [blocks, self.out_blocks, self.images, self.height, self.width];
+        assert!(counts.iter().all(|count| *count > 0), "an empty convolution");
+        let last = |grid: &Grid, image: usize, blocks: usize| {
             grid.start
+                + (self.images - 1) * image
                 + (blocks - 1) * grid.plane
                 + (self.height - 1) * grid.row
                 + (self.width - 1) * grid.pixel
         };
         let tap = self.taps.iter().map(|tap| tap.input).max().unwrap_or(0);
         assert!(
-            last(&self.x_grid, blocks) + tap + lanes_of(self.channels) <= self.x.len(),
+            last(&self.x_grid, self.x_image, blocks) + tap + lanes_of(self.channels) <= self.x.len(),
             "input too short"
         );
-        assert!(last(&self.out_grid, self.out_blocks) + LANES <= self.out.len(), "output too short");
+        assert!(
+            last(&self.out_grid, self.out_image, self.out_blocks) + LANES <= self.out.len(),
+            "output too short"
+        );
         assert!(self.taps.iter().all(|tap| tap.weight < self.packed_taps), "tap out of range");
         let weights = packed_len(self.channels, self.out_blocks * LANES, self.packed_taps);
         assert!(weights <= self.weights.len(), "weights too short");
@@ -222,8 +228,10 @@ unsafe fn convolve_as<V: Lanes>(conv: &mut Convolution<'_>) {
                 };
                 let x = conv.x.as_ptr().add(conv.x_grid.start + input * conv.x_grid.plane);
                 let out = conv.out.as_mut_ptr().add(conv.out_grid.start + block * conv.out_grid.plane);
-                for y in 0..conv.height {
-                    let (x, out) = (x.add(y * conv.x_grid.row), out.add(y * conv.out_grid.row));
+                for at in 0..conv.images * conv.height {
+                    let (image, y) = (at / conv.height, at % conv.height);
+                    let x = x.add(image * conv.x_image + y * conv.x_grid.row);
+                    let out = out.add(image * conv.out_image + y * conv.out_grid.row);
                     match (pair, conv.x_grid.pixel) {
                         (true, 16) => row::<V, 2, 16>(&call, x, out, conv.width),
                         (true, _) => row::<V, 2, 0>(&call, x, out, conv.width),
@@ -240,20 +248,24 @@ unsafe fn convolve_as<V: Lanes>(conv: &mut Convolution<'_>) {
 }
 
 dispatched! {
-    /// One image through one convolution.
+    /// Images through one convolution.
     fn convolve(conv: &mut Convolution<'_>) = convolve_as
 }
 
-/// One image's contribution to a weight gradient.
+/// Images' contribution to a weight gradient.
 pub(super) struct WeightGradient<'a> {
+    pub(super) images: usize,
     pub(super) x: &'a [f32],
     pub(super) x_grid: Grid,
+    /// From one image to the next.
+    pub(super) x_image: usize,
     /// Input channels.
     pub(super) channels: usize,
     /// In the order of the packed weights.
     pub(super) taps: &'a [Tap],
     pub(super) dy: &'a [f32],
     pub(super) dy_grid: Grid,
+    pub(super) dy_image: usize,
     pub(super) out_blocks: usize,
     pub(super) height: usize,
     pub(super) width: usize,
@@ -264,22 +276,24 @@ pub(super) struct WeightGradient<'a> {
 impl WeightGradient<'_> {
     fn check(&self) {
         let blocks = self.channels.div_ceil(LANES);
-        assert!(
-            blocks > 0 && self.out_blocks > 0 && self.height > 0 && self.width > 0,
-            "an empty convolution"
-        );
-        let last = |grid: &Grid, blocks: usize| {
+        let counts = [blocks, self.out_blocks, self.images, self.height, self.width];
+        assert!(counts.iter().all(|count| *count > 0), "an empty convolution");
+        let last = |grid: &Grid, image: usize, blocks: usize| {
             grid.start
+                + (self.images - 1) * image
                 + (blocks - 1) * grid.plane
                 + (self.height - 1) * grid.row
                 + (self.width - 1) * grid.pixel
         };
         let tap = self.taps.iter().map(|tap| tap.input).max().unwrap_or(0);
         assert!(
-            last(&self.x_grid, blocks) + tap + lanes_of(self.channels) <= self.x.len(),
+            last(&self.x_grid, self.x_image, blocks) + tap + lanes_of(self.channels) <= self.x.len(),
             "input too short"
         );
-        assert!(last(&self.dy_grid, self.out_blocks) + LANES <= self.dy.len(), "gradient too short");
+        assert!(
+            last(&self.dy_grid, self.dy_image, self.out_blocks) + LANES <= self.dy.len(),
+            "gradient too short"
+        );
         let weights = packed_len(self.channels, self.out_blocks * LANES, self.taps.len());
         assert!(weights <= self.dw.len(), "weights too short");
     }
@@ -332,36 +346,39 @@ unsafe fn weight_gradient_as<V: Lanes>(call: &mut WeightGradient<'_>) {
     for block in 0..call.out_blocks {
         for input in 0..in_blocks {
             let lanes = tile_lanes.min(call.channels - input * LANES);
-            let mut y = 0;
-            while y < call.height {
-                let size = (rows.min(call.height - y), call.width);
-                for (number, tap) in call.taps.iter().enumerate() {
+            let tile = (block * in_blocks + input) * call.taps.len();
+            for image in 0..call.images {
+                for y in (0..call.height).step_by(rows) {
+                    let size = (rows.min(call.height - y), call.width);
                     // SAFETY: `check` covers these addresses; `lane` stays below the tile's lanes.
                     unsafe {
                         let x = call.x.as_ptr().add(
-                            call.x_grid.start + input * call.x_grid.plane + y * call.x_grid.row + tap.input,
+                            call.x_grid.start
+                                + image * call.x_image
+                                + input * call.x_grid.plane
+                                + y * call.x_grid.row,
                         );
-                        let dy = call
-                            .dy
-                            .as_ptr()
-                            .add(call.dy_grid.start + block * call.dy_grid.plane + y * call.dy_grid.row);
-                        let dy = (dy, call.dy_grid.row);
-                        let at =
-                            ((block * in_blocks + input) * call.taps.len() + number) * tile_lanes * LANES;
-                        let dw = call.dw.as_mut_ptr().add(at);
-                        let mut lane = 0;
-                        while lane < lanes {
-                            let x = (x.add(lane), call.x_grid.row, call.x_grid.pixel);
-                            let dw = dw.add(lane * LANES);
-                            lane += match call.x_grid.pixel {
-                                16 => weight_lanes::<V, 16>(lanes - lane, x, dy, size, dw),
-                                32 => weight_lanes::<V, 32>(lanes - lane, x, dy, size, dw),
-                                _ => weight_lanes::<V, 0>(lanes - lane, x, dy, size, dw),
-                            };
+                        let dy = call.dy.as_ptr().add(
+                            call.dy_grid.start
+                                + image * call.dy_image
+                                + block * call.dy_grid.plane
+                                + y * call.dy_grid.row,
+                        );
+                        for (number, tap) in call.taps.iter().enumerate() {
+                            let dw = call.dw.as_mut_ptr().add((tile + number) * tile_lanes * LANES);
+                            let mut lane = 0;
+                            while lane < lanes {
+                                let x = (x.add(tap.input + lane), call.x_grid.row, call.x_grid.pixel);
+                                let (dy, dw) = ((dy, call.dy_grid.row), dw.add(lane * LANES));
+                                lane += match call.x_grid.pixel {
+                                    16 => weight_lanes::<V, 16>(lanes - lane, x, dy, size, dw),
+                                    32 => weight_lanes::<V, 32>(lanes - lane, x, dy, size, dw),
+                                    _ => weight_lanes::<V, 0>(lanes - lane, x, dy, size, dw),
+                                };
+                            }
                         }
                     }
                 }
-                y += size.0;
             }
         }
     }
@@ -393,6 +410,6 @@ unsafe fn weight_lanes<V: Lanes, const X: usize>(
 }
 
 dispatched! {
-    /// Adds one image's contribution to a weight gradient.
+    /// Adds images' contribution to a weight gradient.
     fn weight_gradient(call: &mut WeightGradient<'_>) = weight_gradient_as
 }

@@ -8,6 +8,9 @@ use super::layout::{Block, LANES};
 use super::simd::Cpu;
 use super::winograd::Tiles;
 
+/// Values of weights that do not stay in the first cache.
+const FAR: usize = 1 << 13;
+
 /// A sample with zeros around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
@@ -193,7 +196,9 @@ impl ConvPlan {
 
     /// Images that one call of the kernels takes.
     pub(super) fn group(&self) -> usize {
-        self.tiles.map_or(1, Tiles::group)
+        // Wide layers' weights are read from far away: once for several images.
+        let direct = if self.gradient_len() > FAR { (1 << 18) / self.input.image() } else { 1 };
+        self.tiles.map_or(direct.clamp(1, 16), Tiles::group)
     }
 
     /// The output without zeros around it.
@@ -219,31 +224,19 @@ impl ConvPlan {
 
     /// `[out, in, k, k]` as the forward pass reads them: `[out blocks][in blocks][k * k][in lanes][16]`, or Winograd's.
     pub(super) fn pack(&self, cpu: Cpu, weights: &[f32], packed: &mut [f32]) {
-        let (inputs, outputs) = (self.input.channels, self.output.channels);
-        let from = |output: usize, input: usize| (output * inputs + input) * self.window;
-        match self.tiles {
-            Some(tiles) => with_scratch(packed_len(inputs, outputs, self.window), |plain| {
-                pack(weights, (inputs, outputs, self.window), false, from, plain);
-                tiles.transform_weights(cpu, plain, packed);
-            }),
-            None => pack(weights, (inputs, outputs, self.window), false, from, packed),
-        }
+        let sides = (self.input.channels, self.output.channels);
+        let pack = Pack { sides, steps: (1, self.input.channels), window: self.window, turned: false };
+        pack.run(cpu, self.tiles, weights, packed);
     }
 
     /// The same with input and output exchanged, as the gradient to the input reads them.
     pub(super) fn pack_transposed(&self, cpu: Cpu, weights: &[f32], packed: &mut [f32]) {
-        let (inputs, outputs) = (self.input.channels, self.output.channels);
-        let from = |input: usize, output: usize| (output * inputs + input) * self.window;
-        match self.tiles {
-            Some(tiles) if self.input_tiled => {
-                with_scratch(packed_len(outputs, inputs, self.window), |plain| {
-                    // The gradient is a convolution with the kernel turned round, or the product's own transpose.
-                    pack(weights, (outputs, inputs, self.window), !tiles.up(), from, plain);
-                    tiles.transform_weights(cpu, plain, packed);
-                });
-            }
-            _ => pack(weights, (outputs, inputs, self.window), false, from, packed),
-        }
+        let sides = (self.output.channels, self.input.channels);
+        let tiles = self.tiles.filter(|_| self.input_tiled);
+        // The gradient is a convolution with the kernel turned round, or the product's own transpose.
+        let turned = tiles.is_some_and(|tiles| !tiles.up());
+        let pack = Pack { sides, steps: (self.input.channels, 1), window: self.window, turned };
+        pack.run(cpu, tiles, weights, packed);
     }
 
     /// Values of a gradient of the packed weights, before any transform.
@@ -253,52 +246,73 @@ impl ConvPlan {
 
     /// Such a gradient to one of `[out, in, k, k]`.
     pub(super) fn unpack(&self, packed: &[f32], weights: &mut [f32]) {
-        unpack(packed, (self.input.channels, self.window), weights);
+        let (inputs, window) = (self.input.channels, self.window);
+        let len = packed_len(inputs, LANES, window);
+        let blocks = weights.par_chunks_mut(LANES * inputs * window).zip(packed.par_chunks_exact(len));
+        blocks.for_each(|(weights, packed)| unpack_block(packed, (inputs, window), weights));
     }
 }
 
-/// Fills packed weights; `from(output, input)` is where a pair's window begins in `weights`.
-fn pack(
-    weights: &[f32],
-    (inputs, outputs, window): (usize, usize, usize),
+/// How weights are packed for one direction.
+struct Pack {
+    /// Channels that are summed over, and channels that come out.
+    sides: (usize, usize),
+    /// Windows from one of either to the next.
+    steps: (usize, usize),
+    window: usize,
+    /// Whether windows are turned round.
     turned: bool,
-    from: impl Fn(usize, usize) -> usize + Sync,
-    packed: &mut [f32],
-) {
-    let (blocks, lanes) = (inputs.div_ceil(LANES), inputs.min(LANES));
-    let len = blocks * window * lanes * LANES;
-    packed.par_chunks_exact_mut(len).enumerate().for_each(|(block, packed)| {
-        packed.fill(0.0);
-        for input in 0..inputs {
-            let tile = input / LANES * window * lanes + input % LANES;
+}
+
+impl Pack {
+    fn run(&self, cpu: Cpu, tiles: Option<Tiles>, weights: &[f32], packed: &mut [f32]) {
+        let (inputs, outputs) = self.sides;
+        let plain = packed_len(inputs, LANES, self.window);
+        let len = packed.len() / outputs.div_ceil(LANES);
+        packed.par_chunks_exact_mut(len).enumerate().for_each(|(block, packed)| match tiles {
+            Some(tiles) => with_scratch(plain, |scratch| {
+                self.block(block, weights, scratch);
+                tiles.transform_weights(cpu, scratch, packed);
+            }),
+            None => self.block(block, weights, packed),
+        });
+    }
+
+    /// One out block: `[in blocks][window][in lanes][16]`.
+    fn block(&self, block: usize, weights: &[f32], packed: &mut [f32]) {
+        let ((inputs, outputs), window) = (self.sides, self.window);
+        let lanes = inputs.min(LANES);
+        if !inputs.is_multiple_of(LANES) || !outputs.is_multiple_of(LANES) {
+            packed.fill(0.0);
+        }
+        for (number, tile) in packed.chunks_exact_mut(window * lanes * LANES).enumerate() {
+            let first = number * LANES;
             for output in block * LANES..outputs.min((block + 1) * LANES) {
-                let kernel = &weights[from(output, input)..][..window];
-                for (tap, value) in kernel.iter().enumerate() {
-                    let tap = if turned { window - 1 - tap } else { tap };
-                    packed[(tile + tap * lanes) * LANES + output % LANES] = *value;
+                for input in first..inputs.min(first + LANES) {
+                    let from = (input * self.steps.0 + output * self.steps.1) * window;
+                    let to = (input % LANES) * LANES + output % LANES;
+                    for (tap, value) in weights[from..][..window].iter().enumerate() {
+                        let tap = if self.turned { window - 1 - tap } else { tap };
+                        tile[tap * lanes * LANES + to] = *value;
+                    }
                 }
             }
         }
-    });
+    }
 }
 
-/// The reverse of [`pack`] for weights `[out, in, window]`.
-fn unpack(packed: &[f32], (inputs, window): (usize, usize), weights: &mut [f32]) {
-    let index = packed_index(inputs, window);
-    weights.par_chunks_exact_mut(inputs * window).enumerate().for_each(|(output, weights)| {
-        for (input, taps) in weights.chunks_exact_mut(window).enumerate() {
-            for (tap, value) in taps.iter_mut().enumerate() {
-                *value = packed[index(output, input, tap)];
+/// The reverse of [`Pack::block`]: up to sixteen outputs' `[in, window]`.
+pub(super) fn unpack_block(packed: &[f32], (inputs, window): (usize, usize), weights: &mut [f32]) {
+    let lanes = inputs.min(LANES);
+    for (number, tile) in packed.chunks_exact(window * lanes * LANES).enumerate() {
+        let first = number * LANES;
+        for (output, weights) in weights.chunks_exact_mut(inputs * window).enumerate() {
+            for input in first..inputs.min(first + LANES) {
+                let to = &mut weights[input * window..][..window];
+                for (tap, value) in to.iter_mut().enumerate() {
+                    *value = tile[(tap * lanes + input % LANES) * LANES + output];
+                }
             }
         }
-    });
-}
-
-/// Where a packed weight lies.
-fn packed_index(inputs: usize, window: usize) -> impl Fn(usize, usize, usize) -> usize {
-    let (blocks, lanes) = (inputs.div_ceil(LANES), inputs.min(LANES));
-    move |output, input, tap| {
-        let tile = ((output / LANES * blocks + input / LANES) * window + tap) * lanes;
-        (tile + input % LANES) * LANES + output % LANES
     }
 }

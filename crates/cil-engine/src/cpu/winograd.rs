@@ -49,11 +49,11 @@ pub(super) struct Framed<'a> {
 
 /// Rows of tiles, counted over all images of a group.
 #[derive(Clone, Copy)]
-struct Strip {
-    first: usize,
-    rows: usize,
+pub(super) struct Strip {
+    pub(super) first: usize,
+    pub(super) rows: usize,
     /// Tiles that there is room for.
-    capacity: usize,
+    pub(super) capacity: usize,
 }
 
 impl Tiles {
@@ -101,44 +101,31 @@ impl Tiles {
         self.positions() * input.blocks() * output.blocks() * WEIGHTS
     }
 
-    /// Weights `[out blocks][in blocks][9][16][16]` to `[positions][out blocks][in blocks][16][16]`.
+    /// One out block's weights, `[in blocks][9][16][16]`, to `[positions][in blocks][16][16]`.
     pub(super) fn transform_weights(self, cpu: Cpu, packed: &[f32], to: &mut [f32]) {
-        let pairs = packed.len() / (9 * WEIGHTS);
-        let side = self.form.products();
-        let call = &mut Sweep {
-            form: self.form,
-            map: Map::Kernel,
-            counts: [pairs, 1, LANES],
-            from: packed,
-            from_at: Squares { start: 0, steps: [9 * WEIGHTS, 0, LANES], inner: [3 * WEIGHTS, WEIGHTS] },
-            to,
-            to_at: Squares {
-                start: 0,
-                steps: [WEIGHTS, 0, LANES],
-                inner: [side * pairs * WEIGHTS, pairs * WEIGHTS],
-            },
-            limits: UNLIMITED,
-            add: false,
-        };
-        sweep(cpu, call);
+        self.sweep_weights(cpu, Map::Kernel, packed, to);
     }
 
     /// The gradient of [`Self::transform_weights`].
     pub(super) fn transform_weights_back(self, cpu: Cpu, from: &[f32], packed: &mut [f32]) {
-        let pairs = packed.len() / (9 * WEIGHTS);
+        self.sweep_weights(cpu, Map::KernelBack, from, packed);
+    }
+
+    fn sweep_weights(self, cpu: Cpu, map: Map, from: &[f32], to: &mut [f32]) {
+        let blocks = from.len().min(to.len()) / (9 * WEIGHTS);
         let side = self.form.products();
+        let kernel = Squares { start: 0, steps: [9 * WEIGHTS, 0, LANES], inner: [3 * WEIGHTS, WEIGHTS] };
+        let position = blocks * WEIGHTS;
+        let factors = Squares { start: 0, steps: [WEIGHTS, 0, LANES], inner: [side * position, position] };
+        let (from_at, to_at) = if map == Map::Kernel { (kernel, factors) } else { (factors, kernel) };
         let call = &mut Sweep {
             form: self.form,
-            map: Map::KernelBack,
-            counts: [pairs, 1, LANES],
+            map,
+            counts: [blocks, 1, LANES],
             from,
-            from_at: Squares {
-                start: 0,
-                steps: [WEIGHTS, 0, LANES],
-                inner: [side * pairs * WEIGHTS, pairs * WEIGHTS],
-            },
-            to: packed,
-            to_at: Squares { start: 0, steps: [9 * WEIGHTS, 0, LANES], inner: [3 * WEIGHTS, WEIGHTS] },
+            from_at,
+            to,
+            to_at,
             limits: UNLIMITED,
             add: false,
         };
@@ -166,7 +153,7 @@ impl Tiles {
     }
 
     /// Patches (or spread gradients) of a strip: `[positions][blocks][capacity][16]`.
-    fn transform(self, cpu: Cpu, map: Map, from: Framed<'_>, strip: Strip, to: &mut [f32]) {
+    pub(super) fn transform(self, cpu: Cpu, map: Map, from: Framed<'_>, strip: Strip, to: &mut [f32]) {
         let (frame, blocks) = (from.frame, from.frame.block.blocks());
         let pixels = if map == Map::Patch { self.form.step() } else { self.form.tile() };
         let plane = strip.capacity * LANES;
@@ -205,29 +192,46 @@ impl Tiles {
         strip: Strip,
     ) {
         let plane = strip.capacity * LANES;
-        let taps: Vec<Tap> = (0..blocks).map(|block| Tap { input: block * plane, weight: block }).collect();
-        let grid = Grid { start: 0, plane, row: plane, pixel: LANES };
-        let weights = weights.chunks_exact(blocks * out_blocks * WEIGHTS);
         let factors = factors.chunks_exact(blocks * plane);
-        for ((factors, weights), out) in
-            factors.zip(weights).zip(products.chunks_exact_mut(out_blocks * plane))
-        {
-            let call = &mut Convolution {
-                x: factors,
-                x_grid: grid,
-                channels: LANES,
-                taps: &taps,
-                weights,
-                packed_taps: blocks,
-                out,
-                out_grid: grid,
-                out_blocks,
-                height: 1,
-                width: strip.rows * self.columns,
-                add: false,
-            };
-            convolve(cpu, call);
+        for (position, (x, out)) in factors.zip(products.chunks_exact_mut(out_blocks * plane)).enumerate() {
+            let out_at = (out, 0, out_blocks);
+            self.multiply_position(cpu, position, (x, blocks), weights, out_at, strip);
         }
+    }
+
+    /// Products of one position, for `count` out blocks from `first` on: `[count][capacity][16]`.
+    pub(super) fn multiply_position(
+        self,
+        cpu: Cpu,
+        position: usize,
+        (factors, blocks): (&[f32], usize),
+        weights: &[f32],
+        (out, first, count): (&mut [f32], usize, usize),
+        strip: Strip,
+    ) {
+        let plane = strip.capacity * LANES;
+        let tap = |block: usize| Tap { input: block * plane, weight: position * blocks + block };
+        let taps: Vec<Tap> = (0..blocks).map(tap).collect();
+        let grid = Grid { start: 0, plane, row: plane, pixel: LANES };
+        let packed_taps = self.positions() * blocks;
+        let call = &mut Convolution {
+            images: 1,
+            x: factors,
+            x_grid: grid,
+            x_image: 0,
+            channels: LANES,
+            taps: &taps,
+            weights: &weights[first * packed_taps * WEIGHTS..],
+            packed_taps,
+            out,
+            out_grid: grid,
+            out_image: 0,
+            out_blocks: count,
+            height: 1,
+            width: strip.rows * self.columns,
+            add: false,
+        };
+        convolve(cpu, call);
     }
 
     /// The convolution of framed images; `weights` are transformed; `out` holds images of `output` without frames.
@@ -241,7 +245,6 @@ impl Tiles {
     ) {
         let images = out.len() / output.image();
         let (blocks, out_blocks) = (from.frame.block.blocks(), output.blocks());
-        let tile = self.form.tile();
         self.strips(images, |strip| {
             let plane = strip.capacity * LANES;
             let (len, out_len) = (self.positions() * blocks * plane, self.positions() * out_blocks * plane);
@@ -250,34 +253,46 @@ impl Tiles {
                 self.transform(cpu, Map::Patch, from, strip, factors);
                 self.multiply(cpu, (factors, blocks), weights, (products, out_blocks), strip);
                 let position = out_blocks * plane;
-                let row_len = output.width * LANES;
-                self.parts(strip, |image, row, rows, at| {
-                    let call = &mut Sweep {
-                        form: self.form,
-                        map: Map::Collect,
-                        counts: [out_blocks, rows, self.columns],
-                        from: products,
-                        from_at: Squares {
-                            start: at * self.columns * LANES,
-                            steps: [plane, self.columns * LANES, LANES],
-                            inner: [self.form.products() * position, position],
-                        },
-                        to: out,
-                        to_at: Squares {
-                            start: image * output.image() + tile * row * row_len,
-                            steps: [output.plane(), tile * row_len, tile * LANES],
-                            inner: [row_len, LANES],
-                        },
-                        limits: [output.height - tile * row, output.width],
-                        add,
-                    };
-                    sweep(cpu, call);
-                });
+                self.collect(cpu, (products, position), strip, (output, out), add);
             });
         });
     }
 
-    /// Adds the gradient of the transformed weights, `[positions][out blocks][in blocks][16][16]`.
+    /// Products of a strip to the output; from one position to the next it is `position` values.
+    pub(super) fn collect(
+        self,
+        cpu: Cpu,
+        (products, position): (&[f32], usize),
+        strip: Strip,
+        (output, out): (Block, &mut [f32]),
+        add: bool,
+    ) {
+        let (tile, row_len) = (self.form.tile(), output.width * LANES);
+        self.parts(strip, |image, row, rows, at| {
+            let call = &mut Sweep {
+                form: self.form,
+                map: Map::Collect,
+                counts: [output.blocks(), rows, self.columns],
+                from: products,
+                from_at: Squares {
+                    start: at * self.columns * LANES,
+                    steps: [strip.capacity * LANES, self.columns * LANES, LANES],
+                    inner: [self.form.products() * position, position],
+                },
+                to: out,
+                to_at: Squares {
+                    start: image * output.image() + tile * row * row_len,
+                    steps: [output.plane(), tile * row_len, tile * LANES],
+                    inner: [row_len, LANES],
+                },
+                limits: [output.height - tile * row, output.width],
+                add,
+            };
+            sweep(cpu, call);
+        });
+    }
+
+    /// Adds the gradient of the transformed weights, `[out blocks][positions][in blocks][16][16]`.
     pub(super) fn weight_gradient(
         self,
         cpu: Cpu,
@@ -294,28 +309,45 @@ impl Tiles {
                 let (factors, gradients) = scratch.split_at_mut(len);
                 self.transform(cpu, Map::Patch, x, strip, factors);
                 self.transform(cpu, Map::Spread, dy, strip, gradients);
-                let pairs = factors
-                    .chunks_exact(blocks * plane)
-                    .zip(gradients.chunks_exact(out_blocks * plane))
-                    .zip(dw.chunks_exact_mut(blocks * out_blocks * WEIGHTS));
-                for ((x, dy), dw) in pairs {
-                    let grid = Grid { start: 0, plane, row: plane, pixel: LANES };
-                    let call = &mut WeightGradient {
-                        x,
-                        x_grid: grid,
-                        channels: blocks * LANES,
-                        taps: &[Tap { input: 0, weight: 0 }],
-                        dy,
-                        dy_grid: grid,
-                        out_blocks,
-                        height: 1,
-                        width: strip.rows * self.columns,
-                        dw,
-                    };
-                    weight_gradient(cpu, call);
+                let pairs =
+                    factors.chunks_exact(blocks * plane).zip(gradients.chunks_exact(out_blocks * plane));
+                for (position, (x, dy)) in pairs.enumerate() {
+                    for (block, dw) in dw.chunks_exact_mut(self.positions() * blocks * WEIGHTS).enumerate() {
+                        let dw = &mut dw[position * blocks * WEIGHTS..][..blocks * WEIGHTS];
+                        self.weights_position(cpu, (x, blocks), (dy, block), strip, dw);
+                    }
                 }
             });
         });
+    }
+
+    /// Adds the gradient of one position's weights for one out block, `[in blocks][16][16]`.
+    pub(super) fn weights_position(
+        self,
+        cpu: Cpu,
+        (x, blocks): (&[f32], usize),
+        (dy, block): (&[f32], usize),
+        strip: Strip,
+        dw: &mut [f32],
+    ) {
+        let plane = strip.capacity * LANES;
+        let grid = |start: usize| Grid { start, plane, row: plane, pixel: LANES };
+        let call = &mut WeightGradient {
+            images: 1,
+            x,
+            x_grid: grid(0),
+            x_image: 0,
+            channels: blocks * LANES,
+            taps: &[Tap { input: 0, weight: 0 }],
+            dy,
+            dy_grid: grid(block * plane),
+            dy_image: 0,
+            out_blocks: 1,
+            height: 1,
+            width: strip.rows * self.columns,
+            dw,
+        };
+        weight_gradient(cpu, call);
     }
 
     /// The gradient of the maps before a twofold upsampling; `weights` are transformed with input and output exchanged.
