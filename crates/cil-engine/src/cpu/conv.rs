@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::buffers::{Buffer, Pool, with_scratch};
 use super::conv_kernels::{Convolution, WeightGradient, convolve, weight_gradient};
 use super::conv_plan::ConvPlan;
+use super::conv_wide;
 use super::layout::LANES;
 use super::load::{Completion, Normalised, Source};
 use super::norm_kernels;
@@ -38,7 +39,10 @@ struct ForwardTask<'a> {
 }
 
 /// Runs a convolution on a batch.
-pub(super) fn forward(cpu: Cpu, plan: &ConvPlan, pass: Forward<'_>) {
+pub(super) fn forward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Forward<'_>) {
+    if let Some(tiles) = plan.wide_tiles() {
+        return conv_wide::forward(cpu, pool, plan, tiles, pass);
+    }
     let Forward { source, copy, weights, bias, out, moments, then } = pass;
     let (len, lanes, group) = (plan.output.image(), plan.output.blocks() * LANES, plan.group());
     let mut copies = copy.map(|copy| copy.chunks_mut(group * plan.input.image()));
@@ -62,24 +66,56 @@ pub(super) fn forward(cpu: Cpu, plan: &ConvPlan, pass: Forward<'_>) {
         source.framed(cpu, &plan.x_frame, (first, count), copy, |x| {
             run(cpu, plan, x, weights, out, bias.is_some());
         });
-        if let Some(moments) = moments {
-            for (out, moments) in out.chunks_exact(len).zip(moments.chunks_exact_mut(2 * lanes)) {
-                sample_moments(cpu, out, plan.output.plane(), moments);
-            }
-        }
-        if let Some(then) = then {
-            for (at, out) in out.chunks_exact_mut(len).enumerate() {
-                then.by.apply_in_place(
-                    cpu,
-                    (first + at) * len,
-                    then.residual,
-                    then.activation,
-                    plan.output,
-                    out,
-                );
-            }
-        }
+        after(cpu, plan, first, out, moments, then);
     });
+}
+
+/// What is done with outputs while they are in the cache: moments, or the batch norm behind.
+pub(super) fn after(
+    cpu: Cpu,
+    plan: &ConvPlan,
+    first: usize,
+    out: &mut [f32],
+    moments: Option<&mut [f32]>,
+    then: Option<Normalised<'_>>,
+) {
+    let (len, lanes) = (plan.output.image(), plan.output.blocks() * LANES);
+    if let Some(moments) = moments {
+        for (out, moments) in out.chunks_exact(len).zip(moments.chunks_exact_mut(2 * lanes)) {
+            sample_moments(cpu, out, plan.output.plane(), moments);
+        }
+    }
+    if let Some(then) = then {
+        for (at, out) in out.chunks_exact_mut(len).enumerate() {
+            let at = (first + at) * len;
+            then.by.apply_in_place(cpu, at, then.residual, then.activation, plan.output, out);
+        }
+    }
+}
+
+/// Completes the gradients of images from `first` on; `sums` receives theirs.
+pub(super) fn complete(
+    cpu: Cpu,
+    plan: &ConvPlan,
+    completion: Option<Completion<'_>>,
+    first: usize,
+    dx: &mut [f32],
+    mut sums: Option<&mut [f32]>,
+) {
+    let Some(completion) = completion else { return };
+    let lanes = 2 * plan.input.blocks() * LANES;
+    for (at, dx) in dx.chunks_exact_mut(plan.input.image()).enumerate() {
+        let sums = sums.as_deref_mut().map(|sums| &mut sums[at * lanes..][..lanes]);
+        completion.apply(cpu, first + at, plan.input.plane(), dx, sums);
+    }
+}
+
+/// Sums of every framed image's gradient.
+pub(super) fn bias_samples(cpu: Cpu, plan: &ConvPlan, dy: &[f32], samples: &mut [f32]) {
+    let planes = dy.chunks_exact(plan.dy_frame.plane());
+    for (sums, plane) in samples.chunks_exact_mut(LANES).zip(planes) {
+        norm_kernels::plane_sum(cpu, plane, sums);
+    }
 }
 
 /// The convolution of framed images.
@@ -117,7 +153,7 @@ pub(super) fn sample_moments(cpu: Cpu, sample: &[f32], plane: usize, moments: &m
     }
 }
 
-fn fill_bias(out: &mut [f32], bias: &[f32], plane: usize) {
+pub(super) fn fill_bias(out: &mut [f32], bias: &[f32], plane: usize) {
     for (plane, bias) in out.chunks_exact_mut(plane).zip(bias.chunks(LANES)) {
         for pixel in plane.chunks_exact_mut(LANES) {
             pixel[..bias.len()].copy_from_slice(bias);
@@ -158,6 +194,9 @@ struct Task<'a> {
 
 /// Runs a convolution's backward pass.
 pub(super) fn backward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Backward<'_>) -> Weights {
+    if let Some(tiles) = plan.wide_tiles() {
+        return conv_wide::backward(cpu, pool, plan, tiles, pass);
+    }
     let Backward { dy, x, dx, add, completion, sums, rows, bias } = pass;
     let len = plan.gradient_len();
     let group = plan.group();
@@ -189,20 +228,12 @@ pub(super) fn backward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Backwa
                     let image = plan.input.image();
                     let dx = &mut dx[row * image..][..count * image];
                     input_gradient(cpu, plan, dy, weights, dx, add);
-                    if let Some(completion) = completion {
-                        let lanes = 2 * plan.input.blocks() * LANES;
-                        for (at, dx) in dx.chunks_exact_mut(image).enumerate() {
-                            let sums =
-                                task.sums.as_deref_mut().map(|sums| &mut sums[(row + at) * lanes..][..lanes]);
-                            completion.apply(cpu, first + at, plan.input.plane(), dx, sums);
-                        }
-                    }
+                    let lanes = 2 * plan.input.blocks() * LANES;
+                    let sums = task.sums.as_deref_mut().map(|sums| &mut sums[row * lanes..]);
+                    complete(cpu, plan, completion, first, dx, sums);
                 }
                 if let Some(db) = &mut task.db {
-                    let planes = dy.chunks_exact(plan.dy_frame.plane());
-                    for (sums, plane) in db[row * lanes..].chunks_exact_mut(LANES).zip(planes) {
-                        norm_kernels::plane_sum(cpu, plane, sums);
-                    }
+                    bias_samples(cpu, plan, dy, &mut db[row * lanes..]);
                 }
                 if let (Some(dw), Some(x)) = (&mut dw, x) {
                     x.framed(cpu, &plan.x_frame, (first, count), None, |x| weights_of(cpu, plan, x, dy, dw));
@@ -314,7 +345,7 @@ fn input_gradient(cpu: Cpu, plan: &ConvPlan, dy: &[f32], weights: &[f32], dx: &m
 }
 
 /// Totals over samples of `[rows][lanes]` sums, in `f64`.
-fn totals(samples: &[f32], lanes: usize, channels: usize) -> Vec<f32> {
+pub(super) fn totals(samples: &[f32], lanes: usize, channels: usize) -> Vec<f32> {
     let mut totals = vec![0f64; lanes];
     for sample in samples.chunks_exact(lanes) {
         totals.iter_mut().zip(sample).for_each(|(total, value)| *total += f64::from(*value));

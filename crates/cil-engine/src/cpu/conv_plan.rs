@@ -11,6 +11,12 @@ use super::winograd::Tiles;
 /// Values of weights that do not stay in the first cache.
 const FAR: usize = 1 << 13;
 
+/// Tiles of an image up to which a layer can be wide.
+const FEW: usize = 16;
+
+/// Pairs of channels from which on a layer is wide.
+const WIDE: usize = 128 * 128;
+
 /// A sample with zeros around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
@@ -192,6 +198,13 @@ impl ConvPlan {
             input_tiled,
             tiles,
         }
+    }
+
+    /// Winograd's tiles of a layer whose weights are so many that all images go through each step together.
+    pub(super) fn wide_tiles(&self) -> Option<Tiles> {
+        let wide = self.input.channels * self.output.channels >= WIDE && self.input_tiled;
+        let few = |tiles: &Tiles| !tiles.up() && tiles.rows * tiles.columns <= FEW;
+        self.tiles.filter(|tiles| wide && few(tiles))
     }
 
     /// Images that one call of the kernels takes.

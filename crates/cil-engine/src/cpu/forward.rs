@@ -215,7 +215,7 @@ impl Run<'_> {
             moments: samples.as_deref_mut(),
             then: following,
         };
-        conv::forward(executor.cpu, conv, pass);
+        conv::forward(executor.cpu, &executor.pool, conv, pass);
         self.samples[node] = samples;
         if let Some(copy) = copy {
             self.store(input, copy)?;

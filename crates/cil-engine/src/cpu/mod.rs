@@ -11,6 +11,7 @@ mod conv;
 #[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
 mod conv_kernels;
 mod conv_plan;
+mod conv_wide;
 mod forward;
 mod layout;
 #[expect(unsafe_code, reason = "the gemm crate takes raw addresses, checked before")]

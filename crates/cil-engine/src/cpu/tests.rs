@@ -303,3 +303,28 @@ fn a_stale_tape_is_refused() -> Result<()> {
     assert!(refused.is_err_and(|error| error.to_string().contains("before the optimiser's step")));
     Ok(())
 }
+
+#[test]
+fn wide_convolutions_equal_the_reference() -> Result<()> {
+    let mut dice = Dice::new(6);
+    for (height, width, outputs, stride) in [(4, 4, 144, 1), (2, 2, 128, 1), (7, 5, 130, 1), (4, 6, 128, 2)] {
+        let mut builder = GraphBuilder::new(map(3, height, width));
+        let x = builder.add("first", conv(130, 1, 1, 0, true), &[NodeId(0)])?;
+        let x = builder.add("norm", Op::BatchNorm { affine: true, epsilon: 1e-5 }, &[x])?;
+        let x = builder.add("relu", Op::Relu, &[x])?;
+        let y = builder.add("second", conv(outputs, 3, stride, 1, dice.below(2) > 0), &[x])?;
+        let y = builder.add("norm2", Op::BatchNorm { affine: true, epsilon: 1e-5 }, &[y])?;
+        builder.tap("out", y);
+        let graph = builder.build()?;
+        for spec in [TRAIN_ALL, ForwardSpec::PROBE, ForwardSpec::EVAL] {
+            check(
+                &graph,
+                dice.pick(&[1, 5, 35]),
+                spec,
+                &mut dice,
+                &format!("{height}x{width} to {outputs}"),
+            )?;
+        }
+    }
+    Ok(())
+}
