@@ -253,6 +253,7 @@ impl Job {
             features: features.as_tensor().clone(),
             logits: said.logits,
             similarities: said.similarities,
+            maps: BTreeMap::new(),
         };
         let n_real = real.labels.len();
         let step = Step {
@@ -374,7 +375,15 @@ fn old_view(teacher: &Frozen, real: &Real, synthetic: Option<&Synthetic>) -> can
         (Some(left), Some(right)) => Some(join(left, right)?),
         _ => None,
     };
+    let mut maps = BTreeMap::new();
+    for (name, map) in &view.maps {
+        let Some(other) = synthetic.view.maps.get(name) else {
+            candle_core::bail!("the generator's teacher hands out no map {name}")
+        };
+        maps.insert(name.clone(), join(map, other)?);
+    }
     Ok(View {
+        maps,
         features: join(&view.features, &synthetic.view.features)?,
         logits: join(&view.logits, &synthetic.view.logits)?,
         similarities,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result};
-use cil_backbone::{Architecture, HeadKind, Network, Variant};
+use cil_backbone::{Architecture, HeadKind, Network, POOLED, Variant};
 use cil_engine::{
     ExecutorFactory, ForwardSpec, Gradients, Keep, MomentGradient, Norm, ParameterKind, Shape, Upstream,
 };
@@ -32,8 +32,11 @@ fn compare(
     dtype: DType,
     tolerance: f64,
 ) -> Result<()> {
-    let mut network = golden_network(architecture(golden), IMAGES, executors, dtype)?;
+    let golden_form = architecture(golden);
     let golden = &golden[mode];
+    let taps: BTreeMap<String, Value> = serde_json::from_value(golden["taps"].clone()).unwrap();
+    let maps: Vec<String> = taps.keys().filter(|name| *name != POOLED).cloned().collect();
+    let mut network = golden_network(golden_form, IMAGES, executors, dtype)?.with_maps(&maps)?;
     let norm = if mode == "batch" { Norm::Batch } else { Norm::Running };
     let spec = ForwardSpec { norm, moments: true, keep: Keep::Tape { weights: true, input: true } };
     let images = noise("images 3", &IMAGES.dims(ROWS))?.to_dtype(dtype)?;
@@ -41,7 +44,6 @@ fn compare(
 
     let to = |name: &str, dims: &[usize]| noise(&format!("to {name}"), dims)?.to_dtype(dtype);
     let mut upstream = Upstream::default();
-    let taps: BTreeMap<String, Value> = serde_json::from_value(golden["taps"].clone()).unwrap();
     assert_eq!(pass.taps.keys().collect::<Vec<_>>(), taps.keys().collect::<Vec<_>>());
     for (name, tap) in &pass.taps {
         check_told(name, tap, &taps[name], tolerance);
