@@ -1,4 +1,4 @@
-//! LUCIR's and PODNet's networks against PyTorch: taps, batch moments, running statistics, gradients of weights and of
+//! All families' networks against PyTorch: taps, batch moments, running statistics, gradients of weights and of
 //! the input, with gradients that enter at every tap and at the moments. `golden/backbones.py` made the numbers.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ pub(crate) fn golden() -> Value {
 
 pub(crate) fn architecture(golden: &Value) -> Architecture {
     let number = |key: &str| golden[key].as_u64().unwrap() as usize;
-    let variant = if golden["family"] == "lucir" { Variant::Lucir } else { Variant::Podnet };
+    let variant = serde_json::from_value::<Variant>(golden["family"].clone()).unwrap();
     Architecture { variant, depth: number("depth"), width: number("width") }
 }
 
@@ -100,8 +100,10 @@ fn reference_equals_pytorch() -> Result<()> {
 #[test]
 fn cpu_equals_pytorch() -> Result<()> {
     for golden in golden()["networks"].as_array().unwrap() {
-        compare(golden, "batch", &cpu(), DType::F32, 1e-4)?;
-        compare(golden, "running", &cpu(), DType::F32, 1e-4)?;
+        // The last maps of the ImageNet form are of one pixel here: batch statistics of four values spread rounding.
+        let tolerance = if golden["family"] == "imagenet" { 5e-4 } else { 1e-4 };
+        compare(golden, "batch", &cpu(), DType::F32, tolerance)?;
+        compare(golden, "running", &cpu(), DType::F32, tolerance)?;
     }
     Ok(())
 }
@@ -109,12 +111,16 @@ fn cpu_equals_pytorch() -> Result<()> {
 #[test]
 fn full_size_networks_have_as_many_weights_as_pytorch_s() -> Result<()> {
     let sizes: BTreeMap<String, usize> = serde_json::from_value(golden()["sizes"].clone()).unwrap();
-    assert_eq!(sizes.len(), 8);
+    assert_eq!(sizes.len(), 10);
     for (form, size) in sizes {
-        let (family, depth) = form.split_once('-').unwrap();
+        let (family, depth) = form.rsplit_once('-').unwrap();
         let depth = depth.parse().unwrap();
-        let architecture =
-            if family == "lucir" { Architecture::lucir(depth) } else { Architecture::podnet(depth) };
+        let architecture = match family {
+            "lucir" => Architecture::lucir(depth),
+            "podnet" => Architecture::podnet(depth),
+            "imagenet" => Architecture { depth, ..Architecture::imagenet() },
+            _ => Architecture { depth, ..Architecture::imagenet_small() },
+        };
         let specs = architecture.graph(Shape::Map { channels: 3, height: 32, width: 32 })?.parameter_specs();
         let weights = specs.iter().filter(|spec| spec.kind == ParameterKind::Weight);
         assert_eq!(weights.map(|spec| spec.dims.iter().product::<usize>()).sum::<usize>(), size, "{form}");
