@@ -8,8 +8,10 @@
 //! one parallel pass that yields loss and gradients at once ([`vid_slopes`]), since maps are large. In the latter, sums
 //! over samples run in their order and in `f64`: the number of threads does not matter.
 
-use candle_core::{DType, Device, Result, Storage, Tensor, WithDType, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
+
+use crate::values::{Value, grain, with_values};
 
 /// Added to every variance. RepDistiller's port of the authors' code.
 pub const VARIANCE_FLOOR: f64 = 1e-5;
@@ -78,16 +80,6 @@ fn check(mean: &Tensor, teacher: &Tensor, raw_variance: &Tensor) -> Result<usize
     Ok(n_channels)
 }
 
-/// A tensor's values as they lie, if they lie on the CPU one after the other.
-fn with_values<T: WithDType, Out>(tensor: &Tensor, work: impl FnOnce(&[T]) -> Result<Out>) -> Result<Out> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(storage), Some((from, to))) => work(&T::cpu_storage_as_slice(storage)?[from..to]),
-        _ => bail!("variational information distillation runs on the CPU only"),
-    }
-}
-
 fn slopes_of<T: Value>(
     mean: &Tensor,
     teacher: &Tensor,
@@ -105,32 +97,6 @@ fn slopes_of<T: Value>(
         mean: Tensor::from_vec(to_mean, mean.dims(), device)?,
         raw_variance: Tensor::from_vec(to_raw, raw_variance.dims(), device)?,
     })
-}
-
-/// Values of a map: computed with as they are, summed in `f64`.
-trait Value: WithDType {
-    fn wide(self) -> f64;
-    fn narrow(value: f64) -> Self;
-}
-
-impl Value for f32 {
-    fn wide(self) -> f64 {
-        f64::from(self)
-    }
-
-    fn narrow(value: f64) -> Self {
-        value as f32
-    }
-}
-
-impl Value for f64 {
-    fn wide(self) -> f64 {
-        self
-    }
-
-    fn narrow(value: f64) -> Self {
-        value
-    }
 }
 
 /// `[rows, channels, positions]`.
@@ -185,11 +151,6 @@ impl Form {
         }
         sums
     }
-}
-
-/// Samples that one parallel task takes at least, so that small samples do not cost more in tasks than in work.
-fn grain(values_per_sample: usize) -> usize {
-    (16384 / values_per_sample.max(1)).max(1)
 }
 
 /// One channel's variance and its slope over the raw parameter.
