@@ -52,6 +52,7 @@ fn terms(form: DualForm, trained: Trained) -> Vec<TermSpec> {
     let on_maps = vec![
         vid(Teachers::Old, Rows::Old, Regressor::Normed),
         vid(Teachers::New, Rows::All, Regressor::Plain),
+        TermSpec::PodSpatial { weight: 0.9, adaptive: true },
     ];
     let mut terms = vec![
         TermSpec::CrossEntropy { weight: 0.7, rows, columns, balanced: true },
@@ -111,7 +112,7 @@ fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: Dua
     let draws = Draws { images: Draw::new(1, "images"), noise: Draw::new(1, "noise") };
     let slope = job.slope(&samples, &draws, &around)?;
     assert_eq!(slope.rows, 10);
-    assert_eq!(slope.parts.len(), if trained == Trained::All { 6 } else { 5 }, "{:?}", slope.parts.keys());
+    assert_eq!(slope.parts.len(), if trained == Trained::All { 7 } else { 5 }, "{:?}", slope.parts.keys());
     let trained: Vec<String> = slope.gradients.iter().map(|(name, _)| name.to_owned()).collect();
     let mut wanted = [job.group.names.clone(), job.aids.group.names.clone()].concat();
     wanted.sort();

@@ -10,6 +10,7 @@ mod dual_teacher;
 mod less_forget;
 mod logit_kd;
 mod margin_ranking;
+mod pod_spatial;
 mod vid;
 
 use std::collections::BTreeMap;
@@ -171,6 +172,10 @@ fn build(spec: &TermSpec, graph: &Graph) -> Result<(f64, Box<dyn Term>)> {
             Box::new(margin_ranking::MarginRanking { margin, negatives })
         }
         TermSpec::DualTeacher { config, .. } => Box::new(dual_teacher::DualTeacher { config }),
+        TermSpec::PodSpatial { adaptive, .. } => {
+            let maps = stage_maps(graph, &[])?.into_iter().map(|(name, _)| name).collect();
+            Box::new(pod_spatial::PodSpatial { maps, adaptive })
+        }
         TermSpec::Vid { teachers, ref stages, rows, regressor, .. } => {
             let maps = stage_maps(graph, stages)?;
             Box::new(vid::Vid::new(teachers, &maps, rows, regressor))
