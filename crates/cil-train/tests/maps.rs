@@ -1,7 +1,5 @@
 //! Terms on maps in small runs: what they learn, what they leave behind, and what is refused of them.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
 mod support;
 
 use std::collections::BTreeSet;
