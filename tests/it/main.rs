@@ -1,6 +1,7 @@
 //! Drives the program as a user would.
 
 mod bad_input;
+mod bench;
 mod embedded;
 mod files;
 mod runs;

@@ -89,6 +89,21 @@ impl Dataset {
         Ok(Self { name: "procedural".to_owned(), class_names, train, test, digests })
     }
 
+    /// A data set of images in memory, such as noise to measure with.
+    ///
+    /// # Errors
+    /// If an image's label is no class.
+    pub fn of_images(name: &str, class_names: Vec<String>, train: Images, test: Images) -> Result<Self> {
+        for images in [&train, &test] {
+            if let Some(at) = (0..images.len()).find(|at| images.label(*at) >= class_names.len()) {
+                let (label, classes) = (images.label(at), class_names.len());
+                bail!("{name}: image {at} has label {label}, there are {classes} classes");
+            }
+        }
+        let digests = Digests { train: content_digest(&train), test: content_digest(&test) };
+        Ok(Self { name: name.to_owned(), class_names, train, test, digests })
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name

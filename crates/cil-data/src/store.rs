@@ -37,6 +37,23 @@ pub struct Images {
 }
 
 impl Images {
+    /// Images of three colours: `pixels` is `[image][3][height][width]`.
+    ///
+    /// # Errors
+    /// If there are not as many pixels as the labels need.
+    pub fn new(height: usize, width: usize, pixels: Vec<u8>, labels: Vec<u16>) -> Result<Self> {
+        let size = Size { height, width };
+        if pixels.len() != labels.len() * size.values() {
+            bail!(
+                "{} bytes for {} images of 3x{height}x{width}; {} is right",
+                pixels.len(),
+                labels.len(),
+                labels.len() * size.values()
+            );
+        }
+        Ok(Self { size, pixels: Arc::new(pixels), labels: Arc::new(labels) })
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()

@@ -11,7 +11,7 @@ use cil_data::dataset::{Dataset, Evaluate};
 use cil_data::normalise::Normalisation;
 use cil_data::order::ClassOrder;
 use cil_data::procedural::ProceduralConfig;
-use cil_data::store::{TestSet, TrainSet};
+use cil_data::store::{Images, TestSet, TrainSet};
 use cil_random::Draw;
 
 const DRAW: Draw<'static> = Draw { seed: 3, purpose: "test images", task: 1, position: 2 };
@@ -199,4 +199,19 @@ fn shuffled_batches_hold_every_sample_once() {
     assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 8, 8, 1]);
     let all: BTreeSet<_> = batches.concat().into_iter().collect();
     assert_eq!(all.into_iter().collect::<Vec<_>>(), train.samples(0..3));
+}
+
+#[test]
+fn images_in_memory_are_a_data_set_if_they_are_whole() {
+    let images = |pixels: usize, labels: &[u16]| Images::new(2, 2, vec![7; pixels], labels.to_vec());
+    let told = images(23, &[0, 1]).unwrap_err().to_string();
+    assert!(told.contains("23 bytes for 2 images of 3x2x2; 24 is right"), "{told}");
+    let of = |labels: &[u16]| {
+        let images = images(24, labels).unwrap();
+        Dataset::of_images("two", vec!["a".to_owned(), "b".to_owned()], images.clone(), images)
+    };
+    assert_eq!(of(&[0, 2]).unwrap_err().to_string(), "two: image 1 has label 2, there are 2 classes");
+    let order = ClassOrder::from_labels(vec![1, 0], 2).unwrap();
+    let (train, test) = of(&[0, 1]).unwrap().split(&order, 0, Evaluate::Test).unwrap();
+    assert_eq!((train.image_dims(), train.samples(0..2).len(), test.len(2)), ([3, 2, 2], 2, 2));
 }

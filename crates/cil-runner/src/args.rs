@@ -15,6 +15,7 @@ Examples:
   cil-runner run cifar100-10c-lwf --set recipe.increment.epochs=5 --seed 2
   cil-runner run runs/demo-lwf-s1/config.toml --out again
   cil-runner report runs/cifar100-10c-lwf-s1   compute result.json from the events again, and show it
+  cil-runner bench                             how fast this machine does the steps that a run is made of
 
 A run is a folder: config.toml (every setting, resolved), env.json (versions and digests), events.jsonl (what happened),
 result.json (the numbers, computed from the events), model.safetensors. It has the suffix `.partial` until it is whole.
@@ -81,6 +82,16 @@ A file is the config.toml of a run folder. Values of --set are TOML; a bare word
     Run(Run),
     /// Invert a model with a preset's generator and measure whether its images are worth replaying
     Audit(Audit),
+    /// Measure how fast this machine computes the steps that a run is made of
+    #[command(after_help = "\
+Examples:
+  cil-runner bench                             every work of ResNet-32, batch 128
+  cil-runner bench --work train --model resnet18 --rounds 20
+  echo train | cil-runner bench --serve        one step for each line read, for a race (docs/speed.md)
+
+GFLOP counts convolutions and linear layers as direct computation does them, a multiply-add as two; an algorithm that
+needs fewer (Winograd) can show a rate above the machine's peak.")]
+    Bench(Bench),
     /// List the presets with their sources and expected results
     Presets,
     /// Compute result.json from a run folder's events again, and show it
@@ -128,6 +139,48 @@ pub struct Audit {
     /// Where the picture goes
     #[arg(long, value_name = "FILE.png")]
     pub picture: Option<PathBuf>,
+}
+
+/// Arguments of `bench`.
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// What to measure; everything that the model can do otherwise
+    #[arg(long, value_enum)]
+    pub work: Option<Work>,
+    /// The network of train and eval; invert and step are of ResNet-32
+    #[arg(long, value_enum, default_value_t = Model::Resnet32)]
+    pub model: Model,
+    /// Images in a step; 128 otherwise, 64 for ResNet-18. A learning step takes as many generated ones beside them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..))]
+    pub batch: Option<u16>,
+    /// Steps that are timed, after two that are not
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
+    /// Do one step for each line of standard input (train, eval, invert or step) and answer `WALL_MS CPU_MS`
+    #[arg(long, conflicts_with_all = ["work", "rounds", "json"])]
+    pub serve: bool,
+}
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Work {
+    /// Forward, cross-entropy, backward, SGD.
+    Train,
+    /// Forward with running statistics.
+    Eval,
+    /// A generator is trained from the frozen network: images, batch-norm statistics, labels, Adam.
+    Invert,
+    /// A whole learning step of LUCIR with data-free replay and two teachers, 50 old and 10 new classes.
+    Step,
+}
+
+/// The network of a bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Model {
+    /// 3x32x32, 100 classes.
+    Resnet32,
+    /// ImageNet's stem, 3x64x64, 200 classes.
+    Resnet18,
 }
 
 /// What runs the networks.

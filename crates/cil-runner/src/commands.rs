@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::args::{Cli, Command, Global, Run};
 use crate::audit::audit;
+use crate::bench::bench;
 use crate::config::{Checked, RunConfig};
 use crate::engine::Engine;
 use crate::failure::bad_input;
@@ -25,6 +26,7 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
         Command::Demo => demo(&cli.global, interrupt, output),
         Command::Run(arguments) => run_one(&arguments, &cli.global, interrupt, output),
         Command::Audit(arguments) => audit(&arguments, &cli.global, output),
+        Command::Bench(arguments) => bench(&arguments, &cli.global, interrupt, output),
         Command::Presets => list(output),
         Command::Report { run } => show(&run, output),
     }

@@ -1,10 +1,12 @@
 //! The command line: presets, run folders, progress and reports.
 //!
 //! One decision: this is the only crate that knows paths, the clock, JSON, the terminal and signals; it drives a learner
-//! and records what the learner returns. Every number it shows is computed from recorded events. It knows no loss.
+//! and records what the learner returns. Every number of a run that it shows is computed from recorded events;
+//! [`mod@bench`] shows times instead. It defines no loss.
 
 pub mod args;
 pub mod audit;
+pub mod bench;
 pub mod commands;
 pub mod config;
 pub mod engine;

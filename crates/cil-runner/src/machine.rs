@@ -15,6 +15,17 @@ fn parse_peak_memory(status: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
+/// Processor time of all threads of this process so far, in milliseconds; finished threads are left out.
+pub fn processor_milliseconds() -> Option<f64> {
+    let mut nanoseconds = 0u64;
+    for task in fs::read_dir("/proc/self/task").ok()? {
+        // A thread may end between the two reads.
+        let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else { continue };
+        nanoseconds += text.split_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    Some(nanoseconds as f64 / 1e6)
+}
+
 /// The processor's own name.
 pub fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
@@ -25,6 +36,16 @@ pub fn processor() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processor_time_passes() {
+        let Some(before) = processor_milliseconds() else { return };
+        let start = std::time::Instant::now();
+        while start.elapsed().as_millis() < 50 {
+            std::hint::spin_loop();
+        }
+        assert!(processor_milliseconds().is_some_and(|after| after > before));
+    }
 
     #[test]
     fn memory_is_read_in_bytes() {

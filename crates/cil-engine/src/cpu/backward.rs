@@ -5,14 +5,15 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::buffers::Buffer;
-use super::conv::{self, Source};
+use super::conv;
 use super::conv_plan::ConvPlan;
 use super::forward::State;
-use super::layout;
+use super::layout::{self, LANES};
+use super::load::{Completion, Mask, Source};
 use super::norm::{self, Normalisation, channels};
-use super::norm_kernels::Activation;
+use super::norm_kernels::{Activation, Channel, Linearised};
 use super::plan::{Kind, NormUnit};
-use super::{CpuExecutor, singles, values};
+use super::{CpuExecutor, singles, values, with_values};
 use crate::executor::{Gradients, MomentGradient, Upstream};
 use crate::graph::Op;
 use crate::parameters::Parameters;
@@ -26,6 +27,24 @@ struct Run<'a> {
     into: &'a mut Gradients,
     /// By node; a gradient may serve two nodes until one of them writes into it.
     gradients: Vec<Option<Arc<Buffer>>>,
+    /// By convolution: its gradient, seen from behind the batch norm that alone reads it.
+    behind: Vec<Option<Behind>>,
+    /// By node that a batch-norm unit ends in: whether its gradient was carried to before the activation, and the sums
+    /// that were taken with it, `[rows][2][lanes]`.
+    completed: Vec<Option<Option<Buffer>>>,
+}
+
+/// A gradient that is carried to before a batch norm when it is loaded.
+struct Behind {
+    gradient: Arc<Buffer>,
+    by: Vec<Linearised>,
+}
+
+impl Behind {
+    /// Whether the input of the batch norm does not matter, and was perhaps not kept.
+    fn is_flat(&self) -> bool {
+        self.by.iter().all(|by| by.slope.iter().all(|slope| *slope == 0.0))
+    }
 }
 
 pub(super) fn run(
@@ -49,25 +68,29 @@ pub(super) fn run(
             bail!("the network has no batch norm named {name} to receive a gradient");
         }
     }
-    let gradients = vec![None; graph.nodes().len()];
-    let mut run = Run { executor, parameters, state, upstream, into, gradients };
+    let nodes = graph.nodes().len();
+    let (gradients, behind) = (vec![None; nodes], (0..nodes).map(|_| None).collect());
+    let completed = (0..nodes).map(|_| None).collect();
+    let mut run = Run { executor, parameters, state, upstream, into, gradients, behind, completed };
     for (name, id) in graph.taps() {
-        let (Some(tensor), true) = (upstream.taps.get(name), run.state.carries[id.index()]) else { continue };
+        let carried = run.state.schedule.carries[id.index()];
+        let (Some(tensor), true) = (upstream.taps.get(name), carried) else { continue };
         let block = executor.plan.blocks[id.index()];
-        let plain = values(tensor, name, &graph.node(*id).shape.dims(run.state.rows))?;
         let mut buffer = executor.pool.take(run.state.rows * block.image());
-        layout::pack_batch(block, &plain, &mut buffer);
+        with_values(tensor, name, &graph.node(*id).shape.dims(run.state.rows), |plain| {
+            layout::pack_batch(block, plain, &mut buffer);
+        })?;
         run.accumulate(id.index(), Arc::new(buffer));
     }
-    for unit in executor.plan.units.iter().rev() {
+    for (number, unit) in executor.plan.units.iter().enumerate().rev() {
         let gradient = run.gradients[unit.node].take();
-        if !run.state.carries[unit.node] {
+        if !run.state.schedule.carries[unit.node] {
             continue;
         }
         match (&unit.kind, gradient) {
             (Kind::Norm(norm), gradient) => run.norm(unit.node, norm, gradient)?,
+            (Kind::Conv(conv, input), gradient) => run.conv(number, conv, *input, gradient)?,
             (_, None) => {}
-            (Kind::Conv(conv), Some(gradient)) => run.conv(unit.node, conv, &gradient)?,
             (Kind::Single, Some(gradient)) => {
                 let (gradient, state) = (owned(gradient), &run.state);
                 let results = singles::backward(executor, parameters, state, unit.node, gradient, run.into)?;
@@ -108,15 +131,32 @@ impl Run<'_> {
         self.into.add(&name, Tensor::from_vec(values, dims, &Device::Cpu)?)
     }
 
-    fn conv(&mut self, node: usize, conv: &ConvPlan, gradient: &Buffer) -> Result<()> {
-        let executor = self.executor;
+    fn conv(
+        &mut self,
+        number: usize,
+        conv: &ConvPlan,
+        input: usize,
+        gradient: Option<Arc<Buffer>>,
+    ) -> Result<()> {
+        let (executor, rows) = (self.executor, self.state.rows);
+        let node = executor.plan.units[number].node;
         let described = &executor.graph.nodes()[node];
-        let input = described.inputs[0].index();
-        let (rows, side) = (self.state.rows, conv.window.isqrt());
+        let behind = self.behind[node].take();
+        let dy = match (&gradient, &behind) {
+            (Some(gradient), _) => Source::Blocked(gradient),
+            (None, Some(behind)) => {
+                let x =
+                    if behind.is_flat() { &behind.gradient } else { self.state.output(executor, node)? };
+                Source::Linearised { gradient: &behind.gradient, x, by: &behind.by }
+            }
+            (None, None) => return Ok(()),
+        };
+        let side = conv.window.isqrt();
         let dims = [conv.output.channels, conv.input.channels, side, side];
         let mut add = false;
-        let (mut dx, mut transposed) = (None, None);
-        if self.state.carries[input] {
+        let (mut dx, mut transposed, mut sums, mut completion) = (None, None, None, None);
+        let mut centre = Vec::new();
+        if self.state.schedule.carries[input] {
             dx = Some(match self.gradients[input].take() {
                 Some(there) => {
                     add = true;
@@ -124,23 +164,43 @@ impl Run<'_> {
                 }
                 None => executor.pool.take(rows * conv.input.image()),
             });
-            let weights = executor.parameter(self.parameters, node, "weight", &dims)?;
+            let name = format!("{}.weight", described.name);
             let mut packed = executor.pool.take(conv.transposed_len());
-            conv.pack_transposed(&weights, &mut packed);
+            with_values(self.parameters.get(&name)?, &name, &dims, |weights| {
+                conv.pack_transposed(executor.cpu, weights, &mut packed);
+            })?;
             transposed = Some(packed);
+            // The first reader is the last to add to a gradient.
+            if let (Some(unit), Some(&first)) =
+                (executor.plan.norm_of(input), executor.plan.readers[input].first())
+                && first == number
+            {
+                if self.sums_wanted(unit) {
+                    centre = self.centre(unit)?;
+                    sums = Some(executor.pool.take(rows * 2 * conv.input.blocks() * LANES));
+                }
+                completion = Some(self.completion(input, unit, &centre)?);
+            }
         }
-        let x = if self.state.weights {
-            let x = self.state.output(executor, input)?;
-            Some(if input == 0 && executor.plan.plain_input { Source::Plain(x) } else { Source::Blocked(x) })
-        } else {
-            None
-        };
+        let x = self.state.weights.then(|| self.state.source(executor, input)).transpose()?;
         let bias = self.state.weights && matches!(described.op, Op::Conv2d { bias: true, .. });
-        let targets = dx.as_deref_mut().zip(transposed.as_deref());
-        let pass = conv::Backward { dy: Source::Blocked(gradient), x, dx: targets, add, rows, bias };
+        let pass = conv::Backward {
+            dy,
+            x,
+            dx: dx.as_deref_mut().zip(transposed.as_deref()),
+            add,
+            completion,
+            sums: sums.as_deref_mut(),
+            rows,
+            bias,
+        };
+        let completes = completion.is_some();
         let (weight, bias) = conv::backward(executor.cpu, &executor.pool, conv, pass);
         if let Some(dx) = dx {
             self.gradients[input] = Some(Arc::new(dx));
+        }
+        if completes {
+            self.completed[input] = Some(sums);
         }
         if let Some(weight) = weight {
             self.add_weights(node, "weight", weight, &dims)?;
@@ -151,19 +211,52 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Whether a batch norm's gradients need sums over the batch.
+    fn sums_wanted(&self, unit: &NormUnit) -> bool {
+        let affine = matches!(self.executor.graph.nodes()[unit.norm].op, Op::BatchNorm { affine: true, .. });
+        let batch = self.state.norms[unit.norm].as_ref().is_some_and(|by| by.batch);
+        (self.state.weights && affine) || (batch && self.state.schedule.carries[unit.source])
+    }
+
+    fn normalisation(&self, unit: &NormUnit) -> Result<&Normalisation> {
+        match &self.state.norms[unit.norm] {
+            Some(by) => Ok(by),
+            None => bail!("batch norm {} left nothing", self.executor.graph.nodes()[unit.norm].name),
+        }
+    }
+
+    fn centre(&self, unit: &NormUnit) -> Result<Vec<Channel>> {
+        Ok(channels(&self.normalisation(unit)?.centre))
+    }
+
+    /// How the gradient of the batch-norm unit that ends in `node` is completed; without a centre nothing is summed.
+    fn completion<'a>(
+        &'a self,
+        node: usize,
+        unit: &NormUnit,
+        centre: &'a [Channel],
+    ) -> Result<Completion<'a>> {
+        let by = self.normalisation(unit)?;
+        let mask = match (unit.activation, &self.state.outputs[node]) {
+            (Activation::None, _) => Mask::None,
+            (_, Some(output)) => Mask::Output(output),
+            (_, None) => Mask::Again(by),
+        };
+        let x = self.state.outputs[unit.source].as_ref().map_or(&[][..], |x| x);
+        let centre = (!centre.is_empty()).then_some(centre);
+        Ok(Completion { x, mask, slope: unit.activation.slope(), centre })
+    }
+
     fn norm(&mut self, node: usize, unit: &NormUnit, gradient: Option<Arc<Buffer>>) -> Result<()> {
         let executor = self.executor;
         let (cpu, block) = (executor.cpu, executor.plan.blocks[node]);
         let described = &executor.graph.nodes()[unit.norm];
-        let carried = self.state.carries[unit.source];
+        let carried = self.state.schedule.carries[unit.source];
         let dims = [block.channels];
         let to_moments = self.upstream.moments.get(&described.name).filter(|_| carried);
         if gradient.is_none() && to_moments.is_none() {
             return Ok(());
         }
-        let Some(normalisation) = self.state.norms[unit.norm].take() else {
-            bail!("batch norm {} left nothing", described.name);
-        };
         let unwrapped = |MomentGradient { mean, variance }: &MomentGradient| {
             Ok::<_, candle_core::Error>((
                 values(mean, "a gradient to a mean", &dims)?,
@@ -171,53 +264,64 @@ impl Run<'_> {
             ))
         };
         let to_moments = to_moments.map(unwrapped).transpose()?;
-        let behind = gradient.is_some();
-        let len = self.state.rows * block.image();
-        let mut gradient = gradient.map_or_else(|| executor.pool.zeros(len), owned);
-        let learned = self.state.weights && matches!(described.op, Op::BatchNorm { affine: true, .. });
-        let output = match unit.activation {
-            Activation::None => None,
-            activation => Some((self.state.output(executor, node)?, activation.slope())),
-        };
-        let mut totals = (Vec::new(), Vec::new());
-        if behind && (learned || (normalisation.batch && carried)) {
-            let x = self.state.output(executor, unit.source)?;
-            let centre = channels(&normalisation.centre);
-            let sums = norm::sample_sums(cpu, &mut gradient, x, &centre, output, block);
-            totals = Normalisation::totals(&sums, block);
-        } else {
-            if let Some((output, slope)) = output {
-                norm::mask_batch(cpu, &mut gradient, output, slope, block);
+        let arrived = gradient.is_some();
+        let lanes = 2 * block.blocks() * LANES;
+        let mut sums = None;
+        let gradient = match (gradient, self.completed[node].take()) {
+            (Some(gradient), Some(there)) => {
+                sums = there;
+                gradient
             }
-            totals.0 = vec![0.0; block.channels];
-            totals.1 = vec![0.0; block.channels];
-        }
-        if learned && behind {
+            (Some(gradient), None) => {
+                let mut centre = Vec::new();
+                if self.sums_wanted(unit) {
+                    centre = self.centre(unit)?;
+                    sums = Some(executor.pool.take(self.state.rows * lanes));
+                }
+                let completion = self.completion(node, unit, &centre)?;
+                let mut gradient = owned(gradient);
+                norm::complete_batch(cpu, &mut gradient, &completion, sums.as_deref_mut(), block);
+                Arc::new(gradient)
+            }
+            (None, _) => Arc::new(executor.pool.zeros(self.state.rows * block.image())),
+        };
+        let totals = match &sums {
+            Some(sums) => Normalisation::totals(sums, block),
+            None => (vec![0.0; block.channels], vec![0.0; block.channels]),
+        };
+        let Some(normalisation) = self.state.norms[unit.norm].take() else {
+            bail!("batch norm {} left nothing", described.name);
+        };
+        let learned = self.state.weights && matches!(described.op, Op::BatchNorm { affine: true, .. });
+        if learned && arrived {
             let inverse = normalisation.inverse.iter().map(|inverse| f64::from(*inverse));
             let weight = totals.1.iter().zip(inverse).map(|(sum, inverse)| (sum * inverse) as f32).collect();
             self.add_weights(unit.norm, "weight", weight, &dims)?;
             self.add_weights(unit.norm, "bias", totals.0.iter().map(|sum| *sum as f32).collect(), &dims)?;
         }
-        let gradient = Arc::new(gradient);
         if carried {
             let moments = to_moments.as_ref().map(|(mean, variance)| (mean.as_slice(), variance.as_slice()));
             let count = self.state.rows * block.positions();
             let by = normalisation.linearise((&totals.0, &totals.1), moments, count);
-            // Without a slope the input does not matter, and was perhaps not kept.
-            let flat = by.iter().all(|by| by.slope.iter().all(|slope| *slope == 0.0));
-            let x = if flat { &gradient } else { self.state.output(executor, unit.source)? };
-            let mut dx = executor.pool.take(len);
-            norm::apply_linearised(cpu, &gradient, x, &by, block, &mut dx);
-            self.accumulate(unit.source, Arc::new(dx));
+            let behind = Behind { gradient: gradient.clone(), by };
+            if executor.plan.feeds_one_norm(unit.source) {
+                self.behind[unit.source] = Some(behind);
+            } else {
+                let x =
+                    if behind.is_flat() { &gradient } else { self.state.output(executor, unit.source)? };
+                let mut dx = executor.pool.take(gradient.len());
+                norm::apply_linearised(cpu, &gradient, x, &behind.by, block, &mut dx);
+                self.accumulate(unit.source, Arc::new(dx));
+            }
         }
-        if let Some(residual) = unit.residual.filter(|node| self.state.carries[*node] && behind) {
+        if let Some(residual) = unit.residual.filter(|node| self.state.schedule.carries[*node] && arrived) {
             self.accumulate(residual, gradient);
         }
         Ok(())
     }
 
     fn input_gradient(mut self) -> Result<Option<Tensor>> {
-        if !self.state.carries[0] {
+        if !self.state.schedule.carries[0] {
             return Ok(None);
         }
         let block = self.executor.plan.blocks[0];

@@ -1,31 +1,41 @@
 //! Buffers that are handed back and used again.
 //!
 //! A fresh allocation of some megabytes is an `mmap`, a page fault per 4 KiB and an `munmap`: a fifth of a step. So a
-//! [`Buffer`] returns its memory to the [`Pool`] it came from.
+//! [`Buffer`] returns its memory to the [`Pool`] it came from; which buffers live at a time is fixed by the plan, so a
+//! step like the one before it allocates nothing. Every buffer begins at a cache line: a vector that crosses two costs
+//! double.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use super::layout::LANES;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Idle buffers.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     idle: Mutex<Vec<Vec<f32>>>,
+    allocated: AtomicUsize,
 }
 
 impl Pool {
     /// A buffer of `len` values that hold whatever was there before.
     pub(super) fn take(self: &Arc<Self>, len: usize) -> Buffer {
+        let needed = len + LANES;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |data: &Vec<f32>| data.capacity() >= len && data.capacity() <= 2 * len + 64;
-        let best = (0..idle.len()).filter(|at| fits(&idle[*at])).min_by_key(|at| idle[*at].capacity());
-        let mut data = best.map(|at| idle.swap_remove(at)).unwrap_or_default();
+        let fits = |data: &Vec<f32>| data.len() >= needed && data.len() <= 2 * needed;
+        let best = (0..idle.len()).filter(|at| fits(&idle[*at])).min_by_key(|at| idle[*at].len());
+        let data = best.map(|at| idle.swap_remove(at));
         drop(idle);
-        if data.capacity() < len {
-            data = vec![0.0; len];
-        }
-        data.resize(len, 0.0);
-        Buffer { data, pool: self.clone() }
+        let data = data.unwrap_or_else(|| {
+            self.allocated.fetch_add(needed * size_of::<f32>(), Ordering::Relaxed);
+            vec![0.0; needed]
+        });
+        Buffer { start: aligned(&data), len, data, pool: self.clone() }
     }
 
     /// A buffer of `len` zeros.
@@ -34,12 +44,24 @@ impl Pool {
         buffer.fill(0.0);
         buffer
     }
+
+    /// Bytes that buffers have ever needed at once.
+    pub(super) fn allocated(&self) -> usize {
+        self.allocated.load(Ordering::Relaxed)
+    }
+}
+
+/// The first value that begins a cache line.
+fn aligned(data: &[f32]) -> usize {
+    data.as_ptr().align_offset(LINE).min(LANES)
 }
 
 /// Values on loan from a [`Pool`].
 #[derive(Debug)]
 pub(super) struct Buffer {
     data: Vec<f32>,
+    start: usize,
+    len: usize,
     pool: Arc<Pool>,
 }
 
@@ -55,13 +77,13 @@ impl Buffer {
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.data
+        &self.data[self.start..][..self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        &mut self.data[self.start..][..self.len]
     }
 }
 
@@ -79,10 +101,11 @@ thread_local! {
 /// Runs `work` on `len` values that live on this thread and hold whatever was there before.
 pub(super) fn with_scratch<T>(len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
     let mut data = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if data.len() < len {
-        data.resize(len, 0.0);
+    if data.len() < len + LANES {
+        data.resize(len + LANES, 0.0);
     }
-    let result = work(&mut data[..len]);
+    let start = aligned(&data);
+    let result = work(&mut data[start..][..len]);
     SCRATCH.with_borrow_mut(|idle| idle.push(data));
     result
 }

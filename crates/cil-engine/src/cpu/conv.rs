@@ -1,4 +1,4 @@
-//! Convolutions over a batch: frames each image, runs the kernels, and adds weight gradients in a fixed order.
+//! Convolutions over a batch: frames groups of images, runs the kernels, and adds weight gradients in a fixed order.
 //!
 //! The number of threads never changes a result: images are independent, and a weight gradient is summed over chunks
 //! of images whose number depends on the batch and the layer only.
@@ -9,105 +9,103 @@ use rayon::prelude::*;
 
 use super::buffers::{Buffer, Pool, with_scratch};
 use super::conv_kernels::{Convolution, WeightGradient, convolve, weight_gradient};
-use super::conv_plan::{ConvPlan, Frame};
+use super::conv_plan::ConvPlan;
 use super::layout::LANES;
+use super::load::{Completion, Normalised, Source};
 use super::norm_kernels;
 use super::simd::Cpu;
+use super::winograd::Framed;
 
-/// Where a convolution reads a batch.
-#[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
-    /// Channel-major images of up to four channels.
-    Plain(&'a [f32]),
-    /// Blocked maps.
-    Blocked(&'a [f32]),
+/// What one convolution's forward pass reads and writes.
+pub(super) struct Forward<'a> {
+    pub(super) source: Source<'a>,
+    /// Receives the input, where that is normalised on the way.
+    pub(super) copy: Option<&'a mut [f32]>,
+    pub(super) weights: &'a [f32],
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) out: &'a mut [f32],
+    /// Receives each sample's mean and squares, `[rows][2][lanes]`.
+    pub(super) moments: Option<&'a mut [f32]>,
+    /// What follows at once, in place; its `x` is not read.
+    pub(super) then: Option<Normalised<'a>>,
 }
 
-impl Source<'_> {
-    /// Runs `work` on one framed sample.
-    fn framed<T>(&self, frame: &Frame, sample: usize, work: impl FnOnce(&[f32]) -> T) -> T {
-        if let (true, Self::Blocked(values)) = (frame.is_bare(), self) {
-            let len = frame.block.image();
-            return work(&values[sample * len..][..len]);
-        }
-        with_scratch(frame.len(), |framed| {
-            self.load(frame, sample, framed);
-            work(framed)
+struct ForwardTask<'a> {
+    first: usize,
+    out: &'a mut [f32],
+    copy: Option<&'a mut [f32]>,
+    moments: Option<&'a mut [f32]>,
+}
+
+/// Runs a convolution on a batch.
+pub(super) fn forward(cpu: Cpu, plan: &ConvPlan, pass: Forward<'_>) {
+    let Forward { source, copy, weights, bias, out, moments, then } = pass;
+    let (len, lanes, group) = (plan.output.image(), plan.output.blocks() * LANES, plan.group());
+    let mut copies = copy.map(|copy| copy.chunks_mut(group * plan.input.image()));
+    let mut moments = moments.map(|moments| moments.chunks_mut(group * 2 * lanes));
+    let tasks: Vec<_> = out
+        .chunks_mut(group * len)
+        .enumerate()
+        .map(|(at, out)| ForwardTask {
+            first: at * group,
+            out,
+            copy: copies.as_mut().and_then(Iterator::next),
+            moments: moments.as_mut().and_then(Iterator::next),
         })
-    }
-
-    fn load(&self, frame: &Frame, sample: usize, framed: &mut [f32]) {
-        let block = frame.block;
-        let (Self::Plain(values) | Self::Blocked(values)) = self;
-        if let Self::Plain(_) = self {
-            framed.fill(0.0);
-            let image = &values[sample * block.elements()..][..block.elements()];
-            for (at, row) in image.chunks_exact(block.width).enumerate() {
-                let (channel, y) = (at / block.height, at % block.height);
-                let to = &mut framed[frame.origin() + y * frame.row() + channel..];
-                for (pixel, value) in to.iter_mut().step_by(frame.pixel).zip(row) {
-                    *pixel = *value;
-                }
-            }
-            return;
-        }
-        let (row, width) = (frame.row(), block.width * LANES);
-        for (number, plane) in framed.chunks_exact_mut(frame.plane()).enumerate() {
-            let first = frame.before * row;
-            let last = first + block.height * row;
-            plane[..first].fill(0.0);
-            plane[last..].fill(0.0);
-            for (y, framed) in plane[first..last].chunks_exact_mut(row).enumerate() {
-                let (left, rest) = framed.split_at_mut(frame.before * LANES);
-                let (to, right) = rest.split_at_mut(width);
-                left.fill(0.0);
-                right.fill(0.0);
-                let at = sample * block.image() + number * block.plane() + y * width..;
-                to.copy_from_slice(&values[at][..width]);
-            }
-        }
-    }
-}
-
-/// Runs a convolution on a batch. `moments` receives each sample's mean and squares, `[rows][2][lanes]`.
-pub(super) fn forward(
-    cpu: Cpu,
-    plan: &ConvPlan,
-    source: Source<'_>,
-    (weights, bias): (&[f32], Option<&[f32]>),
-    out: &mut [f32],
-    moments: Option<&mut [f32]>,
-) {
-    let (len, lanes) = (plan.output.image(), plan.output.blocks() * LANES);
-    let mut moments = moments.map(|moments| moments.chunks_exact_mut(2 * lanes));
-    let samples = out.chunks_exact_mut(len).enumerate();
-    let tasks: Vec<_> =
-        samples.map(|(sample, out)| (sample, out, moments.as_mut().and_then(Iterator::next))).collect();
-    tasks.into_par_iter().for_each(|(sample, out, moments)| {
+        .collect();
+    tasks.into_par_iter().for_each(|task| {
+        let ForwardTask { first, out, copy, moments } = task;
         if let Some(bias) = bias {
-            fill_bias(out, bias, plan.output.plane());
+            out.chunks_exact_mut(len).for_each(|out| fill_bias(out, bias, plan.output.plane()));
         }
-        source.framed(&plan.x_frame, sample, |x| {
-            let call = &mut Convolution {
-                x,
-                x_grid: plan.x_grid,
-                channels: plan.input.channels,
-                taps: &plan.taps,
-                weights,
-                packed_taps: plan.window,
-                out,
-                out_grid: plan.output_frame().grid(0, 1),
-                out_blocks: plan.output.blocks(),
-                height: plan.output.height,
-                width: plan.output.width,
-                add: bias.is_some(),
-            };
-            convolve(cpu, call);
+        let count = out.len() / len;
+        source.framed(cpu, &plan.x_frame, (first, count), copy, |x| {
+            run(cpu, plan, x, weights, out, bias.is_some());
         });
         if let Some(moments) = moments {
-            sample_moments(cpu, out, plan.output.plane(), moments);
+            for (out, moments) in out.chunks_exact(len).zip(moments.chunks_exact_mut(2 * lanes)) {
+                sample_moments(cpu, out, plan.output.plane(), moments);
+            }
+        }
+        if let Some(then) = then {
+            for (at, out) in out.chunks_exact_mut(len).enumerate() {
+                then.by.apply_in_place(
+                    cpu,
+                    (first + at) * len,
+                    then.residual,
+                    then.activation,
+                    plan.output,
+                    out,
+                );
+            }
         }
     });
+}
+
+/// The convolution of framed images.
+fn run(cpu: Cpu, plan: &ConvPlan, framed: &[f32], weights: &[f32], out: &mut [f32], add: bool) {
+    if let (Some(tiles), true) = (plan.tiles, plan.forward_tiled) {
+        let from = Framed { values: framed, frame: &plan.x_frame, start: 0 };
+        return tiles.convolve(cpu, from, weights, (plan.output, out), add);
+    }
+    let images = framed.chunks_exact(plan.x_frame.len()).zip(out.chunks_exact_mut(plan.output.image()));
+    for (x, out) in images {
+        let call = &mut Convolution {
+            x,
+            x_grid: plan.x_grid,
+            channels: plan.input.channels,
+            taps: &plan.taps,
+            weights,
+            packed_taps: plan.window,
+            out,
+            out_grid: plan.output_frame().grid(0, 1),
+            out_blocks: plan.output.blocks(),
+            height: plan.output.height,
+            width: plan.output.width,
+            add,
+        };
+        convolve(cpu, call);
+    }
 }
 
 /// Mean and squares of one sample's planes.
@@ -137,6 +135,10 @@ pub(super) struct Backward<'a> {
     pub(super) dx: Option<(&'a mut [f32], &'a [f32])>,
     /// Whether the input's gradient is added to what is there.
     pub(super) add: bool,
+    /// What happens to the input's gradient when it is complete.
+    pub(super) completion: Option<Completion<'a>>,
+    /// Receives the sums of the completion, `[rows][2][lanes]`.
+    pub(super) sums: Option<&'a mut [f32]>,
     pub(super) rows: usize,
     /// Whether the bias's gradient is wanted.
     pub(super) bias: bool,
@@ -149,20 +151,23 @@ struct Task<'a> {
     first: usize,
     rows: usize,
     dx: Option<&'a mut [f32]>,
+    sums: Option<&'a mut [f32]>,
     dw: Option<&'a mut [f32]>,
     db: Option<&'a mut [f32]>,
 }
 
 /// Runs a convolution's backward pass.
 pub(super) fn backward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Backward<'_>) -> Weights {
-    let Backward { dy, x, dx, add, rows, bias } = pass;
-    let len = plan.weights_len();
-    let chunk = if x.is_some() { rows.div_ceil(chunks(len)) } else { 1 };
+    let Backward { dy, x, dx, add, completion, sums, rows, bias } = pass;
+    let len = plan.gradient_len();
+    let group = plan.group();
+    let chunk = if x.is_some() { rows.div_ceil(chunks(len)) } else { group };
     let number = rows.div_ceil(chunk);
-    let mut partial = x.map(|_| pool.zeros(number * len));
+    let mut partial = x.map(|_| pool.take(number * len));
     let mut dw = partial.as_mut().map(|partial| partial.chunks_exact_mut(len));
     let (dx, transposed) = dx.unzip();
     let mut dx = dx.map(|dx| dx.chunks_mut(chunk * plan.input.image()));
+    let mut sums = sums.map(|sums| sums.chunks_mut(chunk * 2 * plan.input.blocks() * LANES));
     let lanes = plan.output.blocks() * LANES;
     let mut samples = bias.then(|| pool.take(rows * lanes));
     let mut db = samples.as_mut().map(|samples| samples.chunks_mut(chunk * lanes));
@@ -171,43 +176,51 @@ pub(super) fn backward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Backwa
             first: task * chunk,
             rows: chunk.min(rows - task * chunk),
             dx: dx.as_mut().and_then(Iterator::next),
+            sums: sums.as_mut().and_then(Iterator::next),
             dw: dw.as_mut().and_then(Iterator::next),
             db: db.as_mut().and_then(Iterator::next),
         })
         .collect();
-    tasks.into_par_iter().for_each(|mut task| {
-        for row in 0..task.rows {
-            let sample = task.first + row;
-            dy.framed(&plan.dy_frame, sample, |dy| {
+    let work = |task: &mut Task<'_>, mut dw: Option<&mut [f32]>| {
+        for row in (0..task.rows).step_by(group) {
+            let (first, count) = (task.first + row, group.min(task.rows - row));
+            dy.framed(cpu, &plan.dy_frame, (first, count), None, |dy| {
                 if let (Some(dx), Some(weights)) = (&mut task.dx, transposed) {
-                    let dx = &mut dx[row * plan.input.image()..][..plan.input.image()];
+                    let image = plan.input.image();
+                    let dx = &mut dx[row * image..][..count * image];
                     input_gradient(cpu, plan, dy, weights, dx, add);
+                    if let Some(completion) = completion {
+                        let lanes = 2 * plan.input.blocks() * LANES;
+                        for (at, dx) in dx.chunks_exact_mut(image).enumerate() {
+                            let sums =
+                                task.sums.as_deref_mut().map(|sums| &mut sums[(row + at) * lanes..][..lanes]);
+                            completion.apply(cpu, first + at, plan.input.plane(), dx, sums);
+                        }
+                    }
                 }
                 if let Some(db) = &mut task.db {
                     let planes = dy.chunks_exact(plan.dy_frame.plane());
-                    for (sums, plane) in db[row * lanes..][..lanes].chunks_exact_mut(LANES).zip(planes) {
+                    for (sums, plane) in db[row * lanes..].chunks_exact_mut(LANES).zip(planes) {
                         norm_kernels::plane_sum(cpu, plane, sums);
                     }
                 }
-                if let (Some(dw), Some(x)) = (&mut task.dw, x) {
-                    x.framed(&plan.x_frame, sample, |x| {
-                        let call = &mut WeightGradient {
-                            x,
-                            x_grid: plan.x_grid,
-                            channels: plan.input.channels,
-                            taps: &plan.taps,
-                            dy,
-                            dy_grid: plan.dy_frame.grid(plan.dy_frame.origin(), 1),
-                            out_blocks: plan.output.blocks(),
-                            height: plan.output.height,
-                            width: plan.output.width,
-                            dw,
-                        };
-                        weight_gradient(cpu, call);
-                    });
+                if let (Some(dw), Some(x)) = (&mut dw, x) {
+                    x.framed(cpu, &plan.x_frame, (first, count), None, |x| weights_of(cpu, plan, x, dy, dw));
                 }
             });
         }
+    };
+    tasks.into_par_iter().for_each(|mut task| match (task.dw.take(), plan.tiles) {
+        (Some(dw), Some(tiles)) => with_scratch(plan.weights_len(), |transformed| {
+            transformed.fill(0.0);
+            work(&mut task, Some(transformed));
+            tiles.transform_weights_back(cpu, transformed, dw);
+        }),
+        (Some(dw), None) => {
+            dw.fill(0.0);
+            work(&mut task, Some(dw));
+        }
+        (None, _) => work(&mut task, None),
     });
     let weights = partial.map(|partial| {
         let sum = sum_chunks(pool, &partial, len);
@@ -216,6 +229,31 @@ pub(super) fn backward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Backwa
         weights
     });
     (weights, samples.map(|samples| totals(&samples, lanes, plan.output.channels)))
+}
+
+/// Adds framed images' contribution to a weight gradient.
+fn weights_of(cpu: Cpu, plan: &ConvPlan, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    if let Some(tiles) = plan.tiles {
+        let images = x.len() / plan.x_frame.len();
+        let x = Framed { values: x, frame: &plan.x_frame, start: 0 };
+        let dy = Framed { values: dy, frame: &plan.dy_frame, start: plan.dy_frame.origin() };
+        return tiles.weight_gradient(cpu, x, dy, images, dw);
+    }
+    for (x, dy) in x.chunks_exact(plan.x_frame.len()).zip(dy.chunks_exact(plan.dy_frame.len())) {
+        let call = &mut WeightGradient {
+            x,
+            x_grid: plan.x_grid,
+            channels: plan.input.channels,
+            taps: &plan.taps,
+            dy,
+            dy_grid: plan.dy_frame.grid(plan.dy_frame.origin(), 1),
+            out_blocks: plan.output.blocks(),
+            height: plan.output.height,
+            width: plan.output.width,
+            dw,
+        };
+        weight_gradient(cpu, call);
+    }
 }
 
 /// Chunks of images whose weight gradients are added up one after the other: fewer for more weights.
@@ -239,23 +277,34 @@ fn sum_chunks(pool: &Arc<Pool>, partial: &[f32], len: usize) -> Buffer {
     sum
 }
 
+/// The gradient to the input of framed images.
 fn input_gradient(cpu: Cpu, plan: &ConvPlan, dy: &[f32], weights: &[f32], dx: &mut [f32], add: bool) {
-    for parity in &plan.parities {
-        let call = &mut Convolution {
-            x: dy,
-            x_grid: plan.dy_frame.grid(0, 1),
-            channels: plan.output.channels,
-            taps: &parity.taps,
-            weights,
-            packed_taps: plan.window,
-            out: dx,
-            out_grid: parity.grid,
-            out_blocks: plan.input.blocks(),
-            height: parity.height,
-            width: parity.width,
-            add,
+    if let (Some(tiles), true) = (plan.tiles, plan.input_tiled) {
+        let start = if tiles.up() { plan.dy_frame.origin() } else { 0 };
+        let dy = Framed { values: dy, frame: &plan.dy_frame, start };
+        return match tiles.up() {
+            true => tiles.up_input_gradient(cpu, dy, weights, (plan.input, dx), add),
+            false => tiles.convolve(cpu, dy, weights, (plan.input, dx), add),
         };
-        convolve(cpu, call);
+    }
+    for (dy, dx) in dy.chunks_exact(plan.dy_frame.len()).zip(dx.chunks_exact_mut(plan.input.image())) {
+        for parity in &plan.parities {
+            let call = &mut Convolution {
+                x: dy,
+                x_grid: plan.dy_frame.grid(0, 1),
+                channels: plan.output.channels,
+                taps: &parity.taps,
+                weights,
+                packed_taps: plan.window,
+                out: dx,
+                out_grid: parity.grid,
+                out_blocks: plan.input.blocks(),
+                height: parity.height,
+                width: parity.width,
+                add,
+            };
+            convolve(cpu, call);
+        }
     }
 }
 

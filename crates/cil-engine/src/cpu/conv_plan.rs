@@ -1,7 +1,12 @@
-//! What a convolution's shape fixes: frames of zeros, taps, and the parities of the gradient to the input.
+//! What a convolution's shape fixes: the method, frames of zeros, taps, and the parities of the gradient to the input.
 
+use rayon::prelude::*;
+
+use super::buffers::with_scratch;
 use super::conv_kernels::{Grid, Tap, packed_len};
 use super::layout::{Block, LANES};
+use super::simd::Cpu;
+use super::winograd::Tiles;
 
 /// A sample with zeros around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +27,12 @@ impl Frame {
     fn new(block: Block, before: usize, after: usize, pixel: usize) -> Self {
         let (height, width) = (block.height + before + after, block.width + before + after);
         Self { block, before, height, width, pixel }
+    }
+
+    /// Room for whole tiles and the pixels around them.
+    fn tiled(block: Block, tiles: Tiles) -> Self {
+        let (height, width) = tiles.covered();
+        Self { block, before: 1, height: height + 2, width: width + 2, pixel: LANES }
     }
 
     /// Whether there are no zeros, so that the sample itself serves.
@@ -78,17 +89,42 @@ pub(super) struct ConvPlan {
     pub(super) taps: Vec<Tap>,
     pub(super) dy_frame: Frame,
     pub(super) parities: Vec<Parity>,
+    /// Winograd's tiles, where the forward pass, the gradient to the input and that to the weights go by them.
+    pub(super) tiles: Option<Tiles>,
+    pub(super) forward_tiled: bool,
+    pub(super) input_tiled: bool,
+}
+
+/// What reads a convolution's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Maps in blocked layout.
+    Blocked,
+    /// An image of up to four channels in channel-major order.
+    Plain,
+    /// Maps in blocked layout that are upsampled twofold on the way.
+    Up,
 }
 
 impl ConvPlan {
-    /// `plain`: the input is an image of up to four channels that is read in channel-major order.
-    pub(super) fn new(
-        input: Block,
-        output: Block,
-        (kernel, stride, padding): (usize, usize, usize),
-        plain: bool,
-    ) -> Self {
-        let x_frame = Frame::new(input, padding, padding, if plain { 4 } else { LANES });
+    /// Whether a window can go by Winograd's tiles.
+    pub(super) fn suits_tiles((kernel, stride, padding): (usize, usize, usize)) -> bool {
+        (kernel, stride, padding) == (3, 1, 1)
+    }
+
+    /// `input` are the maps before an upsampling.
+    pub(super) fn new(input: Block, output: Block, window: (usize, usize, usize), reading: Reading) -> Self {
+        let (kernel, stride, padding) = window;
+        let pixel = if reading == Reading::Plain { 4 } else { LANES };
+        // With few channels most lanes of a product would be padding.
+        let wide = input.channels >= LANES && (output.channels >= LANES || reading == Reading::Blocked);
+        let tiled = wide && Self::suits_tiles(window) && reading != Reading::Plain;
+        let tiles = tiled.then(|| Tiles::of(input, output, reading == Reading::Up));
+        let x_frame = match tiles {
+            Some(tiles) if !tiles.up() => Frame::tiled(input, tiles),
+            Some(_) => Frame::new(input, 1, 1, LANES),
+            None => Frame::new(input, padding, padding, pixel),
+        };
         let tap =
             |y: usize, x: usize| Tap { input: y * x_frame.row() + x * x_frame.pixel, weight: y * kernel + x };
         let taps = (0..kernel).flat_map(|y| (0..kernel).map(move |x| tap(y, x))).collect();
@@ -109,7 +145,11 @@ impl ConvPlan {
             (before as usize, after as usize)
         };
         let (tall, wide) = (reach(input.height, output.height), reach(input.width, output.width));
-        let dy_frame = Frame::new(output, tall.0.max(wide.0), tall.1.max(wide.1), LANES);
+        let dy_frame = match tiles {
+            Some(tiles) if !tiles.up() => Frame::tiled(output, tiles),
+            Some(_) => Frame::new(output, 0, 0, LANES),
+            None => Frame::new(output, tall.0.max(wide.0), tall.1.max(wide.1), LANES),
+        };
         let bare = Frame::new(input, 0, 0, LANES);
         let mut parities = Vec::new();
         for y in 0..stride.min(input.height) {
@@ -134,7 +174,26 @@ impl ConvPlan {
             }
         }
         let x_grid = x_frame.grid(0, stride);
-        Self { input, output, window: kernel * kernel, x_frame, x_grid, taps, dy_frame, parities }
+        // The gradient of few channels is quicker spread directly.
+        let input_tiled = tiles.is_some_and(|tiles| tiles.up() || output.channels >= LANES);
+        Self {
+            input,
+            output,
+            window: kernel * kernel,
+            x_frame,
+            x_grid,
+            taps,
+            dy_frame,
+            parities: if tiles.is_some_and(|tiles| tiles.up()) { Vec::new() } else { parities },
+            forward_tiled: tiles.is_some(),
+            input_tiled,
+            tiles,
+        }
+    }
+
+    /// Images that one call of the kernels takes.
+    pub(super) fn group(&self) -> usize {
+        self.tiles.map_or(1, Tiles::group)
     }
 
     /// The output without zeros around it.
@@ -142,50 +201,97 @@ impl ConvPlan {
         Frame::new(self.output, 0, 0, LANES)
     }
 
-    /// Values of the packed weights.
+    /// Values of the packed weights, as the forward pass reads them.
     pub(super) fn weights_len(&self) -> usize {
+        match self.tiles {
+            Some(tiles) => tiles.weights_len(self.input, self.output),
+            None => packed_len(self.input.channels, self.output.channels, self.window),
+        }
+    }
+
+    /// Values of the packed weights as the gradient to the input reads them.
+    pub(super) fn transposed_len(&self) -> usize {
+        match self.tiles {
+            Some(tiles) if self.input_tiled => tiles.weights_len(self.output, self.input),
+            _ => packed_len(self.output.channels, self.input.channels, self.window),
+        }
+    }
+
+    /// `[out, in, k, k]` as the forward pass reads them: `[out blocks][in blocks][k * k][in lanes][16]`, or Winograd's.
+    pub(super) fn pack(&self, cpu: Cpu, weights: &[f32], packed: &mut [f32]) {
+        let (inputs, outputs) = (self.input.channels, self.output.channels);
+        let from = |output: usize, input: usize| (output * inputs + input) * self.window;
+        match self.tiles {
+            Some(tiles) => with_scratch(packed_len(inputs, outputs, self.window), |plain| {
+                pack(weights, (inputs, outputs, self.window), false, from, plain);
+                tiles.transform_weights(cpu, plain, packed);
+            }),
+            None => pack(weights, (inputs, outputs, self.window), false, from, packed),
+        }
+    }
+
+    /// The same with input and output exchanged, as the gradient to the input reads them.
+    pub(super) fn pack_transposed(&self, cpu: Cpu, weights: &[f32], packed: &mut [f32]) {
+        let (inputs, outputs) = (self.input.channels, self.output.channels);
+        let from = |input: usize, output: usize| (output * inputs + input) * self.window;
+        match self.tiles {
+            Some(tiles) if self.input_tiled => {
+                with_scratch(packed_len(outputs, inputs, self.window), |plain| {
+                    // The gradient is a convolution with the kernel turned round, or the product's own transpose.
+                    pack(weights, (outputs, inputs, self.window), !tiles.up(), from, plain);
+                    tiles.transform_weights(cpu, plain, packed);
+                });
+            }
+            _ => pack(weights, (outputs, inputs, self.window), false, from, packed),
+        }
+    }
+
+    /// Values of a gradient of the packed weights, before any transform.
+    pub(super) fn gradient_len(&self) -> usize {
         packed_len(self.input.channels, self.output.channels, self.window)
     }
 
-    /// Values of the packed, transposed weights.
-    pub(super) fn transposed_len(&self) -> usize {
-        packed_len(self.output.channels, self.input.channels, self.window)
-    }
-
-    /// `[out, in, k, k]` to `[out blocks][in blocks][k * k][in lanes][16]`.
-    pub(super) fn pack(&self, weights: &[f32], packed: &mut [f32]) {
-        let index = packed_index(self.input.channels, self.window);
-        packed.fill(0.0);
-        for (pair, taps) in weights.chunks_exact(self.window).enumerate() {
-            let (output, input) = (pair / self.input.channels, pair % self.input.channels);
-            for (tap, value) in taps.iter().enumerate() {
-                packed[index(output, input, tap)] = *value;
-            }
-        }
-    }
-
-    /// The same with input and output exchanged.
-    pub(super) fn pack_transposed(&self, weights: &[f32], packed: &mut [f32]) {
-        let index = packed_index(self.output.channels, self.window);
-        packed.fill(0.0);
-        for (pair, taps) in weights.chunks_exact(self.window).enumerate() {
-            let (output, input) = (pair / self.input.channels, pair % self.input.channels);
-            for (tap, value) in taps.iter().enumerate() {
-                packed[index(input, output, tap)] = *value;
-            }
-        }
-    }
-
-    /// The reverse of [`Self::pack`].
+    /// Such a gradient to one of `[out, in, k, k]`.
     pub(super) fn unpack(&self, packed: &[f32], weights: &mut [f32]) {
-        let index = packed_index(self.input.channels, self.window);
-        for (pair, taps) in weights.chunks_exact_mut(self.window).enumerate() {
-            let (output, input) = (pair / self.input.channels, pair % self.input.channels);
+        unpack(packed, (self.input.channels, self.window), weights);
+    }
+}
+
+/// Fills packed weights; `from(output, input)` is where a pair's window begins in `weights`.
+fn pack(
+    weights: &[f32],
+    (inputs, outputs, window): (usize, usize, usize),
+    turned: bool,
+    from: impl Fn(usize, usize) -> usize + Sync,
+    packed: &mut [f32],
+) {
+    let (blocks, lanes) = (inputs.div_ceil(LANES), inputs.min(LANES));
+    let len = blocks * window * lanes * LANES;
+    packed.par_chunks_exact_mut(len).enumerate().for_each(|(block, packed)| {
+        packed.fill(0.0);
+        for input in 0..inputs {
+            let tile = input / LANES * window * lanes + input % LANES;
+            for output in block * LANES..outputs.min((block + 1) * LANES) {
+                let kernel = &weights[from(output, input)..][..window];
+                for (tap, value) in kernel.iter().enumerate() {
+                    let tap = if turned { window - 1 - tap } else { tap };
+                    packed[(tile + tap * lanes) * LANES + output % LANES] = *value;
+                }
+            }
+        }
+    });
+}
+
+/// The reverse of [`pack`] for weights `[out, in, window]`.
+fn unpack(packed: &[f32], (inputs, window): (usize, usize), weights: &mut [f32]) {
+    let index = packed_index(inputs, window);
+    weights.par_chunks_exact_mut(inputs * window).enumerate().for_each(|(output, weights)| {
+        for (input, taps) in weights.chunks_exact_mut(window).enumerate() {
             for (tap, value) in taps.iter_mut().enumerate() {
                 *value = packed[index(output, input, tap)];
             }
         }
-    }
+    });
 }
 
 /// Where a packed weight lies.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::buffers::Buffer;
-use super::conv::{self, Source};
+use super::conv;
+use super::conv_plan::ConvPlan;
 use super::layout::{self, LANES};
+use super::load::{Normalised, Source};
 use super::norm::{self, Moments, Normalisation};
-use super::norm_kernels::Activation;
 use super::plan::{Kind, NormUnit, Unit};
-use super::{CpuExecutor, singles, values};
+use super::schedule::{Placement, Schedule};
+use super::{CpuExecutor, singles, with_values};
 use crate::executor::{BatchMoments, ForwardSpec, Keep, Norm, NormStatistics, NormUpdate, Pass, Tape};
 use crate::graph::Op;
 use crate::parameters::Parameters;
@@ -21,8 +23,7 @@ pub(super) struct State {
     pub(super) rows: usize,
     pub(super) weights: bool,
     pub(super) moments: bool,
-    /// By node: whether its gradient is needed.
-    pub(super) carries: Vec<bool>,
+    pub(super) schedule: Arc<Schedule>,
     /// By node: its output, where backward reads it. The input may be in channel-major order ([`super::plan::Plan`]).
     pub(super) outputs: Vec<Option<Arc<Buffer>>>,
     /// By batch-norm node.
@@ -39,6 +40,21 @@ impl State {
             None => bail!("the output of node {} was not kept", executor.graph.nodes()[node].name),
         }
     }
+
+    /// Where a convolution reads a node: its output, or what a batch norm makes it of on load.
+    pub(super) fn source(&self, executor: &CpuExecutor, node: usize) -> Result<Source<'_>> {
+        let plan = &executor.plan;
+        if let (None, Some(unit)) = (&self.outputs[node], plan.norm_of(node)) {
+            let Some(by) = &self.norms[unit.norm] else {
+                bail!("batch norm {} has not run", executor.graph.nodes()[unit.norm].name)
+            };
+            let residual = unit.residual.map(|node| self.output(executor, node)).transpose()?;
+            let x = self.output(executor, unit.source)?;
+            return Ok(Source::Normed(Normalised { x, by, residual, activation: unit.activation }));
+        }
+        let x = self.output(executor, node)?;
+        Ok(if node == 0 && plan.plain_input { Source::Plain(x) } else { Source::Blocked(x) })
+    }
 }
 
 /// A pass under way.
@@ -48,6 +64,7 @@ struct Run<'a> {
     spec: ForwardSpec,
     rows: usize,
     state: State,
+    taps: BTreeMap<String, Tensor>,
     /// By convolution: moments of its output's samples.
     samples: Vec<Option<Buffer>>,
     /// By batch-norm node.
@@ -65,117 +82,53 @@ pub(super) fn run(
     if rows == 0 {
         bail!("the input has no rows: its shape is {:?}", input.dims());
     }
-    let plain = values(input, "the input", &graph.input_shape().dims(rows))?;
     let nodes = graph.nodes().len();
-    let (weights, input_gradient) = match spec.keep {
-        Keep::Nothing => (false, false),
-        Keep::Tape { weights, input } => (weights, input),
-    };
-    let carries = carriers(executor, weights, input_gradient);
+    let schedule = executor.schedule(spec);
     let state = State {
         rows,
-        weights,
+        weights: matches!(spec.keep, Keep::Tape { weights: true, .. }),
         moments: spec.moments,
-        carries,
+        schedule: schedule.clone(),
         outputs: vec![None; nodes],
         norms: vec![None; nodes],
         places: vec![None; nodes],
     };
     let samples = (0..nodes).map(|_| None).collect();
-    let mut run = Run { executor, parameters, spec, rows, state, samples, moments: BTreeMap::new() };
-    let first = if plan.plain_input {
-        let mut buffer = executor.pool.take(plain.len());
-        buffer.copy_from_slice(&plain);
-        buffer
-    } else {
+    let (taps, moments) = (BTreeMap::new(), BTreeMap::new());
+    let mut run = Run { executor, parameters, spec, rows, state, taps, samples, moments };
+    let first = with_values(input, "the input", &graph.input_shape().dims(rows), |plain| {
+        if plan.plain_input {
+            let mut buffer = executor.pool.take(plain.len());
+            buffer.copy_from_slice(plain);
+            return buffer;
+        }
         let block = plan.blocks[0];
         let mut buffer = executor.pool.take(rows * block.image());
-        layout::pack_batch(block, &plain, &mut buffer);
+        layout::pack_batch(block, plain, &mut buffer);
         buffer
-    };
-    run.state.outputs[0] = Some(Arc::new(first));
-    let mut taps = BTreeMap::new();
-    run.hand_out(0, &mut taps)?;
-    let kept = run.kept();
-    let last_reader = last_readers(executor);
-    for (number, unit) in plan.units.iter().enumerate() {
-        let output = run.unit(unit)?;
-        run.state.outputs[unit.node] = Some(Arc::new(output));
-        run.hand_out(unit.node, &mut taps)?;
-        for node in unit.inputs(graph).into_iter().chain([unit.node]) {
-            if last_reader[node] <= number && !kept[node] {
-                run.state.outputs[node] = None;
-            }
-        }
+    })?;
+    run.store(0, first)?;
+    for (unit, free) in plan.units.iter().zip(&schedule.free_after) {
+        run.unit(unit)?;
+        free.iter().for_each(|node| run.state.outputs[*node] = None);
     }
-    run.finish(taps)
-}
-
-/// By node: whether its gradient is needed.
-fn carriers(executor: &CpuExecutor, weights: bool, input: bool) -> Vec<bool> {
-    let nodes = executor.graph.nodes();
-    let mut carries = vec![false; nodes.len()];
-    carries[0] = input;
-    for unit in &executor.plan.units {
-        let learned = match nodes[unit.owner()].op {
-            Op::Conv2d { .. } | Op::Linear { .. } => true,
-            Op::BatchNorm { affine, .. } => affine,
-            _ => false,
-        };
-        let inputs = unit.inputs(&executor.graph);
-        carries[unit.node] = (weights && learned) || inputs.into_iter().any(|input| carries[input]);
-    }
-    carries
-}
-
-/// By node: the number of the last unit that reads it, 0 if none does.
-fn last_readers(executor: &CpuExecutor) -> Vec<usize> {
-    let mut last = vec![0; executor.graph.nodes().len()];
-    for (number, unit) in executor.plan.units.iter().enumerate() {
-        unit.inputs(&executor.graph).into_iter().for_each(|input| last[input] = number);
-    }
-    last
+    run.finish()
 }
 
 impl Run<'_> {
-    /// By node: whether backward reads its output.
-    fn kept(&self) -> Vec<bool> {
-        let State { weights, moments, carries, .. } = &self.state;
-        let nodes = self.executor.graph.nodes();
-        let mut kept = vec![false; nodes.len()];
-        if self.spec.keep == Keep::Nothing {
-            return kept;
-        }
-        for unit in &self.executor.plan.units {
-            let inputs = unit.inputs(&self.executor.graph);
-            let carried = carries[unit.node];
-            match (&unit.kind, &nodes[unit.owner()].op) {
-                (Kind::Conv(_), _) | (_, Op::Linear { .. }) => kept[inputs[0]] |= *weights,
-                (Kind::Norm(norm), Op::BatchNorm { affine, .. }) => {
-                    let moving = self.spec.norm == Norm::Batch || *moments;
-                    kept[norm.source] |= (carries[norm.source] && moving) || (*weights && *affine);
-                    kept[unit.node] |= carried && norm.activation != Activation::None;
-                }
-                (_, Op::LeakyRelu { slope }) if *slope < 0.0 => kept[inputs[0]] |= carried,
-                (_, Op::Relu | Op::LeakyRelu { .. } | Op::Tanh) => kept[unit.node] |= carried,
-                _ => {}
-            }
-        }
-        kept
-    }
-
-    /// Copies a node's output to its taps.
-    fn hand_out(&self, node: usize, taps: &mut BTreeMap<String, Tensor>) -> Result<()> {
+    /// Keeps a node's output, and copies it to the node's taps.
+    fn store(&mut self, node: usize, output: Buffer) -> Result<()> {
         let graph = &self.executor.graph;
         for (name, id) in graph.taps().iter().filter(|(_, id)| id.index() == node) {
             let block = self.executor.plan.blocks[node];
             let mut plain = vec![0.0; self.rows * block.elements()];
-            layout::unpack_batch(block, self.output(node)?, &mut plain);
-            taps.insert(
+            layout::unpack_batch(block, &output, &mut plain);
+            self.taps.insert(
                 name.clone(),
                 Tensor::from_vec(plain, graph.node(*id).shape.dims(self.rows), &Device::Cpu)?,
             );
         }
+        self.state.outputs[node] = Some(Arc::new(output));
         Ok(())
     }
 
@@ -191,43 +144,96 @@ impl Run<'_> {
         self.spec.norm == Norm::Batch || self.spec.moments
     }
 
-    fn unit(&mut self, unit: &Unit) -> Result<Buffer> {
+    fn unit(&mut self, unit: &Unit) -> Result<()> {
         let plan = &self.executor.plan;
-        let block = plan.blocks[unit.node];
-        let mut out = self.executor.pool.take(self.rows * block.image());
         match &unit.kind {
-            Kind::Conv(conv) => {
-                let input = unit.inputs(&self.executor.graph)[0];
-                let side = conv.window.isqrt();
-                let dims = [block.channels, conv.input.channels, side, side];
-                let weights = self.parameter(unit.node, "weight", &dims)?;
-                let mut packed = self.executor.pool.take(conv.weights_len());
-                conv.pack(&weights, &mut packed);
-                let biased =
-                    matches!(self.executor.graph.nodes()[unit.node].op, Op::Conv2d { bias: true, .. });
-                let bias =
-                    biased.then(|| self.parameter(unit.node, "bias", &[block.channels])).transpose()?;
-                let normed = plan.feeds_norm[unit.node] && self.needs_moments();
-                let mut samples =
-                    normed.then(|| self.executor.pool.take(self.rows * 2 * block.blocks() * LANES));
-                let x = self.output(input)?;
-                let source =
-                    if input == 0 && plan.plain_input { Source::Plain(x) } else { Source::Blocked(x) };
-                let weights = (&*packed, bias.as_deref());
-                conv::forward(self.executor.cpu, conv, source, weights, &mut out, samples.as_deref_mut());
-                self.samples[unit.node] = samples;
+            Kind::Conv(..) if self.state.schedule.folded[unit.node] => Ok(()),
+            Kind::Conv(conv, input) => self.conv((unit.node, conv, *input), None),
+            Kind::Norm(norm) => {
+                self.normalise(norm)?;
+                match self.state.schedule.placements[unit.node] {
+                    Placement::OnLoad { .. } => Ok(()),
+                    Placement::Pass => self.norm_pass(unit.node, norm),
+                    Placement::Folded => {
+                        match plan.makers[norm.source].map(|maker| &plan.units[maker].kind) {
+                            Some(Kind::Conv(conv, input)) => {
+                                self.conv((norm.source, conv, *input), Some((unit.node, norm)))
+                            }
+                            _ => bail!("node {} is no convolution", norm.source),
+                        }
+                    }
+                }
             }
-            Kind::Norm(norm) => self.norm(norm, &mut out)?,
             Kind::Single => {
+                let mut out = self.executor.pool.take(self.rows * plan.blocks[unit.node].image());
                 let places =
                     singles::forward(self.executor, self.parameters, &self.state, unit.node, &mut out)?;
                 self.state.places[unit.node] = places;
+                self.store(unit.node, out)
             }
         }
-        Ok(out)
     }
 
-    fn norm(&mut self, unit: &NormUnit, out: &mut [f32]) -> Result<()> {
+    /// Runs a convolution, and the batch norm of `then` behind it; stores the result under the last node of the two.
+    fn conv(
+        &mut self,
+        (node, conv, input): (usize, &ConvPlan, usize),
+        then: Option<(usize, &NormUnit)>,
+    ) -> Result<()> {
+        let (executor, plan, rows) = (self.executor, &self.executor.plan, self.rows);
+        let block = plan.blocks[node];
+        let side = conv.window.isqrt();
+        let dims = [block.channels, conv.input.channels, side, side];
+        let mut packed = executor.pool.take(conv.weights_len());
+        let name = format!("{}.weight", executor.graph.nodes()[node].name);
+        with_values(self.parameters.get(&name)?, &name, &dims, |weights| {
+            conv.pack(executor.cpu, weights, &mut packed);
+        })?;
+        let biased = matches!(executor.graph.nodes()[node].op, Op::Conv2d { bias: true, .. });
+        let bias = biased.then(|| self.parameter(node, "bias", &[block.channels])).transpose()?;
+        let normed = then.is_none() && plan.feeds_norm[node] && self.needs_moments();
+        let mut samples = normed.then(|| executor.pool.take(rows * 2 * block.blocks() * LANES));
+        let mut out = executor.pool.take(rows * block.image());
+        let source = self.state.source(executor, input)?;
+        let written = matches!(self.state.schedule.placements[input], Placement::OnLoad { write: true });
+        let mut copy = (written && matches!(source, Source::Normed(_)))
+            .then(|| executor.pool.take(rows * plan.blocks[input].image()));
+        let following = match then {
+            Some((_, unit)) => {
+                let Some(by) = &self.state.norms[unit.norm] else { bail!("a batch norm that has not run") };
+                let residual = unit.residual.map(|node| self.output(node)).transpose()?;
+                Some(Normalised { x: &[], by, residual, activation: unit.activation })
+            }
+            None => None,
+        };
+        let pass = conv::Forward {
+            source,
+            copy: copy.as_deref_mut(),
+            weights: &packed,
+            bias: bias.as_deref(),
+            out: &mut out,
+            moments: samples.as_deref_mut(),
+            then: following,
+        };
+        conv::forward(executor.cpu, conv, pass);
+        self.samples[node] = samples;
+        if let Some(copy) = copy {
+            self.store(input, copy)?;
+        }
+        self.store(then.map_or(node, |(last, _)| last), out)
+    }
+
+    fn norm_pass(&mut self, node: usize, unit: &NormUnit) -> Result<()> {
+        let (cpu, block) = (self.executor.cpu, self.executor.plan.blocks[node]);
+        let mut out = self.executor.pool.take(self.rows * block.image());
+        let residual = unit.residual.map(|node| self.output(node)).transpose()?;
+        let Some(by) = &self.state.norms[unit.norm] else { bail!("a batch norm that has not run") };
+        by.apply(cpu, self.output(unit.source)?, residual, unit.activation, block, &mut out);
+        self.store(node, out)
+    }
+
+    /// Works out what a batch norm multiplies with and adds.
+    fn normalise(&mut self, unit: &NormUnit) -> Result<()> {
         let Op::BatchNorm { affine, epsilon } = self.executor.graph.nodes()[unit.norm].op else {
             bail!("node {} is no batch norm", unit.norm);
         };
@@ -264,8 +270,6 @@ impl Run<'_> {
         if self.spec.moments {
             normalisation.mean = moments.as_ref().map(|moments| moments.mean.clone());
         }
-        let residual = unit.residual.map(|node| self.output(node)).transpose()?;
-        normalisation.apply(cpu, self.output(unit.source)?, residual, unit.activation, block, out);
         self.state.norms[unit.norm] = Some(normalisation);
         if let Some(moments) = moments {
             self.moments.insert(unit.norm, moments);
@@ -273,7 +277,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn finish(self, taps: BTreeMap<String, Tensor>) -> Result<Pass> {
+    fn finish(self) -> Result<Pass> {
         let tensor = |values: &[f32]| Tensor::from_vec(values.to_vec(), values.len(), &Device::Cpu);
         let (mut moments, mut update) = (Vec::new(), NormUpdate::default());
         for (node, of) in &self.moments {
@@ -287,6 +291,6 @@ impl Run<'_> {
         }
         let statistics = (self.spec.norm == Norm::Batch).then_some(update);
         let tape = (self.spec.keep != Keep::Nothing).then(|| Tape::new(self.parameters, self.state));
-        Ok(Pass { taps, moments, statistics, tape })
+        Ok(Pass { taps: self.taps, moments, statistics, tape })
     }
 }

@@ -15,24 +15,34 @@ mod forward;
 mod layout;
 #[expect(unsafe_code, reason = "the gemm crate takes raw addresses, checked before")]
 mod linear;
+mod load;
+#[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
+mod load_kernels;
 mod norm;
 #[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
 mod norm_kernels;
 mod plan;
+mod schedule;
 #[expect(unsafe_code, reason = "vector instructions")]
 mod simd;
 mod singles;
 mod spatial;
 #[cfg(test)]
 mod tests;
+mod winograd;
+#[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
+mod winograd_kernels;
+#[expect(unsafe_code, reason = "vector instructions")]
+mod winograd_lines;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Storage, Tensor, bail};
 
 use crate::executor::{Executor, ForwardSpec, Gradients, Pass, Tape, Upstream};
 use crate::graph::Graph;
 use crate::parameters::Parameters;
+use schedule::Schedule;
 
 /// Which instructions the kernels use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +62,8 @@ pub struct CpuExecutor {
     plan: plan::Plan,
     cpu: simd::Cpu,
     pool: Arc<buffers::Pool>,
+    /// Made when a kind of pass is first asked for.
+    schedules: Mutex<Vec<(ForwardSpec, Arc<Schedule>)>>,
 }
 
 impl CpuExecutor {
@@ -76,7 +88,23 @@ impl CpuExecutor {
 
     fn with_cpu(graph: Graph, cpu: simd::Cpu) -> Self {
         let plan = plan::Plan::new(&graph);
-        Self { graph, plan, cpu, pool: Arc::default() }
+        Self { graph, plan, cpu, pool: Arc::default(), schedules: Mutex::default() }
+    }
+
+    fn schedule(&self, spec: ForwardSpec) -> Arc<Schedule> {
+        let mut schedules = self.schedules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, schedule)) = schedules.iter().find(|(known, _)| *known == spec) {
+            return schedule.clone();
+        }
+        let schedule = Arc::new(Schedule::new(&self.graph, &self.plan, spec));
+        schedules.push((spec, schedule.clone()));
+        schedule
+    }
+
+    /// Bytes of maps and packed weights that passes of this executor have needed at once; a step like one before it
+    /// needs none anew.
+    pub fn allocated(&self) -> usize {
+        self.pool.allocated()
     }
 
     /// The instructions in use.
@@ -99,13 +127,24 @@ impl CpuExecutor {
 
 /// A tensor's values, if it has the expected shape and type.
 fn values(tensor: &Tensor, what: &str, dims: &[usize]) -> Result<Vec<f32>> {
+    with_values(tensor, what, dims, <[f32]>::to_vec)
+}
+
+/// Runs `work` on a tensor's values, if it has the expected shape and type; copies them only if they do not lie in
+/// row-major order.
+fn with_values<T>(tensor: &Tensor, what: &str, dims: &[usize], work: impl FnOnce(&[f32]) -> T) -> Result<T> {
     if tensor.dims() != dims {
         bail!("{what} has shape {:?}, not {dims:?}", tensor.dims());
     }
     if tensor.dtype() != DType::F32 {
         bail!("{what} is {:?}; the CPU executor runs in f32 only", tensor.dtype());
     }
-    tensor.flatten_all()?.to_vec1()
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+        bail!("{what} is not on the CPU");
+    };
+    Ok(work(&storage.as_slice::<f32>()?[start..end]))
 }
 
 impl Executor for CpuExecutor {

@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::layout::{Block, LANES, grain};
+use super::load::{Completion, Mask};
 use super::norm_kernels::{self, Activation, Channel, Linearised};
 use super::simd::Cpu;
 
@@ -116,10 +117,27 @@ impl Normalisation {
             for (number, out) in out.chunks_exact_mut(block.plane()).enumerate() {
                 let at = at + number * block.plane();
                 let residual = residual.map(|residual| &residual[at..][..out.len()]);
-                let (scale, shift) = (&self.scale[number], &self.shift[number]);
-                norm_kernels::affine(cpu, &x[at..][..out.len()], scale, shift, residual, activation, out);
+                let by = (&self.scale[number], &self.shift[number]);
+                norm_kernels::affine(cpu, Some(&x[at..][..out.len()]), by, residual, activation, out);
             }
         });
+    }
+
+    /// The same of one sample, in place; `at` is where the sample begins in the residual.
+    pub(super) fn apply_in_place(
+        &self,
+        cpu: Cpu,
+        at: usize,
+        residual: Option<&[f32]>,
+        activation: Activation,
+        block: Block,
+        sample: &mut [f32],
+    ) {
+        for (number, out) in sample.chunks_exact_mut(block.plane()).enumerate() {
+            let residual = residual.map(|residual| &residual[at + number * block.plane()..][..out.len()]);
+            let by = (&self.scale[number], &self.shift[number]);
+            norm_kernels::affine(cpu, None, by, residual, activation, out);
+        }
     }
 
     /// Sums over the batch of the gradient and of gradient times `(x - centre)`, from those of its samples.
@@ -194,38 +212,34 @@ pub(super) fn apply_linearised(
 
 /// Masks a gradient by an activation's output, in place.
 pub(super) fn mask_batch(cpu: Cpu, gradient: &mut [f32], output: &[f32], slope: f32, block: Block) {
-    super::layout::each_sample(gradient, block.image(), |row, gradient| {
-        norm_kernels::mask(cpu, gradient, &output[row * block.image()..][..gradient.len()], slope);
-    });
+    complete_batch(
+        cpu,
+        gradient,
+        &Completion { x: &[], mask: Mask::Output(output), slope, centre: None },
+        None,
+        block,
+    );
 }
 
-/// Per-sample sums of [`norm_kernels::sums`], `[rows][2][lanes]`, after the mask of an activation (output and slope).
-pub(super) fn sample_sums(
+/// Completes a batch's gradient in place; `sums` receives what [`Completion::apply`] says, `[rows][2][lanes]`.
+pub(super) fn complete_batch(
     cpu: Cpu,
     gradient: &mut [f32],
-    x: &[f32],
-    centre: &[Channel],
-    activation: Option<(&[f32], f32)>,
+    completion: &Completion<'_>,
+    sums: Option<&mut [f32]>,
     block: Block,
-) -> Vec<f32> {
-    let lanes = block.blocks() * LANES;
-    let rows = gradient.len() / block.image();
-    let mut sums = vec![0.0; rows * 2 * lanes];
-    let samples = gradient.par_chunks_exact_mut(block.image()).zip(sums.par_chunks_exact_mut(2 * lanes));
-    samples.enumerate().with_min_len(grain(block.image())).for_each(|(row, (gradient, sums))| {
-        let at = row * block.image()..(row + 1) * block.image();
-        let (plain, product) = sums.split_at_mut(lanes);
-        let x = &x[at.clone()];
-        for (number, centre) in centre.iter().enumerate().take(block.blocks()) {
-            let plane = number * block.plane()..(number + 1) * block.plane();
-            let gradient = &mut gradient[plane.clone()];
-            if let Some((output, slope)) = activation {
-                norm_kernels::mask(cpu, gradient, &output[at.clone()][plane.clone()], slope);
-            }
-            let lanes = number * LANES..(number + 1) * LANES;
-            let (plain, product) = (&mut plain[lanes.clone()], &mut product[lanes]);
-            norm_kernels::sums(cpu, gradient, &x[plane], centre, plain, product);
+) {
+    let (len, grain) = (block.image(), grain(block.image()));
+    match sums {
+        Some(sums) => {
+            let sums = sums.par_chunks_exact_mut(2 * block.blocks() * LANES);
+            let samples = gradient.par_chunks_exact_mut(len).zip(sums).enumerate().with_min_len(grain);
+            samples.for_each(|(row, (gradient, sums))| {
+                completion.apply(cpu, row, block.plane(), gradient, Some(sums));
+            });
         }
-    });
-    sums
+        None => super::layout::each_sample(gradient, len, |row, gradient| {
+            completion.apply(cpu, row, block.plane(), gradient, None);
+        }),
+    }
 }

@@ -91,38 +91,31 @@ dispatched! {
 }
 
 /// # Safety
-/// `V`'s instructions.
+/// `V`'s instructions; `x` and `out` are valid for `len` values, a residual too.
 #[inline(always)]
 unsafe fn affine_with<V: Lanes, const RESIDUAL: bool, const ACTIVATION: u8>(
-    x: &[f32],
-    scale: &Channel,
-    shift: &Channel,
-    residual: &[f32],
+    x: *const f32,
+    (scale, shift): (&Channel, &Channel),
+    residual: *const f32,
     slope: f32,
-    out: &mut [f32],
+    out: *mut f32,
+    len: usize,
 ) {
-    let len = x.len();
-    assert!(
-        len.is_multiple_of(LANES) && out.len() == len && (!RESIDUAL || residual.len() == len),
-        "equal planes"
-    );
-    // SAFETY: every offset is below the common length.
+    // SAFETY: every offset is below the common length; each vector is read before it is written.
     unsafe {
         let (scale, shift) = (V::load(scale.as_ptr()), V::load(shift.as_ptr()));
         let slope = V::splat(slope);
-        let mut at = 0;
-        while at < len {
-            let mut value = V::load(x.as_ptr().add(at)).fma(scale, shift);
+        for at in (0..len).step_by(LANES) {
+            let mut value = V::load(x.add(at)).fma(scale, shift);
             if RESIDUAL {
-                value = value.add(V::load(residual.as_ptr().add(at)));
+                value = value.add(V::load(residual.add(at)));
             }
             value = match ACTIVATION {
                 0 => value,
                 1 => value.relu(),
                 _ => value.positive(value, value.mul(slope)),
             };
-            value.store(out.as_mut_ptr().add(at));
-            at += LANES;
+            value.store(out.add(at));
         }
     }
 }
@@ -131,100 +124,41 @@ unsafe fn affine_with<V: Lanes, const RESIDUAL: bool, const ACTIVATION: u8>(
 /// `V`'s instructions.
 #[inline(always)]
 unsafe fn affine_as<V: Lanes>(
-    x: &[f32],
-    scale: &Channel,
-    shift: &Channel,
+    x: Option<&[f32]>,
+    by: (&Channel, &Channel),
     residual: Option<&[f32]>,
     activation: Activation,
     out: &mut [f32],
 ) {
+    let len = out.len();
+    let whole = |values: Option<&[f32]>| values.is_none_or(|values| values.len() == len);
+    assert!(len.is_multiple_of(LANES) && whole(x) && whole(residual), "equal planes");
     let slope = activation.slope();
-    let other = residual.unwrap_or_default();
-    // SAFETY: the caller's.
+    let out = out.as_mut_ptr();
+    let x = x.map_or(out.cast_const(), <[f32]>::as_ptr);
+    let other = residual.map_or(x, <[f32]>::as_ptr);
+    // SAFETY: the lengths were checked.
     unsafe {
         match (residual.is_some(), activation) {
-            (false, Activation::None) => affine_with::<V, false, 0>(x, scale, shift, other, slope, out),
-            (false, Activation::Relu) => affine_with::<V, false, 1>(x, scale, shift, other, slope, out),
-            (false, Activation::Leaky(_)) => affine_with::<V, false, 2>(x, scale, shift, other, slope, out),
-            (true, Activation::None) => affine_with::<V, true, 0>(x, scale, shift, other, slope, out),
-            (true, Activation::Relu) => affine_with::<V, true, 1>(x, scale, shift, other, slope, out),
-            (true, Activation::Leaky(_)) => affine_with::<V, true, 2>(x, scale, shift, other, slope, out),
+            (false, Activation::None) => affine_with::<V, false, 0>(x, by, other, slope, out, len),
+            (false, Activation::Relu) => affine_with::<V, false, 1>(x, by, other, slope, out, len),
+            (false, Activation::Leaky(_)) => affine_with::<V, false, 2>(x, by, other, slope, out, len),
+            (true, Activation::None) => affine_with::<V, true, 0>(x, by, other, slope, out, len),
+            (true, Activation::Relu) => affine_with::<V, true, 1>(x, by, other, slope, out, len),
+            (true, Activation::Leaky(_)) => affine_with::<V, true, 2>(x, by, other, slope, out, len),
         }
     }
 }
 
 dispatched! {
-    /// `out = activation(x * scale + shift + residual)` on some pixels of one plane.
+    /// `out = activation(x * scale + shift + residual)` on some pixels of one plane; without an `x`, of what `out` holds.
     fn affine(
-        x: &[f32],
-        scale: &Channel,
-        shift: &Channel,
+        x: Option<&[f32]>,
+        by: (&Channel, &Channel),
         residual: Option<&[f32]>,
         activation: Activation,
         out: &mut [f32],
     ) = affine_as
-}
-
-/// # Safety
-/// `V`'s instructions.
-#[inline(always)]
-unsafe fn mask_as<V: Lanes>(gradient: &mut [f32], output: &[f32], slope: f32) {
-    let len = gradient.len();
-    assert!(len.is_multiple_of(LANES) && output.len() == len, "equal planes");
-    // SAFETY: every offset is below the common length.
-    unsafe {
-        let slope = V::splat(slope);
-        let mut at = 0;
-        while at < len {
-            let to = gradient.as_mut_ptr().add(at);
-            let value = V::load(to);
-            V::load(output.as_ptr().add(at)).positive(value, value.mul(slope)).store(to);
-            at += LANES;
-        }
-    }
-}
-
-dispatched! {
-    /// The gradient before an activation, in place, from the activation's output.
-    fn mask(gradient: &mut [f32], output: &[f32], slope: f32) = mask_as
-}
-
-/// # Safety
-/// `V`'s instructions.
-#[inline(always)]
-unsafe fn sums_as<V: Lanes>(
-    gradient: &[f32],
-    x: &[f32],
-    centre: &Channel,
-    plain: &mut [f32],
-    product: &mut [f32],
-) {
-    let len = gradient.len();
-    assert!(len.is_multiple_of(LANES) && x.len() == len, "equal planes");
-    assert!(plain.len() >= LANES && product.len() >= LANES, "room for sixteen sums");
-    // SAFETY: every offset is below the common length.
-    unsafe {
-        let centre = V::load(centre.as_ptr());
-        let (mut sums, mut products) = ([V::splat(0.0); 4], [V::splat(0.0); 4]);
-        let mut at = 0;
-        while at < len {
-            let count = ((len - at) / LANES).min(4);
-            for k in 0..count {
-                let value = V::load(gradient.as_ptr().add(at + k * LANES));
-                let distance = V::load(x.as_ptr().add(at + k * LANES)).sub(centre);
-                sums[k] = sums[k].add(value);
-                products[k] = value.fma(distance, products[k]);
-            }
-            at += count * LANES;
-        }
-        sums[0].add(sums[1]).add(sums[2].add(sums[3])).store(plain.as_mut_ptr());
-        products[0].add(products[1]).add(products[2].add(products[3])).store(product.as_mut_ptr());
-    }
-}
-
-dispatched! {
-    /// Sums of the gradient and of gradient times `(x - centre)`, per lane, over one plane.
-    fn sums(gradient: &[f32], x: &[f32], centre: &Channel, plain: &mut [f32], product: &mut [f32]) = sums_as
 }
 
 /// `gradient * scale + (x - centre) * slope + shift`, per lane.

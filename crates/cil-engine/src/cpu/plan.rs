@@ -1,7 +1,7 @@
 //! A graph as units of work: a batch norm takes in the addition and the activation behind it.
 
-use super::conv_plan::ConvPlan;
-use super::layout::Block;
+use super::conv_plan::{ConvPlan, Reading};
+use super::layout::{Block, LANES};
 use super::norm_kernels::Activation;
 use crate::graph::{Graph, NodeId, Op};
 
@@ -20,8 +20,8 @@ pub(super) struct NormUnit {
 /// What one unit does.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
-    /// A convolution.
-    Conv(Box<ConvPlan>),
+    /// A convolution of a node's output, or of that node upsampled.
+    Conv(Box<ConvPlan>, usize),
     /// A batch norm with followers.
     Norm(NormUnit),
     /// The node's operation, alone.
@@ -45,6 +45,14 @@ pub(super) struct Plan {
     pub(super) plain_input: bool,
     /// By node: whether a batch norm reads it.
     pub(super) feeds_norm: Vec<bool>,
+    /// By node: the units that read it, in order.
+    pub(super) readers: Vec<Vec<usize>>,
+    /// By node: the unit that makes it, if one does.
+    pub(super) makers: Vec<Option<usize>>,
+    /// By unit: the nodes whose values it reads.
+    pub(super) inputs: Vec<Vec<usize>>,
+    /// By node: whether it is handed out.
+    pub(super) tapped: Vec<bool>,
 }
 
 impl Plan {
@@ -94,6 +102,21 @@ impl Plan {
             taken[last] = true;
             ends[last] = Some(unit);
         }
+        // Convolutions of upsampled maps take the upsampling in, where there are channels enough to gain by it.
+        let upsampled = |conv: usize| {
+            let Op::Conv2d { kernel, stride, padding, .. } = nodes[conv].op else { return None };
+            let input = nodes[conv].inputs[0].index();
+            let doubled = matches!(nodes[input].op, Op::UpsampleNearest { factor: 2 });
+            let wide = blocks[input].channels >= LANES && blocks[conv].channels >= LANES;
+            let fits = ConvPlan::suits_tiles((kernel, stride, padding));
+            let from = nodes[input].inputs.first()?.index();
+            (doubled && wide && fits && only_reader(input) == Some(conv)).then_some((input, from))
+        };
+        for node in 1..nodes.len() {
+            if let Some((input, _)) = upsampled(node) {
+                taken[input] = true;
+            }
+        }
         let mut units = Vec::new();
         for (node, end) in ends.into_iter().enumerate().skip(1) {
             let kind = match (&nodes[node].op, end) {
@@ -102,12 +125,13 @@ impl Plan {
                 (Op::Conv2d { kernel, stride, padding, .. }, None) => {
                     let input = nodes[node].inputs[0].index();
                     let window = (*kernel, *stride, *padding);
-                    Kind::Conv(Box::new(ConvPlan::new(
-                        blocks[input],
-                        blocks[node],
-                        window,
-                        input == 0 && plain_input,
-                    )))
+                    let (reading, input) = match upsampled(node) {
+                        Some((_, from)) => (Reading::Up, from),
+                        None if input == 0 && plain_input => (Reading::Plain, input),
+                        None => (Reading::Blocked, input),
+                    };
+                    let plan = ConvPlan::new(blocks[input], blocks[node], window, reading);
+                    Kind::Conv(Box::new(plan), input)
                 }
                 _ => Kind::Single,
             };
@@ -116,15 +140,33 @@ impl Plan {
         let normed =
             |readers: &Vec<usize>| readers.iter().any(|at| matches!(nodes[*at].op, Op::BatchNorm { .. }));
         let feeds_norm = readers.iter().map(normed).collect();
-        Self { units, blocks, plain_input, feeds_norm }
+        let tapped = (0..nodes.len()).map(tapped).collect();
+        let mut plan = Self {
+            units,
+            blocks,
+            plain_input,
+            feeds_norm,
+            readers: vec![Vec::new(); nodes.len()],
+            makers: vec![None; nodes.len()],
+            inputs: Vec::new(),
+            tapped,
+        };
+        for (number, unit) in plan.units.iter().enumerate() {
+            plan.makers[unit.node] = Some(number);
+            let inputs = unit.inputs(graph);
+            inputs.iter().for_each(|input| plan.readers[*input].push(number));
+            plan.inputs.push(inputs);
+        }
+        plan
     }
 }
 
 impl Unit {
     /// The nodes whose values the unit reads.
-    pub(super) fn inputs(&self, graph: &Graph) -> Vec<usize> {
+    fn inputs(&self, graph: &Graph) -> Vec<usize> {
         match &self.kind {
             Kind::Norm(unit) => std::iter::once(unit.source).chain(unit.residual).collect(),
+            Kind::Conv(_, input) => vec![*input],
             _ => graph.nodes()[self.node].inputs.iter().map(|id| id.index()).collect(),
         }
     }

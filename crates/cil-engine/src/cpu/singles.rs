@@ -36,7 +36,7 @@ pub(super) fn forward(
     let x = state.output(executor, first)?;
     let activate = |activation: Activation, out: &mut [f32]| {
         each((from, x), (block, out), |x, out| {
-            norm_kernels::affine(cpu, x, &[1.0; LANES], &[0.0; LANES], None, activation, out);
+            norm_kernels::affine(cpu, Some(x), (&[1.0; LANES], &[0.0; LANES]), None, activation, out);
         });
     };
     match &node.op {
@@ -133,7 +133,7 @@ pub(super) fn backward(
     let inputs: Vec<usize> = node.inputs.iter().map(|id| id.index()).collect();
     let Some(&first) = inputs.first() else { return Ok(Vec::new()) };
     let (from, block) = (blocks[first], blocks[at]);
-    let wanted = state.carries[first];
+    let wanted = state.schedule.carries[first];
     let fresh = |block: Block| executor.pool.take(state.rows * block.image());
     let mut results = Vec::new();
     let dy = &*gradient;
@@ -161,7 +161,7 @@ pub(super) fn backward(
             }
         }
         Op::Add => {
-            if inputs.get(1).is_some_and(|second| state.carries[*second]) {
+            if inputs.get(1).is_some_and(|second| state.schedule.carries[*second]) {
                 results.push((inputs[1], gradient.duplicate()));
             }
             results.push((first, gradient));
@@ -170,7 +170,7 @@ pub(super) fn backward(
             let mut start = 0;
             for input in &inputs {
                 let to = blocks[*input];
-                if state.carries[*input] {
+                if state.schedule.carries[*input] {
                     let mut dx = fresh(to);
                     each((block, dy), (to, &mut dx), |dy, dx| {
                         dx.fill(0.0);
@@ -227,6 +227,6 @@ pub(super) fn backward(
             results.push((first, dx));
         }
     }
-    results.retain(|(node, _)| state.carries[*node]);
+    results.retain(|(node, _)| state.schedule.carries[*node]);
     Ok(results)
 }

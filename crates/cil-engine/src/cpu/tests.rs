@@ -2,6 +2,7 @@
 //! bit for bit for any number of threads.
 
 mod networks;
+mod precision;
 
 use std::collections::BTreeMap;
 

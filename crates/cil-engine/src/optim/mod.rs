@@ -4,11 +4,14 @@
 //! every step by [`Group`]s; a parameter that no group names, or that has no gradient, stays as it is. The rules are
 //! PyTorch's, so that published settings mean what they meant.
 
+mod fused;
 mod schedule;
+mod tensors;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Result, Tensor, bail};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use schedule::{Decay, Schedule};
@@ -63,6 +66,22 @@ struct State {
     steps: u32,
 }
 
+/// One parameter's step.
+struct Move<'a> {
+    value: &'a Tensor,
+    gradient: &'a Tensor,
+    before: Option<&'a State>,
+    learning_rate: f64,
+    weight_decay: f64,
+}
+
+impl Move<'_> {
+    /// Steps taken, this one included.
+    fn steps(&self) -> u32 {
+        self.before.map_or(0, |state| state.steps) + 1
+    }
+}
+
 /// A rule and its state.
 #[derive(Clone, Debug)]
 pub struct Optimizer {
@@ -105,48 +124,32 @@ impl Optimizer {
                 _ => {}
             }
         }
+        let mut moves = Vec::new();
         for group in groups {
             for name in &group.names {
                 let Some(gradient) = gradients.get(name) else { continue };
-                let value = parameters.get(name)?;
-                let gradient = match group.weight_decay {
-                    0.0 => gradient.clone(),
-                    decay => (gradient + (value * decay)?)?,
+                let of = Move {
+                    value: parameters.get(name)?,
+                    gradient,
+                    before: self.states.get(name),
+                    learning_rate: learning_rate * group.lr_scale,
+                    weight_decay: group.weight_decay,
                 };
-                let (moved, state) = self.moved(name, value, &gradient, learning_rate * group.lr_scale)?;
-                self.states.insert(name.clone(), state);
-                parameters.set(name, moved);
+                moves.push((name, of));
             }
+        }
+        let moved = moves.par_iter().map(|(name, of)| {
+            let moved = match fused::moved(self.config, of)? {
+                Some(moved) => moved,
+                None => tensors::moved(self.config, of)?,
+            };
+            Ok(((*name).clone(), moved))
+        });
+        for (name, (value, state)) in moved.collect::<Result<Vec<_>>>()? {
+            parameters.set(&name, value);
+            self.states.insert(name, state);
         }
         Ok(())
-    }
-
-    fn moved(&self, name: &str, value: &Tensor, gradient: &Tensor, rate: f64) -> Result<(Tensor, State)> {
-        let before = self.states.get(name);
-        let steps = before.map_or(0, |state| state.steps) + 1;
-        match self.config {
-            OptimizerConfig::Sgd { momentum, nesterov } => {
-                let first = match before {
-                    Some(state) => ((&state.first * momentum)? + gradient)?,
-                    None => gradient.copy()?,
-                };
-                let direction = if nesterov { (gradient + (&first * momentum)?)? } else { first.clone() };
-                let moved = (value - (direction * rate)?)?;
-                Ok((moved, State { first: first.detach(), second: None, steps }))
-            }
-            OptimizerConfig::Adam { beta1, beta2, epsilon } => {
-                let blend = |before: Option<&Tensor>, new: Tensor, beta: f64| match before {
-                    Some(before) => (before * beta)? + (new * (1.0 - beta))?,
-                    None => new * (1.0 - beta),
-                };
-                let first = blend(before.map(|state| &state.first), gradient.clone(), beta1)?;
-                let second = blend(before.and_then(|state| state.second.as_ref()), gradient.sqr()?, beta2)?;
-                let correction = |beta: f64| 1.0 - beta.powi(steps as i32);
-                let root = ((second.sqrt()? / correction(beta2).sqrt())? + epsilon)?;
-                let moved = (value - ((&first / root)? * (rate / correction(beta1)))?)?;
-                Ok((moved, State { first: first.detach(), second: Some(second.detach()), steps }))
-            }
-        }
     }
 
     /// The whole state as named tensors, for a checkpoint.
@@ -195,3 +198,6 @@ impl Optimizer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! Training, evaluation and inversion steps on the race's networks.
+//!
+//! One decision: a step does what `step_server.py` does in the same order, by the calls that a run makes too (executor,
+//! losses, optimiser). A step returns nothing; what it makes of the weights is looked at by tests alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor, Var};
+use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
+use cil_engine::{
+    Executor, ForwardSpec, Gradients, Graph, MomentGradient, NormUpdate, ParameterKind, Parameters, Pass,
+    Tape, Upstream,
+};
+use cil_random::{Draw, Stream};
+use cil_train::loss::cross_entropy::cross_entropy;
+use dfgr::loss::{ChannelReduction, LayerMoments, bn_kl_generated_to_stored, label_cross_entropy};
+
+use super::networks::{self, IMAGES, LATENT, LOGITS};
+use super::{Model, Setting, Work, flops};
+
+/// PyTorch's share of a batch in the running statistics.
+const STATISTICS_MOMENTUM: f64 = 0.1;
+
+/// A network, its values and what moves them.
+struct Learned {
+    executor: Arc<dyn Executor>,
+    values: Parameters,
+    optimizer: Optimizer,
+    group: Group,
+    learning_rate: f64,
+}
+
+impl Learned {
+    fn new(
+        graph: Graph,
+        rule: OptimizerConfig,
+        rate: f64,
+        decay: f64,
+        setting: &Setting<'_>,
+    ) -> Result<Self> {
+        let values = Parameters::init(&graph, setting.seed, &setting.engine.device)?;
+        let specs = graph.parameter_specs().into_iter();
+        let names = specs.filter(|it| it.kind == ParameterKind::Weight).map(|it| it.name).collect();
+        Ok(Self {
+            executor: (setting.engine.executors)(graph)?,
+            values,
+            optimizer: Optimizer::new(rule),
+            group: Group { names, lr_scale: 1.0, weight_decay: decay },
+            learning_rate: rate,
+        })
+    }
+
+    fn forward(&self, input: &Tensor, spec: ForwardSpec) -> Result<Pass> {
+        Ok(self.executor.forward(&self.values, input, spec)?)
+    }
+
+    fn backward(&self, tape: Tape, upstream: &Upstream, into: &mut Gradients) -> Result<Option<Tensor>> {
+        Ok(self.executor.backward(&self.values, tape, upstream, into)?)
+    }
+
+    fn learn(&mut self, gradients: &Gradients, statistics: &NormUpdate) -> Result<()> {
+        let groups = std::slice::from_ref(&self.group);
+        self.optimizer.step(&mut self.values, gradients, groups, self.learning_rate)?;
+        Ok(self.values.update_statistics(statistics, STATISTICS_MOMENTUM)?)
+    }
+
+    fn flops(&self, spec: ForwardSpec) -> f64 {
+        flops::of_pass(self.executor.graph(), spec.keep)
+    }
+}
+
+/// A classifier on one batch of noise, and a generator that is trained from it.
+pub struct Classifier {
+    net: Learned,
+    generator: Option<Learned>,
+    images: Tensor,
+    labels: Tensor,
+    noise: Stream,
+    batch: usize,
+    device: Device,
+}
+
+impl Classifier {
+    /// The model's network; the generator too where `inverts`.
+    ///
+    /// # Errors
+    /// If an executor cannot be made.
+    pub fn new(model: Model, inverts: bool, setting: &Setting<'_>) -> Result<Self> {
+        let (graph, side, classes) = match model {
+            Model::Resnet32 => (networks::resnet32()?, 32, 100),
+            Model::Resnet18 => (networks::resnet18()?, 64, 200),
+        };
+        let sgd = OptimizerConfig::Sgd { momentum: 0.9, nesterov: false };
+        let adam = OptimizerConfig::Adam { beta1: 0.5, beta2: 0.999, epsilon: 1e-8 };
+        let generator = match inverts {
+            true => Some(Learned::new(networks::generator()?, adam, 1e-3, 0.0, setting)?),
+            false => None,
+        };
+        let (batch, device) = (setting.batch, setting.engine.device.clone());
+        let draw = Draw::new(setting.seed, "bench");
+        let mut labels = draw.stream("labels");
+        let labels: Vec<u32> = (0..batch).map(|_| labels.below(classes) as u32).collect();
+        Ok(Self {
+            net: Learned::new(graph, sgd, 0.1, 5e-4, setting)?,
+            generator,
+            images: normal(&[batch, 3, side, side], &mut draw.stream("images"), &device)?,
+            labels: Tensor::new(labels, &device)?,
+            noise: draw.stream("noise"),
+            batch,
+            device,
+        })
+    }
+
+    /// Forward, cross-entropy, backward, SGD.
+    ///
+    /// # Errors
+    /// If the executor fails.
+    pub fn train(&mut self) -> Result<()> {
+        let mut pass = self.net.forward(&self.images, ForwardSpec::TRAIN)?;
+        let logits = Var::from_tensor(pass.tap(LOGITS)?)?;
+        let slopes = cross_entropy(&logits, &self.labels)?.backward()?;
+        let slope = slopes.get(&logits).context("the logits have no gradient")?.clone();
+        let (tape, update) = (pass.tape.take().context(TAPE)?, pass.statistics.take().context(TAPE)?);
+        let mut gradients = Gradients::default();
+        self.net.backward(tape, &upstream(LOGITS, slope), &mut gradients)?;
+        self.net.learn(&gradients, &update)
+    }
+
+    /// Forward with running statistics.
+    ///
+    /// # Errors
+    /// If the executor fails.
+    pub fn eval(&mut self) -> Result<()> {
+        self.net.forward(&self.images, ForwardSpec::EVAL)?;
+        Ok(())
+    }
+
+    /// Noise through the generator and the frozen network, label cross-entropy and batch-norm statistics, backward into
+    /// the generator, Adam.
+    ///
+    /// # Errors
+    /// If there is no generator, or an executor fails.
+    pub fn invert(&mut self) -> Result<()> {
+        let generator = self.generator.as_mut().context("there is no generator")?;
+        let noise = normal(&[self.batch, LATENT], &mut self.noise, &self.device)?;
+        let mut drawn = generator.forward(&noise, ForwardSpec::TRAIN)?;
+        let mut seen = self.net.forward(drawn.tap(IMAGES)?, ForwardSpec::PROBE)?;
+        let mut upstream_of_net = inversion_slope(&seen, &self.net.values, &self.labels)?;
+        let tape = seen.tape.take().context(TAPE)?;
+        let mut gradients = Gradients::default();
+        let image = self.net.backward(tape, &upstream_of_net, &mut gradients)?;
+        upstream_of_net = upstream(IMAGES, image.context("the images have no gradient")?);
+        let (tape, update) = (drawn.tape.take().context(TAPE)?, drawn.statistics.take().context(TAPE)?);
+        generator.backward(tape, &upstream_of_net, &mut gradients)?;
+        generator.learn(&gradients, &update)
+    }
+
+    /// Operations of one step of that work.
+    pub fn flops(&self, work: Work) -> f64 {
+        let of_image = match (work, &self.generator) {
+            (Work::Train, _) => self.net.flops(ForwardSpec::TRAIN),
+            (Work::Invert, Some(generator)) => {
+                generator.flops(ForwardSpec::TRAIN) + self.net.flops(ForwardSpec::PROBE)
+            }
+            _ => self.net.flops(ForwardSpec::EVAL),
+        };
+        self.batch as f64 * of_image
+    }
+}
+
+const TAPE: &str = "the executor kept no tape of a training pass";
+
+fn upstream(tap: &str, slope: Tensor) -> Upstream {
+    Upstream { taps: BTreeMap::from([(tap.to_owned(), slope)]), moments: BTreeMap::new() }
+}
+
+/// Gradient of the inversion's loss to what the frozen network said and saw.
+fn inversion_slope(seen: &Pass, values: &Parameters, labels: &Tensor) -> Result<Upstream> {
+    let logits = Var::from_tensor(seen.tap(LOGITS)?)?;
+    let mut moments = Vec::new();
+    for of in &seen.moments {
+        let running = |suffix: &str| values.get(&format!("{}.{suffix}", of.name));
+        let (mean, variance) = (Var::from_tensor(&of.mean)?, Var::from_tensor(&of.variance)?);
+        moments.push((of.name.clone(), mean, variance, running("running_mean")?, running("running_var")?));
+    }
+    let layers: Vec<LayerMoments<'_>> = moments
+        .iter()
+        .map(|(_, mean, variance, running_mean, running_variance)| LayerMoments {
+            mean,
+            variance,
+            running_mean,
+            running_variance,
+        })
+        .collect();
+    let statistics = bn_kl_generated_to_stored(&layers, ChannelReduction::Sum)?;
+    let slopes = (label_cross_entropy(&logits, labels)? + statistics)?.backward()?;
+    let slope = |of: &Var| slopes.get(of).cloned().context("a moment has no gradient");
+    let mut into = upstream(LOGITS, slope(&logits)?);
+    for (name, mean, variance, ..) in &moments {
+        let gradient = MomentGradient { mean: slope(mean)?, variance: slope(variance)? };
+        into.moments.insert(name.clone(), gradient);
+    }
+    Ok(into)
+}
+
+fn normal(dims: &[usize], stream: &mut Stream, device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.normal() as f32).collect();
+    Ok(Tensor::from_vec(values, dims, device)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! Timing, and what the times are compared with.
+//!
+//! One decision: a median with its quartiles stands for each work, and the machine's peak is that of candle's own matrix
+//! product, measured in the same process with the same threads.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use candle_core::Tensor;
+use serde::Serialize;
+
+use super::{Model, Ready, Setting, Work, name};
+use crate::failure::Interrupted;
+use crate::interrupt::Interrupt;
+use crate::{machine, table};
+
+/// Steps before the clock counts.
+const WARM_UP: usize = 2;
+/// Side of the square matrices whose product is the peak.
+const PEAK_SIDE: usize = 2048;
+/// Products of which the fastest counts.
+const PEAK_ROUNDS: usize = 7;
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The network of train and eval.
+    pub model: String,
+    /// Images in a step.
+    pub batch: usize,
+    /// Steps that were timed of each work.
+    pub rounds: usize,
+    /// Threads in use.
+    pub threads: usize,
+    /// What ran the networks.
+    pub kernels: String,
+    /// The processor's name.
+    pub processor: Option<String>,
+    /// Commit that the program was built from.
+    pub code_version: String,
+    /// The fastest product of two 2048x2048 matrices in `f32`, in GFLOP a second.
+    pub matrix_product_gflops: f64,
+    /// Each work.
+    pub works: Vec<Measured>,
+}
+
+/// One work.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// Its name.
+    pub work: String,
+    /// Median time of a step in milliseconds.
+    pub milliseconds: f64,
+    /// Lower and upper quartile of the same.
+    pub quartiles: [f64; 2],
+    /// Median processor time of a step in milliseconds, all threads; on a machine that others use too, it says more than
+    /// the time that passed.
+    pub processor_milliseconds: Option<f64>,
+    /// Images through the network that is trained or evaluated, a second; generated ones count.
+    pub images_per_second: f64,
+    /// Operations of a step in billions, counted from the graphs.
+    pub gflop: f64,
+    /// Those by the median time, a second.
+    pub gflops: f64,
+    /// That as a share of the matrix product's.
+    pub share_of_peak: f64,
+    /// Most memory that the process held so far, in bytes.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Times each of `works`.
+///
+/// # Errors
+/// If a work cannot be done, or a signal asked to stop.
+pub fn measure(
+    model: Model,
+    works: &[Work],
+    rounds: usize,
+    setting: &Setting<'_>,
+    interrupt: &Interrupt,
+) -> Result<Report> {
+    let mut measured = Vec::new();
+    for work in works {
+        let mut ready = Ready::new(*work, model, setting)?;
+        let (mut times, mut processor) = (Vec::new(), Vec::new());
+        for round in 0..WARM_UP + rounds {
+            let time = timed(&mut ready)?;
+            if round >= WARM_UP {
+                times.push(time.wall);
+                processor.extend(time.processor);
+            }
+            if interrupt.is_asked() {
+                return Err(Interrupted("interrupted".to_owned()).into());
+            }
+        }
+        times.sort_by(f64::total_cmp);
+        processor.sort_by(f64::total_cmp);
+        let milliseconds = quantile(&times, 0.5);
+        let images = if *work == Work::Step { 2 * setting.batch } else { setting.batch };
+        let gflop = ready.flops() / 1e9;
+        measured.push(Measured {
+            work: name(work),
+            milliseconds,
+            quartiles: [quantile(&times, 0.25), quantile(&times, 0.75)],
+            processor_milliseconds: (!processor.is_empty()).then(|| quantile(&processor, 0.5)),
+            images_per_second: images as f64 / milliseconds * 1e3,
+            gflop,
+            gflops: gflop / milliseconds * 1e3,
+            share_of_peak: 0.0,
+            peak_memory_bytes: machine::peak_memory_bytes(),
+        });
+    }
+    let peak = matrix_product_gflops(setting)?;
+    measured.iter_mut().for_each(|it| it.share_of_peak = it.gflops / peak);
+    Ok(Report {
+        model: name(&model),
+        batch: setting.batch,
+        rounds,
+        threads: setting.engine.threads,
+        kernels: setting.engine.kernels.to_owned(),
+        processor: machine::processor(),
+        code_version: env!("CIL_CODE_VERSION").to_owned(),
+        matrix_product_gflops: peak,
+        works: measured,
+    })
+}
+
+/// What one step took, in milliseconds.
+pub(super) struct Time {
+    /// Time that passed.
+    pub(super) wall: f64,
+    /// Processor time of all threads, where the system tells.
+    pub(super) processor: Option<f64>,
+}
+
+/// One step, timed.
+pub(super) fn timed(ready: &mut Ready) -> Result<Time> {
+    let (start, before) = (Instant::now(), machine::processor_milliseconds());
+    ready.step()?;
+    let (passed, after) = (start.elapsed(), machine::processor_milliseconds());
+    let processor = before.zip(after).map(|(before, after)| after - before);
+    Ok(Time { wall: passed.as_secs_f64() * 1e3, processor })
+}
+
+/// The value below which that share of sorted values lies, between neighbours by their distance.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    below + (above - below) * place.fract()
+}
+
+fn matrix_product_gflops(setting: &Setting<'_>) -> Result<f64> {
+    let values = (0..PEAK_SIDE * PEAK_SIDE).map(|at| (at % 7) as f32 - 3.0).collect();
+    let matrix = Tensor::from_vec(values, (PEAK_SIDE, PEAK_SIDE), &setting.engine.device)?;
+    let mut fastest = f64::INFINITY;
+    for _ in 0..PEAK_ROUNDS {
+        let start = Instant::now();
+        matrix.matmul(&matrix)?;
+        fastest = fastest.min(start.elapsed().as_secs_f64());
+    }
+    Ok(2.0 * (PEAK_SIDE as f64).powi(3) / fastest / 1e9)
+}
+
+impl Report {
+    /// The report as a table for a reader.
+    pub fn text(&self) -> String {
+        let header = [
+            "work",
+            "ms a step",
+            "quartiles",
+            "processor ms",
+            "images/s",
+            "GFLOP a step",
+            "GFLOP/s",
+            "of peak",
+            "most memory so far",
+        ];
+        let mut rows = vec![header.map(str::to_owned).to_vec()];
+        for it in &self.works {
+            rows.push(vec![
+                it.work.clone(),
+                format!("{:.1}", it.milliseconds),
+                format!("{:.1}-{:.1}", it.quartiles[0], it.quartiles[1]),
+                it.processor_milliseconds.map_or("-".to_owned(), |it| format!("{it:.0}")),
+                format!("{:.0}", it.images_per_second),
+                format!("{:.1}", it.gflop),
+                format!("{:.0}", it.gflops),
+                format!("{:.0} %", 100.0 * it.share_of_peak),
+                it.peak_memory_bytes.map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20)),
+            ]);
+        }
+        format!(
+            "{}, batch {}, {} steps each; {} threads, {}, {}\n\n{}\n\
+             Peak: {:.0} GFLOP/s, the fastest of {PEAK_ROUNDS} products of two {PEAK_SIDE}x{PEAK_SIDE} matrices. \
+             GFLOP counts direct convolution, so a rate may\nexceed what direct convolution could reach, and even the \
+             peak, where Winograd's algorithm does less.\n",
+            self.model,
+            self.batch,
+            self.rounds,
+            self.threads,
+            self.kernels,
+            self.processor.as_deref().unwrap_or("processor unknown"),
+            table::layout(&rows),
+            self.matrix_product_gflops,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_between_neighbours() {
+        assert_eq!(quantile(&[3.0], 0.5), 3.0);
+        assert_eq!(quantile(&[1.0, 2.0], 0.5), 1.5);
+        assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.25), 1.5);
+        assert_eq!(quantile(&[1.0, 2.0, 4.0], 1.0), 4.0);
+    }
+}
