@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
 use cil_engine::{
-    BatchMoments, Executor, ForwardSpec, Gradients, MomentGradient, Parameters, Shape, Tape, Upstream,
+    BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, MomentGradient, Parameters, Shape, Tape,
+    Upstream,
 };
 
 use crate::POOLED;
 use crate::head::{HeadOutput, HeadWeights};
-use crate::network::{Snapshot, View};
+use crate::network::{self, Snapshot, View};
 
 /// A teacher, or a model to be evaluated; cheap to clone.
 #[derive(Clone)]
@@ -26,6 +27,7 @@ struct Inner {
     snapshot: Snapshot,
     head: HeadWeights,
     executor: Arc<dyn Executor>,
+    executors: ExecutorFactory,
 }
 
 impl std::fmt::Debug for Frozen {
@@ -60,7 +62,11 @@ impl Frozen {
     ///
     /// # Errors
     /// If the snapshot's values are not those of its form.
-    pub(crate) fn new(mut snapshot: Snapshot, executor: Arc<dyn Executor>) -> Result<Self> {
+    pub(crate) fn new(
+        mut snapshot: Snapshot,
+        executor: Arc<dyn Executor>,
+        executors: ExecutorFactory,
+    ) -> Result<Self> {
         snapshot.check()?;
         // Detached is not enough: a tensor shares its memory with the variable it came from, and a variable is set in
         // place.
@@ -69,7 +75,22 @@ impl Frozen {
         snapshot.parameters =
             Parameters::from_tensors(snapshot.parameters.iter().map(copy).collect::<Result<_>>()?);
         let head = snapshot.head.weights(&snapshot.parameters)?;
-        Ok(Self { inner: Arc::new(Inner { snapshot, head, executor }) })
+        Ok(Self { inner: Arc::new(Inner { snapshot, head, executor, executors }) })
+    }
+
+    /// The same network with views that hold the maps of these taps as well, such as `stage1`. The values are shared.
+    ///
+    /// # Errors
+    /// If the backbone has no tap of such a name.
+    pub fn with_maps(&self, maps: &[String]) -> Result<Self> {
+        let Inner { snapshot, head, executors, .. } = &*self.inner;
+        let inner = Inner {
+            executor: network::executor(snapshot, maps, executors)?,
+            snapshot: snapshot.clone(),
+            head: head.clone(),
+            executors: Arc::clone(executors),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Form and values.
@@ -103,10 +124,12 @@ impl Frozen {
     /// # Errors
     /// If the images have another shape, or the network has no classes.
     pub fn forward(&self, images: &Tensor) -> Result<View> {
-        let pass = self.inner.executor.forward(&self.inner.snapshot.parameters, images, ForwardSpec::EVAL)?;
+        let mut pass =
+            self.inner.executor.forward(&self.inner.snapshot.parameters, images, ForwardSpec::EVAL)?;
         let features = pass.tap(POOLED)?.clone();
+        pass.taps.remove(POOLED);
         let HeadOutput { logits, similarities } = self.inner.head.forward(&features)?;
-        Ok(View { features, logits, similarities })
+        Ok(View { features, logits, similarities, maps: pass.taps })
     }
 
     /// Classifies features; differentiable in them.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor, bail};
 use cil_engine::{Executor, ExecutorFactory, ParameterKind, Parameters, Shape};
 
+use crate::POOLED;
 use crate::frozen::Frozen;
 use crate::head::{Head, HeadKind};
 use crate::resnet::Architecture;
@@ -22,6 +23,8 @@ pub struct View {
     pub logits: Tensor,
     /// `[rows, classes]` cosines, for a cosine head.
     pub similarities: Option<Tensor>,
+    /// `[rows, channels, height, width]` by tap: the maps that the network was asked to hand out, none by default.
+    pub maps: BTreeMap<String, Tensor>,
 }
 
 /// A network's form and values, without anything to run it.
@@ -86,10 +89,21 @@ pub(crate) fn check_form(
     }
 }
 
-/// A backbone and a head that grows.
+/// What runs a backbone that hands out its pooled features and `maps`.
+pub(crate) fn executor(
+    snapshot: &Snapshot,
+    maps: &[String],
+    executors: &ExecutorFactory,
+) -> Result<Arc<dyn Executor>> {
+    let taps: Vec<&str> = maps.iter().map(String::as_str).chain([POOLED]).collect();
+    executors(snapshot.architecture.graph(snapshot.images)?.with_taps(&taps)?)
+}
+
+/// A backbone and a head that grows. A pass hands out the pooled features alone; see [`Network::with_maps`].
 pub struct Network {
     state: Snapshot,
     executor: Arc<dyn Executor>,
+    executors: ExecutorFactory,
     device: Device,
     seed: u64,
 }
@@ -117,7 +131,8 @@ impl Network {
         let parameters = Parameters::init(&graph, seed, device)?;
         let head = Head::new(kind, architecture.feature_width());
         let state = Snapshot { architecture, images, head, parameters };
-        Ok(Self { state, executor: executors(graph)?, device: device.clone(), seed })
+        let executor = executor(&state, &[], executors)?;
+        Ok(Self { state, executor, executors: Arc::clone(executors), device: device.clone(), seed })
     }
 
     /// The network of a snapshot; `seed` is for blocks that it will grow.
@@ -131,8 +146,19 @@ impl Network {
         device: &Device,
     ) -> Result<Self> {
         snapshot.check()?;
-        let graph = snapshot.architecture.graph(snapshot.images)?;
-        Ok(Self { executor: executors(graph)?, state: snapshot, device: device.clone(), seed })
+        let executor = executor(&snapshot, &[], executors)?;
+        let executors = Arc::clone(executors);
+        Ok(Self { state: snapshot, executor, executors, device: device.clone(), seed })
+    }
+
+    /// The network with passes that hand out the maps of these taps as well, such as `stage1`. Its values and its
+    /// snapshots are the same; what is frozen of it hands out none.
+    ///
+    /// # Errors
+    /// If the backbone has no tap of such a name.
+    pub fn with_maps(mut self, maps: &[String]) -> Result<Self> {
+        self.executor = executor(&self.state, maps, &self.executors)?;
+        Ok(self)
     }
 
     /// Appends a head block of `classes`.
@@ -153,7 +179,21 @@ impl Network {
     /// # Errors
     /// If a value was changed to one of another shape or type, or removed.
     pub fn freeze(&self) -> Result<Frozen> {
-        Frozen::new(self.state.clone(), Arc::clone(&self.executor))
+        let executor = match self.executor.graph().taps().len() {
+            1 => Arc::clone(&self.executor),
+            _ => executor(&self.state, &[], &self.executors)?,
+        };
+        Frozen::new(self.state.clone(), executor, Arc::clone(&self.executors))
+    }
+
+    /// Where its values lie.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Makes what runs a graph, as it did for this network.
+    pub fn executors(&self) -> &ExecutorFactory {
+        &self.executors
     }
 
     /// The backbone's form.

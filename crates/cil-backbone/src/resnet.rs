@@ -1,7 +1,7 @@
-//! Residual networks for small images, as published class-incremental methods used them.
+//! Residual networks, as published class-incremental methods used them.
 //!
-//! One decision: a network is named by family and depth, and the two families keep the quirks of the code they come
-//! from, because published numbers depend on them. Taps `stage1`, `stage2`, ... are maps before any closing ReLU.
+//! One decision: a network is named by family and depth, and the families keep the quirks of the code they come from,
+//! because published numbers depend on them. Taps `stage1`, `stage2`, ... are maps before any closing ReLU.
 
 use candle_core::{Result, bail};
 use cil_engine::{Graph, GraphBuilder, Init, NodeId, Op, Shape};
@@ -24,6 +24,19 @@ pub enum Variant {
     /// PODNet's (Douillard et al. 2020, `rebuffi`): no ReLU after any addition, parameter-free shortcuts, second batch
     /// norm of a block starting at zero; the last block counts as a stage of its own.
     Podnet,
+    /// LUCIR's for ImageNet (`modified_resnet`): 7x7 stem of stride 2 and 3x3 max-pool of stride 2, four stages of two
+    /// blocks, and otherwise as [`Variant::Lucir`]. 18 layers.
+    Imagenet,
+    /// [`Variant::Imagenet`] with the stem of networks for small images, as it is often run on 32x32 pixels: 3x3 of
+    /// stride 1, no max-pool.
+    ImagenetSmall,
+}
+
+impl Variant {
+    /// Whether it is one of those of four stages with twice as many channels each.
+    fn is_imagenet(self) -> bool {
+        matches!(self, Self::Imagenet | Self::ImagenetSmall)
+    }
 }
 
 /// A backbone.
@@ -32,9 +45,10 @@ pub enum Variant {
 pub struct Architecture {
     /// Whose ResNet.
     pub variant: Variant,
-    /// Layers as the literature counts them: `6 n + 2`, three stages of `n` blocks; 32 in the published runs.
+    /// Layers as the literature counts them: `6 n + 2`, three stages of `n` blocks; 32 in the published runs. 18 for the
+    /// two that are made for ImageNet.
     pub depth: usize,
-    /// Channels of the first stage; the others have twice and four times as many. 16 in the published runs.
+    /// Channels of the first stage; each later one has twice as many. 16 in the published runs, 64 on ImageNet.
     pub width: usize,
 }
 
@@ -49,9 +63,24 @@ impl Architecture {
         Self { variant: Variant::Podnet, depth, width: 16 }
     }
 
+    /// LUCIR's ResNet-18 for ImageNet at the published width.
+    pub fn imagenet() -> Self {
+        Self { variant: Variant::Imagenet, depth: 18, width: 64 }
+    }
+
+    /// ResNet-18 with a stem for small images, at the published width.
+    pub fn imagenet_small() -> Self {
+        Self { variant: Variant::ImagenetSmall, depth: 18, width: 64 }
+    }
+
     /// Width of the pooled features.
     pub fn feature_width(&self) -> usize {
-        4 * self.width
+        self.width * if self.variant.is_imagenet() { 8 } else { 4 }
+    }
+
+    /// How many taps `stage1`, `stage2`, ... it has.
+    pub fn stages(&self) -> usize {
+        if self.variant == Variant::Lucir { 3 } else { 4 }
     }
 
     /// Refuses what no ResNet is.
@@ -59,7 +88,11 @@ impl Architecture {
     /// # Errors
     /// Naming the field and its value.
     pub fn check(&self) -> Result<()> {
-        if !(8..=DEEPEST).contains(&self.depth) || !(self.depth - 2).is_multiple_of(6) {
+        if self.variant.is_imagenet() {
+            if self.depth != 18 {
+                bail!("architecture.depth is {}; the ResNet for ImageNet has 18 layers", self.depth);
+            }
+        } else if !(8..=DEEPEST).contains(&self.depth) || !(self.depth - 2).is_multiple_of(6) {
             bail!(
                 "architecture.depth is {}; a ResNet for small images has 8, 14, 20, 26, 32, ... {DEEPEST} layers",
                 self.depth
@@ -67,8 +100,9 @@ impl Architecture {
         }
         if self.width == 0 || self.width > 1024 {
             bail!(
-                "architecture.width is {}; it should be from 1 to 1024, and is 16 in the published runs",
-                self.width
+                "architecture.width is {}; it should be from 1 to 1024, and is {} in the published runs",
+                self.width,
+                if self.variant.is_imagenet() { 64 } else { 16 }
             );
         }
         Ok(())
@@ -87,16 +121,17 @@ impl Architecture {
                 "a ResNet takes images of 1 to 1024 channels and 4x4 to {LARGEST}x{LARGEST} pixels, not {images:?}"
             );
         }
-        let blocks = (self.depth - 2) / 6;
+        let (stages, blocks) = match self.variant {
+            Variant::Lucir | Variant::Podnet => (3, (self.depth - 2) / 6),
+            Variant::Imagenet | Variant::ImagenetSmall => (4, 2),
+        };
         let mut net = Net { it: GraphBuilder::new(images), variant: self.variant };
-        let input = net.it.input();
-        let x = net.convolution("stem.conv", self.width, 3, 1, input)?;
-        let x = net.norm("stem.norm", x, 1.0)?;
-        let mut x = net.it.add("stem.relu", Op::Relu, &[x])?;
-        for stage in 0..3 {
+        let mut x = net.stem(self.width)?;
+        for stage in 0..stages {
             let width = self.width << stage;
             for block in 0..blocks {
-                let last = stage == 2 && block + 1 == blocks;
+                let last_of_stage = block + 1 == blocks;
+                let last = stage + 1 == stages && last_of_stage;
                 let prefix = if last && self.variant == Variant::Podnet {
                     "stage4.block0".to_owned()
                 } else {
@@ -105,26 +140,16 @@ impl Architecture {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
                 let before = x;
                 let sum = net.block(&prefix, width, stride, x)?;
-                match self.variant {
-                    Variant::Lucir => {
-                        x = if last {
-                            sum
-                        } else {
-                            net.it.add(&format!("{prefix}.relu2"), Op::Relu, &[sum])?
-                        };
-                        if block + 1 == blocks {
-                            net.it.tap(&format!("stage{}", stage + 1), sum);
-                        }
-                    }
-                    Variant::Podnet => {
-                        x = sum;
-                        if last {
-                            net.it.tap("stage3", before);
-                            net.it.tap("stage4", sum);
-                        } else if stage < 2 && block + 1 == blocks {
-                            net.it.tap(&format!("stage{}", stage + 1), sum);
-                        }
-                    }
+                x = if last || self.variant == Variant::Podnet {
+                    sum
+                } else {
+                    net.it.add(&format!("{prefix}.relu2"), Op::Relu, &[sum])?
+                };
+                if last && self.variant == Variant::Podnet {
+                    net.it.tap("stage3", before);
+                    net.it.tap("stage4", sum);
+                } else if last_of_stage {
+                    net.it.tap(&format!("stage{}", stage + 1), sum);
                 }
             }
         }
@@ -139,6 +164,8 @@ impl std::fmt::Display for Architecture {
         let variant = match self.variant {
             Variant::Lucir => "LUCIR's",
             Variant::Podnet => "PODNet's",
+            Variant::Imagenet => "the ImageNet",
+            Variant::ImagenetSmall => "the small-image ImageNet",
         };
         write!(formatter, "{variant} ResNet-{} of width {}", self.depth, self.width)
     }
@@ -150,6 +177,20 @@ struct Net {
 }
 
 impl Net {
+    /// From the images to the first block.
+    fn stem(&mut self, width: usize) -> Result<NodeId> {
+        let (kernel, stride) = if self.variant == Variant::Imagenet { (7, 2) } else { (3, 1) };
+        let x = self.convolution("stem.conv", width, kernel, stride, self.it.input())?;
+        let x = self.norm("stem.norm", x, 1.0)?;
+        let x = self.it.add("stem.relu", Op::Relu, &[x])?;
+        match self.variant {
+            Variant::Imagenet => {
+                self.it.add("stem.pool", Op::MaxPool { kernel: 3, stride: 2, padding: 1 }, &[x])
+            }
+            _ => Ok(x),
+        }
+    }
+
     fn convolution(
         &mut self,
         name: &str,
@@ -177,7 +218,7 @@ impl Net {
         let changes = stride > 1 || self.it.shape(x).channels() != out;
         let shortcut = match (changes, self.variant) {
             (false, _) => x,
-            (true, Variant::Lucir) => {
+            (true, Variant::Lucir | Variant::Imagenet | Variant::ImagenetSmall) => {
                 let short = self.convolution(&format!("{name}.shortcut.conv"), out, 1, stride, x)?;
                 self.norm(&format!("{name}.shortcut.norm"), short, 1.0)?
             }
@@ -192,71 +233,4 @@ impl Net {
 }
 
 #[cfg(test)]
-mod tests {
-    use cil_engine::ParameterKind;
-
-    use super::*;
-
-    const IMAGES: Shape = Shape::Map { channels: 3, height: 32, width: 32 };
-
-    fn weights(architecture: Architecture) -> usize {
-        let specs = architecture.graph(IMAGES).unwrap().parameter_specs();
-        let weights = specs.iter().filter(|spec| spec.kind == ParameterKind::Weight);
-        weights.map(|spec| spec.dims.iter().product::<usize>()).sum()
-    }
-
-    #[test]
-    fn sizes_are_the_published_ones() {
-        // He et al. 2016: 0.46 M with parameter-free shortcuts and a linear head of 10 classes (650).
-        assert_eq!(weights(Architecture::podnet(32)), 464_154 - 650);
-        // LUCIR's adds two 1x1 convolutions and their batch norms.
-        assert_eq!(weights(Architecture::lucir(32)), 464_154 - 650 + 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64);
-        let norms = |it: Architecture| it.graph(IMAGES).unwrap().batch_norms().len();
-        assert_eq!((norms(Architecture::lucir(32)), norms(Architecture::podnet(32))), (33, 31));
-    }
-
-    #[test]
-    fn taps_are_the_stages_before_any_closing_relu() {
-        let taps = |it: Architecture| -> Vec<(String, String, Shape)> {
-            let graph = it.graph(IMAGES).unwrap();
-            let tap = |(name, id): &(String, NodeId)| {
-                (name.clone(), graph.node(*id).name.clone(), graph.node(*id).shape)
-            };
-            graph.taps().iter().map(tap).collect()
-        };
-        let map = |channels, side| Shape::Map { channels, height: side, width: side };
-        let entry = |tap: &str, node: &str, shape| (tap.to_owned(), node.to_owned(), shape);
-        assert_eq!(
-            taps(Architecture::lucir(14)),
-            [
-                entry("stage1", "stage1.block1.add", map(16, 32)),
-                entry("stage2", "stage2.block1.add", map(32, 16)),
-                entry("stage3", "stage3.block1.add", map(64, 8)),
-                entry(POOLED, "pool", Shape::Vector { width: 64 }),
-            ]
-        );
-        let podnet = taps(Architecture::podnet(32));
-        assert_eq!(podnet[2], entry("stage3", "stage3.block3.add", map(64, 8)));
-        assert_eq!(podnet[3], entry("stage4", "stage4.block0.add", map(64, 8)));
-        assert_eq!(taps(Architecture::podnet(8)).len(), 5);
-    }
-
-    #[test]
-    fn wrong_forms_are_named() {
-        let refused = |architecture: Architecture, images, part: &str| {
-            let message = architecture.graph(images).unwrap_err().to_string();
-            assert!(message.contains(part), "{message}");
-        };
-        refused(Architecture::lucir(18), IMAGES, "architecture.depth is 18");
-        refused(Architecture { width: 0, ..Architecture::lucir(8) }, IMAGES, "architecture.width is 0");
-        refused(Architecture::lucir(6_000_002), IMAGES, "architecture.depth is 6000002");
-        refused(Architecture { width: 1025, ..Architecture::lucir(8) }, IMAGES, "architecture.width is 1025");
-        let map = |channels, height, width| Shape::Map { channels, height, width };
-        for images in [Shape::Vector { width: 3 }, map(3, 3, 32), map(3, 32, 3), map(0, 32, 32)] {
-            refused(Architecture::lucir(8), images, "4x4 to");
-        }
-        for images in [map(usize::MAX, 32, 32), map(3, usize::MAX, 32), map(3, 32, usize::MAX)] {
-            refused(Architecture::podnet(8), images, "4x4 to");
-        }
-    }
-}
+mod tests;

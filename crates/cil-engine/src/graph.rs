@@ -10,6 +10,8 @@ mod builder;
 
 pub use builder::GraphBuilder;
 
+use candle_core::{Result, bail};
+
 use crate::parameters::{Init, ParameterKind, ParameterSpec};
 
 /// Index of a node in its graph.
@@ -203,6 +205,23 @@ impl Graph {
     /// Shape of one sample of a tap, if there is one of that name.
     pub fn tap_shape(&self, name: &str) -> Option<Shape> {
         self.taps.iter().find(|(tap, _)| tap == name).map(|(_, id)| self.nodes[id.0].shape)
+    }
+
+    /// The same nodes and parameters with those taps only: an executor may then run other nodes together, and copies
+    /// out no map that nobody reads.
+    ///
+    /// # Errors
+    /// If a name is no tap's, or none is given.
+    pub fn with_taps(&self, names: &[&str]) -> Result<Self> {
+        if names.is_empty() {
+            bail!("a graph needs at least one tap");
+        }
+        if let Some(name) = names.iter().find(|name| self.tap_shape(name).is_none()) {
+            let known: Vec<&str> = self.taps.iter().map(|(tap, _)| tap.as_str()).collect();
+            bail!("the network has no tap named {name}, only {known:?}");
+        }
+        let taps = self.taps.iter().filter(|(tap, _)| names.contains(&tap.as_str())).cloned().collect();
+        Ok(Self { nodes: self.nodes.clone(), taps })
     }
 
     /// The node behind an id.

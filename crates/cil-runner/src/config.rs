@@ -189,6 +189,7 @@ impl RunConfig {
         self.architecture.check().map_err(|error| bad_input(error.to_string()))?;
         self.recipe
             .check()
+            .and_then(|()| self.recipe.check_network(&self.architecture))
             .map_err(|error| bad_input(format!("recipe: {error:#}").replace("recipe: ", "recipe.")))?;
         let text = toml::to_string(&self).context("the configuration is not TOML")?;
         Ok(Checked { config: self, order, increments, text })

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Event, PhaseKind};
 use crate::learner::{Plan, invert_unit};
 use crate::means::INFERENCE_BATCH;
-use crate::phase::{Job, Source, Surroundings};
+use crate::phase::{Classes, Job, Source, Surroundings};
 use crate::recipe::{Columns, PhaseSpec, ReplaySpec, Rows, TermSpec, Trained, Training};
 use crate::start;
 
@@ -226,7 +226,8 @@ fn imitate(
     let mut network = start::fresh(plan, plan.recipe.head, plan.seed ^ 1, train.image_dims())?;
     network.grow(classes)?;
     let source = Source::Generated { steps: STEPS };
-    let mut job = Job::new(PhaseKind::Student, network, phase, source, 0..classes, classes, false);
+    let classes = Classes { columns: 0..classes, n_old: classes, freeze_old_head: false };
+    let mut job = Job::new(PhaseKind::Student, network, phase, source, classes, (plan.seed, 1))?;
     let spec = ReplaySpec { batch: student.batch, ..spec.clone() };
     let around = Surroundings {
         train,
@@ -236,7 +237,7 @@ fn imitate(
         task: 1,
         old: None,
         new: None,
-        replay: Some((replay, &spec)),
+        replay: Some((replay.clone(), &spec)),
     };
     while job.done < job.total() {
         shown(&job.epoch(&around)?)?;

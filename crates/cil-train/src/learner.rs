@@ -16,7 +16,7 @@ use dfgr::{Inversion, Replay};
 
 use crate::event::{Event, PhaseKind};
 use crate::means::{self, ClassMeans};
-use crate::phase::{Job, Source, Surroundings};
+use crate::phase::{Classes, Job, Source, Surroundings};
 use crate::recipe::{PhaseSpec, Recipe, ReplaySpec};
 use crate::start;
 
@@ -79,6 +79,7 @@ impl Learner {
     pub fn new(plan: Plan) -> Result<Self> {
         plan.recipe.check().context("recipe")?;
         plan.architecture.check()?;
+        plan.recipe.check_network(&plan.architecture).context("recipe")?;
         Ok(Self {
             plan,
             task: 0,
@@ -228,17 +229,18 @@ impl Learner {
             }
             Work::Train(job) => {
                 let alone = job.kind == PhaseKind::NewTeacher;
-                let replay = self.replay.as_ref().zip(self.plan.recipe.replay.as_ref());
+                let replay = self.replay.clone().zip(self.plan.recipe.replay.as_ref());
                 let around = Surroundings {
                     train,
                     preparation: &self.plan.preparation,
                     device: &self.plan.device,
                     seed: self.plan.seed,
                     task,
-                    old: if alone || self.plan.recipe.joint { None } else { self.old.as_ref() },
-                    new: if alone { None } else { self.new_teacher.as_ref() },
+                    old: if alone || self.plan.recipe.joint { None } else { self.old.clone() },
+                    new: if alone { None } else { self.new_teacher.clone() },
                     replay: if alone { None } else { replay },
                 };
+                let around = around.with_maps(job.maps())?;
                 job.epoch(&around)
             }
         }
@@ -268,7 +270,9 @@ impl Learner {
                 let network =
                     start::new_teacher(&self.plan, spec, self.task, self.old.as_ref(), train.image_dims())?;
                 let source = Source::Samples(train.samples(classes.clone()));
-                let job = Job::new(phase, network, spec.phase(), source, classes, 0, false);
+                let classes = Classes { columns: classes, n_old: 0, freeze_old_head: false };
+                let draw = (self.plan.seed, self.task);
+                let job = Job::new(phase, network, spec.phase(), source, classes, draw)?;
                 Ok(Work::Train(Box::new(job)))
             }
             PhaseKind::Student => {
@@ -301,9 +305,13 @@ impl Learner {
         } else {
             samples.extend(self.exemplars.all());
         }
-        let freeze = self.plan.recipe.freeze_old_head && self.task > 0;
         let source = Source::Samples(samples);
-        let job = Job::new(phase, network, spec, source, 0..classes.end, classes.start, freeze);
+        let classes = Classes {
+            columns: 0..classes.end,
+            n_old: classes.start,
+            freeze_old_head: self.plan.recipe.freeze_old_head && self.task > 0,
+        };
+        let job = Job::new(phase, network, spec, source, classes, (self.plan.seed, self.task))?;
         Ok(Work::Train(Box::new(job)))
     }
 

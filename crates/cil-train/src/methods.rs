@@ -8,7 +8,8 @@ use cil_data::exemplars::Budget;
 use dtid::dual::DtidConfig;
 
 use crate::recipe::{
-    Columns, NewTeacherSpec, PhaseSpec, Recipe, ReplaySpec, Rows, TermSpec, Trained, Training,
+    Columns, NewTeacherSpec, PhaseSpec, Recipe, Regressor, ReplaySpec, Rows, Teachers, TermSpec, Trained,
+    Training,
 };
 
 /// Cross-entropy on new images alone: what forgetting looks like.
@@ -90,13 +91,27 @@ pub fn with_dfgr(mut base: Recipe, replay: ReplaySpec) -> Recipe {
     base
 }
 
-/// DT-ID at the output on top of `base` (Choi et al. 2021): a second teacher trained on the new classes, and both
-/// teachers' logits distilled.
+/// DT-ID on top of `base` (Choi et al. 2021): a second teacher trained on the new classes, both teachers' logits
+/// distilled, and their stage maps too where there is `vid`, made by [`both_teachers_maps`].
 #[must_use]
-pub fn with_dtid(mut base: Recipe, new_teacher: NewTeacherSpec, weight: f64, config: DtidConfig) -> Recipe {
+pub fn with_dtid(
+    mut base: Recipe,
+    new_teacher: NewTeacherSpec,
+    weight: f64,
+    config: DtidConfig,
+    vid: Option<TermSpec>,
+) -> Recipe {
     base.new_teacher = Some(new_teacher);
     base.increment.terms.push(TermSpec::DualTeacher { weight, config });
+    base.increment.terms.extend(vid);
     base
+}
+
+/// Variational information distillation of all stages from both teachers, the old one's on all rows: our reading of
+/// Choi et al. 2021, which speaks of intermediate layers.
+pub fn both_teachers_maps(weight: f64) -> TermSpec {
+    let (teachers, rows, regressor) = (Teachers::Both, Rows::All, Regressor::Normed);
+    TermSpec::Vid { weight, teachers, stages: Vec::new(), rows, regressor }
 }
 
 fn cross_entropy(rows: Rows, columns: Columns, balanced: bool) -> TermSpec {

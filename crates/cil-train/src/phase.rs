@@ -2,38 +2,37 @@
 //!
 //! One decision: whatever is trained by gradient on images (base, student, new teacher, balanced head) is a [`Job`], and
 //! all jobs run [`Job::epoch`]. A step joins the rows of its passes, lets terms see them together, and hands each pass
-//! its share of the gradient. Running statistics move after the optimiser's step, by the passes that used batch norm's
+//! its share of the gradient; that of losses on maps comes from the terms. Running statistics move after the optimiser's step, by the passes that used batch norm's
 //! own batch.
 
+mod aids;
 mod meter;
+mod passes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use anyhow::{Result, bail};
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use cil_backbone::{Frozen, Network, POOLED, View};
 use cil_data::augment::Preparation;
 use cil_data::batches::shuffled_batches;
 use cil_data::store::{SampleId, TrainSet};
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
-use cil_engine::{ForwardSpec, Gradients, Keep, Norm, NormUpdate, Pass, Upstream};
+use cil_engine::{Gradients, NormUpdate};
 use cil_random::Draw;
 use dfgr::Replay;
-use dfgr::replay::Synthetic;
 
 use crate::event::{Event, PhaseKind};
-use crate::recipe::{PhaseSpec, ReplaySpec, SyntheticNorm, Trained};
+use crate::recipe::{PhaseSpec, ReplaySpec, Trained};
 use crate::step::Step;
-use crate::term::Objective;
+use crate::term::{Objective, Outcome};
+use aids::Aids;
 use meter::Meter;
+use passes::{gather, joined, old_view};
 
 /// PyTorch's share of a batch in the running statistics.
 const STATISTICS_MOMENTUM: f64 = 0.1;
-
-/// A training pass whose batch norm keeps the running statistics.
-const TRAIN_RUNNING: ForwardSpec =
-    ForwardSpec { norm: Norm::Running, moments: false, keep: Keep::Tape { weights: true, input: false } };
 
 /// What a job may look at beside its network.
 #[derive(Debug)]
@@ -44,11 +43,27 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) seed: u64,
     pub(crate) task: usize,
     /// The model of the task before.
-    pub(crate) old: Option<&'a Frozen>,
+    pub(crate) old: Option<Frozen>,
     /// The teacher of the new classes.
-    pub(crate) new: Option<&'a Frozen>,
+    pub(crate) new: Option<Frozen>,
     /// Generated images of old classes.
-    pub(crate) replay: Option<(&'a Replay, &'a ReplaySpec)>,
+    pub(crate) replay: Option<(Replay, &'a ReplaySpec)>,
+}
+
+impl Surroundings<'_> {
+    /// The same with teachers that hand out these maps; nothing is copied where there are none.
+    pub(crate) fn with_maps(mut self, maps: &[String]) -> Result<Self> {
+        if maps.is_empty() {
+            return Ok(self);
+        }
+        self.old = self.old.map(|teacher| teacher.with_maps(maps)).transpose()?;
+        self.new = self.new.map(|teacher| teacher.with_maps(maps)).transpose()?;
+        self.replay = match self.replay {
+            Some((replay, spec)) => Some((replay.with_maps(maps)?, spec)),
+            None => None,
+        };
+        Ok(self)
+    }
 }
 
 /// What an epoch goes over.
@@ -66,12 +81,34 @@ pub(crate) struct Job {
     pub(crate) done: usize,
     spec: PhaseSpec,
     objective: Objective,
+    /// Taps whose maps are read, of the network and of teachers.
+    maps: Vec<String>,
+    aids: Aids,
     optimizer: Optimizer,
     group: Group,
     source: Source,
     /// Classes of the network, as positions in the class order; the new ones are at the end.
     columns: Range<usize>,
     n_old: usize,
+}
+
+/// Classes of a job, as positions in the class order.
+pub(crate) struct Classes {
+    /// Those that the network tells apart, the new ones at the end.
+    pub(crate) columns: Range<usize>,
+    /// How many of them are old.
+    pub(crate) n_old: usize,
+    /// Whether the old ones' head blocks stay while everything trains.
+    pub(crate) freeze_old_head: bool,
+}
+
+fn purpose(kind: PhaseKind) -> &'static str {
+    match kind {
+        PhaseKind::Inversion => "inversion",
+        PhaseKind::NewTeacher => "new teacher",
+        PhaseKind::Student => "student",
+        PhaseKind::Balance => "balance",
+    }
 }
 
 /// Where a step's random numbers come from.
@@ -91,25 +128,16 @@ struct Slope {
     rows: usize,
 }
 
-/// Real images of one step, new classes first.
-struct Real {
-    /// `None` in a step of generated images alone.
-    images: Option<Tensor>,
-    labels: Vec<u32>,
-    n_new: usize,
-}
-
 impl Job {
-    /// A job on `source`. The network tells apart the classes `columns`, of which the first `n_old` are old.
+    /// A job on `source`. Where terms bring networks of their own, these begin as functions of (seed, task, kind, name).
     pub(crate) fn new(
         kind: PhaseKind,
         network: Network,
         spec: PhaseSpec,
         source: Source,
-        columns: Range<usize>,
-        n_old: usize,
-        freeze_old_head: bool,
-    ) -> Self {
+        classes: Classes,
+        (seed, task): (u64, usize),
+    ) -> Result<Self> {
         let head = network.head();
         let mut names: Vec<String> = match spec.trained {
             Trained::All => network.backbone_weights(),
@@ -117,7 +145,7 @@ impl Job {
         };
         let n_blocks = head.blocks.len();
         let frozen: BTreeSet<String> = match spec.trained {
-            Trained::All if freeze_old_head => {
+            Trained::All if classes.freeze_old_head => {
                 (0..n_blocks - 1).flat_map(|block| head.block_names(block)).collect()
             }
             _ => BTreeSet::new(),
@@ -125,18 +153,29 @@ impl Job {
         names.extend(head.names().into_iter().filter(|name| !frozen.contains(name)));
         let training = &spec.training;
         let config = OptimizerConfig::Sgd { momentum: training.momentum, nesterov: training.nesterov };
-        Self {
+        let objective = Objective::new(&spec.terms, &network.architecture().graph(network.images())?)?;
+        let maps = objective.maps();
+        let draw = Draw { task, ..Draw::new(seed, purpose(kind)) };
+        let aids = Aids::new(objective.aids(network.device())?, &network, draw, training.weight_decay)?;
+        Ok(Self {
             kind,
-            objective: Objective::new(&spec.terms),
+            objective,
             optimizer: Optimizer::new(config),
             group: Group { names, lr_scale: 1.0, weight_decay: training.weight_decay },
-            network,
+            network: if maps.is_empty() { network } else { network.with_maps(&maps)? },
+            maps,
+            aids,
             done: 0,
             spec,
             source,
-            columns,
-            n_old,
-        }
+            columns: classes.columns,
+            n_old: classes.n_old,
+        })
+    }
+
+    /// Taps whose maps the teachers in [`Surroundings`] must hand out.
+    pub(crate) fn maps(&self) -> &[String] {
+        &self.maps
     }
 
     /// Epochs in all.
@@ -150,7 +189,7 @@ impl Job {
         let learning_rate = training.schedule.rate(training.learning_rate, self.done, training.epochs);
         let draw = Draw {
             seed: around.seed,
-            purpose: self.purpose(),
+            purpose: purpose(self.kind),
             task: around.task,
             position: self.done as u64,
         };
@@ -190,15 +229,6 @@ impl Job {
         })
     }
 
-    fn purpose(&self) -> &'static str {
-        match self.kind {
-            PhaseKind::Inversion => "inversion",
-            PhaseKind::NewTeacher => "new teacher",
-            PhaseKind::Student => "student",
-            PhaseKind::Balance => "balance",
-        }
-    }
-
     /// One step of the optimiser; the images that went through the network.
     fn step(
         &mut self,
@@ -216,6 +246,13 @@ impl Job {
             std::slice::from_ref(&self.group),
             learning_rate,
         )?;
+        // One rule and one state for both stores; no name is in both.
+        self.optimizer.step(
+            &mut self.aids.parameters,
+            &slope.gradients,
+            std::slice::from_ref(&self.aids.group),
+            learning_rate,
+        )?;
         for update in &slope.updates {
             parameters.update_statistics(update, STATISTICS_MOMENTUM)?;
         }
@@ -229,13 +266,14 @@ impl Job {
     /// The objective on a batch and its gradient; changes nothing.
     fn slope(&self, batch: &[SampleId], draws: &Draws<'_>, around: &Surroundings<'_>) -> Result<Slope> {
         let real = self.real(batch, draws.images, around)?;
-        let synthetic = match around.replay {
+        let synthetic = match &around.replay {
             Some((replay, spec)) => Some((replay.sample(spec.batch, draws.noise)?, spec.synthetic_norm)),
             None => None,
         };
-        let old = around.old.map(|teacher| old_view(teacher, &real, synthetic.as_ref().map(|it| &it.0)));
+        let old =
+            around.old.as_ref().map(|teacher| old_view(teacher, &real, synthetic.as_ref().map(|it| &it.0)));
         let old = old.transpose()?;
-        let new = match (around.new, &real.images) {
+        let new = match (&around.new, &real.images) {
             (Some(teacher), Some(images)) if real.n_new > 0 => {
                 Some(teacher.forward(&images.narrow(0, 0, real.n_new)?)?)
             }
@@ -245,17 +283,18 @@ impl Job {
         let mut labels = real.labels.clone();
         labels.extend(synthetic.iter().flat_map(|(images, _)| &images.labels));
 
-        let taps = passes.iter().map(|pass| pass.tap(POOLED)).collect::<candle_core::Result<Vec<_>>>()?;
-        let features = Var::from_tensor(&Tensor::cat(&taps, 0)?)?;
+        let features = Var::from_tensor(&joined(&passes, POOLED)?)?;
         let (variables, head) = self.head_variables()?;
         let said = head.forward(&features)?;
+        let maps = self.maps.iter().map(|name| Ok((name.clone(), joined(&passes, name)?)));
         let student = View {
             features: features.as_tensor().clone(),
             logits: said.logits,
             similarities: said.similarities,
+            maps: maps.collect::<Result<_>>()?,
         };
         let n_real = real.labels.len();
-        let step = Step {
+        let mut step = Step {
             old_classes: self.n_old,
             classes: self.columns.len(),
             labels: &labels,
@@ -265,8 +304,11 @@ impl Job {
             student: &student,
             old: old.as_ref(),
             new: new.as_ref(),
+            aids: BTreeMap::new(),
         };
-        let (total, parts) = self.objective.loss(&step)?;
+        let (aid_passes, said) = self.aids.forward(&step)?;
+        step.aids = said;
+        let Outcome { total, parts, slopes: on_maps } = self.objective.loss(&step)?;
         let slopes = total.backward()?;
         let mut gradients = Gradients::default();
         for (name, variable) in &variables {
@@ -274,52 +316,12 @@ impl Job {
                 gradients.add(name, slope.clone())?;
             }
         }
-        let updates = self.backward(passes, slopes.get(&features), &mut gradients)?;
+        let mut to_maps = on_maps.maps;
+        to_maps.extend(self.aids.backward(aid_passes, on_maps.aids, &mut gradients)?);
+        let mut taps = gather(to_maps, labels.len())?;
+        taps.extend(slopes.get(&features).map(|slope| (POOLED.to_owned(), slope.clone())));
+        let updates = self.backward(passes, &taps, &mut gradients)?;
         Ok(Slope { total, parts, gradients, updates, rows: labels.len() })
-    }
-
-    fn real(&self, batch: &[SampleId], draw: Draw<'_>, around: &Surroundings<'_>) -> Result<Real> {
-        let is_new = |sample: &SampleId| around.train.class_of(*sample) >= self.columns.start + self.n_old;
-        let (mut samples, old): (Vec<SampleId>, Vec<SampleId>) =
-            batch.iter().partition(|sample| is_new(sample));
-        let n_new = samples.len();
-        samples.extend(old);
-        let column = |sample: &SampleId| (around.train.class_of(*sample) - self.columns.start) as u32;
-        let images = match samples.is_empty() {
-            true => None,
-            false => {
-                let images = around.train.images(&samples, around.preparation, Some(draw), around.device)?;
-                Some(images.to_dtype(self.dtype())?)
-            }
-        };
-        Ok(Real { images, labels: samples.iter().map(column).collect(), n_new })
-    }
-
-    /// Type of the network's values: `f32`, but for checks in `f64`.
-    fn dtype(&self) -> DType {
-        self.network.parameters().iter().next().map_or(DType::F32, |(_, value)| value.dtype())
-    }
-
-    /// The network's passes over real and generated images; their rows follow each other.
-    fn passes(&self, real: &Real, synthetic: Option<&(Synthetic, SyntheticNorm)>) -> Result<Vec<Pass>> {
-        let run =
-            |images: &Tensor, spec| self.network.executor().forward(self.network.parameters(), images, spec);
-        let together = match (&real.images, synthetic) {
-            (Some(real), Some((images, _))) => Tensor::cat(&[real, &images.images], 0)?,
-            (Some(images), None) => images.clone(),
-            (None, Some((images, _))) => images.images.clone(),
-            (None, None) => bail!("a step without an image"),
-        };
-        if self.spec.trained == Trained::Head {
-            return Ok(vec![run(&together, ForwardSpec::EVAL)?]);
-        }
-        Ok(match (&real.images, synthetic) {
-            (Some(real), Some((images, SyntheticNorm::Running))) => {
-                vec![run(real, ForwardSpec::TRAIN)?, run(&images.images, TRAIN_RUNNING)?]
-            }
-            (_, Some((_, SyntheticNorm::Frozen))) => vec![run(&together, TRAIN_RUNNING)?],
-            _ => vec![run(&together, ForwardSpec::TRAIN)?],
-        })
     }
 
     /// The head's trained tensors as variables by name, and the head made of them.
@@ -337,48 +339,6 @@ impl Job {
         })?;
         Ok((variables, head))
     }
-
-    /// Hands every pass its rows of the features' gradient; the statistics that batch norm should move towards.
-    fn backward(
-        &self,
-        passes: Vec<Pass>,
-        slope: Option<&Tensor>,
-        into: &mut Gradients,
-    ) -> Result<Vec<NormUpdate>> {
-        let (mut row, mut updates) = (0, Vec::new());
-        for mut pass in passes {
-            let rows = pass.tap(POOLED)?.dim(0)?;
-            if let (Some(tape), Some(slope)) = (pass.tape.take(), slope) {
-                let taps = BTreeMap::from([(POOLED.to_owned(), slope.narrow(0, row, rows)?.contiguous()?)]);
-                let upstream = Upstream { taps, moments: BTreeMap::new() };
-                self.network.executor().backward(self.network.parameters(), tape, &upstream, into)?;
-            }
-            row += rows;
-            updates.extend(pass.statistics);
-        }
-        Ok(updates)
-    }
-}
-
-/// What the old teacher says of all rows; the generator's own view is used again, it is of the same teacher.
-fn old_view(teacher: &Frozen, real: &Real, synthetic: Option<&Synthetic>) -> candle_core::Result<View> {
-    let view = real.images.as_ref().map(|images| teacher.forward(images)).transpose()?;
-    let (view, synthetic) = match (view, synthetic) {
-        (Some(view), Some(synthetic)) => (view, synthetic),
-        (Some(view), None) => return Ok(view),
-        (None, Some(synthetic)) => return Ok(synthetic.view.clone()),
-        (None, None) => candle_core::bail!("a step without an image"),
-    };
-    let join = |left: &Tensor, right: &Tensor| Tensor::cat(&[left, right], 0);
-    let similarities = match (&view.similarities, &synthetic.view.similarities) {
-        (Some(left), Some(right)) => Some(join(left, right)?),
-        _ => None,
-    };
-    Ok(View {
-        features: join(&view.features, &synthetic.view.features)?,
-        logits: join(&view.logits, &synthetic.view.logits)?,
-        similarities,
-    })
 }
 
 #[cfg(test)]

@@ -39,8 +39,30 @@ pub enum Columns {
     New,
 }
 
+/// Whose maps a term follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Teachers {
+    /// The model of the task before.
+    Old,
+    /// The teacher of the new classes.
+    New,
+    /// Either, each with regressors of its own.
+    Both,
+}
+
+/// What maps the student's map to a teacher's in variational information distillation; channels stay as many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Regressor {
+    /// Three 1x1 convolutions with ReLU between, as RepDistiller's port of the authors' code.
+    Plain,
+    /// 1x1 convolution, batch norm, ReLU, 1x1 convolution (ours): a third less work, and scaled by its batch.
+    Normed,
+}
+
 /// One weighted part of the objective.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TermSpec {
     /// Cross-entropy on the labels.
@@ -88,6 +110,29 @@ pub enum TermSpec {
         /// Form and temperature.
         config: DtidConfig,
     },
+    /// Distance between the student's and the old teacher's maps by their sums over width and over height, the mean over
+    /// all stages and rows (POD-spatial of PODNet).
+    PodSpatial {
+        /// Weight before the factor below; 3 on CIFAR-100, 8 on ImageNet (PODNet's code).
+        weight: f64,
+        /// Whether the weight is multiplied by sqrt(classes seen / new classes), as PODNet does.
+        adaptive: bool,
+    },
+    /// Variational information distillation of the teachers' stage maps, summed over stages and teachers (DT-ID at
+    /// intermediate layers). Regressors and variances train with the student and end with the phase.
+    Vid {
+        /// Weight in the objective; 1 in RepDistiller's code.
+        weight: f64,
+        /// Whose maps. In a task without a new teacher, the old one's alone.
+        teachers: Teachers,
+        /// Stages by number, from 1; empty for all.
+        stages: Vec<usize>,
+        /// Rows on which the old teacher is followed: best `all`, as LUCIR and PODNet distil on new images too, or `old`.
+        /// The new teacher is followed on the new rows.
+        rows: Rows,
+        /// Form of the regressors.
+        regressor: Regressor,
+    },
 }
 
 impl TermSpec {
@@ -98,7 +143,26 @@ impl TermSpec {
             | Self::LogitKd { weight, .. }
             | Self::LessForget { weight, .. }
             | Self::MarginRanking { weight, .. }
-            | Self::DualTeacher { weight, .. } => weight,
+            | Self::DualTeacher { weight, .. }
+            | Self::PodSpatial { weight, .. }
+            | Self::Vid { weight, .. } => weight,
+        }
+    }
+
+    /// Stages whose maps it reads, by number, none for all; `None` for a term that reads no map.
+    fn stages(&self) -> Option<&[usize]> {
+        match self {
+            Self::Vid { stages, .. } => Some(stages),
+            Self::PodSpatial { .. } => Some(&[]),
+            _ => None,
+        }
+    }
+
+    /// Whose maps a variational term follows.
+    fn vid_teachers(&self) -> Option<Teachers> {
+        match *self {
+            Self::Vid { teachers, .. } => Some(teachers),
+            _ => None,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What a term may look at in one learning step.
 //!
 //! Rows of a step are ordered: new images, then exemplars, then generated images. The student and the old teacher have
-//! seen every row; the new teacher has seen the new images only.
+//! seen every row; the new teacher has seen the new images only. Views hold the maps that the phase's terms ask for.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
@@ -31,6 +32,8 @@ pub struct Step<'a> {
     pub old: Option<&'a View>,
     /// The teacher of the new classes, on the new rows; its columns are the new classes.
     pub new: Option<&'a View>,
+    /// What the terms' own networks say of the student's maps, and their other values, by name.
+    pub aids: BTreeMap<String, Tensor>,
 }
 
 impl Step<'_> {

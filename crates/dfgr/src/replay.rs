@@ -92,6 +92,14 @@ impl Replay {
         &self.teacher
     }
 
+    /// The same generator with a teacher whose views hold the maps of these taps as well.
+    ///
+    /// # Errors
+    /// If the teacher's backbone has no tap of such a name.
+    pub fn with_maps(&self, maps: &[String]) -> Result<Self> {
+        Ok(Self { teacher: self.teacher.with_maps(maps)?, ..self.clone() })
+    }
+
     /// The generator's values.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters

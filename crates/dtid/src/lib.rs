@@ -11,4 +11,5 @@
 pub mod dual;
 pub mod kl;
 pub mod regression;
+pub mod values;
 pub mod vid;

@@ -1,10 +1,10 @@
-//! LUCIR's and PODNet's networks against PyTorch: taps, batch moments, running statistics, gradients of weights and of
+//! All families' networks against PyTorch: taps, batch moments, running statistics, gradients of weights and of
 //! the input, with gradients that enter at every tap and at the moments. `golden/backbones.py` made the numbers.
 
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result};
-use cil_backbone::{Architecture, HeadKind, Network, Variant};
+use cil_backbone::{Architecture, HeadKind, Network, POOLED, Variant};
 use cil_engine::{
     ExecutorFactory, ForwardSpec, Gradients, Keep, MomentGradient, Norm, ParameterKind, Shape, Upstream,
 };
@@ -21,7 +21,7 @@ pub(crate) fn golden() -> Value {
 
 pub(crate) fn architecture(golden: &Value) -> Architecture {
     let number = |key: &str| golden[key].as_u64().unwrap() as usize;
-    let variant = if golden["family"] == "lucir" { Variant::Lucir } else { Variant::Podnet };
+    let variant = serde_json::from_value::<Variant>(golden["family"].clone()).unwrap();
     Architecture { variant, depth: number("depth"), width: number("width") }
 }
 
@@ -32,8 +32,11 @@ fn compare(
     dtype: DType,
     tolerance: f64,
 ) -> Result<()> {
-    let mut network = golden_network(architecture(golden), IMAGES, executors, dtype)?;
+    let golden_form = architecture(golden);
     let golden = &golden[mode];
+    let taps: BTreeMap<String, Value> = serde_json::from_value(golden["taps"].clone()).unwrap();
+    let maps: Vec<String> = taps.keys().filter(|name| *name != POOLED).cloned().collect();
+    let mut network = golden_network(golden_form, IMAGES, executors, dtype)?.with_maps(&maps)?;
     let norm = if mode == "batch" { Norm::Batch } else { Norm::Running };
     let spec = ForwardSpec { norm, moments: true, keep: Keep::Tape { weights: true, input: true } };
     let images = noise("images 3", &IMAGES.dims(ROWS))?.to_dtype(dtype)?;
@@ -41,7 +44,6 @@ fn compare(
 
     let to = |name: &str, dims: &[usize]| noise(&format!("to {name}"), dims)?.to_dtype(dtype);
     let mut upstream = Upstream::default();
-    let taps: BTreeMap<String, Value> = serde_json::from_value(golden["taps"].clone()).unwrap();
     assert_eq!(pass.taps.keys().collect::<Vec<_>>(), taps.keys().collect::<Vec<_>>());
     for (name, tap) in &pass.taps {
         check_told(name, tap, &taps[name], tolerance);
@@ -98,8 +100,10 @@ fn reference_equals_pytorch() -> Result<()> {
 #[test]
 fn cpu_equals_pytorch() -> Result<()> {
     for golden in golden()["networks"].as_array().unwrap() {
-        compare(golden, "batch", &cpu(), DType::F32, 1e-4)?;
-        compare(golden, "running", &cpu(), DType::F32, 1e-4)?;
+        // The last maps of the ImageNet form are of one pixel here: batch statistics of four values spread rounding.
+        let tolerance = if golden["family"] == "imagenet" { 5e-4 } else { 1e-4 };
+        compare(golden, "batch", &cpu(), DType::F32, tolerance)?;
+        compare(golden, "running", &cpu(), DType::F32, tolerance)?;
     }
     Ok(())
 }
@@ -107,12 +111,16 @@ fn cpu_equals_pytorch() -> Result<()> {
 #[test]
 fn full_size_networks_have_as_many_weights_as_pytorch_s() -> Result<()> {
     let sizes: BTreeMap<String, usize> = serde_json::from_value(golden()["sizes"].clone()).unwrap();
-    assert_eq!(sizes.len(), 8);
+    assert_eq!(sizes.len(), 10);
     for (form, size) in sizes {
-        let (family, depth) = form.split_once('-').unwrap();
+        let (family, depth) = form.rsplit_once('-').unwrap();
         let depth = depth.parse().unwrap();
-        let architecture =
-            if family == "lucir" { Architecture::lucir(depth) } else { Architecture::podnet(depth) };
+        let architecture = match family {
+            "lucir" => Architecture::lucir(depth),
+            "podnet" => Architecture::podnet(depth),
+            "imagenet" => Architecture { depth, ..Architecture::imagenet() },
+            _ => Architecture { depth, ..Architecture::imagenet_small() },
+        };
         let specs = architecture.graph(Shape::Map { channels: 3, height: 32, width: 32 })?.parameter_specs();
         let weights = specs.iter().filter(|spec| spec.kind == ParameterKind::Weight);
         assert_eq!(weights.map(|spec| spec.dims.iter().product::<usize>()).sum::<usize>(), size, "{form}");

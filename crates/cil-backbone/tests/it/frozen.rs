@@ -89,6 +89,24 @@ fn a_view_is_that_of_the_network_in_eval_mode() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn maps_are_handed_out_where_they_are_asked_for_and_change_nothing_else() -> Result<()> {
+    let (plain, maps) = (tiny(HeadKind::Cosine), ["stage1".to_owned(), "stage3".to_owned()]);
+    let network = tiny(HeadKind::Cosine).with_maps(&maps)?;
+    assert_eq!(bits(&network.snapshot().parameters), bits(&plain.snapshot().parameters));
+    let (frozen, seeing) = (plain.freeze()?, network.freeze()?.with_maps(&maps)?);
+    let (without, with) = (frozen.forward(&images(3))?, seeing.forward(&images(3))?);
+    assert_eq!(values(&with.logits), values(&without.logits));
+    assert!(without.maps.is_empty() && network.freeze()?.forward(&images(3))?.maps.is_empty());
+    let dims: Vec<_> = with.maps.iter().map(|(name, map)| (name.clone(), map.dims().to_vec())).collect();
+    assert_eq!(dims, [(maps[0].clone(), vec![3, 2, 4, 4]), (maps[1].clone(), vec![3, 8, 1, 1])]);
+    let pass = network.executor().forward(network.parameters(), &images(3), ForwardSpec::EVAL)?;
+    assert_eq!(values(pass.tap("stage1")?), values(&with.maps["stage1"]));
+    let error = frozen.with_maps(&["stage4".to_owned()]).unwrap_err().to_string();
+    assert!(error.starts_with("the network has no tap named stage4, only [\"stage1\""), "{error}");
+    Ok(())
+}
+
 /// A snapshot whose every tensor is a variable, and those variables.
 fn of_variables(snapshot: &Snapshot) -> Result<(Snapshot, Vec<Var>)> {
     let (mut tensors, mut variables) = (BTreeMap::new(), Vec::new());

@@ -196,6 +196,27 @@ mod tests {
     }
 
     #[test]
+    fn taps_are_chosen_by_name() -> Result<()> {
+        let mut builder = image();
+        let relu = builder.add("relu", Op::Relu, &[builder.input()])?;
+        let norm = builder.add("norm", Op::BatchNorm { affine: true, epsilon: 1e-5 }, &[relu])?;
+        builder.tap("first", relu);
+        builder.tap("second", norm);
+        let graph = builder.build()?;
+        let one = graph.with_taps(&["second"])?;
+        assert_eq!(one.taps(), &graph.taps()[1..]);
+        let names = |graph: &Graph| graph.parameter_specs().into_iter().map(|it| it.name).collect::<Vec<_>>();
+        assert_eq!((one.nodes().len(), names(&one)), (graph.nodes().len(), names(&graph)));
+        // The order is the declared one, and a name given twice is one tap.
+        assert_eq!(graph.with_taps(&["second", "first", "second"])?.taps(), graph.taps());
+        let message = graph.with_taps(&["third"]).map(|_| ()).unwrap_err().to_string();
+        let expected = "the network has no tap named third, only [\"first\", \"second\"]";
+        assert!(message.starts_with(expected), "{message}");
+        assert!(graph.with_taps(&[]).is_err());
+        Ok(())
+    }
+
+    #[test]
     fn mistakes_are_named() -> Result<()> {
         let mut builder = image();
         let input = builder.input();

@@ -112,7 +112,7 @@ fn recipe(batch: usize) -> Recipe {
     let replay = ReplaySpec { inversion, batch, synthetic_norm: SyntheticNorm::Joint };
     let new_teacher = NewTeacherSpec { from_old: false, training: training(1) };
     let both = DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } };
-    with_dtid(with_dfgr(lucir(training(1), training(STEPS), 0), replay), new_teacher, 1.0, both)
+    with_dtid(with_dfgr(lucir(training(1), training(STEPS), 0), replay), new_teacher, 1.0, both, None)
 }
 
 /// Student on all images, old teacher on all, new teacher on the new ones, generator once.

@@ -4,7 +4,7 @@
 //! images.
 
 use cil_engine::optim::{Decay, Schedule};
-use cil_train::methods::{fine_tune, joint, lucir, lwf, lwf_seen, with_dfgr, with_dtid};
+use cil_train::methods::{both_teachers_maps, fine_tune, joint, lucir, lwf, lwf_seen, with_dfgr, with_dtid};
 use cil_train::recipe::{NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Training};
 use dfgr::InversionConfig;
 use dtid::dual::{DtidConfig, DualForm};
@@ -25,7 +25,7 @@ pub(super) struct Lengths {
 }
 
 /// A method by the last part of its presets' names, and what it is.
-pub(super) const METHODS: [(&str, &str); 10] = [
+pub(super) const METHODS: [(&str, &str); 11] = [
     ("fine-tune", "cross-entropy on the new classes alone"),
     ("lwf", "learning without forgetting: cross-entropy among the new classes, old logits distilled"),
     ("lwf-seen", "learning without forgetting with cross-entropy over all classes seen"),
@@ -34,6 +34,10 @@ pub(super) const METHODS: [(&str, &str); 10] = [
     ("lucir-e0-dfgr", "LUCIR without exemplars, with data-free generative replay"),
     ("lucir-e0-dtidkl", "LUCIR without exemplars, with two teachers"),
     ("lucir-e0-dfgr-dtidkl", "LUCIR without exemplars, with data-free generative replay and two teachers"),
+    (
+        "lucir-e0-dfgr-dtid",
+        "LUCIR without exemplars, with data-free generative replay and two teachers, on logits and on maps",
+    ),
     ("joint", "all images of all classes seen, anew in every task: the upper bound"),
     (
         "lucir-e20-dfgr-dtidkl",
@@ -57,9 +61,11 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
     if method.contains("-dfgr") {
         recipe = with_dfgr(recipe, replay(lengths));
     }
-    if method.contains("-dtidkl") {
+    if method.contains("-dtid") {
         let spec = NewTeacherSpec { from_old: true, training: lengths.new_teacher.clone() };
-        recipe = with_dtid(recipe, spec, 1.0, two_teachers());
+        // `-dtidkl` is the logits alone.
+        let vid = (!method.contains("-dtidkl")).then(|| both_teachers_maps(1.0));
+        recipe = with_dtid(recipe, spec, 1.0, two_teachers(), vid);
     }
     recipe
 }

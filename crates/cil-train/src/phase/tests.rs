@@ -15,7 +15,9 @@ use dfgr::{Inversion, InversionConfig};
 use dtid::dual::{DtidConfig, DualForm};
 
 use super::*;
-use crate::recipe::{Columns, Rows, TermSpec, Training};
+use crate::recipe::{Columns, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Training};
+use candle_core::DType;
+use cil_engine::ForwardSpec;
 
 fn executors() -> ExecutorFactory {
     Arc::new(|graph| Ok(Arc::new(ReferenceExecutor::new(graph)) as Arc<dyn Executor>))
@@ -38,16 +40,44 @@ fn network(blocks: &[usize], seed: u64) -> Result<Network> {
     Ok(Network::from_snapshot(snapshot, &executors(), seed, &Device::Cpu)?)
 }
 
-fn terms(form: DualForm) -> Vec<TermSpec> {
+fn terms(form: DualForm, trained: Trained) -> Vec<TermSpec> {
     let (columns, rows) = (Columns::Seen, Rows::All);
-    vec![
+    let vid = |teachers, rows, regressor| TermSpec::Vid {
+        weight: 2.0,
+        teachers,
+        stages: vec![3, 1],
+        rows,
+        regressor,
+    };
+    let on_maps = vec![
+        vid(Teachers::Old, Rows::Old, Regressor::Normed),
+        vid(Teachers::New, Rows::All, Regressor::Plain),
+        TermSpec::PodSpatial { weight: 0.9, adaptive: true },
+    ];
+    let mut terms = vec![
         TermSpec::CrossEntropy { weight: 0.7, rows, columns, balanced: true },
         TermSpec::CrossEntropy { weight: 0.4, rows: Rows::New, columns: Columns::New, balanced: false },
         TermSpec::LogitKd { weight: 0.3, temperature: 2.0, rows: Rows::Real },
         TermSpec::LessForget { weight: 0.5, adaptive: true, rows },
         TermSpec::MarginRanking { weight: 0.6, margin: 1.7, negatives: 2 },
         TermSpec::DualTeacher { weight: 0.8, config: DtidConfig { temperature: 1.5, form } },
-    ]
+    ];
+    if trained == Trained::All {
+        terms.extend(on_maps);
+    }
+    terms
+}
+
+fn training() -> Training {
+    Training {
+        epochs: 1,
+        batch: 8,
+        learning_rate: 0.1,
+        schedule: Schedule::constant(),
+        momentum: 0.9,
+        nesterov: false,
+        weight_decay: 0.0,
+    }
 }
 
 fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: DualForm) -> Result<()> {
@@ -68,49 +98,45 @@ fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: Dua
         device: &Device::Cpu,
         seed: 1,
         task: 1,
-        old: Some(&old),
-        new: Some(&new),
-        replay: Some((&generator, &replay)),
+        old: Some(old),
+        new: Some(new),
+        replay: Some((generator, &replay)),
     };
-    let training = Training {
-        epochs: 1,
-        batch: 8,
-        learning_rate: 0.1,
-        schedule: Schedule::constant(),
-        momentum: 0.9,
-        nesterov: false,
-        weight_decay: 0.0,
-    };
-    let spec = PhaseSpec { trained, terms: terms(form), training };
+    let spec = PhaseSpec { trained, terms: terms(form, trained), training: training() };
     // Three new images and two exemplars.
     let samples = [train.samples(3..5)[..3].to_vec(), train.samples(0..1)].concat();
     let source = Source::Samples(samples.clone());
-    let mut job = Job::new(PhaseKind::Student, network(&[3, 2], 3)?, spec, source, 0..5, 3, freeze_old_head);
+    let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head };
+    let mut job = Job::new(PhaseKind::Student, network(&[3, 2], 3)?, spec, source, classes, (1, 1))?;
+    let around = around.with_maps(job.maps())?;
     let draws = Draws { images: Draw::new(1, "images"), noise: Draw::new(1, "noise") };
     let slope = job.slope(&samples, &draws, &around)?;
     assert_eq!(slope.rows, 10);
-    assert_eq!(slope.parts.len(), 5, "{:?}", slope.parts.keys());
+    assert_eq!(slope.parts.len(), if trained == Trained::All { 7 } else { 5 }, "{:?}", slope.parts.keys());
     let trained: Vec<String> = slope.gradients.iter().map(|(name, _)| name.to_owned()).collect();
-    let mut wanted = job.group.names.clone();
+    let mut wanted = [job.group.names.clone(), job.aids.group.names.clone()].concat();
     wanted.sort();
     assert_eq!(trained, wanted);
     assert_eq!(freeze_old_head, !trained.iter().any(|name| name == "head.0.weight"));
 
     let step = 1e-6;
-    // Every fourth weight, and the head: the reference executor is slow.
-    for (turn, name) in
-        trained.iter().enumerate().filter(|(turn, name)| turn % 4 == 0 || name.contains("head"))
-    {
+    // Every fourth weight, the head, and what terms bring: the reference executor is slow.
+    let all = |name: &str| name.contains("head") || name.starts_with("vid");
+    for (turn, name) in trained.iter().enumerate().filter(|(turn, name)| turn % 4 == 0 || all(name)) {
         let slopes = slope.gradients.get(name).unwrap().flatten_all()?.to_vec1::<f64>()?;
         let at = (turn * 31) % slopes.len();
         let mut moved = |by: f64| -> Result<f64> {
-            let before = job.network.parameters().get(name)?.clone();
+            let store = |job: &mut Job, value: Tensor| match name.starts_with("vid") {
+                true => job.aids.parameters.set(name, value),
+                false => job.network.parameters_mut().set(name, value),
+            };
+            let own = job.aids.parameters.get(name).or_else(|_| job.network.parameters().get(name));
+            let before = own?.clone();
             let mut values = before.flatten_all()?.to_vec1::<f64>()?;
             values[at] += by;
-            let values = Tensor::from_vec(values, before.dims(), &Device::Cpu)?;
-            job.network.parameters_mut().set(name, values);
+            store(&mut job, Tensor::from_vec(values, before.dims(), &Device::Cpu)?);
             let total = job.slope(&samples, &draws, &around)?.total.to_scalar::<f64>()?;
-            job.network.parameters_mut().set(name, before);
+            store(&mut job, before);
             Ok(total)
         };
         let difference = (moved(step)? - moved(-step)?) / (2.0 * step);
@@ -140,4 +166,32 @@ fn the_gradient_is_right_when_statistics_are_frozen() -> Result<()> {
 #[test]
 fn the_gradient_is_right_when_the_head_alone_is_trained() -> Result<()> {
     check(SyntheticNorm::Joint, Trained::Head, false, COLUMNS)
+}
+
+#[test]
+fn networks_of_terms_begin_by_seed_task_and_name() -> Result<()> {
+    let begun = |kind, seed, task| -> Result<BTreeMap<String, Vec<f64>>> {
+        let spec =
+            PhaseSpec { trained: Trained::All, terms: terms(COLUMNS, Trained::All), training: training() };
+        let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head: false };
+        let source = Source::Generated { steps: 1 };
+        let job = Job::new(kind, network(&[3, 2], 3)?, spec, source, classes, (seed, task))?;
+        let values =
+            job.aids.parameters.iter().map(|(name, it)| Ok((name.to_owned(), it.flatten_all()?.to_vec1()?)));
+        values.collect()
+    };
+    let one = begun(PhaseKind::Student, 1, 1)?;
+    assert_eq!(one, begun(PhaseKind::Student, 1, 1)?);
+    for other in
+        [begun(PhaseKind::Student, 2, 1)?, begun(PhaseKind::Student, 1, 2)?, begun(PhaseKind::Balance, 1, 1)?]
+    {
+        assert!(one.keys().eq(other.keys()));
+        let differ =
+            one.iter().filter(|(name, value)| other[*name] != **value).map(|(name, _)| name.as_str());
+        assert!(differ.clone().all(|name| name.contains(".conv")) && differ.count() == 2 * 2 + 2 * 3);
+    }
+    assert_ne!(one["vid.new.stage1.conv1.weight"], one["vid.old.stage1.conv1.weight"]);
+    let variance = (5f64 - 1e-5).exp_m1().ln();
+    assert!(one["vid.old.stage3.variance"].iter().all(|raw| (raw - variance).abs() < 1e-6));
+    Ok(())
 }

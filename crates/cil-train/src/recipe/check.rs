@@ -4,10 +4,10 @@
 //! passes here can be run.
 
 use anyhow::{Context, Result, bail};
-use cil_backbone::HeadKind;
+use cil_backbone::{Architecture, HeadKind};
 use cil_engine::optim::Decay;
 
-use super::{Columns, PhaseSpec, Recipe, Rows, TermSpec, Trained, Training};
+use super::{Columns, PhaseSpec, Recipe, Rows, Teachers, TermSpec, Trained, Training};
 
 impl Recipe {
     /// Refuses what cannot be run.
@@ -47,13 +47,65 @@ impl Recipe {
         Ok(())
     }
 
+    /// Refuses what does not suit the network.
+    ///
+    /// # Errors
+    /// Naming the key within the recipe, its value and what would be right.
+    pub fn check_network(&self, architecture: &Architecture) -> Result<()> {
+        let n_stages = architecture.stages();
+        let phases = [("base", Some(&self.base)), ("increment", Some(&self.increment))];
+        for (key, phase) in phases.into_iter().chain([("balance", self.balance.as_ref())]) {
+            for (at, term) in phase.iter().flat_map(|it| it.terms.iter().enumerate()) {
+                if let Some(stage) = term.stages().unwrap_or(&[]).iter().find(|it| **it > n_stages) {
+                    bail!(
+                        "{key}.terms.{at}: stages holds {stage}; {architecture} has stages 1 to {n_stages}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn phase(&self, key: &str, phase: &PhaseSpec) -> Result<()> {
         check_training(key, &phase.training)?;
+        self.on_maps(key, phase)?;
         if phase.terms.is_empty() {
             bail!("{key}.terms is empty; something must be minimised");
         }
         for (at, term) in phase.terms.iter().enumerate() {
             self.term(term).with_context(|| format!("{key}.terms.{at}"))?;
+        }
+        Ok(())
+    }
+
+    /// Of terms that read maps.
+    fn on_maps(&self, key: &str, phase: &PhaseSpec) -> Result<()> {
+        let (mut old, mut new) = (0, 0);
+        for (at, term) in phase.terms.iter().enumerate() {
+            let Some(stages) = term.stages() else { continue };
+            let at = format!("{key}.terms.{at}");
+            if phase.trained == Trained::Head {
+                bail!("{at} acts on the backbone's maps; {key}.trained should be \"all\"");
+            }
+            if stages.contains(&0) {
+                bail!("{at}: stages holds 0; stages are numbered from 1");
+            }
+            if let Some(stage) =
+                stages.iter().find(|it| stages.iter().filter(|other| other == it).count() > 1)
+            {
+                bail!("{at}: stages holds {stage} twice; once is enough");
+            }
+            let Some(teachers) = term.vid_teachers() else { continue };
+            old += usize::from(teachers != Teachers::New);
+            new += usize::from(teachers != Teachers::Old);
+            if teachers != Teachers::Old && self.new_teacher.is_none() {
+                bail!(
+                    "{at} is a vid term of the new teacher; it needs the table new-teacher, or teachers \"old\""
+                );
+            }
+        }
+        if old > 1 || new > 1 {
+            bail!("{key}.terms has two vid terms of one teacher; put their stages into one");
         }
         Ok(())
     }

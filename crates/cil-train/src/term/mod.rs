@@ -1,20 +1,67 @@
 //! The parts of an objective.
 //!
 //! A new idea is one file here, one variant of [`TermSpec`], and one test. A term only reads a [`Step`]; it says which
-//! rows it acts on and never writes, so the order of terms does not matter.
+//! rows it acts on and never writes, so the order of terms does not matter. It is made for one phase: it may ask for the
+//! backbone's maps, and bring [`Aid`]s, small networks that train with the student and end with the phase. Losses on maps
+//! yield their gradients themselves, in one pass: candle's operations would take many, each on one thread.
 
 mod cross_entropy;
 mod dual_teacher;
 mod less_forget;
 mod logit_kd;
 mod margin_ranking;
+mod pod_spatial;
+mod vid;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
+use cil_backbone::POOLED;
+use cil_engine::{Graph, Shape};
 
-use crate::recipe::TermSpec;
+use crate::recipe::{Rows, TermSpec};
 use crate::step::Step;
+
+/// The only tap of an [`Aid`]'s graph.
+pub const OUTPUT: &str = "output";
+
+/// A small network of a term's own: it reads one of the student's maps with batch statistics.
+#[derive(Debug)]
+pub struct Aid {
+    /// Name of what it says, and prefix of its parameters' names, such as `vid.old.stage1`.
+    pub name: String,
+    /// The tap whose map it reads.
+    pub map: String,
+    /// Whether it is for the new teacher, else for the old one; it is silent where there is none.
+    pub for_new_teacher: bool,
+    /// Rows that it reads.
+    pub rows: Rows,
+    /// Its form; hands out [`OUTPUT`].
+    pub graph: Graph,
+    /// Values that train with it, by name, as they begin.
+    pub values: Vec<(String, Tensor)>,
+}
+
+/// Gradients that terms yield themselves, weighted.
+#[derive(Debug, Default)]
+pub struct MapSlopes {
+    /// To the student's maps: tap, rows, and the gradient to these.
+    pub maps: Vec<(String, Range<usize>, Tensor)>,
+    /// To what aids say, and to their values, by name.
+    pub aids: BTreeMap<String, Tensor>,
+}
+
+/// The objective on a step.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The weighted sum; candle differentiates the part of it that is not of maps.
+    pub total: Tensor,
+    /// Each term's own value.
+    pub parts: BTreeMap<String, Tensor>,
+    /// The gradients of the part that is of maps.
+    pub slopes: MapSlopes,
+}
 
 /// One part of an objective.
 pub trait Term: std::fmt::Debug + Send {
@@ -26,6 +73,33 @@ pub trait Term: std::fmt::Debug + Send {
     /// # Errors
     /// If the step lacks what the term needs, such as a cosine head.
     fn loss(&self, step: &Step<'_>) -> Result<Option<Tensor>>;
+
+    /// Taps whose maps it reads, of student and teachers.
+    fn maps(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Its own networks, as they begin.
+    ///
+    /// # Errors
+    /// If a graph cannot be built or the device refuses a tensor.
+    fn aids(&self, _device: &Device) -> Result<Vec<Aid>> {
+        Ok(Vec::new())
+    }
+
+    /// For a term on maps, in place of [`Self::loss`]: the unweighted loss, and its gradients times `weight` into
+    /// `slopes`.
+    ///
+    /// # Errors
+    /// If maps do not fit.
+    fn loss_on_maps(
+        &self,
+        _step: &Step<'_>,
+        _weight: f64,
+        _slopes: &mut MapSlopes,
+    ) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
 }
 
 /// A weighted list of terms.
@@ -35,19 +109,44 @@ pub struct Objective {
 }
 
 impl Objective {
-    /// The objective that the specs describe.
-    pub fn new(specs: &[TermSpec]) -> Self {
-        Self { terms: specs.iter().map(build).collect() }
+    /// The objective that the specs describe, for a backbone of that graph with all its taps.
+    ///
+    /// # Errors
+    /// If a term reads a stage that the backbone has not.
+    pub fn new(specs: &[TermSpec], graph: &Graph) -> Result<Self> {
+        Ok(Self { terms: specs.iter().map(|spec| build(spec, graph)).collect::<Result<_>>()? })
     }
 
-    /// The weighted sum, and each term's own value.
+    /// Taps whose maps are read, of student and teachers; sorted.
+    pub fn maps(&self) -> Vec<String> {
+        let mut maps: Vec<String> = self.terms.iter().flat_map(|(_, term)| term.maps()).collect();
+        maps.sort();
+        maps.dedup();
+        maps
+    }
+
+    /// The terms' own networks, as they begin.
+    ///
+    /// # Errors
+    /// If a graph cannot be built or the device refuses a tensor.
+    pub fn aids(&self, device: &Device) -> Result<Vec<Aid>> {
+        let aids = self.terms.iter().map(|(_, term)| term.aids(device)).collect::<Result<Vec<_>>>()?;
+        Ok(aids.into_iter().flatten().collect())
+    }
+
+    /// The weighted sum, each term's own value, and the gradients of terms on maps.
     ///
     /// # Errors
     /// If no term applies to the step, or one fails.
-    pub fn loss(&self, step: &Step<'_>) -> Result<(Tensor, BTreeMap<String, Tensor>)> {
+    pub fn loss(&self, step: &Step<'_>) -> Result<Outcome> {
         let (mut total, mut parts): (Option<Tensor>, _) = (None, BTreeMap::new());
+        let mut slopes = MapSlopes::default();
         for (weight, term) in &self.terms {
-            let Some(part) = term.loss(step)? else { continue };
+            let part = match term.loss(step)? {
+                Some(part) => Some(part),
+                None => term.loss_on_maps(step, *weight, &mut slopes)?,
+            };
+            let Some(part) = part else { continue };
             let weighted = (&part * *weight)?;
             total = Some(match total {
                 Some(sum) => (sum + weighted)?,
@@ -56,28 +155,46 @@ impl Objective {
             parts.insert(term.name().to_owned(), part.detach());
         }
         match total {
-            Some(total) => Ok((total, parts)),
+            Some(total) => Ok(Outcome { total, parts, slopes }),
             None => bail!("no term of the objective applies to this step"),
         }
     }
 }
 
-fn build(spec: &TermSpec) -> (f64, Box<dyn Term>) {
-    match *spec {
-        TermSpec::CrossEntropy { weight, rows, columns, balanced } => {
-            (weight, Box::new(cross_entropy::CrossEntropy { rows, columns, balanced }))
+fn build(spec: &TermSpec, graph: &Graph) -> Result<(f64, Box<dyn Term>)> {
+    let term: Box<dyn Term> = match *spec {
+        TermSpec::CrossEntropy { rows, columns, balanced, .. } => {
+            Box::new(cross_entropy::CrossEntropy { rows, columns, balanced })
         }
-        TermSpec::LogitKd { weight, temperature, rows } => {
-            (weight, Box::new(logit_kd::LogitKd { temperature, rows }))
+        TermSpec::LogitKd { temperature, rows, .. } => Box::new(logit_kd::LogitKd { temperature, rows }),
+        TermSpec::LessForget { adaptive, rows, .. } => Box::new(less_forget::LessForget { adaptive, rows }),
+        TermSpec::MarginRanking { margin, negatives, .. } => {
+            Box::new(margin_ranking::MarginRanking { margin, negatives })
         }
-        TermSpec::LessForget { weight, adaptive, rows } => {
-            (weight, Box::new(less_forget::LessForget { adaptive, rows }))
+        TermSpec::DualTeacher { config, .. } => Box::new(dual_teacher::DualTeacher { config }),
+        TermSpec::PodSpatial { adaptive, .. } => {
+            let maps = stage_maps(graph, &[])?.into_iter().map(|(name, _)| name).collect();
+            Box::new(pod_spatial::PodSpatial { maps, adaptive })
         }
-        TermSpec::MarginRanking { weight, margin, negatives } => {
-            (weight, Box::new(margin_ranking::MarginRanking { margin, negatives }))
+        TermSpec::Vid { teachers, ref stages, rows, regressor, .. } => {
+            let maps = stage_maps(graph, stages)?;
+            Box::new(vid::Vid::new(teachers, &maps, rows, regressor))
         }
-        TermSpec::DualTeacher { weight, config } => (weight, Box::new(dual_teacher::DualTeacher { config })),
-    }
+    };
+    Ok((spec.weight(), term))
+}
+
+/// Taps of stages, and their shapes: those of the numbers in `stages`, all where there is none.
+fn stage_maps(graph: &Graph, stages: &[usize]) -> Result<Vec<(String, Shape)>> {
+    let names: Vec<String> = match stages.is_empty() {
+        true => graph.taps().iter().map(|(name, _)| name.clone()).filter(|name| name != POOLED).collect(),
+        false => stages.iter().map(|stage| format!("stage{stage}")).collect(),
+    };
+    let shaped = |name: String| match graph.tap_shape(&name) {
+        Some(shape) => Ok((name, shape)),
+        None => bail!("the backbone has no {name}"),
+    };
+    names.into_iter().map(shaped).collect()
 }
 
 /// Rows `range` of a tensor.

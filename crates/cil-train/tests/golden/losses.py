@@ -80,4 +80,26 @@ case(
     "angle_projected", angle, ["student", "student_projection", "old_projection"],
     student=randn(4, 3), old=randn(4, 2), student_projection=randn(5, 3), old_projection=randn(5, 2),
 )
+
+
+def pod(weight, **maps):
+    """PODNet's released code (c09fc54, `pod` with collapse_channels="spatial"), restated; student0 against old0, ..."""
+    loss = 0
+    for at in range(len(maps) // 2):
+        pair = []
+        for side in ["student", "old"]:
+            squares = torch.pow(maps[f"{side}{at}"], 2)
+            by_row = squares.sum(dim=3).view(squares.shape[0], -1)
+            by_column = squares.sum(dim=2).view(squares.shape[0], -1)
+            pair.append(F.normalize(torch.cat([by_row, by_column], dim=-1), dim=1, p=2))
+        loss = loss + torch.mean(torch.linalg.vector_norm(pair[0] - pair[1], dim=-1))
+    return weight * loss / (len(maps) // 2)
+
+
+first = dict(student0=randn(3, 2, 4, 5), old0=randn(3, 2, 4, 5))
+case("pod", lambda **maps: pod(1, **maps), ["student0"], **first)
+case(
+    "pod_of_two_maps", lambda **maps: pod(0.7, **maps), ["student0", "student1"],
+    **first, student1=0.5 * randn(3, 4, 2, 3), old1=10 * randn(3, 4, 2, 3),
+)
 write()

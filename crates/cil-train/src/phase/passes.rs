@@ -1,0 +1,189 @@
+//! A step's passes: what goes through the networks together, and the way back.
+//!
+//! One decision: the rows of all passes follow each other, new images first, and everything behind the passes sees them
+//! joined.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use anyhow::{Result, bail};
+use candle_core::{DType, Tensor};
+use cil_backbone::{Frozen, POOLED, View};
+use cil_data::store::SampleId;
+use cil_engine::{ForwardSpec, Gradients, Keep, Norm, NormUpdate, Pass, Upstream};
+use cil_random::Draw;
+use dfgr::replay::Synthetic;
+use dtid::values::{Value, grain, with_values};
+use rayon::prelude::*;
+
+use super::{Job, Surroundings};
+use crate::recipe::{SyntheticNorm, Trained};
+
+/// A training pass whose batch norm keeps the running statistics.
+const TRAIN_RUNNING: ForwardSpec =
+    ForwardSpec { norm: Norm::Running, moments: false, keep: Keep::Tape { weights: true, input: false } };
+
+/// Real images of one step, new classes first.
+pub(super) struct Real {
+    /// `None` in a step of generated images alone.
+    pub(super) images: Option<Tensor>,
+    pub(super) labels: Vec<u32>,
+    pub(super) n_new: usize,
+}
+
+impl Job {
+    pub(super) fn real(&self, batch: &[SampleId], draw: Draw<'_>, around: &Surroundings<'_>) -> Result<Real> {
+        let is_new = |sample: &SampleId| around.train.class_of(*sample) >= self.columns.start + self.n_old;
+        let (mut samples, old): (Vec<SampleId>, Vec<SampleId>) =
+            batch.iter().partition(|sample| is_new(sample));
+        let n_new = samples.len();
+        samples.extend(old);
+        let column = |sample: &SampleId| (around.train.class_of(*sample) - self.columns.start) as u32;
+        let images = match samples.is_empty() {
+            true => None,
+            false => {
+                let images = around.train.images(&samples, around.preparation, Some(draw), around.device)?;
+                Some(images.to_dtype(self.dtype())?)
+            }
+        };
+        Ok(Real { images, labels: samples.iter().map(column).collect(), n_new })
+    }
+
+    /// Type of the network's values: `f32`, but for checks in `f64`.
+    fn dtype(&self) -> DType {
+        self.network.parameters().iter().next().map_or(DType::F32, |(_, value)| value.dtype())
+    }
+
+    /// The network's passes over real and generated images; their rows follow each other.
+    pub(super) fn passes(
+        &self,
+        real: &Real,
+        synthetic: Option<&(Synthetic, SyntheticNorm)>,
+    ) -> Result<Vec<Pass>> {
+        let run =
+            |images: &Tensor, spec| self.network.executor().forward(self.network.parameters(), images, spec);
+        let together = match (&real.images, synthetic) {
+            (Some(real), Some((images, _))) => Tensor::cat(&[real, &images.images], 0)?,
+            (Some(images), None) => images.clone(),
+            (None, Some((images, _))) => images.images.clone(),
+            (None, None) => bail!("a step without an image"),
+        };
+        if self.spec.trained == Trained::Head {
+            return Ok(vec![run(&together, ForwardSpec::EVAL)?]);
+        }
+        Ok(match (&real.images, synthetic) {
+            (Some(real), Some((images, SyntheticNorm::Running))) => {
+                vec![run(real, ForwardSpec::TRAIN)?, run(&images.images, TRAIN_RUNNING)?]
+            }
+            (_, Some((_, SyntheticNorm::Frozen))) => vec![run(&together, TRAIN_RUNNING)?],
+            _ => vec![run(&together, ForwardSpec::TRAIN)?],
+        })
+    }
+
+    /// Hands every pass its rows of the taps' gradients; the statistics that batch norm should move towards.
+    pub(super) fn backward(
+        &self,
+        passes: Vec<Pass>,
+        slopes: &BTreeMap<String, Tensor>,
+        into: &mut Gradients,
+    ) -> Result<Vec<NormUpdate>> {
+        let (mut row, mut updates) = (0, Vec::new());
+        for mut pass in passes {
+            let rows = pass.tap(POOLED)?.dim(0)?;
+            if let (Some(tape), false) = (pass.tape.take(), slopes.is_empty()) {
+                let share = |(name, slope): (&String, &Tensor)| {
+                    Ok((name.clone(), slope.narrow(0, row, rows)?.contiguous()?))
+                };
+                let taps = slopes.iter().map(share).collect::<Result<_>>()?;
+                let upstream = Upstream { taps, moments: BTreeMap::new() };
+                self.network.executor().backward(self.network.parameters(), tape, &upstream, into)?;
+            }
+            row += rows;
+            updates.extend(pass.statistics);
+        }
+        Ok(updates)
+    }
+}
+
+/// A tap of all passes.
+pub(super) fn joined(passes: &[Pass], tap: &str) -> candle_core::Result<Tensor> {
+    match passes {
+        [pass] => pass.tap(tap).cloned(),
+        _ => {
+            Tensor::cat(&passes.iter().map(|pass| pass.tap(tap)).collect::<candle_core::Result<Vec<_>>>()?, 0)
+        }
+    }
+}
+
+/// Gradients to some rows of maps (tap, rows, gradient) as gradients to all `n_rows`, by tap.
+pub(super) fn gather(
+    parts: Vec<(String, Range<usize>, Tensor)>,
+    n_rows: usize,
+) -> candle_core::Result<BTreeMap<String, Tensor>> {
+    let mut by_map = BTreeMap::<String, Vec<(Range<usize>, Tensor)>>::new();
+    for (map, rows, gradient) in parts {
+        by_map.entry(map).or_default().push((rows, gradient));
+    }
+    let sum = |(map, parts): (String, Vec<(Range<usize>, Tensor)>)| {
+        let sum = match parts.as_slice() {
+            [(rows, gradient)] if rows.len() == n_rows => gradient.clone(),
+            [(_, first), ..] if first.dtype() == DType::F64 => summed::<f64>(&parts, n_rows)?,
+            _ => summed::<f32>(&parts, n_rows)?,
+        };
+        Ok((map, sum))
+    };
+    by_map.into_iter().map(sum).collect()
+}
+
+/// The sum of gradients to some rows of one map each, in their order: `[n_rows, ..]`.
+fn summed<T: Value>(parts: &[(Range<usize>, Tensor)], n_rows: usize) -> candle_core::Result<Tensor> {
+    let (_, first) = &parts[0];
+    let mut dims = first.dims().to_vec();
+    let sample: usize = dims[1..].iter().product();
+    dims[0] = n_rows;
+    let mut sum = vec![T::narrow(0.0); n_rows * sample];
+    for (rows, part) in parts {
+        with_values(part, |part: &[T]| {
+            sum[rows.start * sample..rows.end * sample]
+                .par_chunks_exact_mut(sample)
+                .zip(part.par_chunks_exact(sample))
+                .with_min_len(grain(sample))
+                .for_each(|(sum, part)| sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += *part));
+            Ok(())
+        })?;
+    }
+    Tensor::from_vec(sum, dims, first.device())
+}
+
+/// What the old teacher says of all rows; the generator's own view is used again, it is of the same teacher.
+pub(super) fn old_view(
+    teacher: &Frozen,
+    real: &Real,
+    synthetic: Option<&Synthetic>,
+) -> candle_core::Result<View> {
+    let view = real.images.as_ref().map(|images| teacher.forward(images)).transpose()?;
+    let (view, synthetic) = match (view, synthetic) {
+        (Some(view), Some(synthetic)) => (view, synthetic),
+        (Some(view), None) => return Ok(view),
+        (None, Some(synthetic)) => return Ok(synthetic.view.clone()),
+        (None, None) => candle_core::bail!("a step without an image"),
+    };
+    let join = |left: &Tensor, right: &Tensor| Tensor::cat(&[left, right], 0);
+    let similarities = match (&view.similarities, &synthetic.view.similarities) {
+        (Some(left), Some(right)) => Some(join(left, right)?),
+        _ => None,
+    };
+    let mut maps = BTreeMap::new();
+    for (name, map) in &view.maps {
+        let Some(other) = synthetic.view.maps.get(name) else {
+            candle_core::bail!("the generator's teacher hands out no map {name}")
+        };
+        maps.insert(name.clone(), join(map, other)?);
+    }
+    Ok(View {
+        maps,
+        features: join(&view.features, &synthetic.view.features)?,
+        logits: join(&view.logits, &synthetic.view.logits)?,
+        similarities,
+    })
+}

@@ -1,0 +1,134 @@
+//! Both teachers' maps, each regressed from the student's (DT-ID at intermediate layers, by VID).
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+use cil_engine::{Graph, GraphBuilder, Op, Shape};
+use dtid::vid::{initial_raw_variance, vid_slopes};
+
+use super::{Aid, MapSlopes, OUTPUT, Term, narrow};
+use crate::recipe::{Regressor, Rows, Teachers};
+use crate::step::Step;
+
+/// See [`crate::recipe::TermSpec::Vid`].
+#[derive(Debug)]
+pub(super) struct Vid {
+    links: Vec<Link>,
+}
+
+/// One teacher's map of one stage.
+#[derive(Debug)]
+struct Link {
+    /// Name of the regressor.
+    name: String,
+    map: String,
+    shape: Shape,
+    new: bool,
+    rows: Rows,
+    regressor: Regressor,
+}
+
+impl Vid {
+    /// On `maps`, taps and their shapes; `rows` are the old teacher's.
+    pub(super) fn new(
+        teachers: Teachers,
+        maps: &[(String, Shape)],
+        rows: Rows,
+        regressor: Regressor,
+    ) -> Self {
+        let mut links = Vec::new();
+        for (new, there) in [(false, teachers != Teachers::New), (true, teachers != Teachers::Old)] {
+            for (map, shape) in maps.iter().filter(|_| there) {
+                links.push(Link {
+                    name: format!("vid.{}.{map}", if new { "new" } else { "old" }),
+                    map: map.clone(),
+                    shape: *shape,
+                    new,
+                    rows: if new { Rows::New } else { rows },
+                    regressor,
+                });
+            }
+        }
+        Self { links }
+    }
+}
+
+impl Link {
+    /// Name of the raw variances.
+    fn variance(&self) -> String {
+        format!("{}.variance", self.name)
+    }
+
+    /// As many channels out as in, position by position.
+    fn graph(&self) -> Result<Graph> {
+        let mut graph = GraphBuilder::new(self.shape);
+        let (name, channels) = (&self.name, self.shape.channels());
+        let convolution =
+            || Op::Conv2d { out_channels: channels, kernel: 1, stride: 1, padding: 0, bias: false };
+        let mut x = graph.add(&format!("{name}.conv1"), convolution(), &[graph.input()])?;
+        match self.regressor {
+            Regressor::Plain => {
+                x = graph.add(&format!("{name}.relu1"), Op::Relu, &[x])?;
+                x = graph.add(&format!("{name}.conv2"), convolution(), &[x])?;
+                x = graph.add(&format!("{name}.relu2"), Op::Relu, &[x])?;
+                x = graph.add(&format!("{name}.conv3"), convolution(), &[x])?;
+            }
+            Regressor::Normed => {
+                let norm = Op::BatchNorm { affine: true, epsilon: 1e-5 };
+                x = graph.add(&format!("{name}.norm1"), norm, &[x])?;
+                x = graph.add(&format!("{name}.relu1"), Op::Relu, &[x])?;
+                x = graph.add(&format!("{name}.conv2"), convolution(), &[x])?;
+            }
+        }
+        graph.tap(OUTPUT, x);
+        graph.build()
+    }
+}
+
+impl Term for Vid {
+    fn name(&self) -> &'static str {
+        "vid"
+    }
+
+    fn loss(&self, _step: &Step<'_>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    fn maps(&self) -> Vec<String> {
+        self.links.iter().map(|link| link.map.clone()).collect()
+    }
+
+    fn aids(&self, device: &Device) -> Result<Vec<Aid>> {
+        let aid = |link: &Link| {
+            let variance = initial_raw_variance(link.shape.channels(), DType::F32, device)?;
+            Ok(Aid {
+                name: link.name.clone(),
+                map: link.map.clone(),
+                for_new_teacher: link.new,
+                rows: link.rows,
+                graph: link.graph()?,
+                values: vec![(link.variance(), variance)],
+            })
+        };
+        self.links.iter().map(aid).collect()
+    }
+
+    /// Where a teacher says nothing its part is left out.
+    fn loss_on_maps(&self, step: &Step<'_>, weight: f64, slopes: &mut MapSlopes) -> Result<Option<Tensor>> {
+        let mut sum: Option<Tensor> = None;
+        for link in &self.links {
+            let teacher = if link.new { step.new } else { step.old };
+            let (Some(teacher), Some(mean)) = (teacher, step.aids.get(&link.name)) else { continue };
+            let Some(map) = teacher.maps.get(&link.map) else { bail!("a teacher hands out no {}", link.map) };
+            // The new teacher has seen its rows only, and they are all its map has.
+            let map = if link.new { map.clone() } else { narrow(map, &step.rows(link.rows))? };
+            let Some(raw) = step.aids.get(&link.variance()) else { bail!("{} is missing", link.variance()) };
+            let found = vid_slopes(mean, &map, raw, weight)?;
+            slopes.aids.insert(link.name.clone(), found.mean);
+            slopes.aids.insert(link.variance(), found.raw_variance);
+            sum = Some(match sum {
+                Some(sum) => (sum + found.loss)?,
+                None => found.loss,
+            });
+        }
+        Ok(sum)
+    }
+}

@@ -1,0 +1,139 @@
+//! Terms on maps in small runs: what they learn, what they leave behind, and what is refused of them.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use cil_backbone::Architecture;
+use cil_train::event::{Event, PhaseKind};
+use cil_train::learner::Learner;
+use cil_train::methods::both_teachers_maps;
+use cil_train::recipe::{PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained};
+use support::{data, data_free, plan, run, training, values};
+
+fn with(norm: SyntheticNorm, epochs: usize, term: TermSpec) -> Recipe {
+    let mut recipe = data_free(norm);
+    recipe.increment.terms.push(term);
+    recipe.increment.training = training(epochs);
+    recipe
+}
+
+fn vid(teachers: Teachers, stages: &[usize]) -> TermSpec {
+    TermSpec::Vid {
+        weight: 5.0,
+        teachers,
+        stages: stages.to_vec(),
+        rows: Rows::Old,
+        regressor: Regressor::Plain,
+    }
+}
+
+/// A loss of the student's epochs in task 1.
+fn losses(events: &[Event], name: &str) -> Vec<f64> {
+    let of = |event: &Event| match event {
+        Event::Progress { task: 1, phase: PhaseKind::Student, losses, .. } => losses.get(name).copied(),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+#[test]
+fn the_variational_loss_falls_and_leaves_nothing_behind() {
+    let (train, _) = data(5);
+    for term in [both_teachers_maps(1.0), vid(Teachers::New, &[3]), vid(Teachers::Old, &[1, 2])] {
+        let recipe = with(SyntheticNorm::Joint, 25, term.clone());
+        let (events, learner) = run(plan(recipe, &[3, 2], 1), &train);
+        let found = losses(&events, "vid");
+        let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+        assert!(mean(&found[20..]) < mean(&found[..5]) - 0.02, "{term:?}: {found:?}");
+        let names: Vec<String> = values(&learner).into_iter().map(|(name, _)| name).collect();
+        assert!(!names.iter().any(|name| name.contains("vid")), "{names:?}");
+        learner.model().unwrap().snapshot().check().unwrap();
+    }
+}
+
+#[test]
+fn every_later_task_and_phase_has_it_and_a_task_of_one_class_follows_the_old_teacher() {
+    let (train, _) = data(5);
+    for norm in [SyntheticNorm::Joint, SyntheticNorm::Running, SyntheticNorm::Frozen] {
+        let mut recipe = with(norm, 1, both_teachers_maps(1.0));
+        let balance =
+            PhaseSpec { trained: Trained::All, terms: recipe.increment.terms.clone(), training: training(1) };
+        recipe.balance = Some(balance);
+        let (events, learner) = run(plan(recipe, &[2, 2, 1], 1), &train);
+        let found: BTreeSet<(usize, String)> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Progress { task, phase, losses, .. } => {
+                    losses.get("vid").map(|_| (*task, format!("{phase:?}")))
+                }
+                _ => None,
+            })
+            .collect();
+        let phases: Vec<_> = found.iter().map(|(task, phase)| (*task, phase.as_str())).collect();
+        assert_eq!(phases, [(1, "Balance"), (1, "Student"), (2, "Balance"), (2, "Student")]);
+        assert_eq!(learner.model().unwrap().classes(), 5);
+    }
+}
+
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    let (train, _) = data(5);
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let recipe = with(SyntheticNorm::Running, 2, both_teachers_maps(1.0));
+            let (events, learner) = run(plan(recipe, &[3, 2], 1), &train);
+            (format!("{events:?}"), values(&learner))
+        })
+    };
+    let one = with(1);
+    assert!(one == with(2) && one == with(3));
+}
+
+#[test]
+fn a_term_on_maps_changes_what_is_learned() {
+    let (train, _) = data(4);
+    let learned = |weight| {
+        values(&run(plan(with(SyntheticNorm::Joint, 1, both_teachers_maps(weight)), &[2, 2], 1), &train).1)
+    };
+    assert_ne!(learned(1.0), learned(0.5));
+    // A weight of nothing moves nothing.
+    let mut plain = data_free(SyntheticNorm::Joint);
+    plain.increment.training = training(1);
+    assert_eq!(learned(0.0), values(&run(plan(plain, &[2, 2], 1), &train).1));
+}
+
+#[test]
+fn nonsense_is_named() {
+    let refused = |change: &dyn Fn(&mut Recipe), part: &str| {
+        let mut recipe = with(SyntheticNorm::Joint, 1, vid(Teachers::Both, &[]));
+        change(&mut recipe);
+        let error = match Learner::new(plan(recipe, &[2, 2], 1)) {
+            Ok(_) => panic!("{part} was not refused"),
+            Err(error) => format!("{error:#}"),
+        };
+        assert!(error.contains(part), "{error}");
+    };
+    let put = |teachers, stages: &'static [usize]| {
+        move |recipe: &mut Recipe| *recipe.increment.terms.last_mut().unwrap() = vid(teachers, stages)
+    };
+    refused(&put(Teachers::Old, &[1, 4]), "stages holds 4; LUCIR's ResNet-8 of width 4 has stages 1 to 3");
+    refused(&put(Teachers::Old, &[0]), "increment.terms.3: stages holds 0; stages are numbered from 1");
+    refused(&put(Teachers::Old, &[2, 1, 2]), "stages holds 2 twice");
+    refused(
+        &|recipe| {
+            recipe.new_teacher = None;
+            recipe.increment.terms.remove(2);
+        },
+        "is a vid term of the new teacher; it needs the table new-teacher, or teachers \"old\"",
+    );
+    refused(&|recipe| recipe.increment.terms.push(vid(Teachers::New, &[1])), "two vid terms of one teacher");
+    refused(
+        &|recipe| recipe.increment.trained = Trained::Head,
+        "acts on the backbone's maps; increment.trained should be \"all\"",
+    );
+    let mut podnet = plan(with(SyntheticNorm::Joint, 1, vid(Teachers::Old, &[4])), &[2, 2], 1);
+    podnet.architecture = Architecture { width: 4, ..Architecture::podnet(8) };
+    assert!(Learner::new(podnet).is_ok());
+}
