@@ -89,7 +89,7 @@ pub(super) fn run(
         }
         match (&unit.kind, gradient) {
             (Kind::Norm(norm), gradient) => run.norm(unit.node, norm, gradient)?,
-            (Kind::Conv(conv, input), gradient) => run.conv(number, conv, *input, gradient)?,
+            (Kind::Conv(conv, input), gradient) => run.conv(number, conv, *input, gradient.as_deref())?,
             (_, None) => {}
             (Kind::Single, Some(gradient)) => {
                 let (gradient, state) = (owned(gradient), &run.state);
@@ -136,13 +136,13 @@ impl Run<'_> {
         number: usize,
         conv: &ConvPlan,
         input: usize,
-        gradient: Option<Arc<Buffer>>,
+        gradient: Option<&Buffer>,
     ) -> Result<()> {
         let (executor, rows) = (self.executor, self.state.rows);
         let node = executor.plan.units[number].node;
         let described = &executor.graph.nodes()[node];
         let behind = self.behind[node].take();
-        let dy = match (&gradient, &behind) {
+        let dy = match (gradient, &behind) {
             (Some(gradient), _) => Source::Blocked(gradient),
             (None, Some(behind)) => {
                 let x =

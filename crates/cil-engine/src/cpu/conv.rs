@@ -8,13 +8,14 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::buffers::{Buffer, Pool, with_scratch};
-use super::conv_kernels::{Convolution, WeightGradient, convolve, weight_gradient};
+use super::conv_kernels::{Convolution, convolve};
 use super::conv_plan::ConvPlan;
 use super::conv_wide;
 use super::layout::LANES;
 use super::load::{Completion, Normalised, Source};
 use super::norm_kernels;
 use super::simd::Cpu;
+use super::weight_kernels::{WeightGradient, weight_gradient};
 use super::winograd::Framed;
 
 /// What one convolution's forward pass reads and writes.

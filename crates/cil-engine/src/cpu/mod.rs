@@ -30,6 +30,8 @@ mod singles;
 mod spatial;
 #[cfg(test)]
 mod tests;
+#[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
+mod weight_kernels;
 mod winograd;
 #[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
 mod winograd_kernels;

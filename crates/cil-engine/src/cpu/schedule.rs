@@ -72,12 +72,9 @@ impl Schedule {
             Kind::Conv(_, input) => self.behind(plan, *input),
             Kind::Norm(norm) => {
                 let mut reads = self.behind(plan, norm.source);
-                if let (Placement::Folded, Some(maker)) =
-                    (self.placements[unit.node], plan.makers[norm.source])
-                {
-                    if let Kind::Conv(_, input) = plan.units[maker].kind {
-                        reads.extend(self.behind(plan, input));
-                    }
+                let maker = plan.makers[norm.source].map(|maker| &plan.units[maker].kind);
+                if let (Placement::Folded, Some(Kind::Conv(_, input))) = (self.placements[unit.node], maker) {
+                    reads.extend(self.behind(plan, *input));
                 }
                 reads.extend(norm.residual.iter().flat_map(|node| self.behind(plan, *node)));
                 reads

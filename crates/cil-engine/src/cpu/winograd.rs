@@ -5,10 +5,11 @@
 //! [`super::conv_kernels`].
 
 use super::buffers::with_scratch;
-use super::conv_kernels::{Convolution, Grid, Tap, WeightGradient, convolve, weight_gradient};
+use super::conv_kernels::{Convolution, Grid, Tap, convolve};
 use super::conv_plan::Frame;
 use super::layout::{Block, LANES};
 use super::simd::Cpu;
+use super::weight_kernels::{WeightGradient, weight_gradient};
 use super::winograd_kernels::{Squares, Sweep, Unpatch, sweep, unpatch};
 use super::winograd_lines::{Form, Map};
 
