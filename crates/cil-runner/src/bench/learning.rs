@@ -18,7 +18,7 @@ use cil_engine::{ForwardSpec, Shape};
 use cil_random::Draw;
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
-use cil_train::methods::{lucir, with_dfgr, with_dtid};
+use cil_train::methods::{both_teachers_maps, lucir, with_dfgr, with_dtid};
 use cil_train::recipe::{NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Training};
 use dfgr::InversionConfig;
 use dfgr::generator::generator;
@@ -112,7 +112,13 @@ fn recipe(batch: usize) -> Recipe {
     let replay = ReplaySpec { inversion, batch, synthetic_norm: SyntheticNorm::Joint };
     let new_teacher = NewTeacherSpec { from_old: false, training: training(1) };
     let both = DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } };
-    with_dtid(with_dfgr(lucir(training(1), training(STEPS), 0), replay), new_teacher, 1.0, both, None)
+    with_dtid(
+        with_dfgr(lucir(training(1), training(STEPS), 0), replay),
+        new_teacher,
+        1.0,
+        both,
+        Some(both_teachers_maps(1.0)),
+    )
 }
 
 /// Student on all images, old teacher on all, new teacher on the new ones, generator once.
