@@ -25,11 +25,9 @@ pub(super) struct Pool {
 impl Pool {
     /// A buffer of `len` values that hold whatever was there before.
     pub(super) fn take(self: &Arc<Self>, len: usize) -> Buffer {
-        let needed = len + LANES;
+        let needed = class(len + LANES);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |data: &Vec<f32>| data.len() >= needed && data.len() <= 2 * needed;
-        let best = (0..idle.len()).filter(|at| fits(&idle[*at])).min_by_key(|at| idle[*at].len());
-        let data = best.map(|at| idle.swap_remove(at));
+        let data = idle.iter().rposition(|data| data.len() == needed).map(|at| idle.swap_remove(at));
         drop(idle);
         let data = data.unwrap_or_else(|| {
             self.allocated.fetch_add(needed * size_of::<f32>(), Ordering::Relaxed);
@@ -49,6 +47,13 @@ impl Pool {
     pub(super) fn allocated(&self) -> usize {
         self.allocated.load(Ordering::Relaxed)
     }
+}
+
+/// The size that a buffer gets: an eighth more than was asked for at most. A buffer serves sizes of its class alone, so
+/// that what is free depends on the sizes that were asked for and not on which buffer happened to serve.
+fn class(len: usize) -> usize {
+    let step = (len.next_power_of_two() / 16).max(1);
+    len.next_multiple_of(step)
 }
 
 /// The first value that begins a cache line.

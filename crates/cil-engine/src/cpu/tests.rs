@@ -328,3 +328,25 @@ fn wide_convolutions_equal_the_reference() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_step_like_the_one_before_allocates_nothing() -> Result<()> {
+    let mut dice = Dice::new(8);
+    for (graph, rows) in [(residual_net(12, 12)?, 9), (fused(&residual_net(12, 12)?)?, 9), (generator()?, 5)]
+    {
+        let parameters = parameters(&graph, &mut dice)?;
+        let input = dice.tensor(&graph.input_shape().dims(rows), -1.0, 1.0)?;
+        let up = upstream(&graph, rows, TRAIN_ALL, &mut dice)?;
+        let executor = CpuExecutor::new(graph)?;
+        for spec in [TRAIN_ALL, ForwardSpec::EVAL] {
+            outcome(&executor, &parameters, &input, spec, &up)?;
+        }
+        let before = executor.allocated();
+        assert!(before > 0, "a step without memory");
+        for spec in [TRAIN_ALL, ForwardSpec::EVAL, TRAIN_ALL] {
+            outcome(&executor, &parameters, &input, spec, &up)?;
+        }
+        assert_eq!(executor.allocated(), before, "bytes of the later steps");
+    }
+    Ok(())
+}
