@@ -116,20 +116,3 @@ fn what_does_not_fit_is_named() {
     assert!(message(&mean.to_dtype(DType::U32).unwrap(), &raw).contains("should be F32 or F64"));
     assert!(!message(&mean.to_dtype(DType::F64).unwrap(), &raw).is_empty());
 }
-
-/// `cargo test -p dtid --test vid -- --ignored --nocapture`: milliseconds for the first stage of ResNet-32, 256 images.
-#[test]
-#[ignore = "a measurement"]
-fn how_long_a_pass_takes() {
-    let [mean, teacher, raw] = inputs(&[256, 16, 32, 32], DType::F32);
-    for _ in 0..3 {
-        let start = std::time::Instant::now();
-        let found = vid_slopes(&mean, &teacher, &raw, 1.0).unwrap();
-        println!("one pass {:?}", start.elapsed());
-        drop(found);
-        let start = std::time::Instant::now();
-        let (mean, raw) = (Var::from_tensor(&mean).unwrap(), Var::from_tensor(&raw).unwrap());
-        drop(vid(&mean, &teacher, &raw).unwrap().backward().unwrap());
-        println!("candle's {:?}", start.elapsed());
-    }
-}

@@ -121,7 +121,7 @@ pub(super) fn bias_samples(cpu: Cpu, plan: &ConvPlan, dy: &[f32], samples: &mut 
 
 /// The convolution of framed images.
 fn run(cpu: Cpu, plan: &ConvPlan, framed: &[f32], weights: &[f32], out: &mut [f32], add: bool) {
-    if let (Some(tiles), true) = (plan.tiles, plan.forward_tiled) {
+    if let Some(tiles) = plan.tiles {
         let from = Framed { values: framed, frame: &plan.x_frame, start: 0 };
         return tiles.convolve(cpu, from, weights, (plan.output, out), add);
     }

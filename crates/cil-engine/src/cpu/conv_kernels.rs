@@ -29,6 +29,15 @@ pub(super) struct Grid {
     pub(super) pixel: usize,
 }
 
+impl Grid {
+    /// Where the last pixel begins, of so many images, groups of channels, rows and pixels (none is zero); from one
+    /// image to the next it is `image` values.
+    pub(super) fn last(&self, counts: [usize; 4], image: usize) -> usize {
+        let steps = [image, self.plane, self.row, self.pixel];
+        self.start + counts.iter().zip(steps).map(|(count, step)| (count - 1) * step).sum::<usize>()
+    }
+}
+
 /// Images through one convolution. Weights stay in the first cache while all images pass.
 pub(super) struct Convolution<'a> {
     pub(super) images: usize,
@@ -70,11 +79,7 @@ impl Convolution<'_> {
         let counts = [blocks, self.out_blocks, self.images, self.height, self.width];
         assert!(counts.iter().all(|count| *count > 0), "an empty convolution");
         let last = |grid: &Grid, image: usize, blocks: usize| {
-            grid.start
-                + (self.images - 1) * image
-                + (blocks - 1) * grid.plane
-                + (self.height - 1) * grid.row
-                + (self.width - 1) * grid.pixel
+            grid.last([self.images, blocks, self.height, self.width], image)
         };
         let tap = self.taps.iter().map(|tap| tap.input).max().unwrap_or(0);
         assert!(

@@ -98,9 +98,9 @@ pub(super) struct ConvPlan {
     pub(super) taps: Vec<Tap>,
     pub(super) dy_frame: Frame,
     pub(super) parities: Vec<Parity>,
-    /// Winograd's tiles, where the forward pass, the gradient to the input and that to the weights go by them.
+    /// Winograd's tiles, where the forward pass and the gradient to the weights go by them.
     pub(super) tiles: Option<Tiles>,
-    pub(super) forward_tiled: bool,
+    /// Whether the gradient to the input does too.
     pub(super) input_tiled: bool,
 }
 
@@ -194,7 +194,6 @@ impl ConvPlan {
             taps,
             dy_frame,
             parities: if tiles.is_some_and(|tiles| tiles.up()) { Vec::new() } else { parities },
-            forward_tiled: tiles.is_some(),
             input_tiled,
             tiles,
         }

@@ -1,7 +1,7 @@
 //! How values lie in memory: `[rows][channels / 16][height][width][16]`.
 //!
 //! A vector is a map of one pixel, so every kernel works on both. Lanes past the last channel are zero in everything
-//! that a kernel writes, but nothing relies on it: convolutions read real channels only, and only those leave.
+//! that a kernel writes, and Winograd's products rely on that: they read whole groups of channels.
 
 use rayon::prelude::*;
 

@@ -31,11 +31,7 @@ impl WeightGradient<'_> {
         let counts = [blocks, self.out_blocks, self.images, self.height, self.width];
         assert!(counts.iter().all(|count| *count > 0), "an empty convolution");
         let last = |grid: &Grid, image: usize, blocks: usize| {
-            grid.start
-                + (self.images - 1) * image
-                + (blocks - 1) * grid.plane
-                + (self.height - 1) * grid.row
-                + (self.width - 1) * grid.pixel
+            grid.last([self.images, blocks, self.height, self.width], image)
         };
         let tap = self.taps.iter().map(|tap| tap.input).max().unwrap_or(0);
         assert!(
