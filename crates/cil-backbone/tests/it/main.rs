@@ -6,4 +6,5 @@ mod backbones;
 mod file;
 mod frozen;
 mod heads;
+mod real_images;
 mod support;

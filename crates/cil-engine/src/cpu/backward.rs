@@ -12,6 +12,7 @@ use super::layout::{self, LANES};
 use super::load::{Completion, Mask, Source};
 use super::norm::{self, Normalisation, channels};
 use super::norm_kernels::{Activation, Channel, Linearised};
+use super::packed::Direction;
 use super::plan::{Kind, NormUnit};
 use super::{CpuExecutor, singles, values, with_values};
 use crate::executor::{Gradients, MomentGradient, Upstream};
@@ -165,11 +166,14 @@ impl Run<'_> {
                 None => executor.pool.take(rows * conv.input.image()),
             });
             let name = format!("{}.weight", described.name);
-            let mut packed = executor.pool.take(conv.transposed_len());
-            with_values(self.parameters.get(&name)?, &name, &dims, |weights| {
-                conv.pack_transposed(executor.cpu, weights, &mut packed);
-            })?;
-            transposed = Some(packed);
+            let (version, keep) = (self.parameters.version(), !self.state.weights);
+            transposed = Some(executor.packed.get(version, (node, Direction::Backward), keep, || {
+                let mut packed = executor.pool.take(conv.transposed_len());
+                with_values(self.parameters.get(&name)?, &name, &dims, |weights| {
+                    conv.pack_transposed(executor.cpu, weights, &mut packed);
+                })?;
+                Ok(packed)
+            })?);
             // The first reader is the last to add to a gradient.
             if let (Some(unit), Some(&first)) =
                 (executor.plan.norm_of(input), executor.plan.readers[input].first())
@@ -187,7 +191,7 @@ impl Run<'_> {
         let pass = conv::Backward {
             dy,
             x,
-            dx: dx.as_deref_mut().zip(transposed.as_deref()),
+            dx: dx.as_deref_mut().zip(transposed.as_ref().map(|it| &***it)),
             add,
             completion,
             sums: sums.as_deref_mut(),

@@ -11,6 +11,7 @@ use super::conv_plan::ConvPlan;
 use super::layout::{self, LANES};
 use super::load::{Normalised, Source};
 use super::norm::{self, Moments, Normalisation};
+use super::packed::Direction;
 use super::plan::{Kind, NormUnit, Unit};
 use super::schedule::{Placement, Schedule};
 use super::{CpuExecutor, singles, with_values};
@@ -184,10 +185,14 @@ impl Run<'_> {
         let block = plan.blocks[node];
         let side = conv.window.isqrt();
         let dims = [block.channels, conv.input.channels, side, side];
-        let mut packed = executor.pool.take(conv.weights_len());
-        let name = format!("{}.weight", executor.graph.nodes()[node].name);
-        with_values(self.parameters.get(&name)?, &name, &dims, |weights| {
-            conv.pack(executor.cpu, weights, &mut packed);
+        let version = self.parameters.version();
+        let packed = executor.packed.get(version, (node, Direction::Forward), !self.state.weights, || {
+            let mut packed = executor.pool.take(conv.weights_len());
+            let name = format!("{}.weight", executor.graph.nodes()[node].name);
+            with_values(self.parameters.get(&name)?, &name, &dims, |weights| {
+                conv.pack(executor.cpu, weights, &mut packed);
+            })?;
+            Ok(packed)
         })?;
         let biased = matches!(executor.graph.nodes()[node].op, Op::Conv2d { bias: true, .. });
         let bias = biased.then(|| self.parameter(node, "bias", &[block.channels])).transpose()?;

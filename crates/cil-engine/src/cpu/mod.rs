@@ -22,6 +22,7 @@ mod load_kernels;
 mod norm;
 #[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
 mod norm_kernels;
+mod packed;
 mod plan;
 mod schedule;
 #[expect(unsafe_code, reason = "vector instructions")]
@@ -65,6 +66,7 @@ pub struct CpuExecutor {
     plan: plan::Plan,
     cpu: simd::Cpu,
     pool: Arc<buffers::Pool>,
+    packed: packed::Packed,
     /// Made when a kind of pass is first asked for.
     schedules: Mutex<Vec<(ForwardSpec, Arc<Schedule>)>>,
 }
@@ -91,7 +93,14 @@ impl CpuExecutor {
 
     fn with_cpu(graph: Graph, cpu: simd::Cpu) -> Self {
         let plan = plan::Plan::new(&graph);
-        Self { graph, plan, cpu, pool: Arc::default(), schedules: Mutex::default() }
+        Self {
+            graph,
+            plan,
+            cpu,
+            pool: Arc::default(),
+            packed: packed::Packed::default(),
+            schedules: Mutex::default(),
+        }
     }
 
     fn schedule(&self, spec: ForwardSpec) -> Arc<Schedule> {
