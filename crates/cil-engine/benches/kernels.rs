@@ -31,6 +31,8 @@ struct Case {
     work: f64,
     /// How many times that a training pass does.
     passes: f64,
+    /// Rows, depth and columns of the product that im2col would make of it, where the kernels are direct.
+    product: Option<[usize; 3]>,
 }
 
 fn map(channels: usize, side: usize) -> Shape {
@@ -63,7 +65,12 @@ fn convolutions() -> Result<Vec<Case>> {
         [512, 2, 512, 3, 1],
         [16, 32, 32, 3, 2],
         [32, 16, 64, 3, 2],
+        [64, 16, 128, 3, 2],
+        [128, 8, 256, 3, 2],
+        [256, 4, 512, 3, 2],
         [16, 32, 32, 1, 2],
+        [64, 16, 128, 1, 2],
+        [256, 4, 512, 1, 2],
         [64, 16, 64, 1, 1],
         [3, 32, 16, 3, 1],
         [3, 64, 64, 7, 2],
@@ -72,9 +79,11 @@ fn convolutions() -> Result<Vec<Case>> {
         let graph = chain(map(channels, side), vec![convolution(out, kernel, stride)])?;
         let places = (side / stride) * (side / stride);
         let work = 2.0 * (out * places * channels * kernel * kernel) as f64;
-        let rows = if side == 64 || channels > 128 { 64 } else { 128 };
+        let rows = if side == 64 || channels >= 64 && stride == 2 || channels > 128 { 64 } else { 128 };
+        let direct = stride > 1 || kernel != 3 || channels < 16;
+        let product = direct.then_some([out, channels * kernel * kernel, rows * places]);
         let name = format!("conv{kernel}x{kernel}/{stride} {channels}@{side}x{side} to {out}");
-        Ok(Case { name, rows, graph, work, passes: 3.0 })
+        Ok(Case { name, rows, graph, work, passes: 3.0, product })
     };
     shapes.into_iter().map(case).collect()
 }
@@ -82,7 +91,7 @@ fn convolutions() -> Result<Vec<Case>> {
 fn others() -> Result<Vec<Case>> {
     let norm = || Op::BatchNorm { affine: true, epsilon: 1e-5 };
     let case = |name: &str, rows, input, layers, work, passes| -> Result<Case> {
-        Ok(Case { name: name.to_owned(), rows, graph: chain(input, layers)?, work, passes })
+        Ok(Case { name: name.to_owned(), rows, graph: chain(input, layers)?, work, passes, product: None })
     };
     let values = |shape: Shape| shape.elements() as f64;
     let product = |kernel: usize, shape: Shape, channels: usize| {
@@ -155,6 +164,13 @@ fn measure(criterion: &mut Criterion, case: Case) -> Result<()> {
     group.bench_function("forward", |bencher| {
         bencher.iter(|| black_box(executor.forward(&parameters, &input, ForwardSpec::EVAL)));
     });
+    if let Some([rows, depth, columns]) = case.product {
+        let (left, right) = (noise(&[rows, depth])?, noise(&[depth, columns])?);
+        left.matmul(&right)?;
+        group.bench_function("forward by im2col, product alone", |bencher| {
+            bencher.iter(|| black_box(left.matmul(&right)));
+        });
+    }
     group.throughput(Throughput::Elements((work * case.passes) as u64));
     group.bench_function("train", |bencher| bencher.iter(|| black_box(learn())));
     group.finish();

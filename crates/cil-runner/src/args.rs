@@ -87,6 +87,7 @@ A file is the config.toml of a run folder. Values of --set are TOML; a bare word
 Examples:
   cil-runner bench                             every work of ResNet-32, batch 128
   cil-runner bench --work train --model resnet18 --rounds 20
+  cil-runner bench --model resnet18 --side 224 --batch 16
   echo train | cil-runner bench --serve        one step for each line read, for a race (docs/speed.md)
 
 GFLOP counts convolutions and linear layers as direct computation does them, a multiply-add as two; an algorithm that
@@ -150,6 +151,9 @@ pub struct Bench {
     /// The network of train and eval; invert and step are of ResNet-32
     #[arg(long, value_enum, default_value_t = Model::Resnet32)]
     pub model: Model,
+    /// Height and width of ResNet-18's images; 64 otherwise. Up to 32 the stem is the small one, without a pool
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(16..=512))]
+    pub side: Option<u16>,
     /// Images in a step; 128 otherwise, 64 for ResNet-18. A learning step takes as many generated ones beside them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..))]
     pub batch: Option<u16>,
@@ -179,7 +183,7 @@ pub enum Work {
 pub enum Model {
     /// 3x32x32, 100 classes.
     Resnet32,
-    /// ImageNet's stem, 3x64x64, 200 classes.
+    /// ImageNet's stem, 3x64x64 or as --side says, 200 classes.
     Resnet18,
 }
 

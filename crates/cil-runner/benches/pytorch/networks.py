@@ -53,11 +53,14 @@ class ResNet32(nn.Module):
 
 
 class ResNet18(nn.Module):
-    side, classes = 64, 200
+    classes = 200
 
-    def __init__(self):
+    def __init__(self, side=64):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.side = side
+        stem = [nn.Conv2d(3, 64, 3, 1, 1, bias=False) if side <= 32 else nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+                nn.BatchNorm2d(64), nn.ReLU()]
+        self.stem = nn.Sequential(*stem, *[nn.MaxPool2d(3, 2, 1)] * (side > 32))
         self.body = stages((64, 128, 256, 512), 2, 64)
         self.head = nn.Linear(512, self.classes)
 

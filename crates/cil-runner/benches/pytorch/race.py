@@ -1,7 +1,7 @@
 """Race `cil-runner bench --serve` against PyTorch's four modes, in turn, so that a ratio holds although speed drifts.
 
-usage: race.py WORK [--rounds N] [--threads N] [--model resnet32|resnet18] [--batch N] [--vid] [--modes MODE ...]
-               [--ours COMMAND]
+usage: race.py WORK [--rounds N] [--threads N] [--model resnet32|resnet18] [--side PIXELS] [--batch N] [--vid]
+               [--modes MODE ...] [--ours COMMAND]
   WORK   train | eval | invert | step
 Run it from the root of the repository after `cargo build -p cil-runner`, with a Python that has torch. Each round asks
 every server for one step; a ratio is the median over rounds of our time by the other's in the same round, and the best
@@ -48,6 +48,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", default="resnet32", choices=["resnet32", "resnet18"])
+    parser.add_argument("--side", type=int, help="height and width of resnet18's images; 64 otherwise")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--vid", action="store_true", help="PyTorch's step with variational information distillation")
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
@@ -56,10 +57,11 @@ def main():
     batch = str(arguments.batch or {"resnet32": 128, "resnet18": 64}[arguments.model])
     ours = shlex.split(arguments.ours)
     ours += ["--threads", str(arguments.threads), "--model", arguments.model, "--batch", batch]
-    servers = [Server("ours", ours)]
+    side = ["--side", str(arguments.side)] if arguments.side else []
+    servers = [Server("ours", ours + side)]
     for mode in arguments.modes:
         command = [sys.executable, str(SERVER), mode, str(arguments.threads), arguments.model, batch]
-        servers.append(Server(mode, command + ["--vid"] * arguments.vid))
+        servers.append(Server(mode, command + side + ["--vid"] * arguments.vid))
     for server in servers:
         server.warm_up(arguments.work)
     for _ in range(arguments.rounds):

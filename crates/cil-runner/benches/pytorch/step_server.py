@@ -1,8 +1,8 @@
 """PyTorch's side of the race: one step for each line read.
 
-usage: step_server.py MODE THREADS [MODEL] [BATCH] [--vid]
+usage: step_server.py MODE THREADS [MODEL] [BATCH] [--side PIXELS] [--vid]
   MODE   default | channels_last | compile | compile_channels_last
-  MODEL  resnet32 (3x32x32, 100 classes; default) | resnet18 (ImageNet's stem, 3x64x64, 200 classes)
+  MODEL  resnet32 (3x32x32, 100 classes; default) | resnet18 (3x64x64 or --side, 200 classes; ImageNet's stem above 32 pixels)
   BATCH  images in a step; 128 by default, 64 for resnet18
 Reads lines `train`, `eval`, `invert` or `step`; answers each with `WALL_MS CPU_MS`. A work is made, and compiled, when it
 is first asked for; the first answers of each are slow.
@@ -30,11 +30,11 @@ from networks import Generator, ResNet18, ResNet32, WatchedNorm
 class Classifier:
     """train, eval and invert."""
 
-    def __init__(self, mode, model, batch):
+    def __init__(self, mode, model, batch, side):
         torch.manual_seed(0)
         self.memory = torch.channels_last if mode.endswith("channels_last") else torch.contiguous_format
         self.compiled = mode.startswith("compile")
-        self.net = {"resnet32": ResNet32, "resnet18": ResNet18}[model]().to(memory_format=self.memory)
+        self.net = (ResNet32() if model == "resnet32" else ResNet18(side)).to(memory_format=self.memory)
         self.images = torch.randn(batch, 3, self.net.side, self.net.side).contiguous(memory_format=self.memory)
         self.labels = torch.randint(0, self.net.classes, (batch,))
         self.forward = torch.compile(self.net) if self.compiled else self.net
@@ -80,6 +80,7 @@ def main():
     parser.add_argument("threads", type=int)
     parser.add_argument("model", nargs="?", default="resnet32", choices=["resnet32", "resnet18"])
     parser.add_argument("batch", nargs="?", type=int)
+    parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--vid", action="store_true")
     arguments = parser.parse_args()
     batch = arguments.batch or {"resnet32": 128, "resnet18": 64}[arguments.model]
@@ -92,7 +93,7 @@ def main():
             sys.exit(f"error: there is no work {work!r} of {arguments.model}; one of {', '.join(known)} is right")
         if work not in works:
             works[work] = (Learning(arguments.mode, batch, arguments.vid).step if work == "step"
-                           else getattr(Classifier(arguments.mode, arguments.model, batch), work))
+                           else getattr(Classifier(arguments.mode, arguments.model, batch, arguments.side), work))
         wall, cpu = time.perf_counter(), time.process_time()
         works[work]()
         print(f"{(time.perf_counter() - wall) * 1e3:.3f} {(time.process_time() - cpu) * 1e3:.3f}", flush=True)

@@ -90,7 +90,7 @@ impl Classifier {
     pub fn new(model: Model, inverts: bool, setting: &Setting<'_>) -> Result<Self> {
         let (graph, side, classes) = match model {
             Model::Resnet32 => (networks::resnet32()?, 32, 100),
-            Model::Resnet18 => (networks::resnet18()?, 64, 200),
+            Model::Resnet18 => (networks::resnet18(setting.side)?, setting.side, 200),
         };
         let sgd = OptimizerConfig::Sgd { momentum: 0.9, nesterov: false };
         let adam = OptimizerConfig::Adam { beta1: 0.5, beta2: 0.999, epsilon: 1e-8 };

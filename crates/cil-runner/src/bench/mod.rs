@@ -32,6 +32,8 @@ pub struct Setting<'a> {
     pub seed: u64,
     /// Images in a step.
     pub batch: usize,
+    /// Height and width of ResNet-18's images.
+    pub side: usize,
 }
 
 /// Does what the arguments say.
@@ -47,12 +49,22 @@ pub fn bench(
     if let Some(work) = arguments.work {
         check(work, arguments.model)?;
     }
+    if let (Some(side), Model::Resnet32) = (arguments.side, arguments.model) {
+        return Err(bad_input(format!(
+            "--side {side} is for --model resnet18; resnet32's images are 32 pixels high and wide"
+        )));
+    }
     let engine = Engine::new(global)?;
     let batch = arguments.batch.unwrap_or(match arguments.model {
         Model::Resnet32 => 128,
         Model::Resnet18 => 64,
     });
-    let setting = Setting { engine: &engine, seed: global.seed.unwrap_or(1), batch: usize::from(batch) };
+    let setting = Setting {
+        engine: &engine,
+        seed: global.seed.unwrap_or(1),
+        batch: usize::from(batch),
+        side: arguments.side.map_or(networks::RESNET18_SIDE, usize::from),
+    };
     if arguments.serve {
         return serve::serve(arguments.model, &setting, interrupt, std::io::stdin().lock(), output);
     }

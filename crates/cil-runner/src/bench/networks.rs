@@ -10,6 +10,8 @@ use cil_engine::{Graph, GraphBuilder, NodeId, Op, Shape};
 pub const LOGITS: &str = "logits";
 /// Name of the tap with a generator's output.
 pub const IMAGES: &str = "images";
+/// Height and width of ResNet-18's images, unless another is asked for: Tiny-ImageNet's.
+pub const RESNET18_SIDE: usize = 64;
 /// Width of the generator's noise.
 pub const LATENT: usize = 100;
 
@@ -82,14 +84,19 @@ pub fn resnet32() -> Result<Graph> {
     net.classifier(&[16, 32, 64], 5, 100, stem)
 }
 
-/// ResNet-18 with ImageNet's stem for 3x64x64 and 200 classes.
+/// ResNet-18 for images of three channels, `side` pixels high and wide, and 200 classes: with ImageNet's stem, or with
+/// one 3x3 convolution up to 32 pixels, as the field does.
 ///
 /// # Errors
 /// Never, if the graph's rules are what they were.
-pub fn resnet18() -> Result<Graph> {
-    let mut net = Net::image(64);
-    let stem = net.stem(64, 7, 2)?;
-    let stem = net.0.add("stem.pool", Op::MaxPool { kernel: 3, stride: 2, padding: 1 }, &[stem])?;
+pub fn resnet18(side: usize) -> Result<Graph> {
+    let mut net = Net::image(side);
+    let stem = if side <= 32 {
+        net.stem(64, 3, 1)?
+    } else {
+        let stem = net.stem(64, 7, 2)?;
+        net.0.add("stem.pool", Op::MaxPool { kernel: 3, stride: 2, padding: 1 }, &[stem])?
+    };
     net.classifier(&[64, 128, 256, 512], 2, 200, stem)
 }
 
@@ -133,7 +140,8 @@ mod tests {
             weights.map(|it| it.dims.iter().product::<usize>()).sum()
         };
         assert_eq!(count(resnet32().unwrap()), 472_756);
-        assert_eq!(count(resnet18().unwrap()), 11_279_112);
+        assert_eq!(count(resnet18(RESNET18_SIDE).unwrap()), 11_279_112);
+        assert_eq!(count(resnet18(32).unwrap()), 11_271_432);
         assert_eq!(count(generator().unwrap()), 1_051_139);
     }
 }

@@ -29,7 +29,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 #[test]
 fn training_learns_the_batch_and_evaluation_changes_nothing() {
     let engine = engine();
-    let setting = Setting { engine: &engine, seed: 1, batch: 8 };
+    let setting = Setting { engine: &engine, seed: 1, batch: 8, side: 64 };
     let mut it = Classifier::new(Model::Resnet32, false, &setting).unwrap();
     let loss = |it: &Classifier| {
         let pass = it.net.forward(&it.images, ForwardSpec::TRAIN).unwrap();
@@ -50,7 +50,7 @@ fn training_learns_the_batch_and_evaluation_changes_nothing() {
 #[test]
 fn inversion_moves_the_generator_alone_by_the_closed_form() {
     let engine = engine();
-    let setting = Setting { engine: &engine, seed: 1, batch: 8 };
+    let setting = Setting { engine: &engine, seed: 1, batch: 8, side: 64 };
     let mut it = Classifier::new(Model::Resnet32, true, &setting).unwrap();
     let seen = it.net.forward(&it.images, ForwardSpec::PROBE).unwrap();
     let slope = inversion_slope(&seen, &it.net.values, &it.labels).unwrap();
@@ -81,7 +81,7 @@ fn inversion_moves_the_generator_alone_by_the_closed_form() {
 #[test]
 fn a_learning_step_counts_its_passes() {
     let engine = engine();
-    let mut it = Learning::new(&Setting { engine: &engine, seed: 1, batch: 4 }).unwrap();
+    let mut it = Learning::new(&Setting { engine: &engine, seed: 1, batch: 4, side: 64 }).unwrap();
     // Student forward and backward on 8 rows, teachers on 12, generator on 4; the head is not counted.
     let network = flops::of_pass(&networks::resnet32().unwrap(), ForwardSpec::EVAL.keep) - 2.0 * 6400.0;
     let least = (3.0 * 8.0 * 0.98 + 12.0) * network;
