@@ -19,6 +19,7 @@ use crate::support::{check_told, cpu, golden_network, noise, reference};
 const IMAGES: Shape = Shape::Map { channels: 3, height: 32, width: 32 };
 
 /// `rows` images that lie `step` apart, normalised as LUCIR does; none without the data set.
+#[expect(clippy::print_stdout, reason = "what is not tested is said")]
 fn images(rows: usize, step: usize) -> Option<Tensor> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/cifar100/train.images");
     let Ok(mut file) = File::open(&path) else {
