@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use cil_engine::cpu::{CpuExecutor, InstructionPath};
+use cil_engine::cpu::{CpuExecutor, InstructionPath, Memory};
 use cil_engine::reference::ReferenceExecutor;
 use cil_engine::{Executor, ExecutorFactory, Graph, GraphBuilder, Op, Shape};
 
@@ -64,8 +64,11 @@ fn kernels(choice: Kernels) -> Result<(ExecutorFactory, &'static str)> {
     };
     CpuExecutor::with_path(probe()?, path)
         .map_err(|_| bad_input(format!("--kernels {name}: this processor has no such instructions")))?;
-    let executors =
-        move |graph: Graph| Ok(Arc::new(CpuExecutor::with_path(graph, path)?) as Arc<dyn Executor>);
+    // All networks of a run share their buffers: few of them work at a time.
+    let memory = Memory::default();
+    let executors = move |graph: Graph| {
+        Ok(Arc::new(CpuExecutor::with_path(graph, path)?.sharing(&memory)) as Arc<dyn Executor>)
+    };
     Ok((Arc::new(executors), name))
 }
 

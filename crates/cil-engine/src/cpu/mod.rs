@@ -59,6 +59,19 @@ pub enum InstructionPath {
     Portable,
 }
 
+/// Buffers of passes, which several executors may share: what one does not use now, another takes.
+///
+/// A run has a dozen networks, of which two or three work at a time; the memory of the others' passes would lie idle.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<buffers::Pool>);
+
+impl Memory {
+    /// Bytes of maps and packed weights that were needed at once; a step like one before it needs none anew.
+    pub fn allocated(&self) -> usize {
+        self.0.allocated()
+    }
+}
+
 /// Runs a graph on the CPU in `f32`.
 #[derive(Debug)]
 pub struct CpuExecutor {
@@ -91,6 +104,13 @@ impl CpuExecutor {
         }
     }
 
+    /// The same with buffers from `memory`; results do not depend on who shares it.
+    #[must_use]
+    pub fn sharing(mut self, memory: &Memory) -> Self {
+        self.pool = memory.0.clone();
+        self
+    }
+
     fn with_cpu(graph: Graph, cpu: simd::Cpu) -> Self {
         let plan = plan::Plan::new(&graph);
         Self {
@@ -111,12 +131,6 @@ impl CpuExecutor {
         let schedule = Arc::new(Schedule::new(&self.graph, &self.plan, spec));
         schedules.push((spec, schedule.clone()));
         schedule
-    }
-
-    /// Bytes of maps and packed weights that passes of this executor have needed at once; a step like one before it
-    /// needs none anew.
-    pub fn allocated(&self) -> usize {
-        self.pool.allocated()
     }
 
     /// The instructions in use.

@@ -3,13 +3,9 @@
 use candle_core::Result;
 
 use super::networks::{fused, residual_net};
-use super::{Dice, Outcome, bits, outcome, parameters, upstream};
+use super::{Dice, exact, outcome, parameters, upstream};
 use crate::ForwardSpec;
 use crate::cpu::CpuExecutor;
-
-fn exact(outcome: &Outcome) -> Result<Vec<(String, Vec<u32>)>> {
-    outcome.iter().map(|(name, tensor)| Ok((name.clone(), bits(tensor)?))).collect()
-}
 
 #[test]
 fn a_pass_with_kept_weights_is_the_first_pass_and_changed_values_are_seen() -> Result<()> {
