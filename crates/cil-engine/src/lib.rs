@@ -9,6 +9,8 @@
 pub mod cpu;
 pub mod executor;
 pub mod graph;
+#[expect(unsafe_code, reason = "an option of an allocator in C")]
+pub mod memory;
 pub mod optim;
 pub mod parameters;
 pub mod reference;

@@ -3,13 +3,18 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use cil_engine::memory::{Allocator, keep_freed};
 use cil_runner::args::Cli;
 use cil_runner::failure::{exit_status, is_broken_pipe, sentence};
 use cil_runner::interrupt::Interrupt;
 use cil_runner::output::Output;
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
 fn main() -> ExitCode {
+    keep_freed();
     let cli = Cli::parse();
     let mut stdout = io::stdout().lock();
     let mut output = Output::new(&mut stdout, cli.global.json);
