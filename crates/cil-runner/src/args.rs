@@ -15,13 +15,15 @@ Examples:
   cil-runner run cifar100-10c-lwf --set recipe.increment.epochs=5 --seed 2
   cil-runner run runs/demo-lwf-s1/config.toml --out again
   cil-runner report runs/cifar100-10c-lwf-s1   compute result.json from the events again, and show it
+  cil-runner sweep run compare.toml --jobs 2   methods times seeds from one file; `cil-runner sweep --help` shows one
   cil-runner bench                             how fast this machine does the steps that a run is made of
 
 A run is a folder: config.toml (every setting, resolved), env.json (versions and digests), events.jsonl (what happened),
 result.json (the numbers, computed from the events), model.safetensors. It has the suffix `.partial` until it is whole.
 
 Results go to standard output, progress to standard error.
-Exit status: 0 done, 1 something failed, 2 the command or the configuration is wrong, 130 interrupted.";
+Exit status: 0 done, 1 something failed, 2 the command or the configuration is wrong, 130 interrupted, 75 a sweep
+was interrupted and can be run again.";
 
 /// Class-incremental learning without the old images.
 ///
@@ -63,6 +65,9 @@ pub struct Global {
     /// Print JSON, and no progress
     #[arg(long, global = true)]
     pub json: bool,
+    /// Stop, as a signal would have it, when standard input ends; a sweep starts its runs so
+    #[arg(long, global = true, hide = true)]
+    pub lifeline: bool,
 }
 
 /// What to do.
@@ -92,6 +97,31 @@ Examples:
 GFLOP counts convolutions and linear layers as direct computation does them, a multiply-add as two; an algorithm that
 needs fewer (Winograd) can show a rate above the machine's peak.")]
     Bench(Bench),
+    /// Run methods times splits, class orders and seeds from one file, several at a time, and compare them
+    #[command(after_help = "\
+Examples:
+  cil-runner sweep plan compare.toml           its runs, what they share, what is done, and how long the rest takes
+  cil-runner sweep run compare.toml --jobs 2   do what is missing; again and again, after whatever interrupted it
+  cil-runner sweep status compare.toml
+  cil-runner sweep report compare.toml         mean and spread over seeds, differences to the baseline
+
+A file:
+  seeds = [1, 2, 3]
+  orders = [{ seed = 1 }, { seed = 2 }]        # or published names, or lists of labels; may be left out
+  splits = [[6, 2, 2], [2, 2, 2, 2, 2]]        # classes of each task; may be left out
+  set = [\"recipe.base.training.epochs=20\"]    # for all methods, as --set takes it; may be left out
+  baseline = \"lwf\"                           # may be left out
+  [[method]]
+  preset = \"demo-lwf\"
+  [[method]]
+  name = \"lucir-wide\"
+  config = \"lucir.toml\"                      # a config.toml, seen from the sweep's file
+  set = [\"architecture.width=32\"]
+
+The folder is OUT/NAME for NAME.toml. Base models that several runs need are trained once, in its folder bases.
+Exit status of run: 0 all is done, 1 a run failed (the others were done), 75 interrupted, to be run again.")]
+    #[command(subcommand)]
+    Sweep(Sweep),
     /// List the presets with their sources and expected results
     Presets,
     /// Compute result.json from a run folder's events again, and show it
@@ -119,6 +149,41 @@ pub struct Run {
     /// Print the whole configuration, checked, and run nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// What to do with a sweep.
+#[derive(Debug, Subcommand)]
+pub enum Sweep {
+    /// Show the runs, what they share, what is done already, and an estimate of time and memory
+    Plan {
+        /// The sweep's file
+        #[arg(value_name = "FILE.toml")]
+        file: PathBuf,
+        /// Measure nothing, estimate nothing
+        #[arg(long)]
+        no_estimate: bool,
+    },
+    /// Do what is missing
+    Run {
+        /// The sweep's file
+        #[arg(value_name = "FILE.toml")]
+        file: PathBuf,
+        /// Runs at a time; --threads are divided among them
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+        jobs: u16,
+    },
+    /// Show where each run stands, and the accuracy of those that are done
+    Status {
+        /// The sweep's file
+        #[arg(value_name = "FILE.toml")]
+        file: PathBuf,
+    },
+    /// Compare the methods over their seeds, in Markdown
+    Report {
+        /// The sweep's file
+        #[arg(value_name = "FILE.toml")]
+        file: PathBuf,
+    },
 }
 
 /// Arguments of `audit`.

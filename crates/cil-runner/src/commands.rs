@@ -18,15 +18,20 @@ use crate::presets;
 use crate::record::load_events;
 use crate::report::report;
 use crate::run::{self, Surroundings};
+use crate::sweep::sweep;
 use crate::table;
 
 /// Does what the command line says.
 pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
+    if cli.global.lifeline {
+        interrupt.ask_at_end_of(std::io::stdin());
+    }
     match cli.command.unwrap_or(Command::Demo) {
         Command::Demo => demo(&cli.global, interrupt, output),
         Command::Run(arguments) => run_one(&arguments, &cli.global, interrupt, output),
         Command::Audit(arguments) => audit(&arguments, &cli.global, output),
         Command::Bench(arguments) => bench(&arguments, &cli.global, interrupt, output),
+        Command::Sweep(arguments) => sweep(&arguments, &cli.global, interrupt, output),
         Command::Presets => list(output),
         Command::Report { run } => show(&run, output),
     }

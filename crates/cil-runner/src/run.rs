@@ -32,6 +32,8 @@ pub const BASE: &str = "base.safetensors";
 pub const MODEL: &str = "model.safetensors";
 /// Name of the file with the numbers.
 const RESULT: &str = "result.json";
+/// Name of the file with what it ran on.
+const ENVIRONMENT: &str = "env.json";
 /// Generated images that a picture is chosen from, and shown for each class.
 const PICTURED: (usize, usize) = (400, 10);
 
@@ -87,6 +89,21 @@ pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, Run
 /// Writes a run's result into its folder.
 pub fn write_result(folder: &Path, result: &RunResult) -> Result<()> {
     write_atomic(&folder.join(RESULT), &json(result)?)
+}
+
+/// The result in a run's folder.
+pub fn read_result(folder: &Path) -> Result<RunResult> {
+    read_json(&folder.join(RESULT))
+}
+
+/// What a run's folder says it ran on.
+pub fn read_environment(folder: &Path) -> Result<Environment> {
+    read_json(&folder.join(ENVIRONMENT))
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not what a run writes", path.display()))
 }
 
 /// The images that a configuration names.
@@ -177,7 +194,7 @@ struct Drive<'a> {
 impl Drive<'_> {
     fn whole(&mut self, environment: &Environment) -> Result<RunResult> {
         self.recorder.write("config.toml", self.checked.text().as_bytes())?;
-        self.recorder.write("env.json", &json(environment)?)?;
+        self.recorder.write(ENVIRONMENT, &json(environment)?)?;
         while let Some(event) = self.learner.advance(self.train)? {
             let learned = match &event {
                 Event::TaskLearned { task, .. } => Some(*task),
