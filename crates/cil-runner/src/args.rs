@@ -146,9 +146,13 @@ pub struct Run {
     /// Take the base classes' model from a file (base.safetensors of another run) instead of training it
     #[arg(long, value_name = "FILE")]
     pub base_model: Option<PathBuf>,
-    /// Print the whole configuration, checked, and run nothing
+    /// Print the whole configuration, checked, with an estimate of time and memory from a few steps of each phase; run
+    /// nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Leave the estimate of --dry-run out
+    #[arg(long, requires = "dry_run")]
+    pub no_estimate: bool,
 }
 
 /// What to do with a sweep.

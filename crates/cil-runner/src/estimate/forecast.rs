@@ -48,6 +48,12 @@ impl Forecast {
         Some(item)
     }
 
+    /// What is done next: the item, and which of its units, from 1.
+    pub fn next(&self) -> Option<(Item, usize)> {
+        let (item, done) = self.items.iter().zip(&self.done).find(|(item, done)| **done < item.units)?;
+        Some((*item, done + 1))
+    }
+
     /// Seconds of what is left, by the paces seen so far; `None` before the first that took any.
     pub fn seconds_left(&self) -> Option<f64> {
         seconds(self.left(), &self.paces)
@@ -116,7 +122,8 @@ mod tests {
         // Inversions are slow; the student's pace is the mean of all, 49 seconds for 21.
         let left = forecast.seconds_left().unwrap();
         assert!((left - (3.0 * 9.0 + 20.0 * 49.0 / 21.0)).abs() < 1e-9, "{left}");
-        assert_eq!(forecast.work(), (21.0, 44.0));
+        assert_eq!(forecast.work(), (21.0, 34.0 + 10.0));
+        assert_eq!(forecast.next().map(|it| (it.0.activity, it.1)), Some((Activity::Inversion, 2)));
         assert_eq!(forecast.note(&Event::RunEnd, 1.0), None);
     }
 }

@@ -62,7 +62,7 @@ pub fn estimate(
     progress: &Progress,
 ) -> Result<Estimate> {
     let (start, before) = (Instant::now(), machine::processor_milliseconds());
-    let dataset = progress.during("reading the data set", || run::load(checked, data_dir))?;
+    let dataset = progress.during("reading images", || run::load(checked, data_dir))?;
     let (train, test) = run::split(checked, &dataset)?;
     let reading = start.elapsed().as_secs_f64();
     let after = machine::processor_milliseconds();
@@ -73,7 +73,7 @@ pub fn estimate(
     let items = items(checked, &sizes, base_is_taken)?;
     let mut by_activity = BTreeMap::from([("reading".to_owned(), reading)]);
     for (activity, took) in of_activities(&items, &measured) {
-        by_activity.insert(name(activity).to_owned(), took);
+        by_activity.insert(activity.name().to_owned(), took);
     }
     let work = || items.iter().map(|it| (it.activity, it.total()));
     let processor = measured.processor.as_ref().and_then(|paces| seconds(work(), paces));
@@ -102,18 +102,6 @@ fn of_activities(items: &[Item], measured: &Measured) -> BTreeMap<Activity, f64>
         *sums.entry(item.activity).or_default() += took;
     }
     sums
-}
-
-fn name(activity: Activity) -> &'static str {
-    match activity {
-        Activity::Inversion => "inversion",
-        Activity::NewTeacher => "new-teacher",
-        Activity::Base => "base",
-        Activity::Student => "student",
-        Activity::Balance => "balance",
-        Activity::Memory => "memory",
-        Activity::Evaluation => "evaluation",
-    }
 }
 
 impl Estimate {

@@ -36,6 +36,21 @@ pub enum Activity {
     Evaluation,
 }
 
+impl Activity {
+    /// Its name on the screen.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inversion => "inversion",
+            Self::NewTeacher => "new teacher",
+            Self::Base => "base classes",
+            Self::Student => "student",
+            Self::Balance => "balance",
+            Self::Memory => "choice of exemplars",
+            Self::Evaluation => "evaluation",
+        }
+    }
+}
+
 /// What one task asks of one activity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Item {

@@ -70,7 +70,7 @@ impl Plan {
         }
         let progress = match global.json {
             true => Progress::silent(),
-            false => Progress::on_standard_error("sweep plan", 0),
+            false => Progress::on_standard_error("sweep plan"),
         };
         let engine = Engine::new(global)?;
         for (at, (job, checked)) in jobs.iter().enumerate() {

@@ -10,7 +10,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::Meant;
 use super::folder::{State, SweepFolder};
@@ -20,14 +20,12 @@ use crate::estimate::forecast::{Forecast, Pace, seconds};
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::{Activity, items};
 use crate::follow::Follower;
-use crate::progress::duration;
+use crate::progress::{PARTS, bar, duration};
 
 /// Time between two looks into the logs.
 const LOOK: Duration = Duration::from_secs(1);
 /// Time between two lines where nothing else is told.
 const QUIET: Duration = Duration::from_secs(60);
-/// Parts of the bar.
-const PARTS: u64 = 1000;
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +87,9 @@ impl Watch {
         }
         let view = match () {
             () if global.json => View::Silent,
-            () if io::stderr().is_terminal() => View::Bar(bar()),
+            () if io::stderr().is_terminal() => {
+                View::Bar(bar("sweep", "{prefix} [{bar:24}] {percent:>3}% {elapsed} {wide_msg}"))
+            }
             () => View::Lines,
         };
         let now = Instant::now();
@@ -220,14 +220,4 @@ impl Followed {
         }
         Ok(())
     }
-}
-
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(PARTS), ProgressDrawTarget::stderr());
-    // The template is a constant of this file: a wrong one would show in every sweep, as indicatif's own bar.
-    if let Ok(style) = ProgressStyle::with_template("sweep [{bar:24}] {percent:>3}% {elapsed} {wide_msg}") {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar.enable_steady_tick(Duration::from_secs(1));
-    bar
 }
