@@ -81,6 +81,24 @@ fn every_key_of_the_two_teachers_can_be_set() {
 }
 
 #[test]
+fn a_dry_run_estimates_and_is_still_a_configuration() {
+    let place = Place::new();
+    let mut arguments = small_run("demo-lucir-e0-dfgr", &[]);
+    arguments.push("--dry-run");
+    let text = place.ok(&arguments);
+    assert!(text.contains("\n# about ") && text.contains("\n# at most "), "{text}");
+    fs::write(place.path().join("own.toml"), text).expect("a file");
+    let json = place.ok(&["run", "own.toml", "--dry-run", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(value["config"]["seed"], 3);
+    assert!(value["estimate"]["seconds"].as_f64().expect("seconds") > 0.0);
+    assert_eq!(place.list("."), ["own.toml"], "a dry run writes nothing");
+    // Images that are not there are no reason to refuse the configuration.
+    let text = place.ok(&["run", "cifar100-10c-lwf", "--dry-run", "--data-dir", "none"]);
+    assert!(text.contains("# no estimate: none/cifar100/manifest.json is missing"), "{text}");
+}
+
+#[test]
 fn presets_are_listed_with_their_sources() {
     let place = Place::new();
     let text = place.ok(&["presets"]);

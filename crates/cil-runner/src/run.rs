@@ -37,7 +37,7 @@ const RESULT: &str = "result.json";
 /// Name of the file with what it ran on.
 const ENVIRONMENT: &str = "env.json";
 /// Generated images that a picture is chosen from, and shown for each class.
-const PICTURED: (usize, usize) = (400, 10);
+pub(crate) const PICTURED: (usize, usize) = (400, 10);
 
 /// What a run is told beside its configuration.
 #[derive(Clone, Copy)]

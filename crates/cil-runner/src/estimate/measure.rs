@@ -1,7 +1,7 @@
 //! What an operation takes here, by phase.
 //!
-//! One decision: a learner of the same recipe and networks is driven over noise, a batch of old classes and a batch of
-//! new ones, through two tasks that are as short as can be; the first unit of a phase is not timed, since it fetches
+//! One decision: a learner of the same recipe and networks is driven over noise, about a batch of old classes and one
+//! of new ones, through two tasks that are as short as can be; the first unit of a phase is not timed, since it fetches
 //! memory. Nothing that it learns is kept.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use cil_data::store::{Images, TestSet, TrainSet};
 use cil_engine::optim::Schedule;
 use cil_random::Draw;
 use cil_train::evaluate::evaluate;
-use cil_train::event::Event;
+use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 use cil_train::recipe::Training;
 use dfgr::Inversion;
@@ -43,7 +43,7 @@ pub struct Measured {
     pub wall: BTreeMap<Activity, Pace>,
     /// Processor time of all threads; `None` where the system does not tell.
     pub processor: Option<BTreeMap<Activity, Pace>>,
-    /// Values of all networks, and what their optimisers keep.
+    /// Values of student and teachers, and what the student's optimiser keeps.
     pub network_bytes: u64,
 }
 
@@ -69,6 +69,12 @@ pub fn measure(checked: &Checked, sizes: &Sizes, engine: &Engine, interrupt: &In
                 around.inversion(model, &mut meter)?;
             }
         }
+        if let (Event::Progress { phase: PhaseKind::Inversion, .. }, Some(replay)) =
+            (&event, learner.replay())
+        {
+            // A run makes a picture of as many.
+            replay.sample(run::PICTURED.0, Draw::new(0, "estimate"))?;
+        }
         if interrupt.is_asked() {
             return Err(Interrupted("interrupted".to_owned()).into());
         }
@@ -78,7 +84,7 @@ pub fn measure(checked: &Checked, sizes: &Sizes, engine: &Engine, interrupt: &In
     Ok(Measured { wall: meter.wall, processor: meter.processor, network_bytes })
 }
 
-/// Student with gradient and momentum, both teachers, and the generator with Adam's two moments and its gradient.
+/// Student with gradient and momentum, and its teachers.
 fn network_bytes(checked: &Checked, model: &Frozen) -> u64 {
     let values: usize = model.snapshot().parameters.iter().map(|(_, value)| value.elem_count()).sum();
     let recipe = &checked.config().recipe;
@@ -190,10 +196,19 @@ fn small(checked: &Checked, sizes: &Sizes) -> Result<(Checked, TrainSet, TestSet
     let n_old = checked.increments().seen(tasks.saturating_sub(2));
     let n_new = if tasks > 1 { checked.increments().sizes()[tasks - 1] } else { 0 };
     let recipe = &config.recipe;
-    let batch = recipe.increment.training.batch.max(recipe.base.training.batch);
-    let mut counts = spread(n_old, recipe.base.training.batch);
-    counts.extend(spread(n_new, batch));
-    let tested = spread(n_old + n_new, EVALUATED);
+    // A whole batch, and the part of one that the run itself ends its epochs with: a step of another size takes memory of
+    // its own.
+    let and_rest = |batch: usize, images: usize| batch + images % batch;
+    let base = and_rest(recipe.base.training.batch, sizes.train_of(checked.increments().classes(0)));
+    let new = match tasks {
+        1 => 0,
+        _ => {
+            and_rest(recipe.increment.training.batch, sizes.train_of(checked.increments().classes(tasks - 1)))
+        }
+    };
+    let mut counts = spread(n_old, base);
+    counts.extend(spread(n_new, new));
+    let tested = spread(n_old + n_new, and_rest(EVALUATED, sizes.test_of(0..n_old + n_new)));
     let own = Sizes { image: sizes.image, train: counts, test: tested };
 
     let mut short = RunConfig {
@@ -255,4 +270,48 @@ fn noise(checked: &Checked, sizes: &Sizes) -> Result<(TrainSet, TestSet)> {
     let names = (0..classes).map(|class| format!("noise {class}")).collect();
     let dataset = Dataset::of_images("noise", names, train, test)?;
     dataset.split(checked.order(), 0, Evaluate::Test)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::args::{DeviceName, Global, Kernels};
+    use crate::commands::configuration;
+
+    #[test]
+    fn every_phase_of_a_recipe_is_timed() {
+        let global = Global {
+            data_dir: PathBuf::new(),
+            out: PathBuf::new(),
+            device: DeviceName::Cpu,
+            seed: None,
+            threads: None,
+            kernels: Kernels::Auto,
+            json: false,
+            lifeline: false,
+        };
+        let engine = Engine::new(&global).unwrap();
+        let changes =
+            ["architecture.width=4", "recipe.replay.inversion.generator.channels=8"].map(str::to_owned);
+        let checked = configuration("demo-lucir-e20-dfgr-dtidkl", &changes, None).unwrap();
+        let sizes = Sizes { image: [3, 32, 32], train: vec![250; 10], test: vec![50; 10] };
+        let measured = measure(&checked, &sizes, &engine, &Interrupt::default()).unwrap();
+        let activities: Vec<Activity> = measured.wall.keys().copied().collect();
+        use Activity::{Base, Evaluation, Inversion, Memory, NewTeacher, Student};
+        assert_eq!(activities, [Inversion, NewTeacher, Base, Student, Memory, Evaluation]);
+        assert!(measured.wall.values().all(|pace| pace.work > 0.0 && pace.seconds > 0.0));
+        let asked = Interrupt::default();
+        asked.ask();
+        assert!(measure(&checked, &sizes, &engine, &asked).unwrap_err().is::<Interrupted>());
+    }
+
+    #[test]
+    fn images_are_spread_over_classes() {
+        assert_eq!(spread(3, 8), [3, 3, 2]);
+        assert_eq!(spread(3, 2), [1, 1, 1]);
+        assert_eq!(spread(0, 2), Vec::<usize>::new());
+        assert_eq!((units(1e30), units(1e10), units(1.0)), (3, 4, 20));
+    }
 }

@@ -41,7 +41,7 @@ pub struct Estimate {
     pub peak_memory_bytes: Option<u64>,
     /// Of it: images of the data set.
     pub image_bytes: u64,
-    /// Of it: values of all networks, and what their optimisers keep.
+    /// Of it: values of student and teachers, and what the student's optimiser keeps.
     pub network_bytes: u64,
     /// Threads that it was measured with.
     pub threads: usize,
@@ -77,7 +77,7 @@ pub fn estimate(
     }
     let work = || items.iter().map(|it| (it.activity, it.total()));
     let processor = measured.processor.as_ref().and_then(|paces| seconds(work(), paces));
-    let images = dataset.train().len() + test.len(test_classes(&sizes));
+    let images = dataset.train().len() + test.len(sizes.test.len());
     Ok(Estimate {
         seconds: by_activity.values().sum(),
         processor_seconds: processor.zip(reading_processor).map(|(steps, reading)| steps + reading),
@@ -88,10 +88,6 @@ pub fn estimate(
         threads: engine.threads,
         kernels: engine.kernels.to_owned(),
     })
-}
-
-fn test_classes(sizes: &Sizes) -> usize {
-    sizes.test.len()
 }
 
 /// Seconds of each activity at measured paces.
@@ -124,7 +120,7 @@ impl Estimate {
             text.push_str(&format!("of it {}\n", parts.collect::<Vec<_>>().join(", ")));
         }
         let parts = format!(
-            "{} of images, {} of networks and their optimisers, the rest values of a step",
+            "{} of images, {} of student, teachers and optimiser, the rest values of a step",
             mebibytes(self.image_bytes),
             mebibytes(self.network_bytes)
         );
