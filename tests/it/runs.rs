@@ -83,7 +83,7 @@ fn every_key_of_the_two_teachers_can_be_set() {
 #[test]
 fn a_dry_run_estimates_and_is_still_a_configuration() {
     let place = Place::new();
-    let mut arguments = small_run("demo-lucir-e0-dfgr", &[]);
+    let mut arguments = small_run(BOTH, &[]);
     arguments.push("--dry-run");
     let text = place.ok(&arguments);
     assert!(text.contains("\n# about ") && text.contains("\n# at most "), "{text}");
