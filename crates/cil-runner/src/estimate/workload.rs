@@ -255,6 +255,10 @@ mod tests {
         // 500 real images are four steps of 64 generated ones each.
         let ratio = find(&items, 1, Activity::Student).work / find(&lwf, 1, Activity::Student).work;
         assert!(ratio > 756.0 / 500.0, "{ratio}");
+        // A last step of one image has as many generated ones as any.
+        let of_batch = |batch: &str| find(&of("demo-lucir-e0-dfgr", &[batch]), 1, Activity::Student).work;
+        let batch = "recipe.increment.training.batch";
+        assert!(of_batch(&format!("{batch}=499")) > of_batch(&format!("{batch}=500")));
     }
 
     #[test]
