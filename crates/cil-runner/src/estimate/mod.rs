@@ -7,6 +7,7 @@
 
 pub mod forecast;
 pub mod measure;
+mod short;
 pub mod sizes;
 pub mod workload;
 
