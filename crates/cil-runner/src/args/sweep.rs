@@ -17,13 +17,13 @@ A file:
   seeds = [1, 2, 3]
   orders = [{ seed = 1 }, { seed = 2 }]        # or published names, or lists of labels; may be left out
   splits = [[6, 2, 2], [2, 2, 2, 2, 2]]        # classes of each task; may be left out
-  set = [\"recipe.base.training.epochs=20\"]    # for all methods, as --set takes it; may be left out
-  baseline = \"lwf\"                           # may be left out
+  set = [\"recipe.base.training.epochs=20\"]     # for all methods, as --set takes it; may be left out
+  baseline = \"lwf\"                             # may be left out
   [[method]]
   preset = \"demo-lwf\"
   [[method]]
   name = \"lucir-wide\"
-  config = \"lucir.toml\"                      # a config.toml, seen from the sweep's file
+  config = \"lucir.toml\"                        # a config.toml, seen from the sweep's file
   set = [\"architecture.width=32\"]
 
 The folder is OUT/NAME for NAME.toml. Base models that several runs need are trained once, in its folder bases.
