@@ -47,7 +47,7 @@ fn arguments() -> Vec<&'static str> {
 /// A place with the data set and a configuration that uses it.
 fn place() -> Place {
     let place = Place::new();
-    let config = place.ok(&["run", "demo-fine-tune", "--dry-run"]);
+    let config = place.ok(&["run", "demo-fine-tune", "--dry-run", "--no-estimate"]);
     let own: String = config
         .replace("dataset = \"procedural\"", "dataset = \"cifar10\"")
         .split("[procedural")

@@ -5,6 +5,7 @@ mod bench;
 mod embedded;
 mod files;
 mod runs;
+mod sweep;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -76,8 +76,26 @@ fn a_result_is_computed_again_from_events_alone() {
 #[test]
 fn every_key_of_the_two_teachers_can_be_set() {
     let form = "recipe.increment.terms.2.config.form={ joint = { weight = 0.25, match-scale = true } }";
-    let text = Place::new().ok(&["run", BOTH, "--dry-run", "--set", form]);
+    let text = Place::new().ok(&["run", BOTH, "--dry-run", "--no-estimate", "--set", form]);
     assert!(text.contains("weight = 0.25\nmatch-scale = true"), "{text}");
+}
+
+#[test]
+fn a_dry_run_estimates_and_is_still_a_configuration() {
+    let place = Place::new();
+    let mut arguments = small_run(BOTH, &[]);
+    arguments.push("--dry-run");
+    let text = place.ok(&arguments);
+    assert!(text.contains("\n# about ") && text.contains("\n# at most "), "{text}");
+    fs::write(place.path().join("own.toml"), text).expect("a file");
+    let json = place.ok(&["run", "own.toml", "--dry-run", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(value["config"]["seed"], 3);
+    assert!(value["estimate"]["seconds"].as_f64().expect("seconds") > 0.0);
+    assert_eq!(place.list("."), ["own.toml"], "a dry run writes nothing");
+    // Images that are not there are no reason to refuse the configuration.
+    let text = place.ok(&["run", "cifar100-10c-lwf", "--dry-run", "--data-dir", "none"]);
+    assert!(text.contains("# no estimate: none/cifar100/manifest.json is missing"), "{text}");
 }
 
 #[test]

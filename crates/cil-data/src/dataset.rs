@@ -38,6 +38,19 @@ pub struct Digests {
     pub test: String,
 }
 
+/// What a data set says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Classes.
+    pub classes: usize,
+    /// Channels, height and width of an image.
+    pub image: [usize; 3],
+    /// Training images.
+    pub train: usize,
+    /// Test images.
+    pub test: usize,
+}
+
 /// Named classes and their images.
 #[derive(Clone, Debug)]
 pub struct Dataset {
@@ -76,6 +89,20 @@ impl Dataset {
             test: manifest.splits.test.content_sha256.clone(),
         };
         Ok(Self { name: manifest.name, class_names: manifest.classes, train, test, digests })
+    }
+
+    /// How large the data set `name` below `data_dir` says it is; its images are not read.
+    ///
+    /// # Errors
+    /// If its manifest is missing or is none.
+    pub fn outline(data_dir: &Path, name: &str) -> Result<Outline> {
+        let manifest = Manifest::load(&data_dir.join(name), name)?;
+        Ok(Outline {
+            classes: manifest.classes.len().max(1),
+            image: [3, manifest.height, manifest.width],
+            train: manifest.splits.train.count,
+            test: manifest.splits.test.count,
+        })
     }
 
     /// Generates a data set; see [`procedural`].

@@ -3,9 +3,12 @@
 //! One decision: this file only says what the arguments are and teaches them; what they mean is decided where they are
 //! used. It reads no file.
 
+mod sweep;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use sweep::Sweep;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -15,13 +18,15 @@ Examples:
   cil-runner run cifar100-10c-lwf --set recipe.increment.epochs=5 --seed 2
   cil-runner run runs/demo-lwf-s1/config.toml --out again
   cil-runner report runs/cifar100-10c-lwf-s1   compute result.json from the events again, and show it
+  cil-runner sweep run compare.toml --jobs 2   methods times seeds from one file; `cil-runner sweep --help` shows one
   cil-runner bench                             how fast this machine does the steps that a run is made of
 
 A run is a folder: config.toml (every setting, resolved), env.json (versions and digests), events.jsonl (what happened),
 result.json (the numbers, computed from the events), model.safetensors. It has the suffix `.partial` until it is whole.
 
 Results go to standard output, progress to standard error.
-Exit status: 0 done, 1 something failed, 2 the command or the configuration is wrong, 130 interrupted.";
+Exit status: 0 done, 1 something failed, 2 the command or the configuration is wrong, 130 interrupted, 75 a sweep
+was interrupted and can be run again.";
 
 /// Class-incremental learning without the old images.
 ///
@@ -63,6 +68,9 @@ pub struct Global {
     /// Print JSON, and no progress
     #[arg(long, global = true)]
     pub json: bool,
+    /// Stop, as a signal would have it, when standard input ends; a sweep starts its runs so
+    #[arg(long, global = true, hide = true)]
+    pub lifeline: bool,
 }
 
 /// What to do.
@@ -93,6 +101,10 @@ Examples:
 GFLOP counts convolutions and linear layers as direct computation does them, a multiply-add as two; an algorithm that
 needs fewer (Winograd) can show a rate above the machine's peak.")]
     Bench(Bench),
+    /// Run methods times splits, class orders and seeds from one file, several at a time, and compare them
+    #[command(after_help = sweep::AFTER_HELP)]
+    #[command(subcommand)]
+    Sweep(Sweep),
     /// List the presets with their sources and expected results
     Presets,
     /// Compute result.json from a run folder's events again, and show it
@@ -117,9 +129,13 @@ pub struct Run {
     /// Take the base classes' model from a file (base.safetensors of another run) instead of training it
     #[arg(long, value_name = "FILE")]
     pub base_model: Option<PathBuf>,
-    /// Print the whole configuration, checked, and run nothing
+    /// Print the whole configuration, checked, with an estimate of time and memory from a few steps of each phase; run
+    /// nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Leave the estimate of --dry-run out
+    #[arg(long, requires = "dry_run")]
+    pub no_estimate: bool,
 }
 
 /// Arguments of `audit`.

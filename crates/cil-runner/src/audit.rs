@@ -2,21 +2,25 @@
 //!
 //! One decision: it inverts a model exactly as a run of the preset would, measures, and keeps nothing but a picture.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 use cil_backbone::{Frozen, Network};
 use cil_random::Draw;
 use cil_train::audit::{self as measure, Quality};
 use cil_train::event::Event;
-use cil_train::recipe::ReplaySpec;
 
 use crate::args::{Audit, Global};
 use crate::commands::configuration;
 use crate::engine::Engine;
+use crate::estimate::sizes::Sizes;
+use crate::estimate::workload::{Activity, Item, items};
 use crate::failure::bad_input;
+use crate::machine;
 use crate::output::Output;
 use crate::pictures;
 use crate::progress::Progress;
-use crate::record::write_atomic;
+use crate::record::{Line, write_atomic};
 use crate::run;
 use crate::table;
 
@@ -39,12 +43,19 @@ pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Res
     let dataset = run::load(&checked, &global.data_dir)?;
     let (train, test) = run::split(&checked, &dataset)?;
     let student = plan.recipe.increment.training.clone();
-    let units = plan.recipe.replay.as_ref().map_or(0, ReplaySpec::units) + student.epochs;
     let mut progress = match global.json {
         true => Progress::silent(),
-        false => Progress::on_standard_error("audit", units as u64),
+        false => Progress::on_standard_error("audit"),
     };
-    let mut shown = |event: &Event| progress.show(event);
+    let is_audited =
+        |it: &Item| it.task == 1 && [Activity::Inversion, Activity::Student].contains(&it.activity);
+    let all = items(&checked, &Sizes::of_images(&train, &test), true)?;
+    progress.expect(all.into_iter().filter(is_audited).collect());
+    let started = Instant::now();
+    let mut shown = |event: &Event| {
+        let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), machine::peak_memory_bytes());
+        progress.show(&Line { seconds, peak_memory_bytes, event: event.clone() })
+    };
     let replay = measure::invert(&plan, &teacher, &mut shown).context("the inversion failed")?;
     if let Some(path) = &arguments.picture {
         let images = replay.sample(PICTURED.1, Draw::new(plan.seed, "picture"))?;

@@ -11,22 +11,29 @@ use crate::audit::audit;
 use crate::bench::bench;
 use crate::config::{Checked, RunConfig};
 use crate::engine::Engine;
-use crate::failure::bad_input;
+use crate::estimate::estimate;
+use crate::failure::{Interrupted, bad_input, sentence};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::presets;
+use crate::progress::Progress;
 use crate::record::load_events;
 use crate::report::report;
 use crate::run::{self, Surroundings};
+use crate::sweep::sweep;
 use crate::table;
 
 /// Does what the command line says.
 pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
+    if cli.global.lifeline {
+        interrupt.ask_at_end_of(std::io::stdin());
+    }
     match cli.command.unwrap_or(Command::Demo) {
         Command::Demo => demo(&cli.global, interrupt, output),
         Command::Run(arguments) => run_one(&arguments, &cli.global, interrupt, output),
         Command::Audit(arguments) => audit(&arguments, &cli.global, output),
         Command::Bench(arguments) => bench(&arguments, &cli.global, interrupt, output),
+        Command::Sweep(arguments) => sweep(&arguments, &cli.global, interrupt, output),
         Command::Presets => list(output),
         Command::Report { run } => show(&run, output),
     }
@@ -70,10 +77,10 @@ fn demo(global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
 
 fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
     let checked = configuration(&arguments.target, &arguments.set, global.seed)?;
-    if arguments.dry_run {
-        return output.text(checked.text());
-    }
     let engine = Engine::new(global)?;
+    if arguments.dry_run {
+        return dry_run(&checked, arguments, global, &engine, interrupt, output);
+    }
     let name = arguments.name.clone().unwrap_or_else(|| default_name(&checked));
     let around = around(global, &engine, interrupt, &name, arguments.base_model.as_deref());
     let (folder, result) = run::run(&checked, &around)?;
@@ -82,6 +89,48 @@ fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut
     }
     output.text(&table::single(&result))?;
     output.text(&format!("run folder: {}\n", folder.display()))
+}
+
+/// Prints the configuration, and what it would take: as comments, so that the whole is a configuration's file.
+fn dry_run(
+    checked: &Checked,
+    arguments: &Run,
+    global: &Global,
+    engine: &Engine,
+    interrupt: &Interrupt,
+    output: &mut Output<'_>,
+) -> Result<()> {
+    let progress = match global.json {
+        true => Progress::silent(),
+        false => Progress::on_standard_error("estimate"),
+    };
+    let taken = arguments.base_model.is_some();
+    let estimate = match arguments.no_estimate {
+        true => None,
+        false => Some(estimate(checked, &global.data_dir, engine, taken, interrupt, &progress)),
+    };
+    if estimate.as_ref().is_some_and(|it| it.as_ref().is_err_and(anyhow::Error::is::<Interrupted>)) {
+        return estimate.transpose().map(|_| ());
+    }
+    if output.json {
+        let (told, reason) = match &estimate {
+            Some(Ok(it)) => (Some(it), None),
+            Some(Err(error)) => (None, Some(sentence(error))),
+            None => (None, None),
+        };
+        return output.value(&serde_json::json!({
+            "config": checked.config(), "estimate": told, "no_estimate": reason,
+        }));
+    }
+    output.text(checked.text())?;
+    let told = match estimate {
+        Some(Ok(it)) => it.text(),
+        // Images that are not there yet are no reason to refuse the configuration.
+        Some(Err(error)) => format!("no estimate: {}", sentence(&error)),
+        None => return Ok(()),
+    };
+    output.text("\n")?;
+    told.lines().try_for_each(|line| output.text(&format!("# {line}\n")))
 }
 
 fn around<'a>(

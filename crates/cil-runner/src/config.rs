@@ -128,11 +128,7 @@ impl RunConfig {
     pub fn load(path: &Path, changes: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
-        let table = text.parse::<Table>().map_err(|error| {
-            let message = error.to_string();
-            let line = message.lines().next().unwrap_or_default().trim_start_matches("TOML parse error ");
-            bad_input(format!("{} is not TOML: {} {line}", path.display(), error.message()))
-        })?;
+        let table = overlay::parse_table(&text, &path.display().to_string())?;
         Self::changed(table, changes, &path.display().to_string())
     }
 

@@ -46,6 +46,14 @@ impl Engine {
     }
 }
 
+/// The name of the kernels that the arguments ask for, such as `avx2`.
+///
+/// # Errors
+/// If this processor has no such instructions.
+pub fn kernels_name(global: &Global) -> Result<&'static str> {
+    Ok(kernels(global.kernels)?.1)
+}
+
 fn kernels(choice: Kernels) -> Result<(ExecutorFactory, &'static str)> {
     let path = match choice {
         Kernels::Reference => {

@@ -1,6 +1,6 @@
 //! How a command ends badly.
 //!
-//! One decision: errors are `anyhow` throughout, and two marker types tell the exit status; everything else is status 1.
+//! One decision: errors are `anyhow` throughout, and three marker types tell the exit status; everything else is status 1.
 //! One sentence is printed, the chain of causes joined by colons.
 
 use std::fmt;
@@ -14,6 +14,10 @@ pub struct BadInput(pub String);
 #[derive(Debug)]
 pub struct Interrupted(pub String);
 
+/// The user stopped it, and what was done is kept for the next time: exit status 75.
+#[derive(Debug)]
+pub struct Kept(pub String);
+
 impl fmt::Display for BadInput {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
@@ -26,8 +30,15 @@ impl fmt::Display for Interrupted {
     }
 }
 
+impl fmt::Display for Kept {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 impl std::error::Error for BadInput {}
 impl std::error::Error for Interrupted {}
+impl std::error::Error for Kept {}
 
 /// The error of a wrong command or configuration.
 pub fn bad_input(message: impl Into<String>) -> anyhow::Error {
@@ -47,9 +58,16 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
         2
     } else if error.is::<Interrupted>() {
         130
+    } else if error.is::<Kept>() {
+        75
     } else {
         1
     }
+}
+
+/// Whether a process that ended with this status was stopped by its user.
+pub fn exit_status_means_interrupted(status: i32) -> bool {
+    [75, 130].contains(&status)
 }
 
 /// Whether the reader of our output went away, which is no failure of ours.
@@ -79,6 +97,7 @@ mod tests {
         assert_eq!(format!("{error:#}"), "in a.toml: no such key");
         assert_eq!(exit_status(&anyhow::anyhow!("other")), 1);
         assert_eq!(exit_status(&Interrupted("stopped".into()).into()), 130);
+        assert_eq!(exit_status(&Kept("stopped".into()).into()), 75);
         let long = anyhow::anyhow!("wrong\n   0: main").context("in a");
         assert_eq!(sentence(&long), "in a: wrong");
         let pipe = io::Error::from(io::ErrorKind::BrokenPipe);

@@ -3,6 +3,7 @@
 //! One decision: the first signal asks the run to stop after the unit it is in; a second one ends the process at once,
 //! as it would without this module.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +13,11 @@ use signal_hook::flag;
 
 /// Whether the run was asked to stop.
 #[derive(Clone, Debug, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt {
+    by_signal: Arc<AtomicBool>,
+    /// Apart from the signals' own flag, which decides what a next signal does.
+    by_other: Arc<AtomicBool>,
+}
 
 impl Interrupt {
     /// Listens for the signals that ask a process to end.
@@ -24,17 +29,27 @@ impl Interrupt {
                 .and_then(|_| flag::register(*signal, Arc::clone(&asked)))
                 .context("cannot listen for signals")?;
         }
-        Ok(Self(asked))
+        Ok(Self { by_signal: asked, by_other: Arc::default() })
     }
 
-    /// Whether a signal came.
+    /// Whether the run is asked to stop, by a signal or by [`Interrupt::ask`].
     pub fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.by_signal.load(Ordering::Relaxed) || self.by_other.load(Ordering::Relaxed)
     }
 
-    /// Asks for the stop, as a signal does.
+    /// Asks for the stop, as a first signal does.
     pub fn ask(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.by_other.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks for the stop when `input` ends, from a thread of its own.
+    pub fn ask_at_end_of(&self, mut input: impl Read + Send + 'static) {
+        let interrupt = self.clone();
+        std::thread::spawn(move || {
+            // An input that cannot be read has ended, too.
+            let _ = std::io::copy(&mut input, &mut std::io::sink());
+            interrupt.ask();
+        });
     }
 }
 
@@ -51,5 +66,13 @@ mod tests {
         let other = Interrupt::default();
         other.ask();
         assert!(other.is_asked());
+        let (reader, writer) = std::io::pipe().unwrap();
+        let tied = Interrupt::default();
+        tied.ask_at_end_of(reader);
+        assert!(!tied.is_asked());
+        drop(writer);
+        while !tied.is_asked() {
+            std::thread::yield_now();
+        }
     }
 }

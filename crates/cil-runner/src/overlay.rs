@@ -64,6 +64,15 @@ fn spelled(table: &Table, part: &str) -> String {
     table.keys().find(|key| plain(key) == plain(part)).map_or(part, String::as_str).to_owned()
 }
 
+/// The table that `text` holds; an error is one sentence of bad input that names `origin` and the line.
+pub fn parse_table(text: &str, origin: &str) -> Result<Table> {
+    text.parse::<Table>().map_err(|error| {
+        let message = error.to_string();
+        let line = message.lines().next().unwrap_or_default().trim_start_matches("TOML parse error ");
+        bad_input(format!("{origin} is not TOML: {} {line}", error.message()))
+    })
+}
+
 /// Reads a type from a table; an error is one sentence of bad input that begins with `origin`.
 pub fn read<T: DeserializeOwned>(table: Table, origin: &str) -> Result<T> {
     table.try_into().map_err(|error: toml::de::Error| {

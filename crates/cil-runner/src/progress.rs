@@ -1,85 +1,153 @@
 //! What is seen while a run goes.
 //!
-//! One decision: on a terminal one bar over the whole run with its ETA; elsewhere plain lines, so that logs stay
-//! readable. It goes to standard error: results alone go to standard output.
+//! One decision: on a terminal one bar over the whole run; elsewhere plain lines, so that logs stay readable. The time
+//! left is weighed by what each kind of work took so far ([`Forecast`]). It goes to standard error: results alone go to
+//! standard output.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cil_train::event::Event;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::estimate::forecast::Forecast;
+use crate::estimate::workload::Item;
+use crate::record::Line;
 use crate::report::phase_name;
+
+/// After which time something that shows nothing of its own is told, and after which again.
+const TOLD: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
+/// Parts of a bar.
+pub(crate) const PARTS: u64 = 1000;
 
 /// Shows the events of one run.
 pub struct Progress {
     label: String,
-    done: u64,
-    total: u64,
-    started: Instant,
+    forecast: Forecast,
+    /// Seconds of the last event.
+    seconds: f64,
     view: View,
 }
 
 enum View {
     Silent,
     Bar(ProgressBar),
-    Lines(Box<dyn Write>),
+    Lines(Mutex<Box<dyn Write + Send>>),
 }
 
 impl Progress {
     /// Shows nothing.
     pub fn silent() -> Self {
-        Self::new("", 0, View::Silent)
+        Self::new("", View::Silent)
     }
 
-    /// A bar if standard error is a terminal, lines otherwise. `total`: units of the whole run.
-    pub fn on_standard_error(label: &str, total: u64) -> Self {
+    /// A bar if standard error is a terminal, lines otherwise.
+    pub fn on_standard_error(label: &str) -> Self {
         if !io::stderr().is_terminal() {
-            return Self::lines(label, total, Box::new(io::stderr()));
+            return Self::lines(label, Box::new(io::stderr()));
         }
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        // The template is a constant of this file: a wrong one would show in every run, as indicatif's own bar.
-        if let Ok(style) =
-            ProgressStyle::with_template("{prefix} [{bar:24}] {percent:>3}% ETA {eta} {wide_msg}")
-        {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_prefix(label.to_owned());
-        bar.enable_steady_tick(Duration::from_secs(1));
-        Self::new(label, total, View::Bar(bar))
+        Self::new(label, View::Bar(bar(label, "{prefix} [{bar:24}] {percent:>3}% {elapsed} {wide_msg}")))
     }
 
     /// Plain lines to `out`.
-    pub fn lines(label: &str, total: u64, out: Box<dyn Write>) -> Self {
-        Self::new(label, total, View::Lines(out))
+    pub fn lines(label: &str, out: Box<dyn Write + Send>) -> Self {
+        Self::new(label, View::Lines(Mutex::new(out)))
     }
 
-    fn new(label: &str, total: u64, view: View) -> Self {
-        Self { label: label.to_owned(), done: 0, total, started: Instant::now(), view }
+    fn new(label: &str, view: View) -> Self {
+        Self { label: label.to_owned(), forecast: Forecast::default(), seconds: 0.0, view }
+    }
+
+    /// Says what there is to do, before the first event.
+    pub fn expect(&mut self, items: Vec<Item>) {
+        self.forecast = Forecast::new(items);
+    }
+
+    /// What is done next, in words.
+    pub fn next(&self) -> String {
+        match self.forecast.next() {
+            Some((item, unit)) => {
+                format!("task {} {} {unit}/{}", item.task, item.activity.name(), item.units)
+            }
+            None => "the end".to_owned(),
+        }
+    }
+
+    /// Does `work`, and tells what it is if it takes longer than two seconds.
+    pub fn during<T>(&self, what: &str, work: impl FnOnce() -> T) -> T {
+        if let View::Silent = self.view {
+            return work();
+        }
+        let (end, ended) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            scope.spawn(move || self.tell_until(what, &ended));
+            let result = work();
+            drop(end);
+            result
+        })
+    }
+
+    fn tell_until(&self, what: &str, ended: &Receiver<()>) {
+        let (start, mut wait) = (Instant::now(), TOLD[0]);
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(wait) {
+            let text = format!("{what}, {} so far", duration(start.elapsed()));
+            match &self.view {
+                View::Silent => {}
+                View::Bar(bar) => {
+                    bar.set_message(text);
+                    wait = TOLD[0];
+                    continue;
+                }
+                View::Lines(out) => {
+                    // Best effort: the next event tells if standard error is gone.
+                    let _ = writeln!(
+                        out.lock().unwrap_or_else(PoisonError::into_inner),
+                        "{}: {text}",
+                        self.label
+                    );
+                }
+            }
+            wait = TOLD[1];
+        }
     }
 
     /// Shows an event.
-    pub fn show(&mut self, event: &Event) -> Result<()> {
-        if let Event::Progress { .. } = event {
-            self.done += 1;
+    pub fn show(&mut self, line: &Line) -> Result<()> {
+        let took = (line.seconds - self.seconds).max(0.0);
+        self.seconds = line.seconds;
+        self.forecast.note(&line.event, took);
+        let left = self.forecast.seconds_left().filter(|left| *left > 0.0);
+        let eta =
+            left.map_or(String::new(), |it| format!("about {} left", duration(Duration::from_secs_f64(it))));
+        let Some(mut text) = sentence(&line.event) else { return Ok(()) };
+        if let Event::Progress { images, .. } = line.event {
+            if took > 0.0 {
+                text.push_str(&format!(", {:.0} images/s", images as f64 / took));
+            }
+            if let Some(bytes) = line.peak_memory_bytes {
+                text.push_str(&format!(", {} MiB", bytes >> 20));
+            }
         }
-        let remaining = remaining(self.started.elapsed(), self.done, self.total);
-        match &mut self.view {
+        match &self.view {
             View::Silent => {}
-            View::Bar(bar) => match (event, sentence(event)) {
-                (Event::Progress { .. }, Some(text)) => {
-                    bar.set_position(self.done);
-                    bar.set_message(text);
+            View::Bar(bar) => {
+                if let Event::Progress { .. } = line.event {
+                    bar.set_message(format!("{eta}; {text}"));
+                } else {
+                    bar.println(format!("{}: {text}", self.label));
                 }
-                (_, Some(text)) => bar.println(format!("{}: {text}", self.label)),
-                (_, None) => {}
-            },
+                if let Some(left) = left {
+                    bar.set_position((PARTS as f64 * line.seconds / (line.seconds + left)) as u64);
+                }
+            }
             View::Lines(out) => {
-                if let Some(text) = sentence(event) {
-                    let eta = remaining.map_or(String::new(), |it| format!(", about {} left", duration(it)));
-                    writeln!(out, "{}: {text}{eta}", self.label)?;
-                }
+                let eta = if eta.is_empty() { eta } else { format!(", {eta}") };
+                let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+                writeln!(out, "{}: {text}{eta}", self.label)?;
             }
         }
         Ok(())
@@ -93,10 +161,16 @@ impl Progress {
     }
 }
 
-/// Time left if the remaining units take as long as those done; `None` where nothing is left or known.
-fn remaining(elapsed: Duration, done: u64, total: u64) -> Option<Duration> {
-    let left = total.checked_sub(done)?;
-    (done > 0 && left > 0).then(|| elapsed.mul_f64(left as f64 / done as f64))
+/// A bar of a thousand parts on standard error, with that prefix and template.
+pub(crate) fn bar(prefix: &str, template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(PARTS), ProgressDrawTarget::stderr());
+    // Templates are constants: a wrong one would show in every run, as indicatif's own bar.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_prefix(prefix.to_owned());
+    bar.enable_steady_tick(Duration::from_secs(1));
+    bar
 }
 
 fn sentence(event: &Event) -> Option<String> {
@@ -119,7 +193,8 @@ fn sentence(event: &Event) -> Option<String> {
     })
 }
 
-fn duration(time: Duration) -> String {
+/// A time in words of two units at most.
+pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -130,11 +205,12 @@ fn duration(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use cil_train::event::PhaseKind;
 
     use super::*;
+    use crate::estimate::workload::Activity;
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -150,30 +226,58 @@ mod tests {
         }
     }
 
-    #[test]
-    fn lines_are_plain() {
-        let shared = Shared::default();
-        let mut progress = Progress::lines("demo-lwf", 2, Box::new(shared.clone()));
-        progress.show(&Event::TaskStart { task: 1, new_classes: 2, classes_seen: 8 }).unwrap();
-        let losses = [("cross-entropy".to_owned(), 0.5)].into();
-        let (phase, learning_rate) = (PhaseKind::Student, 0.1);
-        let event = Event::Progress { task: 1, phase, done: 2, total: 2, learning_rate, images: 3, losses };
-        progress.show(&event).unwrap();
-        progress.show(&event).unwrap();
-        progress.show(&Event::RunEnd).unwrap();
-        let text = String::from_utf8(shared.0.lock().unwrap().clone()).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3);
-        assert_eq!(lines[0], "demo-lwf: task 1: 2 new classes, 8 in all");
-        assert!(lines[1].ends_with(", about 0 s left"), "{}", lines[1]);
-        assert_eq!(lines[2], "demo-lwf: task 1 student 2/2, rate 0.1000, cross-entropy 0.500");
+    impl Shared {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn line(seconds: f64, event: Event) -> Line {
+        Line { seconds, peak_memory_bytes: Some(5 << 20), event }
     }
 
     #[test]
-    fn the_rest_is_estimated_from_what_is_done() {
-        assert_eq!(remaining(Duration::from_secs(10), 2, 6), Some(Duration::from_secs(20)));
-        assert_eq!(remaining(Duration::from_secs(10), 0, 6), None);
-        assert_eq!(remaining(Duration::from_secs(10), 6, 6), None);
+    fn lines_are_plain_and_tell_what_is_left() {
+        let shared = Shared::default();
+        let mut progress = Progress::lines("demo-lwf", Box::new(shared.clone()));
+        let item = |activity, units, work| Item { task: 1, activity, units, work };
+        progress.expect(vec![item(Activity::Student, 2, 10.0), item(Activity::Evaluation, 1, 5.0)]);
+        assert_eq!(progress.next(), "task 1 student 1/2");
+        let start = Event::TaskStart { task: 1, new_classes: 2, classes_seen: 8 };
+        progress.show(&line(1.0, start)).unwrap();
+        let losses: std::collections::BTreeMap<_, _> = [("cross-entropy".to_owned(), 0.5)].into();
+        let (phase, learning_rate) = (PhaseKind::Student, 0.1);
+        for (seconds, done) in [(5.0, 1), (9.0, 2)] {
+            let losses = losses.clone();
+            let event = Event::Progress { task: 1, phase, done, total: 2, learning_rate, images: 8, losses };
+            progress.show(&line(seconds, event)).unwrap();
+        }
+        progress.show(&line(9.0, Event::RunEnd)).unwrap();
+        assert_eq!(
+            shared.text(),
+            "demo-lwf: task 1: 2 new classes, 8 in all\n\
+             demo-lwf: task 1 student 1/2, rate 0.1000, cross-entropy 0.500, 2 images/s, 5 MiB, about 6 s left\n\
+             demo-lwf: task 1 student 2/2, rate 0.1000, cross-entropy 0.500, 2 images/s, 5 MiB, about 2 s left\n"
+        );
+    }
+
+    #[test]
+    fn what_takes_long_is_told_while_it_goes() {
+        let shared = Shared::default();
+        let progress = Progress::lines("a", Box::new(shared.clone()));
+        assert_eq!(progress.during("reading", || 7), 7);
+        assert_eq!(shared.text(), "");
+        let start = Instant::now();
+        progress.during("reading", || {
+            while shared.text().is_empty() && start.elapsed() < Duration::from_secs(20) {
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        assert_eq!(shared.text(), "a: reading, 2 s so far\n");
+    }
+
+    #[test]
+    fn times_are_of_two_units_at_most() {
         assert_eq!(duration(Duration::from_secs(3725)), "1 h 2 min");
         assert_eq!(duration(Duration::from_secs(65)), "1 min 5 s");
     }

@@ -18,6 +18,8 @@ use crate::machine;
 
 /// Version of the event log.
 pub const FORMAT: u32 = 1;
+/// What follows the dot in the name of a folder whose run is not whole.
+pub const PARTIAL: &str = "partial";
 /// The event log's name within a run folder.
 pub const EVENTS: &str = "events.jsonl";
 
@@ -56,7 +58,7 @@ impl Recorder {
             return Err(bad_input(format!("{name:?} is not a name for a folder")));
         }
         let last = out.join(name);
-        let partial = out.join(format!("{name}.partial"));
+        let partial = out.join(format!("{name}.{PARTIAL}"));
         for path in [&last, &partial] {
             if path.symlink_metadata().is_ok() {
                 let path = path.display();

@@ -19,6 +19,8 @@ use cil_train::learner::{Learner, Plan};
 use crate::config::{Checked, DatasetName};
 use crate::engine::Engine;
 use crate::environment::{BaseModel, Environment};
+use crate::estimate::sizes::Sizes;
+use crate::estimate::workload::items;
 use crate::failure::{Interrupted, bad_input};
 use crate::interrupt::Interrupt;
 use crate::pictures;
@@ -32,8 +34,10 @@ pub const BASE: &str = "base.safetensors";
 pub const MODEL: &str = "model.safetensors";
 /// Name of the file with the numbers.
 const RESULT: &str = "result.json";
+/// Name of the file with what it ran on.
+const ENVIRONMENT: &str = "env.json";
 /// Generated images that a picture is chosen from, and shown for each class.
-const PICTURED: (usize, usize) = (400, 10);
+pub(crate) const PICTURED: (usize, usize) = (400, 10);
 
 /// What a run is told beside its configuration.
 #[derive(Clone, Copy)]
@@ -56,8 +60,14 @@ pub struct Surroundings<'a> {
 
 /// Runs a configuration; the run's folder and its result.
 pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, RunResult)> {
-    let dataset = load(checked, around.data_dir)?;
+    let mut progress = match around.silent {
+        true => Progress::silent(),
+        false => Progress::on_standard_error(around.name),
+    };
+    let dataset = progress.during("reading images", || load(checked, around.data_dir))?;
     let (train, test) = split(checked, &dataset)?;
+    let sizes = Sizes::of_images(&train, &test);
+    progress.expect(items(checked, &sizes, around.base_model.is_some())?);
     let mut learner = Learner::new(plan(checked, around.engine))?;
     let base_model = match around.base_model {
         Some(path) => {
@@ -69,10 +79,6 @@ pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, Run
     };
     let environment = Environment::new(around.engine, &dataset, base_model);
     let recorder = Recorder::create(around.out, around.name)?;
-    let progress = match around.silent {
-        true => Progress::silent(),
-        false => Progress::on_standard_error(around.name, learner.units()),
-    };
     let card = card(checked, &dataset);
     let mut drive = Drive { checked, around, train: &train, test: &test, card, learner, recorder, progress };
     match drive.whole(&environment) {
@@ -87,6 +93,21 @@ pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, Run
 /// Writes a run's result into its folder.
 pub fn write_result(folder: &Path, result: &RunResult) -> Result<()> {
     write_atomic(&folder.join(RESULT), &json(result)?)
+}
+
+/// The result in a run's folder.
+pub fn read_result(folder: &Path) -> Result<RunResult> {
+    read_json(&folder.join(RESULT))
+}
+
+/// What a run's folder says it ran on.
+pub fn read_environment(folder: &Path) -> Result<Environment> {
+    read_json(&folder.join(ENVIRONMENT))
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not what a run writes", path.display()))
 }
 
 /// The images that a configuration names.
@@ -177,8 +198,8 @@ struct Drive<'a> {
 impl Drive<'_> {
     fn whole(&mut self, environment: &Environment) -> Result<RunResult> {
         self.recorder.write("config.toml", self.checked.text().as_bytes())?;
-        self.recorder.write("env.json", &json(environment)?)?;
-        while let Some(event) = self.learner.advance(self.train)? {
+        self.recorder.write(ENVIRONMENT, &json(environment)?)?;
+        while let Some(event) = self.advance()? {
             let learned = match &event {
                 Event::TaskLearned { task, .. } => Some(*task),
                 _ => None,
@@ -206,17 +227,25 @@ impl Drive<'_> {
         Ok(result)
     }
 
+    fn advance(&mut self) -> Result<Option<Event>> {
+        let what = self.progress.next();
+        self.progress.during(&what, || self.learner.advance(self.train))
+    }
+
     fn tell(&mut self, event: Event) -> Result<()> {
         let line = self.recorder.record(event)?;
-        self.progress.show(&line.event)
+        self.progress.show(line)
     }
 
     fn evaluate(&mut self, task: usize) -> Result<()> {
         let model = self.learner.model().context("a task was learned without a model")?;
-        let means = self.learner.class_means(self.train)?;
+        let what = format!("task {task} class means");
+        let means = self.progress.during(&what, || self.learner.class_means(self.train))?;
         let (increments, preparation) = (self.checked.increments(), self.learner.preparation());
         let device = &self.around.engine.device;
-        let evaluation = evaluate(model, &means, self.test, increments, task, preparation, device)?;
+        let evaluation = self.progress.during(&self.progress.next(), || {
+            evaluate(model, &means, self.test, increments, task, preparation, device)
+        })?;
         let mut card = self.card.clone();
         card.class_names.truncate(model.classes());
         let bytes = file::to_bytes(model.snapshot(), &card)?;

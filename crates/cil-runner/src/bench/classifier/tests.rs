@@ -18,6 +18,7 @@ fn engine() -> Engine {
         threads: None,
         kernels: Kernels::Auto,
         json: false,
+        lifeline: false,
     };
     Engine::new(&global).unwrap()
 }

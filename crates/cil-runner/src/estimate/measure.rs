@@ -1,0 +1,211 @@
+//! What an operation takes here, by phase.
+//!
+//! One decision: a learner of the same recipe and networks is driven over noise, about a batch of old classes and one
+//! of new ones, through two tasks that are as short as can be; the first unit of a phase is not timed, since it fetches
+//! memory. Nothing that it learns is kept.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use cil_backbone::Frozen;
+use cil_data::store::{TestSet, TrainSet};
+use cil_random::Draw;
+use cil_train::evaluate::evaluate;
+use cil_train::event::{Event, PhaseKind};
+use cil_train::learner::Learner;
+use dfgr::Inversion;
+
+use super::forecast::Pace;
+use super::short::{short_run, units};
+use super::sizes::Sizes;
+use super::workload::{Activity, Item, items, reported};
+use crate::config::Checked;
+use crate::engine::Engine;
+use crate::failure::Interrupted;
+use crate::interrupt::Interrupt;
+use crate::machine;
+use crate::run;
+
+/// What was measured.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Seconds that passed, by activity.
+    pub wall: BTreeMap<Activity, Pace>,
+    /// Processor time of all threads; `None` where the system does not tell.
+    pub processor: Option<BTreeMap<Activity, Pace>>,
+    /// Values of student and teachers, and what the student's optimiser keeps.
+    pub network_bytes: u64,
+}
+
+/// Does some steps of each phase of a run.
+///
+/// # Errors
+/// If an executor fails, or the user interrupts it.
+pub fn measure(checked: &Checked, sizes: &Sizes, engine: &Engine, interrupt: &Interrupt) -> Result<Measured> {
+    let (small, train, test) = short_run(checked, sizes)?;
+    let around = Around { checked: &small, engine, train: &train, test: &test };
+    let own = Sizes::of_images(&train, &test);
+    let mut meter = Meter { items: items(&small, &own, false)?, ..Meter::default() };
+    let mut learner = Learner::new(run::plan(&small, engine))?;
+    let mut unit = Reading::now();
+    while let Some(event) = learner.advance(&train)? {
+        let is_first = matches!(event, Event::Progress { done: 1, .. });
+        if !is_first {
+            meter.note(&event, unit.took());
+        }
+        if let Event::TaskLearned { task, .. } = event {
+            around.evaluation(&learner, task, &mut meter)?;
+            if let (0, Some(model)) = (task, learner.model()) {
+                around.inversion(model, &mut meter)?;
+            }
+        }
+        if let (Event::Progress { phase: PhaseKind::Inversion, .. }, Some(replay)) =
+            (&event, learner.replay())
+        {
+            // A run makes a picture of as many.
+            replay.sample(run::PICTURED.0, Draw::new(0, "estimate"))?;
+        }
+        if interrupt.is_asked() {
+            return Err(Interrupted("interrupted".to_owned()).into());
+        }
+        unit = Reading::now();
+    }
+    let network_bytes = learner.model().map_or(0, |model| network_bytes(checked, model));
+    Ok(Measured { wall: meter.wall, processor: meter.processor, network_bytes })
+}
+
+/// Student with gradient and momentum, and its teachers.
+fn network_bytes(checked: &Checked, model: &Frozen) -> u64 {
+    let values: usize = model.snapshot().parameters.iter().map(|(_, value)| value.elem_count()).sum();
+    let recipe = &checked.config().recipe;
+    let later = checked.increments().tasks() > 1 && !recipe.joint;
+    let networks = 3 + usize::from(later) + usize::from(later && recipe.new_teacher.is_some());
+    (values * networks * size_of::<f32>()) as u64
+}
+
+/// The clock and the processor's.
+struct Reading(Instant, Option<f64>);
+
+impl Reading {
+    fn now() -> Self {
+        Self(Instant::now(), machine::processor_milliseconds())
+    }
+
+    /// Seconds since, and seconds of processor time.
+    fn took(&self) -> (f64, Option<f64>) {
+        let processor = self.1.zip(machine::processor_milliseconds());
+        (self.0.elapsed().as_secs_f64(), processor.map(|(before, after)| (after - before) / 1e3))
+    }
+}
+
+/// Sums up what was timed.
+#[derive(Default)]
+struct Meter {
+    items: Vec<Item>,
+    wall: BTreeMap<Activity, Pace>,
+    processor: Option<BTreeMap<Activity, Pace>>,
+}
+
+impl Meter {
+    fn note(&mut self, event: &Event, took: (f64, Option<f64>)) {
+        let Some((task, activity)) = reported(event) else { return };
+        let is_it = |it: &&Item| it.task == task && it.activity == activity;
+        if let Some(item) = self.items.iter().find(is_it).copied() {
+            self.add(activity, item.work, took);
+        }
+    }
+
+    fn add(&mut self, activity: Activity, work: f64, (wall, processor): (f64, Option<f64>)) {
+        let add = |paces: &mut BTreeMap<Activity, Pace>, seconds| {
+            let pace = paces.entry(activity).or_default();
+            pace.work += work;
+            pace.seconds += seconds;
+        };
+        add(&mut self.wall, wall);
+        if let Some(processor) = processor {
+            add(self.processor.get_or_insert_default(), processor);
+        }
+    }
+}
+
+/// What the short run has at hand.
+struct Around<'a> {
+    checked: &'a Checked,
+    engine: &'a Engine,
+    train: &'a TrainSet,
+    test: &'a TestSet,
+}
+
+impl Around<'_> {
+    /// Class means and one evaluation; once before it, untimed, where it is the first.
+    fn evaluation(&self, learner: &Learner, task: usize, meter: &mut Meter) -> Result<()> {
+        let model = learner.model().context("a task was learned without a model")?;
+        let (increments, device) = (self.checked.increments(), &self.engine.device);
+        let once = || {
+            let means = learner.class_means(self.train)?;
+            evaluate(model, &means, self.test, increments, task, learner.preparation(), device)
+        };
+        if task == 0 {
+            once()?;
+        }
+        let start = Reading::now();
+        let evaluation = once()?;
+        meter.note(&Event::TaskEnd { task, evaluation }, start.took());
+        Ok(())
+    }
+
+    /// Some iterations of an inversion of the base model, after one that is not timed.
+    fn inversion(&self, model: &Frozen, meter: &mut Meter) -> Result<()> {
+        let config = self.checked.config();
+        let item = meter.items.iter().find(|it| it.activity == Activity::Inversion).copied();
+        let (Some(replay), Some(item)) = (&config.recipe.replay, item) else { return Ok(()) };
+        // The short run's inversion is one iteration long.
+        let of_one = item.total() / replay.inversion.iterations as f64;
+        let count = units(of_one);
+        let inversion = dfgr::InversionConfig { iterations: count, ..replay.inversion.clone() };
+        let (executors, device) = (&self.engine.executors, &self.engine.device);
+        let mut inversion = Inversion::new(inversion, model.clone(), executors, config.seed, 1, device)?;
+        inversion.advance(1)?;
+        let start = Reading::now();
+        inversion.advance(count)?;
+        meter.add(Activity::Inversion, of_one * (count - 1) as f64, start.took());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::args::{DeviceName, Global, Kernels};
+    use crate::commands::configuration;
+
+    #[test]
+    fn every_phase_of_a_recipe_is_timed() {
+        let global = Global {
+            data_dir: PathBuf::new(),
+            out: PathBuf::new(),
+            device: DeviceName::Cpu,
+            seed: None,
+            threads: None,
+            kernels: Kernels::Auto,
+            json: false,
+            lifeline: false,
+        };
+        let engine = Engine::new(&global).unwrap();
+        let changes =
+            ["architecture.width=4", "recipe.replay.inversion.generator.channels=8"].map(str::to_owned);
+        let checked = configuration("demo-lucir-e20-dfgr-dtidkl", &changes, None).unwrap();
+        let sizes = Sizes { image: [3, 32, 32], train: vec![250; 10], test: vec![50; 10] };
+        let measured = measure(&checked, &sizes, &engine, &Interrupt::default()).unwrap();
+        let activities: Vec<Activity> = measured.wall.keys().copied().collect();
+        use Activity::{Base, Evaluation, Inversion, Memory, NewTeacher, Student};
+        assert_eq!(activities, [Inversion, NewTeacher, Base, Student, Memory, Evaluation]);
+        assert!(measured.wall.values().all(|pace| pace.work > 0.0 && pace.seconds > 0.0));
+        let asked = Interrupt::default();
+        asked.ask();
+        assert!(measure(&checked, &sizes, &engine, &asked).unwrap_err().is::<Interrupted>());
+    }
+}

@@ -1,0 +1,284 @@
+//! What a run will do, counted from its configuration.
+//!
+//! One decision: an item is what one kind of event reports of one task, and its work is counted in floating-point
+//! operations of networks (see [`flops`]), as [`cil_train::learner`] will ask for them. What networks do not do (herding,
+//! pictures) is left out: the rate that is measured beside it carries it. It measures nothing.
+
+use anyhow::Result;
+use cil_engine::{ForwardSpec, Shape};
+use cil_train::event::{Event, PhaseKind};
+use cil_train::recipe::{PhaseSpec, ReplaySpec, Trained};
+use dfgr::generator::generator;
+
+use super::sizes::Sizes;
+use crate::bench::flops;
+use crate::config::Checked;
+
+/// Images of the generator for each old class when class means are taken (see `cil_train::means`).
+const SYNTHETIC_PER_CLASS: usize = 100;
+
+/// What is being done, as far as its speed goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Activity {
+    /// A generator is trained.
+    Inversion,
+    /// The new teacher is trained.
+    NewTeacher,
+    /// The base classes are learned.
+    Base,
+    /// A later task is learned.
+    Student,
+    /// The head is balanced.
+    Balance,
+    /// Exemplars are chosen.
+    Memory,
+    /// Class means are taken, and images are classified.
+    Evaluation,
+}
+
+impl Activity {
+    /// Its name on the screen.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inversion => "inversion",
+            Self::NewTeacher => "new teacher",
+            Self::Base => "base classes",
+            Self::Student => "student",
+            Self::Balance => "balance",
+            Self::Memory => "choice of exemplars",
+            Self::Evaluation => "evaluation",
+        }
+    }
+}
+
+/// What one task asks of one activity.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Item {
+    /// From 0.
+    pub task: usize,
+    /// What is done.
+    pub activity: Activity,
+    /// Units, an event each.
+    pub units: usize,
+    /// Floating-point operations of a unit.
+    pub work: f64,
+}
+
+impl Item {
+    /// Floating-point operations of all units.
+    pub fn total(&self) -> f64 {
+        self.units as f64 * self.work
+    }
+}
+
+/// The activity that an event reports, and its task; `None` where it reports no work.
+pub fn reported(event: &Event) -> Option<(usize, Activity)> {
+    match event {
+        Event::Progress { task, phase, .. } => Some((*task, of_phase(*phase, *task))),
+        Event::TaskLearned { task, .. } => Some((*task, Activity::Memory)),
+        Event::TaskEnd { task, .. } => Some((*task, Activity::Evaluation)),
+        Event::TaskStart { .. } | Event::RunEnd => None,
+    }
+}
+
+fn of_phase(phase: PhaseKind, task: usize) -> Activity {
+    match phase {
+        PhaseKind::Inversion => Activity::Inversion,
+        PhaseKind::NewTeacher => Activity::NewTeacher,
+        PhaseKind::Student if task == 0 => Activity::Base,
+        PhaseKind::Student => Activity::Student,
+        PhaseKind::Balance => Activity::Balance,
+    }
+}
+
+/// All items of a run in order.
+///
+/// # Errors
+/// If the networks cannot be made for images of that size.
+pub fn items(checked: &Checked, sizes: &Sizes, base_is_taken: bool) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for task in 0..checked.increments().tasks() {
+        let counter = Counter::new(checked, sizes, task)?;
+        if task > 0 || !base_is_taken {
+            items.extend(counter.phases());
+        }
+        for (activity, work) in
+            [(Activity::Memory, counter.memory()), (Activity::Evaluation, counter.evaluation())]
+        {
+            items.push(Item { task, activity, units: 1, work });
+        }
+    }
+    Ok(items)
+}
+
+/// Operations for one image, and images, of one task.
+struct Counter<'a> {
+    checked: &'a Checked,
+    sizes: &'a Sizes,
+    task: usize,
+    /// Training images of this task's classes, and those of earlier classes that are kept after it.
+    new: usize,
+    /// Exemplars at hand while the task is learned; all earlier images where all are kept.
+    old: usize,
+    /// A network that learns, that looks, and that is seen through.
+    learns: f64,
+    looks: f64,
+    probed: f64,
+    /// The generator that learns, and that draws.
+    generator_learns: f64,
+    draws: f64,
+}
+
+impl<'a> Counter<'a> {
+    fn new(checked: &'a Checked, sizes: &'a Sizes, task: usize) -> Result<Self> {
+        let (recipe, increments) = (&checked.config().recipe, checked.increments());
+        let [channels, height, width] = sizes.image;
+        let images = Shape::Map { channels, height, width };
+        let network = checked.config().architecture.graph(images)?;
+        let classes = increments.classes(task);
+        let (mut generator_learns, mut draws) = (0.0, 0.0);
+        if let (Some(replay), true) = (&recipe.replay, task > 0) {
+            let graph = generator(&replay.inversion.generator, classes.start, images)?;
+            generator_learns = flops::of_pass(&graph, ForwardSpec::TRAIN.keep);
+            draws = flops::of_pass(&graph, ForwardSpec::EVAL.keep);
+        }
+        let old = match recipe.joint {
+            true => sizes.train_of(0..classes.start),
+            false => kept(checked, sizes, classes.start),
+        };
+        Ok(Self {
+            checked,
+            sizes,
+            task,
+            new: sizes.train_of(classes),
+            old,
+            learns: flops::of_pass(&network, ForwardSpec::TRAIN.keep),
+            looks: flops::of_pass(&network, ForwardSpec::EVAL.keep),
+            probed: flops::of_pass(&network, ForwardSpec::PROBE.keep),
+            generator_learns,
+            draws,
+        })
+    }
+
+    fn phases(&self) -> Vec<Item> {
+        let recipe = &self.checked.config().recipe;
+        let item = |activity, units, work| Item { task: self.task, activity, units, work };
+        if self.task == 0 {
+            let epochs = recipe.base.training.epochs;
+            return vec![item(Activity::Base, epochs, self.new as f64 * self.learns)];
+        }
+        let mut items = Vec::new();
+        if let Some(replay) = &recipe.replay {
+            let images = (replay.inversion.iterations * replay.inversion.batch) as f64;
+            let work = images * (self.generator_learns + self.probed) / replay.units() as f64;
+            items.push(item(Activity::Inversion, replay.units(), work));
+        }
+        let several = self.checked.increments().classes(self.task).len() > 1;
+        if let (Some(spec), true) = (&recipe.new_teacher, several) {
+            items.push(item(Activity::NewTeacher, spec.training.epochs, self.new as f64 * self.learns));
+        }
+        items.push(item(Activity::Student, recipe.increment.training.epochs, self.epoch(&recipe.increment)));
+        if let Some(balance) = &recipe.balance {
+            items.push(item(Activity::Balance, balance.training.epochs, self.epoch(balance)));
+        }
+        items
+    }
+
+    /// One pass over the images of a later task, with generated ones beside them and teachers that look on.
+    fn epoch(&self, phase: &PhaseSpec) -> f64 {
+        let recipe = &self.checked.config().recipe;
+        let real = self.new + self.old;
+        let steps = real.div_ceil(phase.training.batch);
+        let generated = steps * recipe.replay.as_ref().map_or(0, |it: &ReplaySpec| it.batch);
+        let student = match phase.trained {
+            Trained::All => self.learns,
+            Trained::Head => self.looks,
+        };
+        let old_teacher = if recipe.joint { 0.0 } else { self.looks };
+        let new_teacher = if recipe.new_teacher.is_some() { self.new as f64 * self.looks } else { 0.0 };
+        (real + generated) as f64 * (student + old_teacher) + generated as f64 * self.draws + new_teacher
+    }
+
+    fn memory(&self) -> f64 {
+        if self.checked.config().recipe.exemplars.is_none() { 0.0 } else { self.new as f64 * self.looks }
+    }
+
+    fn evaluation(&self) -> f64 {
+        let (recipe, classes) = (&self.checked.config().recipe, self.checked.increments().classes(self.task));
+        let mut looks = self.sizes.test_of(0..classes.end);
+        let mut drawn = 0;
+        if !recipe.exemplars.is_none() {
+            looks += kept(self.checked, self.sizes, classes.end);
+        } else if recipe.replay.is_some() && self.task > 0 {
+            drawn = classes.start * SYNTHETIC_PER_CLASS;
+            // The generator's own teacher looks at what it drew, and so does the model.
+            looks += 2 * drawn + self.new;
+        }
+        looks as f64 * self.looks + drawn as f64 * self.draws
+    }
+}
+
+/// Exemplars that are kept once `classes` are seen.
+fn kept(checked: &Checked, sizes: &Sizes, classes: usize) -> usize {
+    let budget = checked.config().recipe.exemplars;
+    let each = budget.per_class(classes);
+    (0..classes).map(|class| each.min(sizes.train_of(class..class + 1))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::configuration;
+
+    fn of(preset: &str, changes: &[&str]) -> Vec<Item> {
+        let changes: Vec<String> = changes.iter().map(|it| (*it).to_owned()).collect();
+        let checked = configuration(preset, &changes, None).unwrap();
+        let sizes = Sizes { image: [3, 32, 32], train: vec![250; 10], test: vec![50; 10] };
+        items(&checked, &sizes, false).unwrap()
+    }
+
+    fn find(items: &[Item], task: usize, activity: Activity) -> Item {
+        *items.iter().find(|it| it.task == task && it.activity == activity).unwrap()
+    }
+
+    #[test]
+    fn units_are_those_of_the_learner_and_work_follows_the_images() {
+        let items = of("demo-lucir-e0-dfgr-dtidkl", &[]);
+        let of_task = |task| items.iter().filter(move |it| it.task == task).map(|it| it.units);
+        assert_eq!(of_task(0).collect::<Vec<_>>(), [10, 1, 1]);
+        // 200 iterations are four units of 50; then 6 epochs of the new teacher and 8 of the student.
+        assert_eq!(of_task(1).collect::<Vec<_>>(), [4, 6, 8, 1, 1]);
+        let (base, teacher) = (find(&items, 0, Activity::Base), find(&items, 1, Activity::NewTeacher));
+        assert_eq!(base.work / teacher.work, 3.0, "six classes and two");
+        assert_eq!(find(&items, 1, Activity::Memory).work, 0.0);
+        let lwf = of("demo-lwf", &[]);
+        // 500 real images are four steps of 64 generated ones each.
+        let ratio = find(&items, 1, Activity::Student).work / find(&lwf, 1, Activity::Student).work;
+        assert!(ratio > 756.0 / 500.0, "{ratio}");
+        // A last step of one image has as many generated ones as any.
+        let of_batch = |batch: &str| find(&of("demo-lucir-e0-dfgr", &[batch]), 1, Activity::Student).work;
+        let batch = "recipe.increment.training.batch";
+        assert!(of_batch(&format!("{batch}=499")) > of_batch(&format!("{batch}=500")));
+    }
+
+    #[test]
+    fn exemplars_and_joint_training_add_their_images() {
+        let exemplars = of("demo-lucir-e20", &[]);
+        let none = of("demo-lucir-e0", &[]);
+        let of_student = |items: &[Item], task| find(items, task, Activity::Student).work;
+        let ratio = of_student(&exemplars, 2) / of_student(&none, 2);
+        assert!((ratio - 660.0 / 500.0).abs() < 1e-9, "{ratio}");
+        assert!(find(&exemplars, 0, Activity::Memory).work > 0.0);
+        let joint = of("demo-joint", &[]);
+        assert_eq!(of_student(&joint, 2) / of_student(&joint, 1), 10.0 / 8.0);
+    }
+
+    #[test]
+    fn a_base_that_is_taken_is_no_work() {
+        let checked = configuration("demo-lwf", &[], None).unwrap();
+        let sizes = Sizes { image: [3, 32, 32], train: vec![250; 10], test: vec![50; 10] };
+        let taken = items(&checked, &sizes, true).unwrap();
+        assert!(taken.iter().all(|it| it.activity != Activity::Base));
+        assert_eq!(taken.len() + 1, items(&checked, &sizes, false).unwrap().len());
+    }
+}
