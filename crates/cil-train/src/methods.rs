@@ -135,6 +135,7 @@ mod tests {
             momentum: 0.9,
             nesterov: false,
             weight_decay: 0.0,
+            gradient_limit: None,
         }
     }
 

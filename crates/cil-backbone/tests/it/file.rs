@@ -55,7 +55,7 @@ fn with_metadata(change: impl FnOnce(&mut Value)) -> Vec<u8> {
 
 #[test]
 fn a_model_comes_back_bit_for_bit() -> Result<()> {
-    for kind in [HeadKind::Linear, HeadKind::Cosine] {
+    for kind in [HeadKind::Linear, HeadKind::Cosine, HeadKind::MultiProxy { proxies: 3 }] {
         let mut network = tiny(kind);
         let odd = [f32::NAN, f32::NEG_INFINITY, -0.0, f32::MIN_POSITIVE / 2.0].repeat(4);
         network.parameters_mut().set("head.1.weight", Tensor::from_vec(odd, (2, 8), &Device::Cpu)?);

@@ -94,5 +94,6 @@ pub(super) fn sgd(epochs: usize, learning_rate: f64, decay: Decay) -> Training {
         momentum: 0.9,
         nesterov: false,
         weight_decay: 5e-4,
+        gradient_limit: None,
     }
 }

@@ -52,7 +52,7 @@ fn terms(form: DualForm, trained: Trained) -> Vec<TermSpec> {
     let on_maps = vec![
         vid(Teachers::Old, Rows::Old, Regressor::Normed),
         vid(Teachers::New, Rows::All, Regressor::Plain),
-        TermSpec::PodSpatial { weight: 0.9, adaptive: true },
+        TermSpec::PodSpatial { weight: 0.9, adaptive: true, rows: Rows::All },
     ];
     let mut terms = vec![
         TermSpec::CrossEntropy { weight: 0.7, rows, columns, balanced: true },
@@ -77,6 +77,7 @@ fn training() -> Training {
         momentum: 0.9,
         nesterov: false,
         weight_decay: 0.0,
+        gradient_limit: None,
     }
 }
 
