@@ -146,8 +146,7 @@ mod tests {
     #[test]
     fn a_draw_repeats_and_another_may_differ() {
         let mut stream = DRAW.stream("points");
-        let points: Vec<[f32; 2]> =
-            (0..200).map(|_| [stream.unit() as f32, stream.unit() as f32]).collect();
+        let points: Vec<[f32; 2]> = (0..200).map(|_| [stream.unit() as f32, stream.unit() as f32]).collect();
         let found = centres(points.as_flattened(), 2, 10, DRAW).expect("points");
         assert_eq!(found, centres(points.as_flattened(), 2, 10, DRAW).expect("points"));
         let other = Draw { position: 4, ..DRAW };

@@ -73,7 +73,9 @@ fn imprint(plan: &Plan, network: &mut Network, task: usize, old: &Frozen, train:
     let (newest, blocks) = (old_head.weights.len() - 1, &old_head.weights);
     let old = Tensor::cat(&blocks[..newest], 0)?;
     let rows = match plan.recipe.head {
-        HeadKind::MultiProxy { proxies } => head::at_mean_length(&centres(plan, task, &features, proxies)?, &old)?,
+        HeadKind::MultiProxy { proxies } => {
+            head::at_mean_length(&centres(plan, task, &features, proxies)?, &old)?
+        }
         HeadKind::Linear | HeadKind::Cosine => head::imprinted(&features, &old)?,
     };
     network.parameters_mut().set(&format!("head.{newest}.weight"), rows);

@@ -118,7 +118,9 @@ fn nca_matches_torch() {
 fn nca_at_its_edges() {
     let logits = Tensor::new(&[[3f64, 1., -2.], [0., 5., 5.5]], &Device::Cpu).unwrap();
     let labels = index(&[0, 1]);
-    let rows = |form| flat(&nca(&logits, &labels, form, Some(&Tensor::new(&[1f64], &Device::Cpu).unwrap())).unwrap());
+    let rows = |form| {
+        flat(&nca(&logits, &labels, form, Some(&Tensor::new(&[1f64], &Device::Cpu).unwrap())).unwrap())
+    };
     let released = rows(NcaForm::Released);
     // The label's logit is the largest: cross-entropy. It is not: the largest counts twice.
     let sum = |others: &[f64]| others.iter().map(|it| it.exp()).sum::<f64>().ln();
@@ -137,7 +139,9 @@ fn nca_at_its_edges() {
         nca(&logits.narrow(1, 0, columns).unwrap(), &index(&[0, 0]), form, scale).unwrap_err().to_string()
     };
     assert!(message(PAPER, None, 3).contains("it has none"));
-    assert!(message(PAPER, Some(&Tensor::ones(1, DType::F64, &Device::Cpu).unwrap()), 1).contains("one class"));
+    assert!(
+        message(PAPER, Some(&Tensor::ones(1, DType::F64, &Device::Cpu).unwrap()), 1).contains("one class")
+    );
     assert!(nca(&logits, &index(&[0]), NcaForm::Released, None).is_err());
 }
 

@@ -137,7 +137,9 @@ fn finite_differences(kind: HeadKind) -> Result<()> {
 
 #[test]
 fn features_without_length_have_no_cosine_and_a_finite_gradient() -> Result<()> {
-    for (kind, dtype) in [(HeadKind::Cosine, DType::F32), (HeadKind::Cosine, DType::F64), (PROXIES, DType::F32)] {
+    for (kind, dtype) in
+        [(HeadKind::Cosine, DType::F32), (HeadKind::Cosine, DType::F64), (PROXIES, DType::F32)]
+    {
         let mut tensors = tiny(kind).head().weights(tiny(kind).parameters())?;
         for tensor in tensors.weights.iter_mut().chain(&mut tensors.scale) {
             *tensor = tensor.to_dtype(dtype)?;

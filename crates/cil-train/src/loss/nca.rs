@@ -36,6 +36,7 @@ pub fn nca(logits: &Tensor, labels: &Tensor, form: NcaForm, scale: Option<&Tenso
     if labels.dims() != [n_rows] {
         bail!("the labels are {:?}, the logits {:?}", labels.dims(), logits.dims())
     }
+    let logits = logits.contiguous()?;
     let own = logits.gather(&labels.unsqueeze(1)?, 1)?;
     match form {
         NcaForm::Released => {
@@ -47,7 +48,9 @@ pub fn nca(logits: &Tensor, labels: &Tensor, form: NcaForm, scale: Option<&Tenso
             ((powers.log()? + shift)? - own)?.squeeze(1)
         }
         NcaForm::Paper { margin } => {
-            let Some(scale) = scale else { bail!("the paper's margin is times the head's scale; it has none") };
+            let Some(scale) = scale else {
+                bail!("the paper's margin is times the head's scale; it has none")
+            };
             if n_classes < 2 {
                 bail!("the paper's form compares a class with others; there is one class");
             }

@@ -27,7 +27,9 @@ impl Recipe {
             self.phase("balance", balance)?;
         }
         if self.imprint && self.head == HeadKind::Linear {
-            bail!("imprint is true; weights are imprinted as directions, so head must be \"cosine\" or \"multi-proxy\"");
+            bail!(
+                "imprint is true; weights are imprinted as directions, so head must be \"cosine\" or \"multi-proxy\""
+            );
         }
         if self.head.proxies() == 0 {
             bail!("head.multi-proxy.proxies is 0; a class has at least one, and 10 in PODNet");
