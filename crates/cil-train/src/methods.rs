@@ -171,7 +171,6 @@ fn cross_entropy(rows: Rows, columns: Columns, balanced: bool) -> TermSpec {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 mod tests {
     use cil_engine::optim::{Decay, Schedule};
     use dfgr::InversionConfig;

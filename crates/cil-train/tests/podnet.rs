@@ -1,6 +1,8 @@
 //! PODNet in small runs and step by step: its terms' schedules against PyTorch, its proxies, its fine-tuning, and both
 //! schemes on top of it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 #[expect(dead_code, reason = "this test has recipes of its own")]
 mod support;
 

@@ -55,7 +55,8 @@ const UNKNOWN: &str = "no published number for this variant; not run here yet";
 struct Family {
     /// What their names begin with.
     name: String,
-    source: &'static str,
+    /// Where their settings come from.
+    cited: &'static str,
     lengths: Lengths,
     increments: Vec<usize>,
     depth: usize,
@@ -88,7 +89,8 @@ impl Family {
             procedural: None,
             recipe: settings::recipe(method, &self.lengths),
         };
-        Preset { name, about: about.to_owned(), source: self.source, expected, config }
+        let source = self.cited;
+        Preset { name, about: about.to_owned(), source, expected, config }
     }
 }
 
@@ -140,13 +142,13 @@ pub(super) fn published() -> Vec<Preset> {
     presets
 }
 
-fn base_of_50(steps: usize, source: &'static str, lengths: Lengths, order: &'static str) -> Family {
+fn base_of_50(steps: usize, cited: &'static str, lengths: Lengths, order: &'static str) -> Family {
     let mut increments = vec![50];
     increments.extend(vec![50 / steps; steps]);
     let images_of_podnet = order == "podnet_1";
     Family {
         name: format!("cifar100-b50-t{steps}"),
-        source,
+        cited,
         lengths,
         increments,
         depth: 32,
@@ -173,7 +175,7 @@ pub(super) fn equal() -> Vec<Preset> {
             let lengths = if method.starts_with("podnet") { lengths_of_podnet() } else { lengths_of_lucir() };
             let family = Family {
                 name: format!("cifar100-t{tasks}"),
-                source: EQUAL,
+                cited: EQUAL,
                 lengths,
                 increments: vec![100 / tasks; tasks],
                 depth: 32,
@@ -215,7 +217,7 @@ pub(super) fn twenty() -> Vec<Preset> {
     METHODS.iter().map(of).collect()
 }
 
-fn small(name: &str, source: &'static str, increments: Vec<usize>, depth: usize) -> Family {
+fn small(name: &str, cited: &'static str, increments: Vec<usize>, depth: usize) -> Family {
     let cosine = Decay::Cosine { minimum: 0.0 };
     let mut inversion = InversionConfig::unconditional(400);
     inversion.generator.channels = 64;
@@ -231,7 +233,7 @@ fn small(name: &str, source: &'static str, increments: Vec<usize>, depth: usize)
     };
     Family {
         name: name.to_owned(),
-        source,
+        cited,
         lengths,
         increments,
         depth,
