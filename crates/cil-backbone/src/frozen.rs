@@ -128,8 +128,8 @@ impl Frozen {
             self.inner.executor.forward(&self.inner.snapshot.parameters, images, ForwardSpec::EVAL)?;
         let features = pass.tap(POOLED)?.clone();
         pass.taps.remove(POOLED);
-        let HeadOutput { logits, similarities } = self.inner.head.forward(&features)?;
-        Ok(View { features, logits, similarities, maps: pass.taps })
+        let HeadOutput { logits, similarities, scale } = self.inner.head.forward(&features)?;
+        Ok(View { features, logits, similarities, scale, maps: pass.taps })
     }
 
     /// Classifies features; differentiable in them.

@@ -11,12 +11,28 @@ use serde::{Deserialize, Serialize};
 
 /// Form of the classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum HeadKind {
     /// Weights and biases.
     Linear,
     /// Cosines times one learned scale (LUCIR, Hou et al. 2019, eq. 4).
     Cosine,
+    /// Several weights a class, its proxies; a class's score is that of its proxies, each counting by their softmax, and
+    /// one learned scale is common to all (PODNet's local similarity classifier, Douillard et al. 2020, eq. 4).
+    MultiProxy {
+        /// Proxies of each class; 10 in PODNet.
+        proxies: usize,
+    },
+}
+
+impl HeadKind {
+    /// Weight rows of each class.
+    pub fn proxies(self) -> usize {
+        match self {
+            Self::Linear | Self::Cosine => 1,
+            Self::MultiProxy { proxies } => proxies,
+        }
+    }
 }
 
 /// What a head says about features.
@@ -24,11 +40,13 @@ pub enum HeadKind {
 pub struct HeadOutput {
     /// `[rows, classes]`.
     pub logits: Tensor,
-    /// `[rows, classes]` cosines before the scale, for a cosine head.
+    /// `[rows, classes]` before the scale, for a head that has one: cosines, or scores of classes from -4 to 0.
     pub similarities: Option<Tensor>,
+    /// `[1]`, the learned scale, for a head that has one.
+    pub scale: Option<Tensor>,
 }
 
-/// Name of the cosine head's scale.
+/// Name of the scale of a head that has one.
 pub const SCALE: &str = "head.scale";
 
 /// A head's form: which kind, how wide its input, and the classes of each block in order.
@@ -46,11 +64,14 @@ pub struct Head {
 /// The tensors of a head, in block order.
 #[derive(Clone, Debug)]
 pub struct HeadWeights {
-    /// `[classes of the block, width]` each.
+    /// Form of the classifier.
+    pub kind: HeadKind,
+    /// `[classes of the block, width]` each; `[classes of the block * proxies, width]` for a head of several proxies,
+    /// those of a class following each other.
     pub weights: Vec<Tensor>,
-    /// `[classes of the block]` each; empty for a cosine head.
+    /// `[classes of the block]` each, for a linear head; empty for others.
     pub biases: Vec<Tensor>,
-    /// `[1]`, for a cosine head.
+    /// `[1]`, for a head that is not linear.
     pub scale: Option<Tensor>,
 }
 
@@ -76,7 +97,12 @@ impl Head {
         if let Some(block) = self.blocks.iter().position(|classes| *classes == 0) {
             bail!("head.blocks[{block}] is 0; a block has at least one class");
         }
-        match self.blocks.iter().try_fold(0usize, |sum, classes| sum.checked_add(*classes)) {
+        let proxies = self.kind.proxies();
+        if proxies == 0 {
+            bail!("head.kind.multi-proxy.proxies is 0; a class has at least one");
+        }
+        let add = |sum: usize, classes: &usize| sum.checked_add(classes.checked_mul(proxies)?);
+        match self.blocks.iter().try_fold(0, add) {
             Some(_) => Ok(()),
             None => bail!("head.blocks has more classes than can be counted"),
         }
@@ -92,21 +118,27 @@ impl Head {
         self.specs().into_iter().map(|spec| spec.name).collect()
     }
 
-    /// All tensors: blocks in order, then the scale of a cosine head that has a block.
+    /// All tensors: blocks in order, then the scale of a head that has one and a block.
     ///
-    /// Initial values are LUCIR's and PyTorch's: uniform within `1 / sqrt(width)`, and a scale of 1.
+    /// Initial values are LUCIR's and PyTorch's: uniform within `1 / sqrt(width)`, and a scale of 1; those of proxies are
+    /// PODNet's: normal with variance `1 / width`.
     pub fn specs(&self) -> Vec<ParameterSpec> {
         let blocks = self.blocks.iter().enumerate();
         let mut specs: Vec<_> = blocks.flat_map(|(at, classes)| self.block_specs(at, *classes)).collect();
-        if self.kind == HeadKind::Cosine && !specs.is_empty() {
+        if self.kind != HeadKind::Linear && !specs.is_empty() {
             specs.push(weight(SCALE.to_owned(), vec![1], Init::Constant(1.0)));
         }
         specs
     }
 
     fn block_specs(&self, block: usize, classes: usize) -> Vec<ParameterSpec> {
-        let init = Init::Uniform { bound: 1.0 / (self.width as f64).sqrt() };
-        let mut specs = vec![weight(format!("head.{block}.weight"), vec![classes, self.width], init)];
+        let size = 1.0 / (self.width as f64).sqrt();
+        let init = match self.kind {
+            HeadKind::Linear | HeadKind::Cosine => Init::Uniform { bound: size },
+            HeadKind::MultiProxy { .. } => Init::Normal { deviation: size },
+        };
+        let dims = vec![classes * self.kind.proxies(), self.width];
+        let mut specs = vec![weight(format!("head.{block}.weight"), dims, init)];
         if self.kind == HeadKind::Linear {
             specs.push(weight(format!("head.{block}.bias"), vec![classes], init));
         }
@@ -158,7 +190,7 @@ impl Head {
         }
         let scaled = !linear && !weights.is_empty();
         let scale = if scaled { Some(tensor(SCALE)?) } else { None };
-        Ok(HeadWeights { weights, biases, scale })
+        Ok(HeadWeights { kind: self.kind, weights, biases, scale })
     }
 
     /// The head's tensors as constants.
@@ -178,7 +210,8 @@ impl HeadWeights {
     /// Classifies `[rows, width]` features; differentiable in features and weights.
     ///
     /// # Errors
-    /// If the head has no block, a linear head not one bias per block, or the features another width.
+    /// If the head has no block, a linear head not one bias per block, another one no scale, or the features another
+    /// width.
     pub fn forward(&self, features: &Tensor) -> Result<HeadOutput> {
         if self.weights.is_empty() {
             bail!("the head has no classes yet");
@@ -188,17 +221,39 @@ impl HeadWeights {
         if features.rank() != 2 || features.dim(1)? != width {
             bail!("the head takes features of [rows, {width}], not {:?}", features.dims());
         }
-        if let Some(scale) = &self.scale {
-            let cosines = normalized(features)?.matmul(&normalized(&weight)?.t()?)?;
-            return Ok(HeadOutput { logits: cosines.broadcast_mul(scale)?, similarities: Some(cosines) });
-        }
+        let cosines = || normalized(features)?.matmul(&normalized(&weight)?.t()?);
+        let similarities = match self.kind {
+            HeadKind::Linear => return self.linear(features, &weight),
+            HeadKind::Cosine => cosines()?,
+            HeadKind::MultiProxy { proxies } => of_classes(&cosines()?, proxies)?,
+        };
+        let Some(scale) = &self.scale else { bail!("a head of cosines has no scale") };
+        Ok(HeadOutput {
+            logits: similarities.broadcast_mul(scale)?,
+            similarities: Some(similarities),
+            scale: Some(scale.clone()),
+        })
+    }
+
+    fn linear(&self, features: &Tensor, weight: &Tensor) -> Result<HeadOutput> {
         if self.biases.len() != self.weights.len() {
             bail!("a linear head of {} blocks has {} biases", self.weights.len(), self.biases.len());
         }
         let bias = Tensor::cat(&self.biases, 0)?;
         let logits = features.matmul(&weight.t()?)?.broadcast_add(&bias)?;
-        Ok(HeadOutput { logits, similarities: None })
+        Ok(HeadOutput { logits, similarities: None, scale: None })
     }
+}
+
+/// `[rows, classes]` scores from `[rows, classes * proxies]` cosines: of a class's proxies, minus the squared distances
+/// between directions, `2 cos - 2`, each weighted by their softmax. The released code of PODNet at c09fc54
+/// (`neg_stable_cosine_distance`, gamma 1); its paper weights the cosines themselves.
+fn of_classes(cosines: &Tensor, proxies: usize) -> Result<Tensor> {
+    let (rows, all) = cosines.dims2()?;
+    let scores = cosines.affine(2.0, -2.0)?.reshape((rows, all / proxies, proxies))?;
+    // From -4 to 0: nothing that overflows.
+    let weights = scores.exp()?;
+    (&weights * &scores)?.sum(D::Minus1)? / weights.sum(D::Minus1)?
 }
 
 /// Rows divided by their length; a row of zeros stays, and has a finite gradient.
@@ -221,7 +276,6 @@ pub fn imprinted(features: &[Tensor], old: &Tensor) -> Result<Tensor> {
     if classes == 0 || features.is_empty() {
         bail!("imprinting {} new classes by the length of {classes} old ones needs both", features.len());
     }
-    let length = old.sqr()?.sum(D::Minus1)?.sqrt()?.mean_all()?;
     let mut rows = Vec::with_capacity(features.len());
     for (class, features) in features.iter().enumerate() {
         let (images, found) = features.dims2()?;
@@ -233,5 +287,13 @@ pub fn imprinted(features: &[Tensor], old: &Tensor) -> Result<Tensor> {
         }
         rows.push(normalized(&normalized(features)?.mean_keepdim(0)?)?);
     }
-    Tensor::cat(&rows, 0)?.broadcast_mul(&length)
+    at_mean_length(&Tensor::cat(&rows, 0)?, old)
+}
+
+/// Rows times the mean length of `old` weight rows.
+///
+/// # Errors
+/// If there is no old row.
+pub fn at_mean_length(rows: &Tensor, old: &Tensor) -> Result<Tensor> {
+    rows.broadcast_mul(&old.sqr()?.sum(D::Minus1)?.sqrt()?.mean_all()?)
 }

@@ -21,8 +21,10 @@ pub struct View {
     pub features: Tensor,
     /// `[rows, classes]`.
     pub logits: Tensor,
-    /// `[rows, classes]` cosines, for a cosine head.
+    /// `[rows, classes]` before the scale, for a head that has one.
     pub similarities: Option<Tensor>,
+    /// `[1]`, the head's scale, for a head that has one.
+    pub scale: Option<Tensor>,
     /// `[rows, channels, height, width]` by tap: the maps that the network was asked to hand out, none by default.
     pub maps: BTreeMap<String, Tensor>,
 }

@@ -190,6 +190,17 @@ impl Gradients {
         self.tensors.get(name)
     }
 
+    /// Brings every element into the range from `-bound` to `bound`.
+    ///
+    /// # Errors
+    /// If the device refuses it.
+    pub fn limit(&mut self, bound: f64) -> Result<()> {
+        for gradient in self.tensors.values_mut() {
+            *gradient = gradient.clamp(-bound, bound)?;
+        }
+        Ok(())
+    }
+
     /// All gradients, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))

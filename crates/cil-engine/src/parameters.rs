@@ -36,6 +36,11 @@ pub enum Init {
         /// Largest absolute value.
         bound: f64,
     },
+    /// Normal around zero.
+    Normal {
+        /// Standard deviation.
+        deviation: f64,
+    },
     /// All values equal.
     Constant(f64),
 }
@@ -174,8 +179,9 @@ pub fn initial_value(spec: &ParameterSpec, seed: u64, device: &Device) -> Result
             let bound = if let Init::Uniform { bound } = spec.init { bound } else { 1.0 / fan(1).sqrt() };
             (0..count).map(|_| stream.between(-bound, bound) as f32).collect()
         }
-        Init::KaimingNormalFanOut => {
-            let deviation = (2.0 / fan(0)).sqrt();
+        Init::KaimingNormalFanOut | Init::Normal { .. } => {
+            let deviation =
+                if let Init::Normal { deviation } = spec.init { deviation } else { (2.0 / fan(0)).sqrt() };
             (0..count).map(|_| (deviation * stream.normal()) as f32).collect()
         }
     };

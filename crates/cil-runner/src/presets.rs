@@ -47,7 +47,7 @@ impl Preset {
 
 /// All presets, family by family.
 pub fn all() -> Vec<Preset> {
-    [demo::presets(), cifar100::small(), cifar100::published()].concat()
+    [demo::presets(), cifar100::ten(), cifar100::twenty(), cifar100::published(), cifar100::equal()].concat()
 }
 
 /// The preset of that name.
@@ -96,6 +96,21 @@ mod tests {
                 promised.push(format!("cifar100-b50-t{steps}-lucir{suffix}"));
             }
         }
+        for steps in [5, 10, 25, 50] {
+            for suffix in ["", "-e0", "-dfgr", "-dtid", "-dfgr-dtid", "-e0-dfgr", "-e0-dtid", "-e0-dfgr-dtid"]
+            {
+                promised.push(format!("cifar100-b50-t{steps}-podnet{suffix}"));
+            }
+        }
+        for method in ["lucir", "podnet"] {
+            for exemplars in ["e0", "e20"] {
+                for suffix in ["", "-dfgr", "-dtid", "-dfgr-dtid"] {
+                    promised.push(format!("cifar100-20c-{method}-{exemplars}{suffix}"));
+                }
+            }
+        }
+        promised.extend(["fine-tune", "lwf", "joint"].map(|method| format!("cifar100-20c-{method}")));
+        promised.extend([5, 10, 20].map(|tasks| format!("cifar100-t{tasks}-podnet-e0-dfgr-dtid")));
         let small = [
             "fine-tune",
             "lwf",

@@ -4,18 +4,19 @@
 //! what happened, so whoever drives it can record, show, evaluate or stop between any two units. It never sees an image
 //! to be evaluated on; [`Learner::model`] is the model so far, frozen.
 
+mod memory;
+
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use cil_backbone::{Architecture, Frozen, Network, Snapshot};
 use cil_data::augment::Preparation;
-use cil_data::exemplars::{Exemplars, herd};
+use cil_data::exemplars::Exemplars;
 use cil_data::split::Increments;
-use cil_data::store::TrainSet;
+use cil_data::store::{SampleId, TrainSet};
 use cil_engine::ExecutorFactory;
 use dfgr::{Inversion, Replay};
 
 use crate::event::{Event, PhaseKind};
-use crate::means::{self, ClassMeans};
 use crate::phase::{Classes, Job, Source, Surroundings};
 use crate::recipe::{PhaseSpec, Recipe, ReplaySpec};
 use crate::start;
@@ -278,7 +279,13 @@ impl Learner {
             PhaseKind::Student => {
                 let network = start::student(&self.plan, self.task, self.old.as_ref(), train)?;
                 let spec = self.student_spec(self.task).clone();
-                self.job(phase, network, spec, train)
+                let mut samples = train.samples(classes.clone());
+                if recipe.joint {
+                    samples.extend(train.samples(0..classes.start));
+                } else {
+                    samples.extend(self.exemplars.all());
+                }
+                self.job(phase, network, spec, samples)
             }
             PhaseKind::Balance => {
                 let (Some(spec), Some(model)) = (recipe.balance.clone(), &self.model) else {
@@ -291,20 +298,21 @@ impl Learner {
                     plan.seed,
                     &plan.device,
                 )?;
-                self.job(phase, network, spec, train)
+                let samples = self.balanced(model, train)?;
+                self.job(phase, network, spec, samples)
             }
         }
     }
 
-    /// A job of the student on the task's images and what is kept.
-    fn job(&self, phase: PhaseKind, network: Network, spec: PhaseSpec, train: &TrainSet) -> Result<Work> {
+    /// A job of the student.
+    fn job(
+        &self,
+        phase: PhaseKind,
+        network: Network,
+        spec: PhaseSpec,
+        samples: Vec<SampleId>,
+    ) -> Result<Work> {
         let classes = self.plan.increments.classes(self.task);
-        let mut samples = train.samples(classes.clone());
-        if self.plan.recipe.joint {
-            samples.extend(train.samples(0..classes.start));
-        } else {
-            samples.extend(self.exemplars.all());
-        }
         let source = Source::Samples(samples);
         let classes = Classes {
             columns: 0..classes.end,
@@ -324,57 +332,6 @@ impl Learner {
             Work::Train(job) => self.model = Some(job.network.freeze()?),
         }
         Ok(())
-    }
-
-    /// Herds exemplars; the model becomes the next task's old teacher.
-    fn finish_task(&mut self, train: &TrainSet) -> Result<Event> {
-        let Some(model) = self.model.clone() else { bail!("a task ended without a model") };
-        let classes = self.plan.increments.classes(self.task);
-        let budget = self.plan.recipe.exemplars;
-        if !budget.is_none() {
-            let count = budget.per_class(classes.end);
-            self.exemplars.trim(budget, classes.end);
-            for class in classes {
-                let samples = train.samples(class..class + 1);
-                let features =
-                    means::features(&model, train, &samples, &self.plan.preparation, &self.plan.device)?;
-                let width = model.feature_width();
-                let chosen = herd(&features.flatten_all()?.to_vec1::<f32>()?, width, count);
-                self.exemplars.remember(class, chosen.into_iter().map(|at| samples[at]).collect());
-            }
-        }
-        self.new_teacher = None;
-        self.old = Some(model);
-        let task = self.task;
-        self.task += 1;
-        self.stage = Stage::Before;
-        Ok(Event::TaskLearned { task, stored_bytes: self.exemplars.bytes(train.image_bytes()) as u64 })
-    }
-
-    /// Means of the classes seen, by the model after the last task that was learned.
-    ///
-    /// # Errors
-    /// If no task is learned yet, or an executor fails.
-    pub fn class_means(&self, train: &TrainSet) -> Result<ClassMeans> {
-        let (Some(model), Some(task)) = (&self.old, self.task.checked_sub(1)) else {
-            bail!("no task is learned yet");
-        };
-        let around = means::Around {
-            model,
-            train,
-            preparation: &self.plan.preparation,
-            device: &self.plan.device,
-            seed: self.plan.seed,
-            task,
-            new_classes: self.plan.increments.classes(task),
-        };
-        if !self.plan.recipe.exemplars.is_none() {
-            return around.of_exemplars(&self.exemplars);
-        }
-        match &self.replay {
-            Some(replay) => around.of_synthetic(replay),
-            None => Ok(ClassMeans::none("no exemplars are kept, and nothing is generated")),
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod evaluate;
 pub mod event;
+pub mod kmeans;
 pub mod learner;
 pub mod loss;
 pub mod means;

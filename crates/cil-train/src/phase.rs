@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor, Var};
+use cil_backbone::head::SCALE;
 use cil_backbone::{Frozen, Network, POOLED, View};
 use cil_data::augment::Preparation;
 use cil_data::batches::shuffled_batches;
@@ -141,14 +142,15 @@ impl Job {
         let head = network.head();
         let mut names: Vec<String> = match spec.trained {
             Trained::All => network.backbone_weights(),
-            Trained::Head => Vec::new(),
+            Trained::Head | Trained::ClassWeights => Vec::new(),
         };
         let n_blocks = head.blocks.len();
         let frozen: BTreeSet<String> = match spec.trained {
             Trained::All if classes.freeze_old_head => {
                 (0..n_blocks - 1).flat_map(|block| head.block_names(block)).collect()
             }
-            _ => BTreeSet::new(),
+            Trained::ClassWeights => BTreeSet::from([SCALE.to_owned()]),
+            Trained::All | Trained::Head => BTreeSet::new(),
         };
         names.extend(head.names().into_iter().filter(|name| !frozen.contains(name)));
         let training = &spec.training;
@@ -238,7 +240,10 @@ impl Job {
         around: &Surroundings<'_>,
         meter: &mut Meter,
     ) -> Result<usize> {
-        let slope = self.slope(batch, draws, around)?;
+        let mut slope = self.slope(batch, draws, around)?;
+        if let Some(limit) = self.spec.training.gradient_limit {
+            slope.gradients.limit(limit)?;
+        }
         let parameters = self.network.parameters_mut();
         self.optimizer.step(
             parameters,
@@ -291,6 +296,7 @@ impl Job {
             features: features.as_tensor().clone(),
             logits: said.logits,
             similarities: said.similarities,
+            scale: said.scale,
             maps: maps.collect::<Result<_>>()?,
         };
         let n_real = real.labels.len();

@@ -13,6 +13,8 @@ use dfgr::InversionConfig;
 use dtid::dual::DtidConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::loss::nca::NcaForm;
+
 /// Which rows of a step's batch a term acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -76,6 +78,17 @@ pub enum TermSpec {
         /// Whether rows are weighted so that every class counts the same (ABD, R-DFCIL).
         balanced: bool,
     },
+    /// PODNet's classification loss on the labels, over all classes seen.
+    Nca {
+        /// Weight in the objective; 1 in PODNet.
+        weight: f64,
+        /// The released code's, or the paper's.
+        form: NcaForm,
+        /// Rows with a label to learn.
+        rows: Rows,
+        /// Whether rows are weighted so that every class counts the same.
+        balanced: bool,
+    },
     /// KL to the old teacher on its columns (LwF).
     LogitKd {
         /// Weight in the objective.
@@ -90,6 +103,15 @@ pub enum TermSpec {
         /// Weight before the factor below; 5 on CIFAR-100, 10 on ImageNet (LUCIR's code).
         weight: f64,
         /// Whether the weight is multiplied by sqrt(old classes / new classes), as LUCIR does.
+        adaptive: bool,
+        /// Rows to agree on.
+        rows: Rows,
+    },
+    /// The same by PODNet (POD-flat), whose weight grows otherwise.
+    PodFlat {
+        /// Weight before the factor below; 1 on CIFAR-100, 10 on ImageNet (PODNet's code).
+        weight: f64,
+        /// Whether the weight is multiplied by sqrt(classes seen / new classes), as PODNet does.
         adaptive: bool,
         /// Rows to agree on.
         rows: Rows,
@@ -111,12 +133,14 @@ pub enum TermSpec {
         config: DtidConfig,
     },
     /// Distance between the student's and the old teacher's maps by their sums over width and over height, the mean over
-    /// all stages and rows (POD-spatial of PODNet).
+    /// all stages and over rows (POD-spatial of PODNet).
     PodSpatial {
         /// Weight before the factor below; 3 on CIFAR-100, 8 on ImageNet (PODNet's code).
         weight: f64,
         /// Whether the weight is multiplied by sqrt(classes seen / new classes), as PODNet does.
         adaptive: bool,
+        /// Rows to agree on.
+        rows: Rows,
     },
     /// Variational information distillation of the teachers' stage maps, summed over stages and teachers (DT-ID at
     /// intermediate layers). Regressors and variances train with the student and end with the phase.
@@ -140,8 +164,10 @@ impl TermSpec {
     pub fn weight(&self) -> f64 {
         match *self {
             Self::CrossEntropy { weight, .. }
+            | Self::Nca { weight, .. }
             | Self::LogitKd { weight, .. }
             | Self::LessForget { weight, .. }
+            | Self::PodFlat { weight, .. }
             | Self::MarginRanking { weight, .. }
             | Self::DualTeacher { weight, .. }
             | Self::PodSpatial { weight, .. }
@@ -230,6 +256,9 @@ pub struct Training {
     pub nesterov: bool,
     /// L2 penalty on every trained weight.
     pub weight_decay: f64,
+    /// Elements of gradients are brought into the range from minus this to this, where it is there; 5 in PODNet's code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_limit: Option<f64>,
 }
 
 /// What a phase moves.
@@ -240,6 +269,9 @@ pub enum Trained {
     All,
     /// The whole head; the backbone runs with its running statistics.
     Head,
+    /// The head's weights of classes, old and new, its scale left alone; the backbone runs with batch statistics, and its
+    /// running ones move (PODNet's fine-tuning).
+    ClassWeights,
 }
 
 /// One phase of a task: what is minimised, over what, for how long.
@@ -278,7 +310,8 @@ pub struct Recipe {
     pub joint: bool,
     /// Whether the head's blocks of old classes are left as they are while everything trains (LUCIR).
     pub freeze_old_head: bool,
-    /// Whether new head blocks start at the new classes' mean features (LUCIR); needs a cosine head.
+    /// Whether new head blocks start where the new classes' features are: at their mean direction (LUCIR), or at the
+    /// centres of as many groups as there are proxies (PODNet). Not for a linear head.
     pub imprint: bool,
     /// The base classes.
     pub base: PhaseSpec,
@@ -290,7 +323,8 @@ pub struct Recipe {
     /// The second teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_teacher: Option<NewTeacherSpec>,
-    /// A phase after every later task.
+    /// A phase after every later task, on what is kept: as many images of every class where there are exemplars, new
+    /// classes' chosen by the model so far; else on the new images. Generated images join if there is a replay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<PhaseSpec>,
 }

@@ -10,6 +10,7 @@ use cil_data::store::TrainSet;
 use cil_engine::Shape;
 use cil_random::Draw;
 
+use crate::kmeans;
 use crate::learner::Plan;
 use crate::means;
 use crate::recipe::NewTeacherSpec;
@@ -62,7 +63,7 @@ pub(crate) fn fresh(
     Ok(Network::new(plan.architecture, images, head, &plan.executors, seed, &plan.device)?)
 }
 
-/// Sets the newest head block to the new classes' mean features.
+/// Sets the newest head block to where the new classes' features are.
 fn imprint(plan: &Plan, network: &mut Network, task: usize, old: &Frozen, train: &TrainSet) -> Result<()> {
     let of_class = |class: usize| {
         means::features(old, train, &train.samples(class..class + 1), &plan.preparation, &plan.device)
@@ -70,7 +71,25 @@ fn imprint(plan: &Plan, network: &mut Network, task: usize, old: &Frozen, train:
     let features = plan.increments.classes(task).map(of_class).collect::<Result<Vec<_>>>()?;
     let old_head = network.head().weights(network.parameters())?;
     let (newest, blocks) = (old_head.weights.len() - 1, &old_head.weights);
-    let rows = head::imprinted(&features, &Tensor::cat(&blocks[..newest], 0)?)?;
+    let old = Tensor::cat(&blocks[..newest], 0)?;
+    let rows = match plan.recipe.head {
+        HeadKind::MultiProxy { proxies } => {
+            head::at_mean_length(&centres(plan, task, &features, proxies)?, &old)?
+        }
+        HeadKind::Linear | HeadKind::Cosine => head::imprinted(&features, &old)?,
+    };
     network.parameters_mut().set(&format!("head.{newest}.weight"), rows);
     Ok(())
+}
+
+/// `[classes * proxies, width]`: centres of groups of each class's normalised features.
+fn centres(plan: &Plan, task: usize, features: &[Tensor], proxies: usize) -> Result<Tensor> {
+    let width = plan.architecture.feature_width();
+    let mut centres = Vec::new();
+    for (class, features) in features.iter().enumerate() {
+        let directions = head::normalized(features)?.flatten_all()?.to_vec1::<f32>()?;
+        let draw = Draw { seed: plan.seed, purpose: "proxies", task, position: class as u64 };
+        centres.extend(kmeans::centres(&directions, width, proxies, draw)?);
+    }
+    Ok(Tensor::from_vec(centres, (features.len() * proxies, width), &plan.device)?)
 }

@@ -9,6 +9,7 @@ use cil_train::loss::cross_entropy::{
 use cil_train::loss::features::{Projections, angle_relation, less_forget, old_head_feature_kd};
 use cil_train::loss::logits::{logit_kd, logit_l1};
 use cil_train::loss::margin_ranking::margin_ranking;
+use cil_train::loss::nca::{NcaForm, nca};
 
 #[path = "../../dtid/tests/support/mod.rs"]
 mod support;
@@ -96,6 +97,52 @@ fn less_forget_at_its_edges() {
     assert_eq!(scalar(&loss), 1.0);
     assert!(flat(loss.backward().unwrap().get(&zero).unwrap()).iter().all(|it| it.is_finite()));
     assert!(less_forget(&old, &old.narrow(1, 0, 1).unwrap()).is_err());
+}
+
+const PAPER: NcaForm = NcaForm::Paper { margin: 0.6 };
+
+#[test]
+fn nca_matches_torch() {
+    for (name, form) in
+        [("nca", NcaForm::Released), ("nca_without_margin", NcaForm::Released), ("nca_of_the_paper", PAPER)]
+    {
+        let case = Case::load(GOLDEN, name);
+        let labels = case.tensor("labels");
+        case.check(&["similarities", "scale"], |it| {
+            nca(&it[0].broadcast_mul(&it[1])?, &labels, form, Some(&it[1]))?.mean_all()
+        });
+    }
+}
+
+#[test]
+fn nca_at_its_edges() {
+    let logits = Tensor::new(&[[3f64, 1., -2.], [0., 5., 5.5]], &Device::Cpu).unwrap();
+    let labels = index(&[0, 1]);
+    let rows = |form| {
+        flat(&nca(&logits, &labels, form, Some(&Tensor::new(&[1f64], &Device::Cpu).unwrap())).unwrap())
+    };
+    let released = rows(NcaForm::Released);
+    // The label's logit is the largest: cross-entropy. It is not: the largest counts twice.
+    let sum = |others: &[f64]| others.iter().map(|it| it.exp()).sum::<f64>().ln();
+    assert_close(released[0], sum(&[3., 1., -2.]) - 3., 1e-14, "first");
+    assert_close(released[1], sum(&[0., 5.5, 5.5]) - 5., 1e-14, "second");
+    let paper = rows(PAPER);
+    assert_close(paper[0], (sum(&[1., -2.]) - 3. + 0.6).max(0.), 1e-14, "hinged");
+    assert_eq!(paper[0], 0.0);
+    assert_close(paper[1], sum(&[0., 5.5]) - 5. + 0.6, 1e-14, "with its margin");
+    // Large logits overflow nowhere, in f32 too.
+    let large = Tensor::new(&[[300f32, -300.], [300., -300.]], &Device::Cpu).unwrap();
+    assert_eq!(flat(&nca(&large, &index(&[0, 1]), NcaForm::Released, None).unwrap())[0], 0.0);
+    let wrong = flat(&nca(&large, &index(&[0, 1]), NcaForm::Released, None).unwrap())[1];
+    assert_close(wrong, 600. + 2f64.ln(), 1e-6, "a wrong one");
+    let message = |form, scale: Option<&Tensor>, columns| {
+        nca(&logits.narrow(1, 0, columns).unwrap(), &index(&[0, 0]), form, scale).unwrap_err().to_string()
+    };
+    assert!(message(PAPER, None, 3).contains("it has none"));
+    assert!(
+        message(PAPER, Some(&Tensor::ones(1, DType::F64, &Device::Cpu).unwrap()), 1).contains("one class")
+    );
+    assert!(nca(&logits, &index(&[0]), NcaForm::Released, None).is_err());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-"""PyTorch's values and gradients of the two heads, and LUCIR's imprinting. Prints JSON; see ../it/heads.rs.
+"""PyTorch's values and gradients of the heads, and LUCIR's imprinting. Prints JSON; see ../it/heads.rs.
 
 usage: python heads.py > heads.json
 """
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from backbones import noise
 
-ROWS, WIDTH, BLOCKS, SCALE = 5, 6, [3, 1, 2], 2.5
+ROWS, WIDTH, BLOCKS, SCALE, PROXIES = 5, 6, [3, 1, 2], 2.5, 3
 
 
 def tensor(name, *dims):
@@ -20,15 +20,27 @@ def lists(value):
     return value.detach().flatten().tolist() if isinstance(value, torch.Tensor) else value
 
 
-def head(cosine):
+def podnet(features, weights):
+    """PODNet's CosineClassifier with distance neg_stable_cosine_distance and merging softmax, at c09fc54, restated."""
+    a, b = F.normalize(features, p=2, dim=-1), F.normalize(weights, p=2, dim=-1)
+    squares = a.pow(2).sum(1, keepdim=True) + b.pow(2).sum(1) - 2 * a @ b.T
+    per_proxy = -torch.clamp(squares, min=0.0).view(len(features), -1, PROXIES)
+    return (per_proxy * F.softmax(1.0 * per_proxy, dim=-1)).sum(-1)
+
+
+def head(kind):
     features = tensor("features", ROWS, WIDTH)
-    weights = [tensor(f"head.{block}.weight", classes, WIDTH) for block, classes in enumerate(BLOCKS)]
+    rows = PROXIES if kind == "multi-proxy" else 1
+    weights = [tensor(f"head.{block}.weight", rows * classes, WIDTH) for block, classes in enumerate(BLOCKS)]
     leaves = {f"head.{block}.weight": weight for block, weight in enumerate(weights)}
     result = {}
-    if cosine:
+    if kind != "linear":
         scale = torch.full((1,), SCALE, requires_grad=True)
         leaves["head.scale"] = scale
-        similarities = F.linear(F.normalize(features), F.normalize(torch.cat(weights)))
+        if kind == "cosine":
+            similarities = F.linear(F.normalize(features), F.normalize(torch.cat(weights)))
+        else:
+            similarities = podnet(features, torch.cat(weights))
         logits = scale * similarities
         result["similarities"] = lists(similarities)
         loss = (similarities * noise("to similarities", ROWS, sum(BLOCKS))).sum()
@@ -54,4 +66,5 @@ def imprinted():
 
 if __name__ == "__main__":
     walk = lambda v: {k: walk(w) for k, w in v.items()} if isinstance(v, dict) else [float(f"{w:.14g}") for w in v]
-    print(json.dumps(walk({"linear": head(False), "cosine": head(True), "imprinted": imprinted()})))
+    heads = {kind: head(kind) for kind in ["linear", "cosine", "multi-proxy"]}
+    print(json.dumps(walk(heads | {"imprinted": imprinted()})))

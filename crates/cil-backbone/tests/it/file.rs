@@ -55,10 +55,11 @@ fn with_metadata(change: impl FnOnce(&mut Value)) -> Vec<u8> {
 
 #[test]
 fn a_model_comes_back_bit_for_bit() -> Result<()> {
-    for kind in [HeadKind::Linear, HeadKind::Cosine] {
+    for kind in [HeadKind::Linear, HeadKind::Cosine, HeadKind::MultiProxy { proxies: 3 }] {
         let mut network = tiny(kind);
-        let odd = [f32::NAN, f32::NEG_INFINITY, -0.0, f32::MIN_POSITIVE / 2.0].repeat(4);
-        network.parameters_mut().set("head.1.weight", Tensor::from_vec(odd, (2, 8), &Device::Cpu)?);
+        let odd = [f32::NAN, f32::NEG_INFINITY, -0.0, f32::MIN_POSITIVE / 2.0].repeat(4 * kind.proxies());
+        let odd = Tensor::from_vec(odd, (2 * kind.proxies(), 8), &Device::Cpu)?;
+        network.parameters_mut().set("head.1.weight", odd);
         let strided = network.parameters().get("head.0.weight")?.t()?.contiguous()?.t()?;
         network.parameters_mut().set("head.0.weight", strided);
         let snapshot = network.snapshot();

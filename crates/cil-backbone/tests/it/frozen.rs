@@ -71,7 +71,7 @@ fn running_statistics_are_handed_out_in_order() -> Result<()> {
 
 #[test]
 fn a_view_is_that_of_the_network_in_eval_mode() -> Result<()> {
-    for kind in [HeadKind::Linear, HeadKind::Cosine] {
+    for kind in [HeadKind::Linear, HeadKind::Cosine, HeadKind::MultiProxy { proxies: 3 }] {
         let network = tiny(kind);
         let frozen = network.freeze()?;
         let view = frozen.forward(&images(3))?;
@@ -126,7 +126,7 @@ fn frozen_of_variables(kind: HeadKind) -> Result<(Frozen, Vec<Var>)> {
 
 #[test]
 fn no_variable_is_reachable_through_a_frozen_network() -> Result<()> {
-    for kind in [HeadKind::Linear, HeadKind::Cosine] {
+    for kind in [HeadKind::Linear, HeadKind::Cosine, HeadKind::MultiProxy { proxies: 3 }] {
         let (frozen, variables) = frozen_of_variables(kind)?;
         for (name, tensor) in frozen.snapshot().parameters.iter() {
             assert!(!tensor.is_variable() && !tensor.track_op(), "{name}");
@@ -252,7 +252,7 @@ fn values_that_are_not_those_of_the_form_are_named() -> Result<()> {
 
 #[test]
 fn a_network_without_classes_gives_features_only() -> Result<()> {
-    for kind in [HeadKind::Linear, HeadKind::Cosine] {
+    for kind in [HeadKind::Linear, HeadKind::Cosine, HeadKind::MultiProxy { proxies: 3 }] {
         let architecture = tiny(kind).architecture();
         let network = Network::new(architecture, tiny(kind).images(), kind, &cpu(), 0, &Device::Cpu)?;
         let frozen = network.freeze()?;

@@ -11,6 +11,8 @@ use crate::support::{bits, check, noise, tiny, values};
 
 const ROWS: usize = 5;
 const WIDTH: usize = 6;
+const PROXIES: HeadKind = HeadKind::MultiProxy { proxies: 3 };
+const KINDS: [HeadKind; 3] = [HeadKind::Linear, HeadKind::Cosine, PROXIES];
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("../golden/heads.json")).unwrap()
@@ -48,7 +50,8 @@ fn compare(kind: HeadKind, golden: &Value) -> Result<()> {
     let output = head.forward(&features)?;
     assert_eq!(output.logits.dims(), [ROWS, 6]);
     check("logits", &output.logits, &golden["logits"], 1e-12);
-    assert_eq!(output.similarities.is_some(), kind == HeadKind::Cosine);
+    assert_eq!(output.similarities.is_some(), kind != HeadKind::Linear);
+    assert_eq!(output.scale.is_some(), kind != HeadKind::Linear);
     if let Some(similarities) = &output.similarities {
         check("similarities", similarities, &golden["similarities"], 1e-12);
     }
@@ -71,6 +74,29 @@ fn the_cosine_head_equals_pytorch() -> Result<()> {
     compare(HeadKind::Cosine, &golden()["cosine"])
 }
 
+#[test]
+fn the_head_of_several_proxies_equals_podnet_s_code_in_pytorch() -> Result<()> {
+    compare(PROXIES, &golden()["multi-proxy"])
+}
+
+#[test]
+fn a_class_s_nearest_proxy_counts_most() -> Result<()> {
+    let at = |rows: &[[f64; 2]]| Tensor::from_slice(rows.as_flattened(), (rows.len(), 2), &Device::Cpu);
+    let head = HeadWeights {
+        kind: HeadKind::MultiProxy { proxies: 2 },
+        // One class looks east and west, the other north twice.
+        weights: vec![at(&[[2.0, 0.0], [-1.0, 0.0]])?, at(&[[0.0, 3.0], [0.0, 1.0]])?],
+        biases: Vec::new(),
+        scale: Some(Tensor::new(&[10f64], &Device::Cpu)?),
+    };
+    let output = head.forward(&at(&[[5.0, 0.0]])?)?;
+    // Scores 0 and -4 by softmax of the same; both norths at -2.
+    let expected = [-4.0 * (-4f64).exp() / (1.0 + (-4f64).exp()), -2.0];
+    check("scores", &output.similarities.unwrap(), &serde_json::json!(expected), 1e-12);
+    check("logits", &output.logits, &serde_json::json!(expected.map(|it| 10.0 * it)), 1e-12);
+    Ok(())
+}
+
 /// `at` with element `index` moved by `step`.
 fn moved(at: &Tensor, index: usize, step: f64) -> Result<Tensor> {
     let mut moved = values(at);
@@ -79,8 +105,12 @@ fn moved(at: &Tensor, index: usize, step: f64) -> Result<Tensor> {
 }
 
 #[test]
-fn the_cosine_head_s_gradients_are_finite_differences() -> Result<()> {
-    let (head, variables) = variables(HeadKind::Cosine)?;
+fn the_gradients_of_heads_of_cosines_are_finite_differences() -> Result<()> {
+    [HeadKind::Cosine, PROXIES].into_iter().try_for_each(finite_differences)
+}
+
+fn finite_differences(kind: HeadKind) -> Result<()> {
+    let (head, variables) = variables(kind)?;
     let features = Var::from_tensor(&noise("features", &[ROWS, WIDTH])?)?;
     let gradients = loss(&head, &features)?.backward()?;
     let step = 1e-6;
@@ -94,7 +124,7 @@ fn the_cosine_head_s_gradients_are_finite_differences() -> Result<()> {
         Ok(())
     };
     check("features", &features, &|it| loss(&head, &it)?.to_scalar())?;
-    let form = Head { kind: HeadKind::Cosine, width: WIDTH, blocks: vec![3, 1, 2] };
+    let form = Head { kind, width: WIDTH, blocks: vec![3, 1, 2] };
     for (name, variable) in &variables {
         check(name, variable, &|it| {
             let tensor =
@@ -107,14 +137,17 @@ fn the_cosine_head_s_gradients_are_finite_differences() -> Result<()> {
 
 #[test]
 fn features_without_length_have_no_cosine_and_a_finite_gradient() -> Result<()> {
-    for dtype in [DType::F32, DType::F64] {
-        let mut tensors = tiny(HeadKind::Cosine).head().weights(tiny(HeadKind::Cosine).parameters())?;
+    for (kind, dtype) in
+        [(HeadKind::Cosine, DType::F32), (HeadKind::Cosine, DType::F64), (PROXIES, DType::F32)]
+    {
+        let mut tensors = tiny(kind).head().weights(tiny(kind).parameters())?;
         for tensor in tensors.weights.iter_mut().chain(&mut tensors.scale) {
             *tensor = tensor.to_dtype(dtype)?;
         }
         let features = Var::zeros((2, 8), dtype, &Device::Cpu)?;
         let output = tensors.forward(&features)?;
-        assert!(values(&output.logits).iter().all(|value| *value == 0.0));
+        let nothing = if kind == PROXIES { -2.0 } else { 0.0 };
+        assert!(values(&output.logits).iter().all(|value| (*value - nothing).abs() < 1e-6));
         let gradients = output.logits.sqr()?.sum_all()?.backward()?;
         assert!(values(gradients.get(&features).unwrap()).iter().all(|value| value.is_finite()));
     }
@@ -123,7 +156,7 @@ fn features_without_length_have_no_cosine_and_a_finite_gradient() -> Result<()> 
 
 #[test]
 fn features_that_do_not_fit_are_named() -> Result<()> {
-    for kind in [HeadKind::Linear, HeadKind::Cosine] {
+    for kind in KINDS {
         let network = tiny(kind);
         let head = network.head().weights(network.parameters())?;
         for dims in [&[2, 7][..], &[8], &[1, 2, 8]] {
@@ -139,14 +172,18 @@ fn features_that_do_not_fit_are_named() -> Result<()> {
     head.biases.pop();
     let refused = head.forward(&Tensor::zeros((1, 8), DType::F32, &Device::Cpu)?).unwrap_err().to_string();
     assert!(refused.contains("2 blocks has 1 biases"), "{refused}");
+    let mut head = tiny(PROXIES).head().weights(tiny(PROXIES).parameters())?;
+    head.scale = None;
+    let refused = head.forward(&Tensor::zeros((1, 8), DType::F32, &Device::Cpu)?).unwrap_err().to_string();
+    assert!(refused.contains("no scale"), "{refused}");
     Ok(())
 }
 
 #[test]
 fn growing_leaves_every_other_value_alone() -> Result<()> {
-    for kind in [HeadKind::Linear, HeadKind::Cosine] {
+    for kind in KINDS {
         let mut network = tiny(kind);
-        if kind == HeadKind::Cosine {
+        if kind != HeadKind::Linear {
             network.parameters_mut().set(head::SCALE, Tensor::new(&[7f32], &Device::Cpu)?);
         }
         let before = bits(network.parameters());
@@ -182,6 +219,14 @@ fn a_block_is_drawn_by_seed_and_name_within_the_bound() -> Result<()> {
     assert_ne!(drawn(1)?, drawn(2)?);
     let largest = drawn(1)?.into_iter().map(f64::abs).fold(0.0, f64::max);
     assert!(largest <= 0.125 && largest > 0.12, "{largest}");
+    // Proxies are normal with variance 1 / width, as many a class as the form says.
+    let (mut head, mut parameters) =
+        (Head::new(HeadKind::MultiProxy { proxies: 10 }, 64), Parameters::default());
+    head.grow(50, &mut parameters, 1, &Device::Cpu)?;
+    let drawn = parameters.get("head.0.weight")?;
+    assert_eq!(drawn.dims(), [500, 64]);
+    let deviation = drawn.sqr()?.mean_all()?.to_scalar::<f32>()?.sqrt();
+    assert!((deviation / 0.125 - 1.0).abs() < 0.02, "{deviation}");
     Ok(())
 }
 
@@ -224,6 +269,8 @@ fn forms_that_are_no_head_are_named() {
     refused(head(0, &[1]), "head.width is 0");
     refused(head(8, &[3, 0]), "head.blocks[1] is 0");
     refused(head(8, &[usize::MAX, 1]), "more classes than");
+    refused(Head { kind: PROXIES, ..head(8, &[usize::MAX / 2]) }, "more classes than");
+    refused(Head { kind: HeadKind::MultiProxy { proxies: 0 }, ..head(8, &[1]) }, "proxies is 0");
     assert!(head(8, &[]).check().is_ok());
 }
 
@@ -244,6 +291,7 @@ fn imprinting_by_hand() -> Result<()> {
     check("imprinted", &rows, &serde_json::json!([3.0 / 2f64.sqrt(), 3.0 / 2f64.sqrt()]), 1e-12);
     // The head then says cosine 1 of the class's own direction.
     let head = HeadWeights {
+        kind: HeadKind::Cosine,
         weights: vec![rows],
         biases: Vec::new(),
         scale: Some(Tensor::new(&[1f64], &Device::Cpu)?),

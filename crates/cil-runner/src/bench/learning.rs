@@ -107,6 +107,7 @@ fn recipe(batch: usize) -> Recipe {
         momentum: 0.9,
         nesterov: false,
         weight_decay: 5e-4,
+        gradient_limit: None,
     };
     let inversion = InversionConfig { batch: 2, ..InversionConfig::unconditional(1) };
     let replay = ReplaySpec { inversion, batch, synthetic_norm: SyntheticNorm::Joint };

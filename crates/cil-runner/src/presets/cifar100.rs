@@ -1,6 +1,5 @@
-//! CIFAR-100: the published protocol, and a small one of its first ten classes.
+//! CIFAR-100: the published protocols, and small ones of its first classes.
 
-use cil_backbone::Architecture;
 use cil_data::augment::Augmentation;
 use cil_data::dataset::Evaluate;
 use cil_data::normalise::Normalisation;
@@ -11,12 +10,24 @@ use super::Preset;
 use super::settings::{self, Lengths, METHODS, sgd};
 use crate::config::{DatasetName, OrderSpec, RunConfig};
 
-const PUBLISHED: &str = "LUCIR (Hou et al., CVPR 2019) and its code, hshustc/CVPR19_Incremental_Learning at e5a90ae: \
+const LUCIR: &str = "LUCIR (Hou et al., CVPR 2019) and its code, hshustc/CVPR19_Incremental_Learning at e5a90ae: \
      ResNet-32, 160 epochs, rate 0.1 divided by 10 at 80 and 120; inversion and two teachers ours after Choi et al. \
      2021 (arXiv 2106.09835)";
 
-const SMALL: &str = "ours: LUCIR's settings on the first 10 classes of its order with ResNet-14 and fewer epochs, for two \
+const PODNET: &str = "PODNet (Douillard et al., ECCV 2020) and its code, arthurdouillard/incremental_learning.pytorch at \
+     c09fc54, options/podnet/podnet_cnn_cifar100.yaml, first of its three class orders: its ResNet-32, 160 epochs, rate \
+     0.1 by a cosine, 20 epochs of fine-tuning at 0.05; inversion and two teachers ours after Choi et al. 2021 (arXiv \
+     2106.09835)";
+
+const EQUAL: &str = "ours: LUCIR's or PODNet's published lengths on 100 classes in equal tasks, ABD's protocol (Smith et al., \
+     ICCV 2021; GT-RIPL/AlwaysBeDreaming-DFCIL at 50d9c2e) and the first of its class orders; inversion and two \
+     teachers after Choi et al. 2021 (arXiv 2106.09835)";
+
+const TEN: &str = "ours: LUCIR's settings on the first 10 classes of its order with ResNet-14 and fewer epochs, for two \
      processor cores; chosen on held-out training images and on other class orders";
+
+const TWENTY: &str = "ours: cifar100-10c's settings on the first 20 classes of LUCIR's order with ResNet-20, for two \
+     processor cores; nothing was chosen on these images";
 
 /// Average incremental and last accuracy in percent of `cifar100-10c-*`, mean and deviation of seeds 1 to 3; our runs of
 /// 2026-11-25, in docs/results.md.
@@ -32,49 +43,181 @@ const MEASURED: [(&str, &str, &str); 9] = [
     ("joint", "87.8 ± 0.2", "84.1 ± 0.3"),
 ];
 
-/// Base of 50 classes and 5, 10 or 25 later tasks, at the published settings.
-pub(super) fn published() -> Vec<Preset> {
+/// Average incremental accuracy of PODNet's classifier, base of 50 classes, over three class orders (Douillard et al.
+/// 2020), by later tasks.
+const PODNET_PUBLISHED: [(usize, &str); 4] =
+    [(5, "64.83 ± 0.98"), (10, "63.19 ± 1.16"), (25, "60.72 ± 1.36"), (50, "57.98 ± 0.46")];
+
+/// What no table has and nobody ran.
+const UNKNOWN: &str = "no published number for this variant; not run here yet";
+
+/// What the presets of a family share.
+struct Family {
+    /// What their names begin with.
+    name: String,
+    /// Where their settings come from.
+    cited: &'static str,
+    lengths: Lengths,
+    increments: Vec<usize>,
+    depth: usize,
+    order: &'static str,
+    /// Whether images are changed and normalised as in PODNet's code, else as in LUCIR's.
+    images_of_podnet: bool,
+}
+
+impl Family {
+    /// A preset of `method`, whose last part of the name is `short`.
+    fn preset(&self, method: &str, short: &str, about: &str, expected: String) -> Preset {
+        let name = format!("{}-{short}", self.name);
+        let (brightness, normalisation) = match self.images_of_podnet {
+            true => (63.0 / 255.0, Normalisation::cifar100_podnet()),
+            false => (0.0, Normalisation::cifar100_lucir()),
+        };
+        let config = RunConfig {
+            preset: Some(name.clone()),
+            method: method.to_owned(),
+            dataset: DatasetName::Cifar100,
+            classes: self.increments.iter().sum(),
+            class_order: OrderSpec::Published(self.order.into()),
+            increments: self.increments.clone(),
+            validation_per_class: 0,
+            evaluate_on: Evaluate::Test,
+            seed: 1,
+            architecture: settings::architecture(method, self.depth),
+            augmentation: Augmentation { crop_padding: 4, flip: true, brightness },
+            normalisation,
+            procedural: None,
+            recipe: settings::recipe(method, &self.lengths),
+        };
+        let source = self.cited;
+        Preset { name, about: about.to_owned(), source, expected, config }
+    }
+}
+
+/// LUCIR's lengths, rate 0.1 by milestones.
+fn lengths_of_lucir() -> Lengths {
     let milestones = || Decay::MultiStep { milestones: vec![80, 120], gamma: 0.1 };
-    let lengths = Lengths {
+    Lengths {
         base: sgd(160, 0.1, milestones()),
         increment: sgd(160, 0.1, milestones()),
         new_teacher: sgd(80, 0.1, Decay::MultiStep { milestones: vec![40, 60], gamma: 0.1 }),
+        ..lengths_of_podnet()
+    }
+}
+
+/// PODNet's lengths, rate 0.1 by a cosine.
+fn lengths_of_podnet() -> Lengths {
+    let cosine = Decay::Cosine { minimum: 0.0 };
+    Lengths {
+        base: sgd(160, 0.1, cosine.clone()),
+        increment: sgd(160, 0.1, cosine.clone()),
+        new_teacher: sgd(80, 0.1, cosine),
+        fine_tuning: sgd(20, 0.05, Decay::Constant),
         inversion: InversionConfig::unconditional(5000),
         synthetic: 128,
-    };
-    let mut presets = Vec::new();
-    for (steps, expected) in [(5, "63.42"), (10, "60.18"), (25, "57.54")] {
-        for (method, about) in METHODS.iter().filter(|(method, _)| method.starts_with("lucir")) {
-            let mut increments = vec![50];
-            increments.extend(vec![50 / steps; steps]);
-            // Twenty exemplars are the published setting, so they are not in the name.
-            let name = format!("cifar100-b50-t{steps}-{}", method.replace("-e20", ""));
-            let expected = match *method {
-                "lucir-e20" => format!(
-                    "average incremental accuracy {expected} % (Hou et al. 2019; 25 steps: the table of AANets); not \
-                     run here yet"
-                ),
-                _ => "no published number for this variant; not run here yet".to_owned(),
-            };
-            presets.push(preset(name, about, PUBLISHED, expected, method, &lengths, increments, 32));
-        }
     }
-    for suffix in ["-dfgr", "-dtidkl"] {
-        for steps in [5, 10, 25] {
-            let mut increments = vec![50];
-            increments.extend(vec![50 / steps; steps]);
-            let name = format!("cifar100-b50-t{steps}-lucir{suffix}");
-            let about = "LUCIR with 20 exemplars a class and one of the two schemes";
-            let expected = "no published number for this variant; not run here yet".to_owned();
-            let method = format!("lucir-e20{suffix}");
-            presets.push(preset(name, about, PUBLISHED, expected, &method, &lengths, increments, 32));
+}
+
+/// Base of 50 classes and 5 to 50 later tasks, at the published settings of either method.
+pub(super) fn published() -> Vec<Preset> {
+    let mut presets = Vec::new();
+    for (steps, average) in [(5, "63.42"), (10, "60.18"), (25, "57.54")] {
+        let family = base_of_50(steps, LUCIR, lengths_of_lucir(), "lucir_1993");
+        let published = format!(
+            "average incremental accuracy {average} % (Hou et al. 2019; 25 steps: the table of AANets); not run here \
+             yet"
+        );
+        presets.extend(of_method(&family, "lucir", &published));
+        let about = "LUCIR with 20 exemplars a class and one of the two schemes";
+        presets.push(family.preset("lucir-e20-dtidkl", "lucir-dtidkl", about, UNKNOWN.to_owned()));
+    }
+    for (steps, average) in PODNET_PUBLISHED {
+        let family = base_of_50(steps, PODNET, lengths_of_podnet(), "podnet_1");
+        let published = format!(
+            "average incremental accuracy {average} %, mean of three class orders (Douillard et al. 2020, CIFAR-100, \
+             classifier); not run here yet"
+        );
+        presets.extend(of_method(&family, "podnet", &published));
+    }
+    presets
+}
+
+fn base_of_50(steps: usize, cited: &'static str, lengths: Lengths, order: &'static str) -> Family {
+    let mut increments = vec![50];
+    increments.extend(vec![50 / steps; steps]);
+    let images_of_podnet = order == "podnet_1";
+    Family {
+        name: format!("cifar100-b50-t{steps}"),
+        cited,
+        lengths,
+        increments,
+        depth: 32,
+        order,
+        images_of_podnet,
+    }
+}
+
+/// All variants of one method; twenty exemplars are the published setting, so they are not in the name.
+fn of_method(family: &Family, base: &str, published: &str) -> Vec<Preset> {
+    let variants = METHODS.iter().filter(|(method, _)| method.starts_with(base));
+    let of = |(method, about): &(&str, &str)| {
+        let expected = if *method == format!("{base}-e20") { published } else { UNKNOWN };
+        family.preset(method, &method.replace("-e20", ""), about, expected.to_owned())
+    };
+    variants.map(of).collect()
+}
+
+/// All 100 classes in 5, 10 or 20 equal tasks, for methods that keep no image and their bounds.
+pub(super) fn equal() -> Vec<Preset> {
+    let mut presets = Vec::new();
+    for (tasks, published) in [(5, "43.9 ± 0.9"), (10, "33.7 ± 1.2"), (20, "20.0 ± 1.4")] {
+        for (method, about) in METHODS.iter().filter(|(method, _)| !method.contains("-e20")) {
+            let lengths = if method.starts_with("podnet") { lengths_of_podnet() } else { lengths_of_lucir() };
+            let family = Family {
+                name: format!("cifar100-t{tasks}"),
+                cited: EQUAL,
+                lengths,
+                increments: vec![100 / tasks; tasks],
+                depth: 32,
+                order: "abd_0",
+                images_of_podnet: method.starts_with("podnet"),
+            };
+            let expected = match *method {
+                "joint" => "last accuracy 69.9 ± 0.2 % (ABD's README); not run here yet".to_owned(),
+                _ => format!("{UNKNOWN}; beside it: ABD ends at {published} % (its README, three orders)"),
+            };
+            presets.push(family.preset(method, method, about, expected));
         }
     }
     presets
 }
 
 /// The first ten classes of the order, six of them base classes, in minutes.
-pub(super) fn small() -> Vec<Preset> {
+pub(super) fn ten() -> Vec<Preset> {
+    let family = small("cifar100-10c", TEN, vec![6, 2, 2], 14);
+    let of = |(method, about): &(&str, &str)| {
+        let expected = match MEASURED.iter().find(|(measured, _, _)| measured == method) {
+            Some((_, average, last)) => {
+                format!(
+                    "average incremental accuracy {average} %, last {last} % (ours, three seeds: docs/results.md)"
+                )
+            }
+            None => UNKNOWN.to_owned(),
+        };
+        family.preset(method, method, about, expected)
+    };
+    METHODS.iter().map(of).collect()
+}
+
+/// The first twenty classes of the order, ten of them base classes, in a quarter of an hour at most.
+pub(super) fn twenty() -> Vec<Preset> {
+    let family = small("cifar100-20c", TWENTY, vec![10, 2, 2, 2, 2, 2], 20);
+    let of =
+        |(method, about): &(&str, &str)| family.preset(method, method, about, "not run here yet".to_owned());
+    METHODS.iter().map(of).collect()
+}
+
+fn small(name: &str, cited: &'static str, increments: Vec<usize>, depth: usize) -> Family {
     let cosine = Decay::Cosine { minimum: 0.0 };
     let mut inversion = InversionConfig::unconditional(400);
     inversion.generator.channels = 64;
@@ -83,52 +226,18 @@ pub(super) fn small() -> Vec<Preset> {
         // Better for LwF and for LUCIR alone than the base's rate, no different for replay (docs/results.md).
         increment: sgd(20, 0.02, cosine.clone()),
         new_teacher: sgd(10, 0.1, cosine),
+        // PODNet's own: 160 images or so make two steps an epoch.
+        fine_tuning: sgd(20, 0.05, Decay::Constant),
         inversion,
         synthetic: 128,
     };
-    let of = |(method, about): &(&str, &str)| {
-        let expected = match MEASURED.iter().find(|(measured, _, _)| measured == method) {
-            Some((_, average, last)) => {
-                format!(
-                    "average incremental accuracy {average} %, last {last} % (ours, three seeds: docs/results.md)"
-                )
-            }
-            None => "no published number for this variant; not run here yet".to_owned(),
-        };
-        preset(format!("cifar100-10c-{method}"), about, SMALL, expected, method, &lengths, vec![6, 2, 2], 14)
-    };
-    METHODS.iter().map(of).collect()
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call a family, each argument its own line of the configuration"
-)]
-fn preset(
-    name: String,
-    about: &str,
-    source: &'static str,
-    expected: String,
-    method: &str,
-    lengths: &Lengths,
-    increments: Vec<usize>,
-    depth: usize,
-) -> Preset {
-    let config = RunConfig {
-        preset: Some(name.clone()),
-        method: method.to_owned(),
-        dataset: DatasetName::Cifar100,
-        classes: increments.iter().sum(),
-        class_order: OrderSpec::Published("lucir_1993".into()),
+    Family {
+        name: name.to_owned(),
+        cited,
+        lengths,
         increments,
-        validation_per_class: 0,
-        evaluate_on: Evaluate::Test,
-        seed: 1,
-        architecture: Architecture::lucir(depth),
-        augmentation: Augmentation { crop_padding: 4, flip: true, brightness: 0.0 },
-        normalisation: Normalisation::cifar100_lucir(),
-        procedural: None,
-        recipe: settings::recipe(method, lengths),
-    };
-    Preset { name, about: about.to_owned(), source, expected, config }
+        depth,
+        order: "lucir_1993",
+        images_of_podnet: false,
+    }
 }

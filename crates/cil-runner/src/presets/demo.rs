@@ -1,6 +1,5 @@
 //! Generated images: what the program shows when nothing is asked.
 
-use cil_backbone::Architecture;
 use cil_data::augment::Augmentation;
 use cil_data::dataset::Evaluate;
 use cil_data::normalise::Normalisation;
@@ -27,6 +26,7 @@ pub(super) fn presets() -> Vec<Preset> {
         base: sgd(10, 0.1, cosine.clone()),
         increment: sgd(8, 0.02, cosine.clone()),
         new_teacher: sgd(6, 0.1, cosine),
+        fine_tuning: sgd(8, 0.05, Decay::Constant),
         inversion,
         synthetic: 64,
     };
@@ -45,7 +45,7 @@ fn preset(method: &str, about: &str, lengths: &Lengths) -> Preset {
         validation_per_class: 0,
         evaluate_on: Evaluate::Test,
         seed: 1,
-        architecture: Architecture::lucir(8),
+        architecture: settings::architecture(method, 8),
         augmentation: Augmentation { crop_padding: 2, flip: false, brightness: 0.0 },
         normalisation: Normalisation::half(),
         procedural: Some(Procedural {

@@ -3,8 +3,12 @@
 //! One decision: what is ours is said to be ours, with the run that it was chosen by; nothing here is chosen on test
 //! images.
 
+use cil_backbone::Architecture;
 use cil_engine::optim::{Decay, Schedule};
-use cil_train::methods::{both_teachers_maps, fine_tune, joint, lucir, lwf, lwf_seen, with_dfgr, with_dtid};
+use cil_train::methods::{
+    both_teachers_maps, fine_tune, joint, lucir, lwf, lwf_seen, podnet, with_dfgr, with_dtid,
+    without_maps_of_its_own,
+};
 use cil_train::recipe::{NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Training};
 use dfgr::InversionConfig;
 use dtid::dual::{DtidConfig, DualForm};
@@ -18,6 +22,8 @@ pub(super) struct Lengths {
     pub(super) increment: Training,
     /// Training of a second teacher.
     pub(super) new_teacher: Training,
+    /// PODNet's fine-tuning of its proxies.
+    pub(super) fine_tuning: Training,
     /// Inversion.
     pub(super) inversion: InversionConfig,
     /// Generated images in a step.
@@ -25,7 +31,7 @@ pub(super) struct Lengths {
 }
 
 /// A method by the last part of its presets' names, and what it is.
-pub(super) const METHODS: [(&str, &str); 11] = [
+pub(super) const METHODS: [(&str, &str); 25] = [
     ("fine-tune", "cross-entropy on the new classes alone"),
     ("lwf", "learning without forgetting: cross-entropy among the new classes, old logits distilled"),
     ("lwf-seen", "learning without forgetting with cross-entropy over all classes seen"),
@@ -43,6 +49,35 @@ pub(super) const METHODS: [(&str, &str); 11] = [
         "lucir-e20-dfgr-dtidkl",
         "LUCIR with 20 exemplars a class, data-free generative replay and two teachers",
     ),
+    ("lucir-e0-dtid", "LUCIR without exemplars, with two teachers, on logits and on maps"),
+    ("lucir-e20-dfgr", "LUCIR with 20 exemplars a class and data-free generative replay"),
+    ("lucir-e20-dtid", "LUCIR with 20 exemplars a class and two teachers, on logits and on maps"),
+    (
+        "lucir-e20-dfgr-dtid",
+        "LUCIR with 20 exemplars a class, data-free generative replay and two teachers, on logits and on maps",
+    ),
+    ("podnet-e20", "PODNet with 20 exemplars a class"),
+    ("podnet-e0", "PODNet without exemplars"),
+    ("podnet-e20-dfgr", "PODNet with 20 exemplars a class and data-free generative replay"),
+    ("podnet-e0-dfgr", "PODNet without exemplars, with data-free generative replay"),
+    ("podnet-e20-dtid", "PODNet with 20 exemplars a class and two teachers, on logits and on maps"),
+    ("podnet-e0-dtid", "PODNet without exemplars, with two teachers, on logits and on maps"),
+    (
+        "podnet-e20-dfgr-dtid",
+        "PODNet with 20 exemplars a class, data-free generative replay and two teachers, on logits and on maps",
+    ),
+    (
+        "podnet-e0-dfgr-dtid",
+        "PODNet without exemplars, with data-free generative replay and two teachers, on logits and on maps",
+    ),
+    (
+        "podnet-e20-dfgr-dtid-replace",
+        "PODNet with 20 exemplars a class and both schemes, the teachers' maps in place of POD-spatial",
+    ),
+    (
+        "podnet-e0-dfgr-dtid-replace",
+        "PODNet without exemplars, with both schemes, the teachers' maps in place of POD-spatial",
+    ),
 ];
 
 /// The recipe of a method's name.
@@ -57,7 +92,13 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
         _ => {}
     }
     let exemplars = if method.contains("-e0") { 0 } else { 20 };
-    let mut recipe = lucir(base, increment, exemplars);
+    let mut recipe = match method.starts_with("podnet") {
+        true => podnet(base, increment, lengths.fine_tuning.clone(), exemplars),
+        false => lucir(base, increment, exemplars),
+    };
+    if method.ends_with("-replace") {
+        recipe = without_maps_of_its_own(recipe);
+    }
     if method.contains("-dfgr") {
         recipe = with_dfgr(recipe, replay(lengths));
     }
@@ -68,6 +109,11 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
         recipe = with_dtid(recipe, spec, 1.0, two_teachers(), vid);
     }
     recipe
+}
+
+/// The network that a method was published with, for small images.
+pub(super) fn architecture(method: &str, depth: usize) -> Architecture {
+    if method.starts_with("podnet") { Architecture::podnet(depth) } else { Architecture::lucir(depth) }
 }
 
 fn replay(lengths: &Lengths) -> ReplaySpec {
@@ -94,5 +140,6 @@ pub(super) fn sgd(epochs: usize, learning_rate: f64, decay: Decay) -> Training {
         momentum: 0.9,
         nesterov: false,
         weight_decay: 5e-4,
+        gradient_limit: None,
     }
 }

@@ -10,6 +10,7 @@ pub mod cross_entropy;
 pub mod features;
 pub mod logits;
 pub mod margin_ranking;
+pub mod nca;
 pub mod pod;
 
 /// `|x|` with the gradient 0 at zero; candle 0.11.1's own `abs` has 1 there.

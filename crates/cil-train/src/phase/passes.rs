@@ -23,6 +23,9 @@ use crate::recipe::{SyntheticNorm, Trained};
 const TRAIN_RUNNING: ForwardSpec =
     ForwardSpec { norm: Norm::Running, moments: false, keep: Keep::Tape { weights: true, input: false } };
 
+/// A pass with batch statistics through a backbone that is not trained.
+const STATISTICS: ForwardSpec = ForwardSpec { norm: Norm::Batch, moments: false, keep: Keep::Nothing };
+
 /// Real images of one step, new classes first.
 pub(super) struct Real {
     /// `None` in a step of generated images alone.
@@ -68,15 +71,17 @@ impl Job {
             (None, Some((images, _))) => images.images.clone(),
             (None, None) => bail!("a step without an image"),
         };
-        if self.spec.trained == Trained::Head {
-            return Ok(vec![run(&together, ForwardSpec::EVAL)?]);
-        }
+        let (batch, running) = match self.spec.trained {
+            Trained::All => (ForwardSpec::TRAIN, TRAIN_RUNNING),
+            Trained::Head => (ForwardSpec::EVAL, ForwardSpec::EVAL),
+            Trained::ClassWeights => (STATISTICS, ForwardSpec::EVAL),
+        };
         Ok(match (&real.images, synthetic) {
-            (Some(real), Some((images, SyntheticNorm::Running))) => {
-                vec![run(real, ForwardSpec::TRAIN)?, run(&images.images, TRAIN_RUNNING)?]
+            (Some(real), Some((images, SyntheticNorm::Running))) if batch != running => {
+                vec![run(real, batch)?, run(&images.images, running)?]
             }
-            (_, Some((_, SyntheticNorm::Frozen))) => vec![run(&together, TRAIN_RUNNING)?],
-            _ => vec![run(&together, ForwardSpec::TRAIN)?],
+            (_, Some((_, SyntheticNorm::Frozen))) => vec![run(&together, running)?],
+            _ => vec![run(&together, batch)?],
         })
     }
 
@@ -185,5 +190,6 @@ pub(super) fn old_view(
         features: join(&view.features, &synthetic.view.features)?,
         logits: join(&view.logits, &synthetic.view.logits)?,
         similarities,
+        scale: view.scale,
     })
 }

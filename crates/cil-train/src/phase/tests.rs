@@ -15,6 +15,7 @@ use dfgr::{Inversion, InversionConfig};
 use dtid::dual::{DtidConfig, DualForm};
 
 use super::*;
+use crate::loss::nca::NcaForm;
 use crate::recipe::{Columns, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Training};
 use candle_core::DType;
 use cil_engine::ForwardSpec;
@@ -24,10 +25,10 @@ fn executors() -> ExecutorFactory {
 }
 
 /// A network of two head blocks or one, in `f64`, with statistics that are not the initial ones.
-fn network(blocks: &[usize], seed: u64) -> Result<Network> {
+fn network(head: HeadKind, blocks: &[usize], seed: u64) -> Result<Network> {
     let images = Shape::Map { channels: 3, height: 32, width: 32 };
     let architecture = Architecture { width: 2, ..Architecture::lucir(8) };
-    let mut network = Network::new(architecture, images, HeadKind::Cosine, &executors(), seed, &Device::Cpu)?;
+    let mut network = Network::new(architecture, images, head, &executors(), seed, &Device::Cpu)?;
     blocks.iter().try_for_each(|classes| network.grow(*classes))?;
     network.parameters_mut().set("head.scale", Tensor::new(&[3f32], &Device::Cpu)?);
     let mut stream = Draw::new(seed, "test").stream("pixels");
@@ -52,13 +53,15 @@ fn terms(form: DualForm, trained: Trained) -> Vec<TermSpec> {
     let on_maps = vec![
         vid(Teachers::Old, Rows::Old, Regressor::Normed),
         vid(Teachers::New, Rows::All, Regressor::Plain),
-        TermSpec::PodSpatial { weight: 0.9, adaptive: true },
+        TermSpec::PodSpatial { weight: 0.9, adaptive: true, rows: Rows::Old },
     ];
     let mut terms = vec![
         TermSpec::CrossEntropy { weight: 0.7, rows, columns, balanced: true },
+        TermSpec::Nca { weight: 0.5, form: NcaForm::Released, rows, balanced: true },
         TermSpec::CrossEntropy { weight: 0.4, rows: Rows::New, columns: Columns::New, balanced: false },
         TermSpec::LogitKd { weight: 0.3, temperature: 2.0, rows: Rows::Real },
         TermSpec::LessForget { weight: 0.5, adaptive: true, rows },
+        TermSpec::PodFlat { weight: 0.3, adaptive: true, rows: Rows::Real },
         TermSpec::MarginRanking { weight: 0.6, margin: 1.7, negatives: 2 },
         TermSpec::DualTeacher { weight: 0.8, config: DtidConfig { temperature: 1.5, form } },
     ];
@@ -77,10 +80,24 @@ fn training() -> Training {
         momentum: 0.9,
         nesterov: false,
         weight_decay: 0.0,
+        gradient_limit: None,
     }
 }
 
 fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: DualForm) -> Result<()> {
+    let parts = if trained == Trained::All { 9 } else { 7 };
+    check_with(HeadKind::Cosine, terms(form, trained), parts, norm, trained, freeze_old_head)
+}
+
+fn check_with(
+    head: HeadKind,
+    terms: Vec<TermSpec>,
+    parts: usize,
+    norm: SyntheticNorm,
+    trained: Trained,
+    freeze_old_head: bool,
+) -> Result<()> {
+    let network = |blocks: &[usize], seed| network(head, blocks, seed);
     let config = ProceduralConfig { classes: 5, train_per_class: 2, test_per_class: 1 };
     let dataset = Dataset::procedural(&config, 1)?;
     let (train, _) = dataset.split(&ClassOrder::seeded(5, 1), 0, Evaluate::Test)?;
@@ -102,7 +119,7 @@ fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: Dua
         new: Some(new),
         replay: Some((generator, &replay)),
     };
-    let spec = PhaseSpec { trained, terms: terms(form, trained), training: training() };
+    let spec = PhaseSpec { trained, terms, training: training() };
     // Three new images and two exemplars.
     let samples = [train.samples(3..5)[..3].to_vec(), train.samples(0..1)].concat();
     let source = Source::Samples(samples.clone());
@@ -112,7 +129,8 @@ fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: Dua
     let draws = Draws { images: Draw::new(1, "images"), noise: Draw::new(1, "noise") };
     let slope = job.slope(&samples, &draws, &around)?;
     assert_eq!(slope.rows, 10);
-    assert_eq!(slope.parts.len(), if trained == Trained::All { 7 } else { 5 }, "{:?}", slope.parts.keys());
+    assert_eq!(slope.parts.len(), parts, "{:?}", slope.parts.keys());
+    assert_eq!(slope.updates.is_empty(), norm == SyntheticNorm::Frozen || trained == Trained::Head);
     let trained: Vec<String> = slope.gradients.iter().map(|(name, _)| name.to_owned()).collect();
     let mut wanted = [job.group.names.clone(), job.aids.group.names.clone()].concat();
     wanted.sort();
@@ -168,6 +186,32 @@ fn the_gradient_is_right_when_the_head_alone_is_trained() -> Result<()> {
     check(SyntheticNorm::Joint, Trained::Head, false, COLUMNS)
 }
 
+/// What PODNet minimises, with the paper's form of its loss, whose margin needs the scale.
+fn podnet(trained: Trained) -> Vec<TermSpec> {
+    let form = NcaForm::Paper { margin: 0.6 };
+    let mut terms = vec![TermSpec::Nca { weight: 1.0, form, rows: Rows::All, balanced: true }];
+    if trained == Trained::All {
+        terms.push(TermSpec::PodFlat { weight: 1.0, adaptive: true, rows: Rows::All });
+        terms.push(TermSpec::PodSpatial { weight: 3.0, adaptive: true, rows: Rows::All });
+    }
+    terms
+}
+
+const PROXIES: HeadKind = HeadKind::MultiProxy { proxies: 3 };
+
+#[test]
+fn the_gradient_is_right_with_several_proxies_a_class() -> Result<()> {
+    check_with(PROXIES, podnet(Trained::All), 3, SyntheticNorm::Running, Trained::All, true)
+}
+
+#[test]
+fn the_gradient_is_right_when_weights_of_classes_alone_are_trained() -> Result<()> {
+    for norm in [SyntheticNorm::Joint, SyntheticNorm::Running] {
+        check_with(PROXIES, podnet(Trained::ClassWeights), 1, norm, Trained::ClassWeights, false)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn networks_of_terms_begin_by_seed_task_and_name() -> Result<()> {
     let begun = |kind, seed, task| -> Result<BTreeMap<String, Vec<f64>>> {
@@ -175,7 +219,8 @@ fn networks_of_terms_begin_by_seed_task_and_name() -> Result<()> {
             PhaseSpec { trained: Trained::All, terms: terms(COLUMNS, Trained::All), training: training() };
         let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head: false };
         let source = Source::Generated { steps: 1 };
-        let job = Job::new(kind, network(&[3, 2], 3)?, spec, source, classes, (seed, task))?;
+        let job =
+            Job::new(kind, network(HeadKind::Cosine, &[3, 2], 3)?, spec, source, classes, (seed, task))?;
         let values =
             job.aids.parameters.iter().map(|(name, it)| Ok((name.to_owned(), it.flatten_all()?.to_vec1()?)));
         values.collect()

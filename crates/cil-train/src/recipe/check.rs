@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use cil_backbone::{Architecture, HeadKind};
 use cil_engine::optim::Decay;
 
+use crate::loss::nca::NcaForm;
+
 use super::{Columns, PhaseSpec, Recipe, Rows, Teachers, TermSpec, Trained, Training};
 
 impl Recipe {
@@ -17,14 +19,20 @@ impl Recipe {
     pub fn check(&self) -> Result<()> {
         self.phase("base", &self.base)?;
         self.phase("increment", &self.increment)?;
-        if self.base.trained == Trained::Head {
-            bail!("base.trained is \"head\"; the base classes need a backbone, so \"all\"");
+        if self.base.trained != Trained::All {
+            let trained = if self.base.trained == Trained::Head { "head" } else { "class-weights" };
+            bail!("base.trained is {trained:?}; the base classes need a backbone, so \"all\"");
         }
         if let Some(balance) = &self.balance {
             self.phase("balance", balance)?;
         }
-        if self.imprint && self.head != HeadKind::Cosine {
-            bail!("imprint is true; weights are imprinted as directions, so head must be \"cosine\"");
+        if self.imprint && self.head == HeadKind::Linear {
+            bail!(
+                "imprint is true; weights are imprinted as directions, so head must be \"cosine\" or \"multi-proxy\""
+            );
+        }
+        if self.head.proxies() == 0 {
+            bail!("head.multi-proxy.proxies is 0; a class has at least one, and 10 in PODNet");
         }
         if self.joint && (self.replay.is_some() || self.new_teacher.is_some() || !self.exemplars.is_none()) {
             bail!(
@@ -84,7 +92,7 @@ impl Recipe {
         for (at, term) in phase.terms.iter().enumerate() {
             let Some(stages) = term.stages() else { continue };
             let at = format!("{key}.terms.{at}");
-            if phase.trained == Trained::Head {
+            if phase.trained != Trained::All {
                 bail!("{at} acts on the backbone's maps; {key}.trained should be \"all\"");
             }
             if stages.contains(&0) {
@@ -122,6 +130,15 @@ impl Recipe {
             TermSpec::LogitKd { temperature, .. } if !(temperature.is_finite() && temperature > 0.0) => {
                 bail!("temperature is {temperature}; it should be positive")
             }
+            TermSpec::Nca { form: NcaForm::Paper { margin }, .. } => {
+                if self.head == HeadKind::Linear {
+                    bail!("form is \"paper\"; its margin is between scores, so head must not be \"linear\"")
+                }
+                if !margin.is_finite() {
+                    bail!("form.paper.margin is {margin}; it should be a number")
+                }
+                Ok(())
+            }
             TermSpec::MarginRanking { .. } if self.head != HeadKind::Cosine => {
                 bail!("margin-ranking compares cosines, so head must be \"cosine\"")
             }
@@ -152,6 +169,9 @@ fn check_training(key: &str, training: &Training) -> Result<()> {
     }
     if !(training.weight_decay.is_finite() && training.weight_decay >= 0.0) {
         bail!("{key}.training.weight-decay is {}; it should be 0 or more", training.weight_decay);
+    }
+    if let Some(limit) = training.gradient_limit.filter(|it| !(it.is_finite() && *it > 0.0)) {
+        bail!("{key}.training.gradient-limit is {limit}; it should be positive, or left out");
     }
     if training.schedule.warm_up >= training.epochs && training.schedule.warm_up > 0 {
         bail!(

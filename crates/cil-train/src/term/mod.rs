@@ -10,6 +10,7 @@ mod dual_teacher;
 mod less_forget;
 mod logit_kd;
 mod margin_ranking;
+mod nca;
 mod pod_spatial;
 mod vid;
 
@@ -167,14 +168,23 @@ fn build(spec: &TermSpec, graph: &Graph) -> Result<(f64, Box<dyn Term>)> {
             Box::new(cross_entropy::CrossEntropy { rows, columns, balanced })
         }
         TermSpec::LogitKd { temperature, rows, .. } => Box::new(logit_kd::LogitKd { temperature, rows }),
-        TermSpec::LessForget { adaptive, rows, .. } => Box::new(less_forget::LessForget { adaptive, rows }),
+        TermSpec::Nca { form, rows, balanced, .. } => Box::new(nca::Nca { form, rows, balanced }),
+        TermSpec::LessForget { adaptive, rows, .. } => {
+            let growth = if adaptive { Growth::OldOverNew } else { Growth::None };
+            Box::new(less_forget::LessForget { name: "less-forget", growth, rows })
+        }
+        TermSpec::PodFlat { adaptive, rows, .. } => {
+            let growth = if adaptive { Growth::SeenOverNew } else { Growth::None };
+            Box::new(less_forget::LessForget { name: "pod-flat", growth, rows })
+        }
         TermSpec::MarginRanking { margin, negatives, .. } => {
             Box::new(margin_ranking::MarginRanking { margin, negatives })
         }
         TermSpec::DualTeacher { config, .. } => Box::new(dual_teacher::DualTeacher { config }),
-        TermSpec::PodSpatial { adaptive, .. } => {
+        TermSpec::PodSpatial { adaptive, rows, .. } => {
             let maps = stage_maps(graph, &[])?.into_iter().map(|(name, _)| name).collect();
-            Box::new(pod_spatial::PodSpatial { maps, adaptive })
+            let growth = if adaptive { Growth::SeenOverNew } else { Growth::None };
+            Box::new(pod_spatial::PodSpatial { maps, growth, rows })
         }
         TermSpec::Vid { teachers, ref stages, rows, regressor, .. } => {
             let maps = stage_maps(graph, stages)?;
@@ -182,6 +192,27 @@ fn build(spec: &TermSpec, graph: &Graph) -> Result<(f64, Box<dyn Term>)> {
         }
     };
     Ok((spec.weight(), term))
+}
+
+/// How a term's weight grows with the classes seen.
+#[derive(Clone, Copy, Debug)]
+enum Growth {
+    None,
+    /// sqrt(old classes / new classes): LUCIR.
+    OldOverNew,
+    /// sqrt(classes seen / new classes): PODNet.
+    SeenOverNew,
+}
+
+impl Growth {
+    fn factor(self, step: &Step<'_>) -> f64 {
+        let classes = match self {
+            Self::None => return 1.0,
+            Self::OldOverNew => step.old_classes,
+            Self::SeenOverNew => step.classes,
+        };
+        (classes as f64 / (step.classes - step.old_classes) as f64).sqrt()
+    }
 }
 
 /// Taps of stages, and their shapes: those of the numbers in `stages`, all where there is none.

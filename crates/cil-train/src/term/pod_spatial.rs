@@ -2,8 +2,9 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::{MapSlopes, Term};
+use super::{Growth, MapSlopes, Term, narrow};
 use crate::loss::pod::pod_spatial;
+use crate::recipe::Rows;
 use crate::step::Step;
 
 /// See [`crate::recipe::TermSpec::PodSpatial`].
@@ -11,7 +12,8 @@ use crate::step::Step;
 pub(super) struct PodSpatial {
     /// Taps of all stages.
     pub(super) maps: Vec<String>,
-    pub(super) adaptive: bool,
+    pub(super) growth: Growth,
+    pub(super) rows: Rows,
 }
 
 impl Term for PodSpatial {
@@ -27,19 +29,18 @@ impl Term for PodSpatial {
         self.maps.clone()
     }
 
-    /// On every row: the mean over stages, times the factor.
+    /// The mean over stages, times the factor.
     fn loss_on_maps(&self, step: &Step<'_>, weight: f64, slopes: &mut MapSlopes) -> Result<Option<Tensor>> {
-        let Some(old) = step.old else { return Ok(None) };
-        let new_classes = step.classes - step.old_classes;
-        let factor = if self.adaptive { (step.classes as f64 / new_classes as f64).sqrt() } else { 1.0 };
-        let share = factor / self.maps.len() as f64;
+        let rows = step.rows(self.rows);
+        let (Some(old), false) = (step.old, rows.is_empty()) else { return Ok(None) };
+        let share = self.growth.factor(step) / self.maps.len() as f64;
         let mut sum: Option<Tensor> = None;
         for name in &self.maps {
             let (Some(map), Some(target)) = (step.student.maps.get(name), old.maps.get(name)) else {
                 bail!("student or teacher hands out no {name}")
             };
-            let (loss, slope) = pod_spatial(map, target, weight * share)?;
-            slopes.maps.push((name.clone(), 0..step.labels.len(), slope));
+            let (loss, slope) = pod_spatial(&narrow(map, &rows)?, &narrow(target, &rows)?, weight * share)?;
+            slopes.maps.push((name.clone(), rows.clone(), slope));
             sum = Some(match sum {
                 Some(sum) => (sum + loss)?,
                 None => loss,

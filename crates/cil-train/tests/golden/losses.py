@@ -102,4 +102,35 @@ case(
     "pod_of_two_maps", lambda **maps: pod(0.7, **maps), ["student0", "student1"],
     **first, student1=0.5 * randn(3, 4, 2, 3), old1=10 * randn(3, 4, 2, 3),
 )
+
+
+def nca(similarities, labels, scale, margin=0.6):
+    """PODNet's released code (c09fc54, `nca` with exclude_pos_denominator), restated: the margin that it takes off every
+    class, and the label's place in the denominator, where it leaves e^0 after the largest is taken off."""
+    rows = torch.arange(len(labels))
+    similarities = scale * (similarities - margin)
+    similarities = similarities - similarities.max(1)[0].view(-1, 1)
+    disable_pos = torch.zeros_like(similarities)
+    disable_pos[rows, labels] = similarities[rows, labels]
+    denominator = similarities - disable_pos
+    return (-(similarities[rows, labels] - torch.log(torch.exp(denominator).sum(-1)))).mean()
+
+
+def nca_of_the_paper(similarities, labels, scale, margin=0.6):
+    own = F.one_hot(labels, similarities.shape[1]).bool()
+    others = torch.logsumexp((scale * similarities).masked_fill(own, -torch.inf), dim=1)
+    return F.relu(others - scale * (similarities[own] - margin)).mean()
+
+
+scores = dict(similarities=-4 * rand(6, 5), labels=labels, scale=torch.tensor([3.5]))
+# One row whose label has the largest score, so that both sides of the released form are there.
+scores["similarities"][2, labels[2]] = -0.01
+case("nca", nca, ["similarities", "scale"], **scores)
+case("nca_without_margin", lambda **it: nca(**it, margin=0.0), ["similarities", "scale"], **scores)
+case("nca_of_the_paper", nca_of_the_paper, ["similarities", "scale"], **scores)
+case(
+    "pod_flat",
+    lambda student, old: 2.0 * (9 / 4) ** 0.5 * F.cosine_embedding_loss(old, student, torch.ones(old.shape[0])),
+    ["student"], student=randn(4, 3), old=randn(4, 3),
+)
 write()

@@ -42,6 +42,7 @@ pub(crate) fn training(epochs: usize) -> Training {
         momentum: 0.9,
         nesterov: false,
         weight_decay: 5e-4,
+        gradient_limit: None,
     }
 }
 

@@ -21,11 +21,16 @@ impl Case {
         tensor(&self.value["inputs"][name], name)
     }
 
+    /// The loss that PyTorch finds.
+    pub(crate) fn value(&self) -> f64 {
+        self.value["value"].as_f64().expect("a value")
+    }
+
     /// The loss of `f` at the inputs `names`, its gradients, and finite differences, all agree.
     pub(crate) fn check(&self, names: &[&str], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
         let inputs: Vec<Tensor> = names.iter().map(|it| self.tensor(it)).collect();
         let value = f(&inputs).unwrap().to_scalar::<f64>().unwrap();
-        let expected = self.value["value"].as_f64().expect("a value");
+        let expected = self.value();
         assert_close(value, expected, 1e-10, "value");
         let gradients = check_gradient(&inputs, f);
         for (name, gradient) in names.iter().zip(gradients) {

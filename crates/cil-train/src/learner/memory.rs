@@ -1,0 +1,88 @@
+//! What a learner keeps of a task.
+//!
+//! One decision: which images are typical of a class is asked of the model at hand by one ranking (herding), whether they
+//! are kept or only looked at once more.
+
+use anyhow::{Result, bail};
+use cil_backbone::Frozen;
+use cil_data::exemplars::herd;
+use cil_data::store::{SampleId, TrainSet};
+
+use super::{Learner, Stage};
+use crate::event::Event;
+use crate::means::{self, ClassMeans};
+
+impl Learner {
+    /// Herds exemplars; the model becomes the next task's old teacher.
+    pub(super) fn finish_task(&mut self, train: &TrainSet) -> Result<Event> {
+        let Some(model) = self.model.clone() else { bail!("a task ended without a model") };
+        let classes = self.plan.increments.classes(self.task);
+        let budget = self.plan.recipe.exemplars;
+        if !budget.is_none() {
+            let count = budget.per_class(classes.end);
+            self.exemplars.trim(budget, classes.end);
+            for class in classes {
+                let typical = self.typical(&model, train, class, count)?;
+                self.exemplars.remember(class, typical);
+            }
+        }
+        self.new_teacher = None;
+        self.old = Some(model);
+        let task = self.task;
+        self.task += 1;
+        self.stage = Stage::Before;
+        Ok(Event::TaskLearned { task, stored_bytes: self.exemplars.bytes(train.image_bytes()) as u64 })
+    }
+
+    /// Means of the classes seen, by the model after the last task that was learned.
+    ///
+    /// # Errors
+    /// If no task is learned yet, or an executor fails.
+    pub fn class_means(&self, train: &TrainSet) -> Result<ClassMeans> {
+        let (Some(model), Some(task)) = (&self.old, self.task.checked_sub(1)) else {
+            bail!("no task is learned yet");
+        };
+        let around = means::Around {
+            model,
+            train,
+            preparation: &self.plan.preparation,
+            device: &self.plan.device,
+            seed: self.plan.seed,
+            task,
+            new_classes: self.plan.increments.classes(task),
+        };
+        if !self.plan.recipe.exemplars.is_none() {
+            return around.of_exemplars(&self.exemplars);
+        }
+        match &self.replay {
+            Some(replay) => around.of_synthetic(replay),
+            None => Ok(ClassMeans::none("no exemplars are kept, and nothing is generated")),
+        }
+    }
+
+    /// As many images of every class, where exemplars are kept; else all of the task's, as there is nothing to choose by.
+    pub(super) fn balanced(&self, model: &Frozen, train: &TrainSet) -> Result<Vec<SampleId>> {
+        let classes = self.plan.increments.classes(self.task);
+        let budget = self.plan.recipe.exemplars;
+        if self.plan.recipe.joint || budget.is_none() {
+            let first = if self.plan.recipe.joint { 0 } else { classes.start };
+            return Ok(train.samples(first..classes.end));
+        }
+        let count = budget.per_class(classes.end);
+        let mut samples = Vec::new();
+        for class in classes.clone() {
+            samples.extend(self.typical(model, train, class, count)?);
+        }
+        let kept = (0..classes.start).flat_map(|class| self.exemplars.of(class).iter().take(count));
+        samples.extend(kept);
+        Ok(samples)
+    }
+
+    /// The images of a class that `count` exemplars of it would be, the most typical first.
+    fn typical(&self, model: &Frozen, train: &TrainSet, class: usize, count: usize) -> Result<Vec<SampleId>> {
+        let samples = train.samples(class..class + 1);
+        let features = means::features(model, train, &samples, &self.plan.preparation, &self.plan.device)?;
+        let chosen = herd(&features.flatten_all()?.to_vec1::<f32>()?, model.feature_width(), count);
+        Ok(chosen.into_iter().map(|at| samples[at]).collect())
+    }
+}
