@@ -192,7 +192,7 @@ impl<'a> Counter<'a> {
         let generated = steps * recipe.replay.as_ref().map_or(0, |it: &ReplaySpec| it.batch);
         let student = match phase.trained {
             Trained::All => self.learns,
-            Trained::Head => self.looks,
+            Trained::Head | Trained::ClassWeights => self.looks,
         };
         let old_teacher = if recipe.joint { 0.0 } else { self.looks };
         let new_teacher = if recipe.new_teacher.is_some() { self.new as f64 * self.looks } else { 0.0 };
