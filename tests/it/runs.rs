@@ -17,6 +17,7 @@ fn a_run_leaves_a_whole_folder_and_can_be_repeated_from_its_config() {
         "config.toml",
         "env.json",
         "events.jsonl",
+        "generated-1.json",
         "generated-1.png",
         "model.safetensors",
     ];

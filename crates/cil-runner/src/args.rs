@@ -3,11 +3,13 @@
 //! One decision: this file only says what the arguments are and teaches them; what they mean is decided where they are
 //! used. It reads no file.
 
+mod report;
 mod sweep;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use report::Report;
 pub use sweep::Sweep;
 
 const AFTER_HELP: &str = "\
@@ -18,6 +20,7 @@ Examples:
   cil-runner run cifar100-10c-lwf --set recipe.increment.epochs=5 --seed 2
   cil-runner run runs/demo-lwf-s1/config.toml --out again
   cil-runner report runs/cifar100-10c-lwf-s1   compute result.json from the events again, and show it
+  cil-runner report runs/* --html report.html  compare runs, mean and spread over seeds, on a page with charts
   cil-runner sweep run compare.toml --jobs 2   methods times seeds from one file; `cil-runner sweep --help` shows one
   cil-runner bench                             how fast this machine does the steps that a run is made of
 
@@ -107,11 +110,9 @@ needs fewer (Winograd) can show a rate above the machine's peak.")]
     Sweep(Sweep),
     /// List the presets with their sources and expected results
     Presets,
-    /// Compute result.json from a run folder's events again, and show it
-    Report {
-        /// The run folder
-        run: PathBuf,
-    },
+    /// Compute result.json from the events of run folders again; show one run, or compare several
+    #[command(after_help = report::AFTER_HELP)]
+    Report(Report),
 }
 
 /// Arguments of `run`.

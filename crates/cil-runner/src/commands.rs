@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::args::{Cli, Command, Global, Run};
 use crate::audit::audit;
@@ -12,14 +12,13 @@ use crate::bench::bench;
 use crate::config::{Checked, RunConfig};
 use crate::engine::Engine;
 use crate::estimate::estimate;
-use crate::failure::{Interrupted, bad_input, sentence};
+use crate::failure::{Interrupted, sentence};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::presets;
 use crate::progress::Progress;
-use crate::record::load_events;
-use crate::report::report;
 use crate::run::{self, Surroundings};
+use crate::show::show;
 use crate::sweep::sweep;
 use crate::table;
 
@@ -35,7 +34,7 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
         Command::Bench(arguments) => bench(&arguments, &cli.global, interrupt, output),
         Command::Sweep(arguments) => sweep(&arguments, &cli.global, interrupt, output),
         Command::Presets => list(output),
-        Command::Report { run } => show(&run, output),
+        Command::Report(arguments) => show(&arguments, output),
     }
 }
 
@@ -174,19 +173,4 @@ fn list(output: &mut Output<'_>) -> Result<()> {
         ))?;
     }
     Ok(())
-}
-
-/// Computes a run's result again, writes it and shows it.
-fn show(folder: &Path, output: &mut Output<'_>) -> Result<()> {
-    if !folder.is_dir() {
-        return Err(bad_input(format!("{} is no run folder; there is no such folder", folder.display())));
-    }
-    let checked = RunConfig::load(&folder.join("config.toml"), &[])?.check()?;
-    let result = report(run::facts(&checked), &load_events(folder)?)
-        .with_context(|| format!("{} has no result", folder.display()))?;
-    run::write_result(folder, &result)?;
-    if output.json {
-        return output.value(&result);
-    }
-    output.text(&table::single(&result))
 }

@@ -31,6 +31,9 @@ pub struct Environment {
     pub test_digest: String,
     /// The model of the base classes, if it was taken from a file.
     pub base_model: Option<BaseModel>,
+    /// Names of the data set's classes, by label; none in runs of before they were recorded.
+    #[serde(default)]
+    pub class_names: Vec<String>,
 }
 
 /// A model that a run started from.
@@ -61,6 +64,7 @@ impl Environment {
             train_digest: dataset.digests().train.clone(),
             test_digest: dataset.digests().test.clone(),
             base_model,
+            class_names: dataset.class_names().to_vec(),
         }
     }
 }

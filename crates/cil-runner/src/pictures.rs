@@ -1,17 +1,61 @@
 //! Grids of images as PNG files.
 //!
 //! One decision: a grid is made of normalised images and undoes the normalisation itself; values beyond a pixel's range
-//! are cut off, as a screen would.
+//! are cut off, as a screen would. What a model says of the images lies beside the picture, as [`Drawn`].
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 use cil_data::normalise::Normalisation;
 use image::{ImageFormat, Rgb, RgbImage};
+use serde::{Deserialize, Serialize};
 
+/// Version of the file beside a picture.
+const FORMAT: u32 = 1;
 /// Pixels of each side of an image pixel.
-const ZOOM: u32 = 2;
+pub(crate) const ZOOM: u32 = 2;
 /// Pixels between images.
-const GAP: u32 = 2;
+pub(crate) const GAP: u32 = 2;
+
+/// Of which classes the images of a picture are, by the model that they were drawn from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drawn {
+    /// Version of the file.
+    pub format: u32,
+    /// One entry for each row of the picture: the classes in the order of learning.
+    pub classes: Vec<ClassDrawn>,
+}
+
+/// One class of [`Drawn`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassDrawn {
+    /// Images of this class among all that were drawn; the picture shows the first of them.
+    pub drawn: usize,
+    /// Mean probability that the model gives to the class, over all images drawn of it; null if there are none.
+    pub confidence: Option<f64>,
+}
+
+impl Drawn {
+    /// `logits`: `[images, classes]`, the model's; `labels`: of each image.
+    ///
+    /// # Errors
+    /// If a label has no logit.
+    pub fn new(logits: &Tensor, labels: &[u32]) -> Result<Self> {
+        let mut sums = vec![(0, 0.0); logits.dim(1)?];
+        for (row, label) in logits.to_dtype(DType::F64)?.to_vec2::<f64>()?.iter().zip(labels) {
+            let label = *label as usize;
+            let own = row.get(label).with_context(|| format!("class {label} has no logit"))?;
+            let sum = &mut sums[label];
+            // The softmax at the label; where the others' exponentials overflow, it is 0.
+            sum.1 += row.iter().map(|logit| (logit - own).exp()).sum::<f64>().recip();
+            sum.0 += 1;
+        }
+        let class = |(drawn, sum): (usize, f64)| ClassDrawn {
+            drawn,
+            confidence: (drawn > 0).then(|| sum / drawn as f64),
+        };
+        Ok(Self { format: FORMAT, classes: sums.into_iter().map(class).collect() })
+    }
+}
 
 /// The PNG file of a grid: one row of images for each list of indices into `images`: `[n, 3, height, width]`.
 pub fn grid(images: &Tensor, rows: &[Vec<usize>], normalisation: &Normalisation) -> Result<Vec<u8>> {
@@ -56,6 +100,18 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+
+    #[test]
+    fn confidence_is_the_mean_probability_of_the_label() {
+        let ln3 = 3f32.ln();
+        let logits = Tensor::new(&[[ln3, 0., 0.], [0., 0., 1e4], [0., 0., 0.]], &Device::Cpu).unwrap();
+        let drawn = Drawn::new(&logits, &[0, 1, 0]).unwrap();
+        assert_eq!(drawn.classes.iter().map(|it| it.drawn).collect::<Vec<_>>(), [2, 1, 0]);
+        let confidence: Vec<_> = drawn.classes.iter().map(|it| it.confidence).collect();
+        assert!((confidence[0].unwrap() - (3. / 5. + 1. / 3.) / 2.).abs() < 1e-6, "{confidence:?}");
+        assert_eq!(confidence[1..], [Some(0.0), None]);
+        assert!(Drawn::new(&logits, &[3]).is_err());
+    }
 
     #[test]
     fn pixels_are_where_they_belong() {

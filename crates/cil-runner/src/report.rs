@@ -89,34 +89,55 @@ pub struct RunResult {
     pub peak_memory_bytes: Option<u64>,
     /// Images through student, teacher and generator per second of training.
     pub images_per_second: f64,
+    /// The same by phase of training.
+    #[serde(default)]
+    pub phase_images_per_second: BTreeMap<String, f64>,
 }
 
 /// Computes the result of a whole run.
 pub fn report(facts: Facts, lines: &[Line]) -> Result<RunResult> {
+    let (evaluated, due) = (evaluations(lines)?.len(), facts.increments.len());
+    if !ended(lines) {
+        bail!("the run did not end: {evaluated} of {due} tasks were evaluated");
+    }
+    if evaluated != due {
+        bail!("{evaluated} tasks were evaluated, the run has {due}");
+    }
+    so_far(facts, lines)?.context("the run has no tasks")
+}
+
+/// Whether the last event says that the run is whole.
+pub fn ended(lines: &[Line]) -> bool {
+    matches!(lines.last(), Some(Line { event: Event::RunEnd, .. }))
+}
+
+/// The evaluations of a log, one for each task learned.
+pub fn evaluations(lines: &[Line]) -> Result<Vec<&Evaluation>> {
     let mut evaluations = Vec::new();
-    let mut stored_bytes = 0;
     for line in lines {
-        match &line.event {
-            Event::TaskLearned { stored_bytes: bytes, .. } => stored_bytes = stored_bytes.max(*bytes),
-            Event::TaskEnd { task, evaluation } => {
-                if *task != evaluations.len() {
-                    bail!("task {task} was evaluated where task {} was due", evaluations.len());
-                }
-                evaluations.push(evaluation);
+        if let Event::TaskEnd { task, evaluation } = &line.event {
+            if *task != evaluations.len() {
+                bail!("task {task} was evaluated where task {} was due", evaluations.len());
             }
-            Event::TaskStart { .. } | Event::Progress { .. } | Event::RunEnd => {}
+            evaluations.push(evaluation);
         }
     }
-    if !matches!(lines.last(), Some(Line { event: Event::RunEnd, .. })) {
-        bail!(
-            "the run did not end: {} of {} tasks were evaluated",
-            evaluations.len(),
-            facts.increments.len()
-        );
+    Ok(evaluations)
+}
+
+/// Computes what a run's result is so far, as if the tasks evaluated were all; `None` before the first.
+pub fn so_far(facts: Facts, lines: &[Line]) -> Result<Option<RunResult>> {
+    let evaluations = evaluations(lines)?;
+    if evaluations.is_empty() {
+        return Ok(None);
     }
-    if evaluations.len() != facts.increments.len() {
+    if evaluations.len() > facts.increments.len() {
         bail!("{} tasks were evaluated, the run has {}", evaluations.len(), facts.increments.len());
     }
+    let stored_bytes = lines.iter().map(|line| match &line.event {
+        Event::TaskLearned { stored_bytes, .. } => *stored_bytes,
+        _ => 0,
+    });
     let mut tasks = Vec::new();
     for (task, evaluation) in evaluations.iter().enumerate() {
         tasks.push(
@@ -126,8 +147,10 @@ pub fn report(facts: Facts, lines: &[Line]) -> Result<RunResult> {
     let confusions: Vec<Confusion> = evaluations.iter().map(|it| it.classifier.clone()).collect();
     let accuracy_matrix = metrics::accuracy_matrix(&confusions, &facts.increments);
     let forms = metrics::forgetting(&accuracy_matrix);
-    let (phase_seconds, images_per_second) = durations(lines);
-    Ok(RunResult {
+    let (phase_seconds, images) = durations(lines);
+    let rate = |images: usize, seconds: f64| if seconds > 0.0 { images as f64 / seconds } else { 0.0 };
+    let trained = |phase: &String| phase_seconds.get(phase).copied().unwrap_or(0.0);
+    Ok(Some(RunResult {
         format: FORMAT,
         facts,
         average_incremental_accuracy: metrics::average_incremental_accuracy(&confusions)
@@ -137,12 +160,16 @@ pub fn report(facts: Facts, lines: &[Line]) -> Result<RunResult> {
         accuracy_matrix,
         forgetting: forms.as_ref().map(|it| it.chaudhry),
         forgetting_forms: forms,
-        stored_bytes,
+        stored_bytes: stored_bytes.max().unwrap_or(0),
         wall_seconds: lines.last().map_or(0.0, |line| line.seconds),
-        phase_seconds,
         peak_memory_bytes: lines.iter().filter_map(|line| line.peak_memory_bytes).max(),
-        images_per_second,
-    })
+        images_per_second: rate(images.values().sum(), images.keys().map(trained).sum()),
+        phase_images_per_second: images
+            .iter()
+            .map(|(phase, count)| (phase.clone(), rate(*count, trained(phase))))
+            .collect(),
+        phase_seconds,
+    }))
 }
 
 fn task_result(task: usize, evaluation: &Evaluation, increments: &[usize]) -> Result<TaskResult> {
@@ -169,10 +196,10 @@ fn task_result(task: usize, evaluation: &Evaluation, increments: &[usize]) -> Re
     })
 }
 
-/// Seconds by phase, and images per second of training: the time up to an event went into what the event reports.
-fn durations(lines: &[Line]) -> (BTreeMap<String, f64>, f64) {
-    let mut seconds: BTreeMap<String, f64> = BTreeMap::new();
-    let (mut before, mut images, mut training) = (0.0, 0, 0.0);
+/// Seconds by phase, and images by phase of training: the time up to an event went into what the event reports.
+fn durations(lines: &[Line]) -> (BTreeMap<String, f64>, BTreeMap<String, usize>) {
+    let (mut seconds, mut images) = (BTreeMap::<String, f64>::new(), BTreeMap::<String, usize>::new());
+    let mut before = 0.0;
     for line in lines {
         let took = line.seconds - before;
         before = line.seconds;
@@ -181,14 +208,14 @@ fn durations(lines: &[Line]) -> (BTreeMap<String, f64>, f64) {
             Event::TaskLearned { .. } => "memory",
             Event::TaskEnd { .. } => "evaluation",
             Event::Progress { phase, images: more, .. } => {
-                images += more;
-                training += took;
+                let count = images.entry(phase_name(*phase).to_owned()).or_default();
+                *count = count.saturating_add(*more);
                 phase_name(*phase)
             }
         };
         *seconds.entry(name.to_owned()).or_default() += took;
     }
-    (seconds, if training > 0.0 { images as f64 / training } else { 0.0 })
+    (seconds, images)
 }
 
 /// A phase's name in results and on the screen.

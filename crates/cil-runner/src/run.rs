@@ -265,7 +265,9 @@ impl Drive<'_> {
         let images = replay.sample(PICTURED.0, draw)?;
         let rows = pictures::by_class(&images.labels, replay.teacher().classes(), PICTURED.1);
         let png = pictures::grid(&images.images, &rows, &self.checked.config().normalisation)?;
-        self.recorder.write(&format!("generated-{task}.png"), &png)
+        self.recorder.write(&format!("generated-{task}.png"), &png)?;
+        let drawn = pictures::Drawn::new(&images.view.logits, &images.labels)?;
+        self.recorder.write(&format!("generated-{task}.json"), &json(&drawn)?)
     }
 }
 

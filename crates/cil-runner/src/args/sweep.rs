@@ -61,5 +61,8 @@ pub enum Sweep {
         /// The sweep's file
         #[arg(value_name = "FILE.toml")]
         file: PathBuf,
+        /// Write the page that `cil-runner report --html` makes, of the runs that are done
+        #[arg(long, value_name = "FILE.html")]
+        html: Option<PathBuf>,
     },
 }

@@ -71,6 +71,8 @@ fn a_result_is_computed_from_events() {
     assert_eq!(result.wall_seconds, 7.0);
     assert_eq!(result.peak_memory_bytes, Some(70));
     assert_eq!(result.images_per_second, 200.0 / 5.0);
+    let rates = [("inversion", 20.0), ("student", 180.0 / 4.0)];
+    assert_eq!(result.phase_images_per_second, rates.map(|(name, rate)| (name.to_owned(), rate)).into());
     let phases =
         [("evaluation", 0.75), ("inversion", 1.0), ("memory", 0.75), ("preparation", 0.5), ("student", 4.0)];
     assert_eq!(result.phase_seconds, phases.map(|(name, seconds)| (name.to_owned(), seconds)).into());
@@ -81,7 +83,8 @@ fn all_promised_keys_are_written() {
     let json = serde_json::to_value(report(facts(), &lines()).unwrap()).unwrap();
     let keys = "format preset method dataset seed class_order increments exemplars_per_class tasks accuracy_matrix \
                 average_incremental_accuracy last_accuracy forgetting stored_bytes wall_seconds phase_seconds \
-                peak_memory_bytes images_per_second forgetting_forms evaluated_on";
+                peak_memory_bytes images_per_second forgetting_forms evaluated_on \
+                phase_images_per_second";
     for key in keys.split_whitespace() {
         assert!(json.get(key).is_some(), "{key} is missing");
     }
@@ -92,6 +95,19 @@ fn all_promised_keys_are_written() {
     assert!(json["tasks"][0]["old_accuracy"].is_null());
     let back: RunResult = serde_json::from_value(json).unwrap();
     assert_eq!(back, report(facts(), &lines()).unwrap());
+}
+
+#[test]
+fn a_run_that_still_goes_has_the_result_of_its_tasks_so_far() {
+    assert_eq!(so_far(facts(), &lines()[..3]).unwrap(), None);
+    let half = so_far(facts(), &lines()[..7]).unwrap().unwrap();
+    assert_eq!((half.tasks.len(), half.last_accuracy, half.forgetting), (1, 7.0 / 8.0, None));
+    assert_eq!((half.wall_seconds, half.phase_seconds["student"]), (6.25, 4.0));
+    assert_eq!(so_far(facts(), &lines()).unwrap().unwrap(), report(facts(), &lines()).unwrap());
+    let mut fewer = facts();
+    fewer.increments = vec![2];
+    let error = so_far(fewer, &lines()).unwrap_err().to_string();
+    assert_eq!(error, "2 tasks were evaluated, the run has 1");
 }
 
 #[test]

@@ -11,7 +11,6 @@ pub mod folder;
 pub mod identity;
 pub mod job;
 pub mod plan;
-pub mod statistics;
 pub mod status;
 pub mod summary;
 pub mod watch;
@@ -98,6 +97,6 @@ pub fn sweep(
             execute::execute(&Meant::load(file, global)?, usize::from(*jobs), global, interrupt, output)
         }
         Sweep::Status { file } => status::status(&Meant::load(file, global)?, output),
-        Sweep::Report { file } => summary::report(&Meant::load(file, global)?, output),
+        Sweep::Report { file, html } => summary::report(&Meant::load(file, global)?, html.as_deref(), output),
     }
 }

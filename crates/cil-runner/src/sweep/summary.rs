@@ -4,7 +4,7 @@
 //! where split, class order and seed are the same. What is not done is counted, never guessed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -13,10 +13,12 @@ use super::Meant;
 use super::expand::Planned;
 use super::folder::{State, SweepFolder};
 use super::job::{Kind, jobs};
-use super::statistics::Spread;
+use crate::failure::bad_input;
 use crate::output::Output;
 use crate::report::RunResult;
 use crate::run::{read_environment, read_result};
+use crate::show;
+use crate::statistics::Spread;
 
 /// One method within one group.
 #[derive(Clone, Debug, Serialize)]
@@ -64,12 +66,18 @@ pub struct Summary {
     pub folders: Vec<PathBuf>,
 }
 
-/// Shows the report.
+/// Shows the report, and writes it as a page if that is asked for.
 ///
 /// # Errors
-/// If a folder cannot be read.
-pub fn report(meant: &Meant, output: &mut Output<'_>) -> Result<()> {
+/// If a folder cannot be read or the page cannot be written, or no run is done that a page could show.
+pub fn report(meant: &Meant, html: Option<&Path>, output: &mut Output<'_>) -> Result<()> {
     let summary = summary(meant)?;
+    if let Some(html) = html {
+        if summary.folders.is_empty() {
+            return Err(bad_input(format!("--html {}: no run of the sweep is done yet", html.display())));
+        }
+        show::write_page(&crate::summary::Summary::load(&summary.folders)?, html)?;
+    }
     if output.json {
         return output.value(&summary);
     }

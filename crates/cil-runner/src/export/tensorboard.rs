@@ -1,0 +1,128 @@
+//! Event files of TensorBoard.
+//!
+//! One decision: scalars only, in the oldest form of them (`simple_value`), which every version of TensorBoard reads. The
+//! messages are declared here, as far as they are used; numbers of fields are those of TensorFlow's `event.proto` and
+//! `summary.proto`.
+
+use cil_train::event::Event as Happened;
+use prost::Message;
+
+use crate::recorded::Recorded;
+use crate::report::phase_name;
+
+/// Name of the file in each run's folder: TensorBoard looks for `tfevents`.
+pub const FILE: &str = "events.out.tfevents.cil-runner";
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(oneof = "What", tags = "3, 5")]
+    what: Option<What>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum What {
+    #[prost(string, tag = "3")]
+    FileVersion(String),
+    #[prost(message, tag = "5")]
+    Summary(Scalars),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Scalars {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Scalar>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Scalar {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, tag = "2")]
+    simple_value: f32,
+}
+
+/// An event file of a run that began at `start`, in seconds since 1970.
+///
+/// Losses (`loss/PHASE/TERM`) and learning rates (`learning-rate/PHASE`) count the units of their phase over all tasks,
+/// from 1; accuracies (`accuracy/...`, fractions) count tasks, from 0.
+pub fn event_file(run: &Recorded, start: f64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let version = What::FileVersion("brain.Event:2".to_owned());
+    frame(&Event { wall_time: start, step: 0, what: Some(version) }.encode_to_vec(), &mut bytes);
+    let mut units = std::collections::BTreeMap::new();
+    for line in &run.lines {
+        let (step, scalars) = match &line.event {
+            Happened::Progress { phase, learning_rate, losses, .. } => {
+                let step: &mut i64 = units.entry(*phase).or_default();
+                *step += 1;
+                let phase = phase_name(*phase);
+                let losses = losses.iter().map(|(term, value)| (format!("loss/{phase}/{term}"), *value));
+                let rate = (format!("learning-rate/{phase}"), *learning_rate);
+                (*step, losses.chain([rate]).collect())
+            }
+            Happened::TaskEnd { task, .. } => (*task as i64, accuracies(run, *task)),
+            Happened::TaskStart { .. } | Happened::TaskLearned { .. } | Happened::RunEnd => continue,
+        };
+        let scalar = |(tag, value): (String, f64)| Scalar { tag, simple_value: value as f32 };
+        let what = What::Summary(Scalars { value: scalars.into_iter().map(scalar).collect() });
+        let event = Event { wall_time: start + line.seconds, step, what: Some(what) };
+        frame(&event.encode_to_vec(), &mut bytes);
+    }
+    bytes
+}
+
+/// Accuracies after a task, by tag.
+fn accuracies(run: &Recorded, task: usize) -> Vec<(String, f64)> {
+    let Some(result) = &run.result else { return Vec::new() };
+    let mut tags = Vec::new();
+    if let Some(of) = result.tasks.get(task) {
+        let named = [
+            ("all", Some(of.accuracy)),
+            ("old", of.old_accuracy),
+            ("new", Some(of.new_accuracy)),
+            ("top-5", Some(of.top5)),
+            ("task-aware", Some(of.task_aware_accuracy)),
+            ("nearest-mean", of.accuracy_nme),
+        ];
+        tags.extend(named.into_iter().filter_map(|(name, value)| Some((format!("accuracy/{name}"), value?))));
+    }
+    let of_tasks = result.accuracy_matrix.get(task).into_iter().flatten().enumerate();
+    tags.extend(of_tasks.map(|(earlier, value)| (format!("accuracy/task-{earlier}"), *value)));
+    tags
+}
+
+/// Appends a record: its length, the length's checksum, the content, the content's checksum; all little endian.
+fn frame(content: &[u8], bytes: &mut Vec<u8>) {
+    let length = (content.len() as u64).to_le_bytes();
+    bytes.extend(length);
+    bytes.extend(masked(&length).to_le_bytes());
+    bytes.extend(content);
+    bytes.extend(masked(content).to_le_bytes());
+}
+
+/// The checksum of TensorFlow's records: CRC-32C, rotated and shifted so that a checksum of checksums tells something.
+fn masked(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_framed_as_tensorflow_does() {
+        // The first record of a file that TensorBoard 2.21 wrote at time 0: `tests/it/tensorboard.py --example`.
+        let content =
+            Event { wall_time: 0.0, step: 0, what: Some(What::FileVersion("brain.Event:2".into())) };
+        let mut bytes = Vec::new();
+        frame(&content.encode_to_vec(), &mut bytes);
+        let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hexadecimal, EXAMPLE);
+    }
+
+    const EXAMPLE: &str = "";
+}

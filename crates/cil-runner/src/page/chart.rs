@@ -1,0 +1,230 @@
+//! Line charts as inline SVG.
+//!
+//! One decision: a chart is data (series of points, labelled axes) and one way to draw it. Series are told apart by colour,
+//! marker and, where there are more than there are colours, dashes; colours are Okabe and Ito's, from the style sheet.
+
+use maud::{Markup, html};
+
+use super::COLOURS;
+
+/// A point of a series, and how far it spreads up and down.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Point {
+    pub(super) x: f64,
+    pub(super) y: f64,
+    pub(super) spread: f64,
+}
+
+/// One line.
+#[derive(Clone, Debug)]
+pub(super) struct Series {
+    /// What a reader is told who points at it.
+    pub(super) name: String,
+    /// Its colour and marker, counted from 0.
+    pub(super) style: usize,
+    /// Whether it is dashed.
+    pub(super) dashed: bool,
+    pub(super) points: Vec<Point>,
+}
+
+/// What is drawn.
+#[derive(Clone, Debug)]
+pub(super) struct Chart {
+    /// What the chart shows, for who does not see it.
+    pub(super) about: String,
+    pub(super) x: String,
+    pub(super) y: String,
+    /// Lowest and highest value of the y axis; of the points otherwise.
+    pub(super) range: Option<(f64, f64)>,
+    /// Where the x axis is marked; round numbers otherwise.
+    pub(super) ticks: Option<Vec<f64>>,
+    /// Where a thin line tells that a task begins.
+    pub(super) borders: Vec<f64>,
+    /// Whether points are marked.
+    pub(super) markers: bool,
+    /// Width and height, in units of which a letter is 12 high.
+    pub(super) size: (f64, f64),
+    pub(super) series: Vec<Series>,
+}
+
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 10.0;
+const BOTTOM: f64 = 42.0;
+
+impl Chart {
+    /// The chart; points that are no numbers are left out.
+    pub(super) fn draw(&self) -> Markup {
+        let points =
+            || self.series.iter().flat_map(|it| &it.points).filter(|it| it.x.is_finite() && it.y.is_finite());
+        let ((x_from, x_to), (low, high)) = (extent(points().map(|it| it.x)), self.y_range());
+        let (width, height) = self.size;
+        let across = move |x: f64| LEFT + (x - x_from) / (x_to - x_from) * (width - LEFT - RIGHT);
+        let up = move |y: f64| height - BOTTOM - (y - low) / (high - low) * (height - TOP - BOTTOM);
+        let x_ticks = self.ticks.clone().unwrap_or_else(|| round_ticks(x_from, x_to, 6));
+        let y_ticks = round_ticks(low, high, if height < 200.0 { 3 } else { 5 });
+        let step = if y_ticks.len() > 1 { y_ticks[1] - y_ticks[0] } else { 1.0 };
+        let (base, end) = (height - BOTTOM, width - RIGHT);
+        html! {
+            svg.chart viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(self.about) {
+                @for y in &y_ticks {
+                    line.grid x1=(LEFT) x2=(end) y1=(n(up(*y))) y2=(n(up(*y))) {}
+                    text.tick x=(LEFT - 6.0) y=(n(up(*y) + 4.0)) text-anchor="end" { (number(*y, step)) }
+                }
+                @for x in self.borders.iter().filter(|x| **x > x_from && **x < x_to) {
+                    line.border x1=(n(across(*x))) x2=(n(across(*x))) y1=(TOP) y2=(base) {}
+                }
+                @for x in &x_ticks {
+                    line.axis x1=(n(across(*x))) x2=(n(across(*x))) y1=(base) y2=(base + 4.0) {}
+                    text.tick x=(n(across(*x))) y=(base + 17.0) text-anchor="middle" { (number(*x, 1.0)) }
+                }
+                line.axis x1=(LEFT) x2=(end) y1=(base) y2=(base) {}
+                text.label x=((LEFT + end) / 2.0) y=(height - 6.0) text-anchor="middle" { (self.x) }
+                text.label transform=(format!("translate(13 {}) rotate(-90)", (TOP + base) / 2.0)) text-anchor="middle" { (self.y) }
+                @for series in &self.series { (self.line(series, &across, &up)) }
+            }
+        }
+    }
+
+    fn y_range(&self) -> (f64, f64) {
+        let points = || self.series.iter().flat_map(|it| &it.points).filter(|it| it.y.is_finite());
+        self.range.unwrap_or_else(|| {
+            let (low, high) = extent(points().flat_map(|it| [it.y - it.spread, it.y + it.spread]));
+            let pad = (high - low) * 0.05;
+            (if low >= 0.0 { (low - pad).max(0.0) } else { low - pad }, high + pad)
+        })
+    }
+
+    fn line(&self, series: &Series, across: &impl Fn(f64) -> f64, up: &impl Fn(f64) -> f64) -> Markup {
+        let points: Vec<&Point> =
+            series.points.iter().filter(|it| it.x.is_finite() && it.y.is_finite()).collect();
+        let place = |x: f64, y: f64| format!("{},{}", n(across(x)), n(up(y)));
+        let path: Vec<String> = points.iter().map(|it| place(it.x, it.y)).collect();
+        let upper = points.iter().map(|it| place(it.x, it.y + it.spread));
+        let lower = points.iter().rev().map(|it| place(it.x, it.y - it.spread));
+        let band: Vec<String> = upper.chain(lower).collect();
+        let colour = format!("c{}", series.style % COLOURS);
+        let dashes = if series.dashed || series.style >= COLOURS { "dashed" } else { "" };
+        html! {
+            g class=(colour) {
+                title { (series.name) }
+                @if points.iter().any(|it| it.spread > 0.0) { polygon.band points=(band.join(" ")) {} }
+                polyline.line.(dashes) points=(path.join(" ")) {}
+                @if self.markers || points.len() == 1 {
+                    @for point in &points { (marker(series.style, across(point.x), up(point.y))) }
+                }
+            }
+        }
+    }
+}
+
+/// What a series looks like, beside its name.
+pub(super) fn key(name: &str, style: usize, dashed: bool) -> Markup {
+    let dashes = if dashed || style >= COLOURS { "dashed" } else { "" };
+    html! {
+        span.key {
+            svg viewBox="0 0 34 14" width="34" height="14" aria-hidden="true" {
+                g class=(format!("c{}", style % COLOURS)) {
+                    polyline.line.(dashes) points="1,7 33,7" {}
+                    (marker(style, 17.0, 7.0))
+                }
+            }
+            (name)
+        }
+    }
+}
+
+/// A shape for each style, so that colour is not all that tells.
+fn marker(style: usize, x: f64, y: f64) -> Markup {
+    let of = |corners: &[(f64, f64)]| {
+        corners.iter().map(|(dx, dy)| format!("{},{}", n(x + dx), n(y + dy))).collect::<Vec<_>>().join(" ")
+    };
+    let corners: &[(f64, f64)] = match style % 5 {
+        0 => return html! { circle.marker cx=(n(x)) cy=(n(y)) r="3.6" {} },
+        1 => &[(-3.3, -3.3), (3.3, -3.3), (3.3, 3.3), (-3.3, 3.3)],
+        2 => &[(0.0, -4.4), (4.2, 3.2), (-4.2, 3.2)],
+        3 => &[(0.0, -4.8), (4.8, 0.0), (0.0, 4.8), (-4.8, 0.0)],
+        _ => &[(0.0, 4.4), (4.2, -3.2), (-4.2, -3.2)],
+    };
+    html! { polygon.marker points=(of(corners)) {} }
+}
+
+/// Smallest and largest, never the same.
+fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), it| (low.min(it), high.max(it)));
+    match () {
+        () if low > high => (0.0, 1.0),
+        () if high - low <= f64::EPSILON * high.abs().max(low.abs()) => {
+            let around = if low == 0.0 { 1.0 } else { low.abs() * 0.5 };
+            (low - around, high + around)
+        }
+        () => (low, high),
+    }
+}
+
+/// Round numbers between two, about as many as `count`.
+fn round_ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
+    let rough = (high - low) / count as f64;
+    let power = 10f64.powf(rough.log10().floor());
+    let step =
+        [1.0, 2.0, 5.0, 10.0].into_iter().map(|it| it * power).find(|it| *it >= rough).unwrap_or(rough);
+    let first = (low / step - 1e-9).ceil() as i64;
+    let ticks = (0..=2 * count as i64 + 2).map(|at| (first + at) as f64 * step);
+    ticks.take_while(|it| *it <= high + step * 1e-9).collect()
+}
+
+/// A number on an axis, with the digits that its steps need.
+fn number(value: f64, step: f64) -> String {
+    let largest = value.abs().max(step.abs());
+    if largest >= 1e5 || (step.abs() < 1e-4 && step != 0.0) {
+        return format!("{value:.1e}");
+    }
+    let digits = if step >= 1.0 { 0 } else { (-step.log10()).ceil() as usize };
+    format!("{value:.digits$}").replace('-', "−")
+}
+
+/// A coordinate, to a tenth.
+pub(super) fn n(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_have_round_numbers() {
+        assert_eq!(round_ticks(0.0, 100.0, 5), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
+        assert_eq!(round_ticks(3.2, 4.1, 3), [3.5, 4.0]);
+        assert_eq!(round_ticks(-1.0, 1.0, 5), [-1.0, -0.5, 0.0, 0.5, 1.0]);
+        assert_eq!(
+            (number(0.25, 0.05), number(-2.0, 1.0), number(3e-6, 1e-6)),
+            ("0.25".into(), "−2".into(), "3.0e-6".into())
+        );
+        assert_eq!(extent([].into_iter()), (0.0, 1.0));
+        assert_eq!(extent([2.0, 2.0].into_iter()), (1.0, 3.0));
+    }
+
+    #[test]
+    fn points_are_where_they_belong_and_what_is_no_number_is_left_out() {
+        let point = |x, y| Point { x, y, spread: 0.0 };
+        let points = vec![point(0.0, 0.0), point(1.0, f64::NAN), point(2.0, 100.0)];
+        let series = vec![Series { name: "<a>".into(), style: 0, dashed: false, points }];
+        let chart = Chart {
+            about: "a \"b\"".into(),
+            x: "x".into(),
+            y: "y".into(),
+            range: Some((0.0, 100.0)),
+            ticks: None,
+            borders: vec![1.0],
+            markers: true,
+            size: (164.0, 152.0),
+            series,
+        };
+        let text = chart.draw().into_string();
+        assert!(text.contains("points=\"52.0,110.0 152.0,10.0\""), "{text}");
+        assert!(text.contains("<title>&lt;a&gt;</title>") && text.contains("a &quot;b&quot;"), "{text}");
+        assert!(text.contains("class=\"border\" x1=\"102.0\"") && !text.contains("NaN"), "{text}");
+        assert_eq!(text.matches("<circle").count(), 2);
+    }
+}

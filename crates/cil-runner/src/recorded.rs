@@ -1,0 +1,120 @@
+//! A run's folder, read back.
+//!
+//! One decision: all that is shown of a run is read here, once, and its numbers are computed from its events; a run that
+//! is not whole is read as far as it came. It writes nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::config::{Checked, RunConfig};
+use crate::environment::Environment;
+use crate::failure::bad_input;
+use crate::pictures::Drawn;
+use crate::record::{Line, load_events};
+use crate::report::{self, RunResult};
+use crate::run;
+
+/// What a run left, or has left so far.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The folder's name, without `.partial`.
+    pub name: String,
+    /// Where it was read.
+    pub folder: PathBuf,
+    /// Its configuration.
+    pub checked: Checked,
+    /// What it ran on.
+    pub environment: Environment,
+    /// What happened.
+    pub lines: Vec<Line>,
+    /// Whether it is whole.
+    pub finished: bool,
+    /// Its numbers; those of the tasks so far if it is not whole, `None` before the first.
+    pub result: Option<RunResult>,
+    /// Pictures of generated images.
+    pub pictures: Vec<Picture>,
+}
+
+/// A picture of generated images.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// The task that they were generated for.
+    pub task: usize,
+    /// A PNG file: a row for each class of `drawn`.
+    pub png: Vec<u8>,
+    /// What the old teacher says of them; `None` in runs of before it was recorded.
+    pub drawn: Option<Drawn>,
+}
+
+impl Recorded {
+    /// Reads a run folder, whole or `.partial`.
+    ///
+    /// # Errors
+    /// If there is no such folder, or a file of it is missing or broken.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let place = folder.display();
+        if !folder.is_dir() {
+            let mut partial = folder.as_os_str().to_owned();
+            partial.push(".partial");
+            let why = match Path::new(&partial).is_dir() {
+                true => format!("the run is not whole, it is {}", Path::new(&partial).display()),
+                false => "there is no such folder".to_owned(),
+            };
+            return Err(bad_input(format!("{place} is no run folder; {why}")));
+        }
+        let name = folder.canonicalize().with_context(|| format!("cannot read {place}"))?;
+        let name = name.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
+        let checked = RunConfig::load(&folder.join("config.toml"), &[])?.check()?;
+        let path = folder.join("env.json");
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let environment = serde_json::from_slice(&text)
+            .with_context(|| format!("{} does not say what the run ran on", path.display()))?;
+        let lines = load_events(folder)?;
+        let facts = run::facts(&checked);
+        let finished = report::ended(&lines);
+        let result = match finished {
+            true => report::report(facts, &lines).map(Some),
+            false => report::so_far(facts, &lines),
+        };
+        let pictures = (0..checked.increments().tasks()).filter_map(|task| picture(folder, task).transpose());
+        Ok(Self {
+            name: name.strip_suffix(".partial").unwrap_or(&name).to_owned(),
+            folder: folder.to_owned(),
+            environment,
+            finished,
+            result: result.with_context(|| format!("{place} has no result"))?,
+            pictures: pictures.collect::<Result<_>>()?,
+            lines,
+            checked,
+        })
+    }
+
+    /// Names of the classes in the order of learning; where they were not recorded, the data set's labels.
+    pub fn class_names(&self) -> Vec<String> {
+        let names = &self.environment.class_names;
+        let name = |label: &usize| names.get(*label).cloned().unwrap_or_else(|| format!("class {label}"));
+        self.checked.order().labels().iter().map(name).collect()
+    }
+
+    /// Tasks that were evaluated, and how many there are.
+    pub fn tasks(&self) -> (usize, usize) {
+        let done = self.result.as_ref().map_or(0, |result| result.tasks.len());
+        (done, self.checked.increments().tasks())
+    }
+}
+
+fn picture(folder: &Path, task: usize) -> Result<Option<Picture>> {
+    let path = folder.join(format!("generated-{task}.png"));
+    let Ok(png) = fs::read(&path) else { return Ok(None) };
+    let path = path.with_extension("json");
+    let drawn = match fs::read(&path) {
+        Ok(text) => Some(
+            serde_json::from_slice(&text)
+                .with_context(|| format!("{} does not say what was drawn", path.display()))?,
+        ),
+        Err(_) => None,
+    };
+    Ok(Some(Picture { task, png, drawn }))
+}
