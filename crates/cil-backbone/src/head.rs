@@ -17,6 +17,8 @@ pub enum HeadKind {
     Linear,
     /// Cosines times one learned scale (LUCIR, Hou et al. 2019, eq. 4).
     Cosine,
+    /// Weights alone (WA and R-DFCIL).
+    WithoutBias,
 }
 
 /// What a head says about features.
@@ -48,7 +50,7 @@ pub struct Head {
 pub struct HeadWeights {
     /// `[classes of the block, width]` each.
     pub weights: Vec<Tensor>,
-    /// `[classes of the block]` each; empty for a cosine head.
+    /// `[classes of the block]` each; empty for a head that has none.
     pub biases: Vec<Tensor>,
     /// `[1]`, for a cosine head.
     pub scale: Option<Tensor>,
@@ -148,15 +150,15 @@ impl Head {
     /// # Errors
     /// As `tensor`.
     pub fn weights_from(&self, mut tensor: impl FnMut(&str) -> Result<Tensor>) -> Result<HeadWeights> {
-        let linear = self.kind == HeadKind::Linear;
+        let biased = self.kind == HeadKind::Linear;
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
         for block in 0..self.blocks.len() {
             weights.push(tensor(&format!("head.{block}.weight"))?);
-            if linear {
+            if biased {
                 biases.push(tensor(&format!("head.{block}.bias"))?);
             }
         }
-        let scaled = !linear && !weights.is_empty();
+        let scaled = self.kind == HeadKind::Cosine && !weights.is_empty();
         let scale = if scaled { Some(tensor(SCALE)?) } else { None };
         Ok(HeadWeights { weights, biases, scale })
     }
@@ -178,7 +180,7 @@ impl HeadWeights {
     /// Classifies `[rows, width]` features; differentiable in features and weights.
     ///
     /// # Errors
-    /// If the head has no block, a linear head not one bias per block, or the features another width.
+    /// If the head has no block, biases that are not one per block, or the features another width.
     pub fn forward(&self, features: &Tensor) -> Result<HeadOutput> {
         if self.weights.is_empty() {
             bail!("the head has no classes yet");
@@ -192,11 +194,14 @@ impl HeadWeights {
             let cosines = normalized(features)?.matmul(&normalized(&weight)?.t()?)?;
             return Ok(HeadOutput { logits: cosines.broadcast_mul(scale)?, similarities: Some(cosines) });
         }
+        let logits = features.matmul(&weight.t()?)?;
+        if self.biases.is_empty() {
+            return Ok(HeadOutput { logits, similarities: None });
+        }
         if self.biases.len() != self.weights.len() {
             bail!("a linear head of {} blocks has {} biases", self.weights.len(), self.biases.len());
         }
-        let bias = Tensor::cat(&self.biases, 0)?;
-        let logits = features.matmul(&weight.t()?)?.broadcast_add(&bias)?;
+        let logits = logits.broadcast_add(&Tensor::cat(&self.biases, 0)?)?;
         Ok(HeadOutput { logits, similarities: None })
     }
 }

@@ -5,6 +5,7 @@
 
 mod cifar100;
 mod demo;
+mod equal;
 mod settings;
 
 use serde::Serialize;
@@ -47,7 +48,7 @@ impl Preset {
 
 /// All presets, family by family.
 pub fn all() -> Vec<Preset> {
-    [demo::presets(), cifar100::small(), cifar100::published()].concat()
+    [demo::presets(), cifar100::small(), cifar100::published(), equal::presets()].concat()
 }
 
 /// The preset of that name.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use cil_backbone::{Architecture, Frozen, Network, Snapshot};
 use cil_data::augment::Preparation;
-use cil_data::exemplars::{Exemplars, herd};
+use cil_data::exemplars::Exemplars;
 use cil_data::split::Increments;
 use cil_data::store::TrainSet;
 use cil_engine::ExecutorFactory;
@@ -16,6 +16,7 @@ use dfgr::{Inversion, Replay};
 
 use crate::event::{Event, PhaseKind};
 use crate::means::{self, ClassMeans};
+use crate::memory;
 use crate::phase::{Classes, Job, Source, Surroundings};
 use crate::recipe::{PhaseSpec, Recipe, ReplaySpec};
 use crate::start;
@@ -270,7 +271,8 @@ impl Learner {
                 let network =
                     start::new_teacher(&self.plan, spec, self.task, self.old.as_ref(), train.image_dims())?;
                 let source = Source::Samples(train.samples(classes.clone()));
-                let classes = Classes { columns: classes, n_old: 0, freeze_old_head: false };
+                let classes =
+                    Classes { columns: classes, n_old: 0, freeze_old_head: false, positive_head: false };
                 let draw = (self.plan.seed, self.task);
                 let job = Job::new(phase, network, spec.phase(), source, classes, draw)?;
                 Ok(Work::Train(Box::new(job)))
@@ -310,6 +312,7 @@ impl Learner {
             columns: 0..classes.end,
             n_old: classes.start,
             freeze_old_head: self.plan.recipe.freeze_old_head && self.task > 0,
+            positive_head: self.plan.recipe.align.is_some_and(|align| align.positive),
         };
         let job = Job::new(phase, network, spec, source, classes, (self.plan.seed, self.task))?;
         Ok(Work::Train(Box::new(job)))
@@ -321,7 +324,14 @@ impl Learner {
             Work::Train(job) if job.kind == PhaseKind::NewTeacher => {
                 self.new_teacher = Some(job.network.freeze()?);
             }
-            Work::Train(job) => self.model = Some(job.network.freeze()?),
+            Work::Train(mut job) => {
+                if let (PhaseKind::Student, Some(spec)) = (job.kind, self.plan.recipe.align)
+                    && self.task > 0
+                {
+                    memory::align(&mut job.network, spec)?;
+                }
+                self.model = Some(job.network.freeze()?);
+            }
         }
         Ok(())
     }
@@ -329,26 +339,13 @@ impl Learner {
     /// Herds exemplars; the model becomes the next task's old teacher.
     fn finish_task(&mut self, train: &TrainSet) -> Result<Event> {
         let Some(model) = self.model.clone() else { bail!("a task ended without a model") };
-        let classes = self.plan.increments.classes(self.task);
-        let budget = self.plan.recipe.exemplars;
-        if !budget.is_none() {
-            let count = budget.per_class(classes.end);
-            self.exemplars.trim(budget, classes.end);
-            for class in classes {
-                let samples = train.samples(class..class + 1);
-                let features =
-                    means::features(&model, train, &samples, &self.plan.preparation, &self.plan.device)?;
-                let width = model.feature_width();
-                let chosen = herd(&features.flatten_all()?.to_vec1::<f32>()?, width, count);
-                self.exemplars.remember(class, chosen.into_iter().map(|at| samples[at]).collect());
-            }
-        }
+        let images = memory::remember(&self.plan, self.task, &model, train, &mut self.exemplars)?;
         self.new_teacher = None;
         self.old = Some(model);
         let task = self.task;
         self.task += 1;
         self.stage = Stage::Before;
-        Ok(Event::TaskLearned { task, stored_bytes: self.exemplars.bytes(train.image_bytes()) as u64 })
+        Ok(Event::TaskLearned { task, stored_bytes: (images * train.image_bytes()) as u64 })
     }
 
     /// Means of the classes seen, by the model after the last task that was learned.

@@ -9,6 +9,7 @@ pub mod event;
 pub mod learner;
 pub mod loss;
 pub mod means;
+mod memory;
 pub mod methods;
 pub mod metrics;
 mod phase;

@@ -3,6 +3,8 @@
 //! One decision: settings of a source that depend on the data set (epochs, rates, batch) are arguments; those that make
 //! the method are here, each with its source. `docs` of a preset say where its numbers come from.
 
+pub mod with_exemplars;
+
 use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;
 use dtid::dual::DtidConfig;
@@ -26,6 +28,8 @@ pub fn fine_tune(base: Training, increment: Training) -> Recipe {
         replay: None,
         new_teacher: None,
         balance: None,
+        align: None,
+        bias_correction: None,
     }
 }
 

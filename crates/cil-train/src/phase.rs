@@ -90,6 +90,7 @@ pub(crate) struct Job {
     /// Classes of the network, as positions in the class order; the new ones are at the end.
     columns: Range<usize>,
     n_old: usize,
+    positive_head: bool,
 }
 
 /// Classes of a job, as positions in the class order.
@@ -100,6 +101,8 @@ pub(crate) struct Classes {
     pub(crate) n_old: usize,
     /// Whether the old ones' head blocks stay while everything trains.
     pub(crate) freeze_old_head: bool,
+    /// Whether the head's weights are kept from below 0.
+    pub(crate) positive_head: bool,
 }
 
 fn purpose(kind: PhaseKind) -> &'static str {
@@ -170,6 +173,7 @@ impl Job {
             source,
             columns: classes.columns,
             n_old: classes.n_old,
+            positive_head: classes.positive_head,
         })
     }
 
@@ -255,6 +259,14 @@ impl Job {
         )?;
         for update in &slope.updates {
             parameters.update_statistics(update, STATISTICS_MOMENTUM)?;
+        }
+        if self.positive_head {
+            for name in
+                self.group.names.iter().filter(|it| it.starts_with("head.") && it.ends_with(".weight"))
+            {
+                let positive = parameters.get(name)?.relu()?;
+                parameters.set(name, positive);
+            }
         }
         meter.add("total", &slope.total)?;
         for (name, part) in &slope.parts {

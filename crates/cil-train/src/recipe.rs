@@ -5,6 +5,8 @@
 //! function from recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
 
 mod check;
+pub mod correction;
+pub mod scaling;
 
 use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;
@@ -12,6 +14,9 @@ use cil_engine::optim::Schedule;
 use dfgr::InversionConfig;
 use dtid::dual::DtidConfig;
 use serde::{Deserialize, Serialize};
+
+use correction::{AlignSpec, BiasCorrectionSpec};
+use scaling::Scaling;
 
 /// Which rows of a step's batch a term acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +138,21 @@ pub enum TermSpec {
         /// Form of the regressors.
         regressor: Regressor,
     },
+    /// Another term times a factor of how many classes are old and new; in later tasks only.
+    Scaled {
+        /// The factor.
+        by: Scaling,
+        /// The term, with its own weight.
+        term: Box<TermSpec>,
+    },
+    /// Binary cross-entropy of every class seen, summed over classes: with the old teacher's sigmoid for an old class, with
+    /// the label for a new one (iCaRL's classification and distillation in one).
+    BinaryCrossEntropy {
+        /// Weight in the objective; 0.01 in iCaRL's code, which takes the mean over 100 outputs.
+        weight: f64,
+        /// Rows to learn.
+        rows: Rows,
+    },
 }
 
 impl TermSpec {
@@ -145,7 +165,17 @@ impl TermSpec {
             | Self::MarginRanking { weight, .. }
             | Self::DualTeacher { weight, .. }
             | Self::PodSpatial { weight, .. }
+            | Self::BinaryCrossEntropy { weight, .. }
             | Self::Vid { weight, .. } => weight,
+            Self::Scaled { ref term, .. } => term.weight(),
+        }
+    }
+
+    /// The term itself, without a factor around it.
+    fn inner(&self) -> &Self {
+        match self {
+            Self::Scaled { term, .. } => term.inner(),
+            _ => self,
         }
     }
 
@@ -154,6 +184,7 @@ impl TermSpec {
         match self {
             Self::Vid { stages, .. } => Some(stages),
             Self::PodSpatial { .. } => Some(&[]),
+            Self::Scaled { term, .. } => term.stages(),
             _ => None,
         }
     }
@@ -162,6 +193,7 @@ impl TermSpec {
     fn vid_teachers(&self) -> Option<Teachers> {
         match *self {
             Self::Vid { teachers, .. } => Some(teachers),
+            Self::Scaled { ref term, .. } => term.vid_teachers(),
             _ => None,
         }
     }
@@ -293,4 +325,10 @@ pub struct Recipe {
     /// A phase after every later task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<PhaseSpec>,
+    /// Weight aligning after every later task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub align: Option<AlignSpec>,
+    /// Bias correction after every later task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias_correction: Option<BiasCorrectionSpec>,
 }

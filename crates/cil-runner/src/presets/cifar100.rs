@@ -3,6 +3,7 @@
 use cil_backbone::Architecture;
 use cil_data::augment::Augmentation;
 use cil_data::dataset::Evaluate;
+use cil_data::exemplars::Budget;
 use cil_data::normalise::Normalisation;
 use cil_engine::optim::Decay;
 use dfgr::InversionConfig;
@@ -41,6 +42,7 @@ pub(super) fn published() -> Vec<Preset> {
         new_teacher: sgd(80, 0.1, Decay::MultiStep { milestones: vec![40, 60], gamma: 0.1 }),
         inversion: InversionConfig::unconditional(5000),
         synthetic: 128,
+        exemplars: Budget::PerClass(20),
     };
     let mut presets = Vec::new();
     for (steps, expected) in [(5, "63.42"), (10, "60.18"), (25, "57.54")] {
@@ -85,6 +87,7 @@ pub(super) fn small() -> Vec<Preset> {
         new_teacher: sgd(10, 0.1, cosine),
         inversion,
         synthetic: 128,
+        exemplars: Budget::PerClass(20),
     };
     let of = |(method, about): &(&str, &str)| {
         let expected = match MEASURED.iter().find(|(measured, _, _)| measured == method) {
@@ -104,7 +107,7 @@ pub(super) fn small() -> Vec<Preset> {
     clippy::too_many_arguments,
     reason = "one call a family, each argument its own line of the configuration"
 )]
-fn preset(
+pub(super) fn preset(
     name: String,
     about: &str,
     source: &'static str,

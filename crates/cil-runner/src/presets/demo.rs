@@ -3,6 +3,7 @@
 use cil_backbone::Architecture;
 use cil_data::augment::Augmentation;
 use cil_data::dataset::Evaluate;
+use cil_data::exemplars::Budget;
 use cil_data::normalise::Normalisation;
 use cil_data::procedural::ProceduralConfig;
 use cil_engine::optim::Decay;
@@ -29,6 +30,7 @@ pub(super) fn presets() -> Vec<Preset> {
         new_teacher: sgd(6, 0.1, cosine),
         inversion,
         synthetic: 64,
+        exemplars: Budget::PerClass(20),
     };
     METHODS.iter().map(|(method, about)| preset(method, about, &lengths)).collect()
 }

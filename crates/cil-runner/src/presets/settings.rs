@@ -3,7 +3,9 @@
 //! One decision: what is ours is said to be ours, with the run that it was chosen by; nothing here is chosen on test
 //! images.
 
+use cil_data::exemplars::Budget;
 use cil_engine::optim::{Decay, Schedule};
+use cil_train::methods::with_exemplars::{icarl, icarl_softmax, rehearsal, weight_aligning};
 use cil_train::methods::{both_teachers_maps, fine_tune, joint, lucir, lwf, lwf_seen, with_dfgr, with_dtid};
 use cil_train::recipe::{NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Training};
 use dfgr::InversionConfig;
@@ -22,10 +24,12 @@ pub(super) struct Lengths {
     pub(super) inversion: InversionConfig,
     /// Generated images in a step.
     pub(super) synthetic: usize,
+    /// Exemplars of the methods whose name does not say how many.
+    pub(super) exemplars: Budget,
 }
 
 /// A method by the last part of its presets' names, and what it is.
-pub(super) const METHODS: [(&str, &str); 11] = [
+pub(super) const METHODS: [(&str, &str); 15] = [
     ("fine-tune", "cross-entropy on the new classes alone"),
     ("lwf", "learning without forgetting: cross-entropy among the new classes, old logits distilled"),
     ("lwf-seen", "learning without forgetting with cross-entropy over all classes seen"),
@@ -43,6 +47,10 @@ pub(super) const METHODS: [(&str, &str); 11] = [
         "lucir-e20-dfgr-dtidkl",
         "LUCIR with 20 exemplars a class, data-free generative replay and two teachers",
     ),
+    ("rehearsal", "cross-entropy over all classes seen, on new images and 20 exemplars a class"),
+    ("icarl", "iCaRL with 20 exemplars a class, as its paper: sigmoids; see the nearest mean"),
+    ("icarl-softmax", "iCaRL with 20 exemplars a class, as mostly run since: softmax; see the nearest mean"),
+    ("wa", "weight aligning with 20 exemplars a class"),
 ];
 
 /// The recipe of a method's name.
@@ -52,6 +60,11 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
         "fine-tune" => return fine_tune(base, increment),
         "lwf" => return lwf(base, increment),
         "lwf-seen" => return lwf_seen(base, increment),
+        "rehearsal" => return rehearsal(base, increment, lengths.exemplars),
+        "icarl" => return icarl(sigmoid(base), sigmoid(increment), lengths.exemplars),
+        "icarl-softmax" => return icarl_softmax(base, increment, lengths.exemplars),
+        // The networks' features may be negative, unlike those of the authors'.
+        "wa" => return weight_aligning(base, increment, lengths.exemplars, false),
         // Always from new weights, so always as long as the base classes.
         "joint" => return joint(base.clone(), base),
         _ => {}
@@ -68,6 +81,11 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
         recipe = with_dtid(recipe, spec, 1.0, two_teachers(), vid);
     }
     recipe
+}
+
+/// The rate of iCaRL's sigmoids: its code begins at 2 where softmax methods begin at 0.1.
+fn sigmoid(training: Training) -> Training {
+    Training { learning_rate: 20.0 * training.learning_rate, ..training }
 }
 
 fn replay(lengths: &Lengths) -> ReplaySpec {

@@ -24,12 +24,14 @@ fn executors() -> ExecutorFactory {
 }
 
 /// A network of two head blocks or one, in `f64`, with statistics that are not the initial ones.
-fn network(blocks: &[usize], seed: u64) -> Result<Network> {
+fn network(kind: HeadKind, blocks: &[usize], seed: u64) -> Result<Network> {
     let images = Shape::Map { channels: 3, height: 32, width: 32 };
     let architecture = Architecture { width: 2, ..Architecture::lucir(8) };
-    let mut network = Network::new(architecture, images, HeadKind::Cosine, &executors(), seed, &Device::Cpu)?;
+    let mut network = Network::new(architecture, images, kind, &executors(), seed, &Device::Cpu)?;
     blocks.iter().try_for_each(|classes| network.grow(*classes))?;
-    network.parameters_mut().set("head.scale", Tensor::new(&[3f32], &Device::Cpu)?);
+    if kind == HeadKind::Cosine {
+        network.parameters_mut().set("head.scale", Tensor::new(&[3f32], &Device::Cpu)?);
+    }
     let mut stream = Draw::new(seed, "test").stream("pixels");
     let pixels: Vec<f32> = (0..4 * 3072).map(|_| stream.normal() as f32).collect();
     let pixels = Tensor::from_vec(pixels, (4, 3, 32, 32), &Device::Cpu)?;
@@ -81,12 +83,25 @@ fn training() -> Training {
 }
 
 fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: DualForm) -> Result<()> {
+    let parts = if trained == Trained::All { 7 } else { 5 };
+    check_terms(HeadKind::Cosine, terms(form, trained), parts, norm, trained, freeze_old_head)
+}
+
+/// That many losses have a name, and the gradient of their sum is right.
+fn check_terms(
+    kind: HeadKind,
+    terms: Vec<TermSpec>,
+    parts: usize,
+    norm: SyntheticNorm,
+    trained: Trained,
+    freeze_old_head: bool,
+) -> Result<()> {
     let config = ProceduralConfig { classes: 5, train_per_class: 2, test_per_class: 1 };
     let dataset = Dataset::procedural(&config, 1)?;
     let (train, _) = dataset.split(&ClassOrder::seeded(5, 1), 0, Evaluate::Test)?;
     let preparation =
         Preparation { augmentation: Augmentation::none(), normalisation: Normalisation::half() };
-    let (old, new) = (network(&[3], 1)?.freeze()?, network(&[2], 2)?.freeze()?);
+    let (old, new) = (network(kind, &[3], 1)?.freeze()?, network(kind, &[2], 2)?.freeze()?);
     let mut inversion = InversionConfig::unconditional(1);
     (inversion.generator.channels, inversion.generator.latent) = (2, 4);
     let generator =
@@ -102,17 +117,18 @@ fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: Dua
         new: Some(new),
         replay: Some((generator, &replay)),
     };
-    let spec = PhaseSpec { trained, terms: terms(form, trained), training: training() };
+    let spec = PhaseSpec { trained, terms, training: training() };
     // Three new images and two exemplars.
     let samples = [train.samples(3..5)[..3].to_vec(), train.samples(0..1)].concat();
     let source = Source::Samples(samples.clone());
-    let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head };
-    let mut job = Job::new(PhaseKind::Student, network(&[3, 2], 3)?, spec, source, classes, (1, 1))?;
+    let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head, positive_head: false };
+    let student = network(kind, &[3, 2], 3)?;
+    let mut job = Job::new(PhaseKind::Student, student, spec, source, classes, (1, 1))?;
     let around = around.with_maps(job.maps())?;
     let draws = Draws { images: Draw::new(1, "images"), noise: Draw::new(1, "noise") };
     let slope = job.slope(&samples, &draws, &around)?;
     assert_eq!(slope.rows, 10);
-    assert_eq!(slope.parts.len(), if trained == Trained::All { 7 } else { 5 }, "{:?}", slope.parts.keys());
+    assert_eq!(slope.parts.len(), parts, "{:?}", slope.parts.keys());
     let trained: Vec<String> = slope.gradients.iter().map(|(name, _)| name.to_owned()).collect();
     let mut wanted = [job.group.names.clone(), job.aids.group.names.clone()].concat();
     wanted.sort();
@@ -173,9 +189,10 @@ fn networks_of_terms_begin_by_seed_task_and_name() -> Result<()> {
     let begun = |kind, seed, task| -> Result<BTreeMap<String, Vec<f64>>> {
         let spec =
             PhaseSpec { trained: Trained::All, terms: terms(COLUMNS, Trained::All), training: training() };
-        let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head: false };
+        let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head: false, positive_head: false };
         let source = Source::Generated { steps: 1 };
-        let job = Job::new(kind, network(&[3, 2], 3)?, spec, source, classes, (seed, task))?;
+        let job =
+            Job::new(kind, network(HeadKind::Cosine, &[3, 2], 3)?, spec, source, classes, (seed, task))?;
         let values =
             job.aids.parameters.iter().map(|(name, it)| Ok((name.to_owned(), it.flatten_all()?.to_vec1()?)));
         values.collect()
@@ -195,3 +212,5 @@ fn networks_of_terms_begin_by_seed_task_and_name() -> Result<()> {
     assert!(one["vid.old.stage3.variance"].iter().all(|raw| (raw - variance).abs() < 1e-6));
     Ok(())
 }
+
+mod rivals;

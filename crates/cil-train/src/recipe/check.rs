@@ -40,7 +40,11 @@ impl Recipe {
         if let Some(new_teacher) = &self.new_teacher {
             check_training("new-teacher", &new_teacher.training)?;
         }
-        let dual = |it: &TermSpec| matches!(it, TermSpec::DualTeacher { .. });
+        self.corrections()?;
+        if self.base.terms.iter().any(|it| matches!(it, TermSpec::Scaled { .. })) {
+            bail!("base.terms has a scaled term; no base class is old, so there is nothing to scale by");
+        }
+        let dual = |it: &TermSpec| matches!(it.inner(), TermSpec::DualTeacher { .. });
         if self.increment.terms.iter().any(dual) && self.new_teacher.is_none() {
             bail!("increment.terms has a dual-teacher term; it needs the table new-teacher");
         }
@@ -62,6 +66,32 @@ impl Recipe {
                     );
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Of what follows a later task's training.
+    fn corrections(&self) -> Result<()> {
+        let key = match (&self.align, &self.bias_correction) {
+            (None, None) => return Ok(()),
+            (Some(_), Some(_)) => bail!("align and bias-correction are both there; one correction is enough"),
+            (Some(_), None) => "align",
+            (None, Some(correction)) => {
+                correction.check()?;
+                if self.exemplars.is_none() {
+                    bail!("bias-correction holds out a part of the exemplars; exemplars should not be 0");
+                }
+                "bias-correction"
+            }
+        };
+        if self.joint {
+            bail!("{key} is there and joint is true; with all images there is nothing to correct");
+        }
+        if self.head == HeadKind::Cosine {
+            bail!("{key} changes logits by their weights; head should be \"linear\" or \"without-bias\"");
+        }
+        if self.bias_correction.is_some() && self.head != HeadKind::Linear {
+            bail!("bias-correction adds to logits; head should be \"linear\"");
         }
         Ok(())
     }
@@ -116,6 +146,7 @@ impl Recipe {
             bail!("weight is {weight}; it should be 0 or more");
         }
         match *term {
+            TermSpec::Scaled { ref term, .. } => self.term(term),
             TermSpec::CrossEntropy { rows, columns: Columns::New, .. } if rows != Rows::New => {
                 bail!("columns is \"new\" and rows is not; only rows \"new\" have their label among them")
             }
@@ -134,7 +165,7 @@ impl Recipe {
     }
 }
 
-fn check_training(key: &str, training: &Training) -> Result<()> {
+pub(super) fn check_training(key: &str, training: &Training) -> Result<()> {
     if training.epochs == 0 {
         bail!("{key}.training.epochs is 0; it should be at least 1");
     }

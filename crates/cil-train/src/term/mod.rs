@@ -5,12 +5,14 @@
 //! backbone's maps, and bring [`Aid`]s, small networks that train with the student and end with the phase. Losses on maps
 //! yield their gradients themselves, in one pass: candle's operations would take many, each on one thread.
 
+mod binary_cross_entropy;
 mod cross_entropy;
 mod dual_teacher;
 mod less_forget;
 mod logit_kd;
 mod margin_ranking;
 mod pod_spatial;
+mod scaled;
 mod vid;
 
 use std::collections::BTreeMap;
@@ -163,6 +165,10 @@ impl Objective {
 
 fn build(spec: &TermSpec, graph: &Graph) -> Result<(f64, Box<dyn Term>)> {
     let term: Box<dyn Term> = match *spec {
+        TermSpec::Scaled { by, ref term } => Box::new(scaled::Scaled { by, term: build(term, graph)?.1 }),
+        TermSpec::BinaryCrossEntropy { rows, .. } => {
+            Box::new(binary_cross_entropy::BinaryCrossEntropy { rows })
+        }
         TermSpec::CrossEntropy { rows, columns, balanced, .. } => {
             Box::new(cross_entropy::CrossEntropy { rows, columns, balanced })
         }
