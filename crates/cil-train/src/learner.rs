@@ -18,6 +18,7 @@ use crate::event::{Event, PhaseKind};
 use crate::means::{self, ClassMeans};
 use crate::memory;
 use crate::phase::{Classes, Job, Source, Surroundings};
+use crate::recipe::correction::BiasCorrectionSpec;
 use crate::recipe::{PhaseSpec, Recipe, ReplaySpec};
 use crate::start;
 
@@ -184,6 +185,7 @@ impl Learner {
             (PhaseKind::Inversion, later && recipe.replay.is_some()),
             (PhaseKind::NewTeacher, later && several && recipe.new_teacher.is_some()),
             (PhaseKind::Student, true),
+            (PhaseKind::BiasCorrection, later && recipe.bias_correction.is_some()),
             (PhaseKind::Balance, later && recipe.balance.is_some()),
         ];
         phases.into_iter().filter_map(|(phase, there)| there.then_some(phase)).collect()
@@ -196,6 +198,7 @@ impl Learner {
             PhaseKind::NewTeacher => recipe.new_teacher.as_ref().map(|it| it.training.epochs),
             PhaseKind::Student => Some(self.student_spec(task).training.epochs),
             PhaseKind::Balance => recipe.balance.as_ref().map(|it| it.training.epochs),
+            PhaseKind::BiasCorrection => recipe.bias_correction.as_ref().map(|it| it.training.epochs),
         };
         units.unwrap_or(0) as u64
     }
@@ -282,17 +285,16 @@ impl Learner {
                 let spec = self.student_spec(self.task).clone();
                 self.job(phase, network, spec, train)
             }
-            PhaseKind::Balance => {
-                let (Some(spec), Some(model)) = (recipe.balance.clone(), &self.model) else {
-                    bail!("there is no model to balance");
+            PhaseKind::Balance | PhaseKind::BiasCorrection => {
+                let spec = match phase {
+                    PhaseKind::Balance => recipe.balance.clone(),
+                    _ => recipe.bias_correction.as_ref().map(BiasCorrectionSpec::phase),
                 };
-                let plan = &self.plan;
-                let network = Network::from_snapshot(
-                    model.snapshot().clone(),
-                    &plan.executors,
-                    plan.seed,
-                    &plan.device,
-                )?;
+                let (Some(spec), Some(model)) = (spec, &self.model) else {
+                    bail!("there is no model to balance or correct");
+                };
+                let (plan, model) = (&self.plan, model.snapshot().clone());
+                let network = Network::from_snapshot(model, &plan.executors, plan.seed, &plan.device)?;
                 self.job(phase, network, spec, train)
             }
         }
@@ -301,10 +303,13 @@ impl Learner {
     /// A job of the student on the task's images and what is kept.
     fn job(&self, phase: PhaseKind, network: Network, spec: PhaseSpec, train: &TrainSet) -> Result<Work> {
         let classes = self.plan.increments.classes(self.task);
-        let mut samples = train.samples(classes.clone());
+        let mut samples = match phase {
+            PhaseKind::BiasCorrection => memory::held_out(&self.plan, self.task, train)?,
+            _ => memory::trained_on(&self.plan, self.task, train),
+        };
         if self.plan.recipe.joint {
             samples.extend(train.samples(0..classes.start));
-        } else {
+        } else if phase != PhaseKind::BiasCorrection {
             samples.extend(self.exemplars.all());
         }
         let source = Source::Samples(samples);
@@ -324,13 +329,15 @@ impl Learner {
             Work::Train(job) if job.kind == PhaseKind::NewTeacher => {
                 self.new_teacher = Some(job.network.freeze()?);
             }
-            Work::Train(mut job) => {
-                if let (PhaseKind::Student, Some(spec)) = (job.kind, self.plan.recipe.align)
+            Work::Train(job) => {
+                let kind = job.kind;
+                let mut network = job.finished()?;
+                if let (PhaseKind::Student, Some(spec)) = (kind, self.plan.recipe.align)
                     && self.task > 0
                 {
-                    memory::align(&mut job.network, spec)?;
+                    memory::align(&mut network, spec)?;
                 }
-                self.model = Some(job.network.freeze()?);
+                self.model = Some(network.freeze()?);
             }
         }
         Ok(())

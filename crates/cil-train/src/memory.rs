@@ -5,8 +5,10 @@
 use anyhow::{Result, bail};
 use cil_backbone::align::alignment;
 use cil_backbone::{Frozen, Network};
-use cil_data::exemplars::{Exemplars, herd};
-use cil_data::store::TrainSet;
+use cil_data::batches::shuffled_batches;
+use cil_data::exemplars::{Budget, Exemplars, herd};
+use cil_data::store::{SampleId, TrainSet};
+use cil_random::Draw;
 
 use crate::learner::Plan;
 use crate::means;
@@ -24,16 +26,64 @@ pub(crate) fn remember(
     if budget.is_none() {
         return Ok(0);
     }
-    let count = budget.per_class(classes.end);
-    exemplars.trim(budget, classes.end);
+    let held_out = held_out_count(plan, task);
+    let (count, seen) = (budget.per_class(classes.end) - held_out, classes.end);
+    exemplars.trim(Budget::PerClass(count), seen);
     for class in classes {
-        let samples = train.samples(class..class + 1);
+        let samples = trained_on_of(plan, task, class, train);
         let features = means::features(model, train, &samples, &plan.preparation, &plan.device)?;
         let width = model.feature_width();
         let chosen = herd(&features.flatten_all()?.to_vec1::<f32>()?, width, count);
         exemplars.remember(class, chosen.into_iter().map(|at| samples[at]).collect());
     }
-    Ok(exemplars.len())
+    Ok(exemplars.len() + held_out * seen)
+}
+
+/// Images of each class seen that are kept after a task and no training sees.
+fn held_out_count(plan: &Plan, task: usize) -> usize {
+    let kept = plan.recipe.exemplars.per_class(plan.increments.seen(task));
+    plan.recipe.bias_correction.as_ref().map_or(0, |spec| spec.held_out_of(kept))
+}
+
+/// Images of a new class that the task holds out: as many as are held out of an old one, and of a base class as many as
+/// will be kept. Later budgets are smaller, so what is held out later was held out from the beginning.
+fn held_out_of_new(plan: &Plan, task: usize) -> usize {
+    held_out_count(plan, task.saturating_sub(1))
+}
+
+/// A class's images in an order of their own, from which those held out are the first.
+fn in_order(plan: &Plan, class: usize, train: &TrainSet) -> Vec<SampleId> {
+    let samples = train.samples(class..class + 1);
+    let draw = Draw { task: class, ..Draw::new(plan.seed, "held out") };
+    shuffled_batches(samples, usize::MAX, draw).concat()
+}
+
+/// A new class's images without those held out, in the data set's order.
+fn trained_on_of(plan: &Plan, task: usize, class: usize, train: &TrainSet) -> Vec<SampleId> {
+    let count = held_out_of_new(plan, task);
+    if count == 0 {
+        return train.samples(class..class + 1);
+    }
+    let mut samples =
+        in_order(plan, class, train).split_off(count.min(train.samples(class..class + 1).len()));
+    samples.sort_unstable();
+    samples
+}
+
+/// The task's new images that are trained on.
+pub(crate) fn trained_on(plan: &Plan, task: usize, train: &TrainSet) -> Vec<SampleId> {
+    let classes = plan.increments.classes(task);
+    classes.flat_map(|class| trained_on_of(plan, task, class, train)).collect()
+}
+
+/// Images of all classes seen that no training saw, as many of each.
+pub(crate) fn held_out(plan: &Plan, task: usize, train: &TrainSet) -> Result<Vec<SampleId>> {
+    let count = held_out_of_new(plan, task);
+    if count == 0 {
+        bail!("the exemplars leave no image of a class to hold out; bias-correction needs more of them");
+    }
+    let first = |class| in_order(plan, class, train).into_iter().take(count);
+    Ok((0..plan.increments.seen(task)).flat_map(first).collect())
 }
 
 /// Multiplies the newest classes' logits by the factor that gives their weights the mean length of the old ones'.

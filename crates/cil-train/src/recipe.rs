@@ -7,12 +7,14 @@
 mod check;
 pub mod correction;
 pub mod scaling;
+mod term_spec;
 
 use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;
 use cil_engine::optim::Schedule;
 use dfgr::InversionConfig;
 use dtid::dual::DtidConfig;
+use dtid::regression::Centring;
 use serde::{Deserialize, Serialize};
 
 use correction::{AlignSpec, BiasCorrectionSpec};
@@ -153,50 +155,63 @@ pub enum TermSpec {
         /// Rows to learn.
         rows: Rows,
     },
-}
-
-impl TermSpec {
-    /// Weight in the objective.
-    pub fn weight(&self) -> f64 {
-        match *self {
-            Self::CrossEntropy { weight, .. }
-            | Self::LogitKd { weight, .. }
-            | Self::LessForget { weight, .. }
-            | Self::MarginRanking { weight, .. }
-            | Self::DualTeacher { weight, .. }
-            | Self::PodSpatial { weight, .. }
-            | Self::BinaryCrossEntropy { weight, .. }
-            | Self::Vid { weight, .. } => weight,
-            Self::Scaled { ref term, .. } => term.weight(),
-        }
-    }
-
-    /// The term itself, without a factor around it.
-    fn inner(&self) -> &Self {
-        match self {
-            Self::Scaled { term, .. } => term.inner(),
-            _ => self,
-        }
-    }
-
-    /// Stages whose maps it reads, by number, none for all; `None` for a term that reads no map.
-    fn stages(&self) -> Option<&[usize]> {
-        match self {
-            Self::Vid { stages, .. } => Some(stages),
-            Self::PodSpatial { .. } => Some(&[]),
-            Self::Scaled { term, .. } => term.stages(),
-            _ => None,
-        }
-    }
-
-    /// Whose maps a variational term follows.
-    fn vid_teachers(&self) -> Option<Teachers> {
-        match *self {
-            Self::Vid { teachers, .. } => Some(teachers),
-            Self::Scaled { ref term, .. } => term.vid_teachers(),
-            _ => None,
-        }
-    }
+    /// Mean absolute difference to the old teacher's logits on its columns (R-DFCIL's hard distillation).
+    LogitL1 {
+        /// Weight in the objective; 0.15 before the factor in R-DFCIL.
+        weight: f64,
+        /// Rows to agree on.
+        rows: Rows,
+    },
+    /// KL to the old teacher's prediction among all classes seen, new ones at 0 (ABD's comparison DeepInversion).
+    GlobalKd {
+        /// Weight in the objective.
+        weight: f64,
+        /// Softmax temperature of both sides.
+        temperature: f64,
+        /// Rows to agree on.
+        rows: Rows,
+    },
+    /// Absolute difference between the angles that the student's and the old teacher's features form (R-DFCIL).
+    AngleRelation {
+        /// Weight in the objective; 0.5 before the factor in R-DFCIL.
+        weight: f64,
+        /// Rows whose features form angles, three at a time.
+        rows: Rows,
+        /// Width of the learned space that each is projected into, in widths of the features; 0 for none, 2 in R-DFCIL.
+        projection: usize,
+    },
+    /// Cross-entropy over all classes seen in which every class counts the same, by how many images of each an epoch sees
+    /// (R-DFCIL's refinement of the head).
+    ClassBalanced {
+        /// Weight in the objective; 0.5 in R-DFCIL.
+        weight: f64,
+        /// Rows with a label to learn.
+        rows: Rows,
+    },
+    /// Cross-entropy over all classes seen that moves the head alone (ABD).
+    HeadCrossEntropy {
+        /// Weight in the objective; 0.5 in ABD, whose weights of rows are half of ours.
+        weight: f64,
+        /// Rows with a label to learn.
+        rows: Rows,
+        /// Whether rows are weighted so that every class counts the same.
+        balanced: bool,
+    },
+    /// Squared difference between what the old teacher's head makes of the student's features and of its own (ABD's
+    /// importance-weighted feature distillation); linear heads only.
+    OldHead {
+        /// Weight in the objective; 0.1 in ABD.
+        weight: f64,
+        /// Rows to agree on.
+        rows: Rows,
+    },
+    /// Squared difference to both teachers' centred logits, on every row (DMC's double distillation).
+    DoubleRegression {
+        /// Weight in the objective; 1 in DMC.
+        weight: f64,
+        /// What is subtracted from the teachers' logits.
+        centring: Centring,
+    },
 }
 
 /// How the student's batch norm meets generated images.
@@ -207,6 +222,8 @@ pub enum SyntheticNorm {
     Running,
     /// One batch with the real images.
     Joint,
+    /// A batch of their own, whose statistics move the running ones after those of the real images (R-DFCIL).
+    Separate,
     /// Running statistics for all images; they stay those of the old model.
     Frozen,
 }
@@ -272,6 +289,9 @@ pub enum Trained {
     All,
     /// The whole head; the backbone runs with its running statistics.
     Head,
+    /// Two numbers: the newest classes' logits times one plus the other (BiC); all else is left as it is. For
+    /// `bias-correction` alone.
+    Correction,
 }
 
 /// One phase of a task: what is minimised, over what, for how long.
@@ -308,6 +328,8 @@ pub struct Recipe {
     pub exemplars: Budget,
     /// Whether every task begins with a new network and trains on all real images seen so far: the upper bound.
     pub joint: bool,
+    /// Whether the student of a later task begins as a new network (DMC).
+    pub restart: bool,
     /// Whether the head's blocks of old classes are left as they are while everything trains (LUCIR).
     pub freeze_old_head: bool,
     /// Whether new head blocks start at the new classes' mean features (LUCIR); needs a cosine head.

@@ -17,7 +17,7 @@ use crate::recipe::NewTeacherSpec;
 /// The student at the beginning of a task: the old model with a head block more, or a new network with all blocks.
 pub(crate) fn student(plan: &Plan, task: usize, old: Option<&Frozen>, train: &TrainSet) -> Result<Network> {
     let n_new = plan.increments.classes(task).len();
-    let (Some(old), false) = (old, plan.recipe.joint) else {
+    let (Some(old), false) = (old, plan.recipe.joint || plan.recipe.restart) else {
         let mut network = fresh(plan, plan.recipe.head, plan.seed, train.image_dims())?;
         plan.increments.sizes()[..=task].iter().try_for_each(|classes| network.grow(*classes))?;
         return Ok(network);

@@ -4,6 +4,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use cil_train::loss::binary::{binary_cross_entropy, distilled_targets};
+use cil_train::loss::logits::global_kd;
 
 #[path = "../../dtid/tests/support/mod.rs"]
 mod support;
@@ -55,4 +56,18 @@ fn an_old_class_is_asked_of_the_old_model_and_a_new_one_of_the_label() {
     assert_eq!(targets.to_vec2::<f64>().unwrap(), [[0.5, 1.0, 0.0, 0.0], [0.0, 0.5, 0.0, 1.0]]);
     let targets = distilled_targets(&[1], None, 2, &like).unwrap();
     assert_eq!(targets.to_vec2::<f64>().unwrap(), [[0.0, 1.0]]);
+}
+
+#[test]
+fn the_old_prediction_among_all_classes_matches_torch() {
+    let case = Case::load(GOLDEN, "global_kd");
+    let old = case.tensor("old");
+    case.check(&["student"], |it| global_kd(&it[0], &old, 2.0));
+    check_detached(&old, |old| global_kd(&case.tensor("student"), old, 2.0));
+    // Agreement costs nothing where new classes get nothing.
+    let none = (Tensor::zeros((4, 2), DType::F64, &Device::Cpu).unwrap() - 1e4).unwrap();
+    let student = Tensor::cat(&[&old, &none], 1).unwrap();
+    assert_close(scalar(&global_kd(&student, &old, 2.0).unwrap()), 0.0, 1e-12, "agreement");
+    assert!(global_kd(&old, &student, 2.0).is_err());
+    assert!(global_kd(&student, &old, 0.0).is_err());
 }

@@ -10,7 +10,7 @@ use cil_engine::optim::Decay;
 use dfgr::InversionConfig;
 
 use super::Preset;
-use super::settings::{self, Lengths, METHODS, sgd};
+use super::settings::{self, Lengths, METHODS, correction, sgd};
 use crate::config::{DatasetName, OrderSpec, Procedural, RunConfig};
 
 const SOURCE: &str = "ours: made to be learned in a minute or two on two processor cores; chosen on the very images that it is \
@@ -28,6 +28,8 @@ pub(super) fn presets() -> Vec<Preset> {
         base: sgd(10, 0.1, cosine.clone()),
         increment: sgd(8, 0.02, cosine.clone()),
         new_teacher: sgd(6, 0.1, cosine),
+        correction: correction(50, 0.1, Decay::Constant),
+        refinement: sgd(3, 0.005, Decay::Constant),
         inversion,
         synthetic: 64,
         exemplars: Budget::PerClass(20),

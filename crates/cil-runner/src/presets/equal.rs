@@ -13,10 +13,12 @@ use super::cifar100::preset;
 use super::settings::{Lengths, METHODS, sgd};
 use crate::config::OrderSpec;
 
-/// Numbers of tasks.
+/// Numbers of equal tasks.
 const TASKS: [usize; 3] = [5, 10, 20];
+/// Numbers of later tasks after 50 base classes.
+const STEPS: [usize; 3] = [5, 10, 25];
 
-/// A method, where its settings are from, and what was printed of it for 5, 10 and 20 tasks.
+/// A method, where its settings are from, and what was printed of it for each number of tasks.
 struct Printed {
     method: &'static str,
     source: &'static str,
@@ -33,22 +35,35 @@ const ABD: &str = "ABD (Smith et al., ICCV 2021) and its code, GT-RIPL/AlwaysBeD
 
 const README: &str = "last accuracy, mean of three orders (README of ABD's code)";
 
-/// Every method in 5, 10 and 20 tasks.
+const RDFCIL: &str = "R-DFCIL (Gao et al., ECCV 2022) and its code, gqk/R-DFCIL at f47e123: 200 epochs, the last 40 of them \
+     on the head at rate 0.005, rate 0.1 divided by 10 at 80 and 120, 5 000 iterations of inversion";
+
+const RDFCIL_TABLE: &str = "last accuracy (R-DFCIL's table for 50 base classes, as later papers quote it)";
+
+/// Every method in equal tasks, and the data-free ones after 50 base classes too.
 pub(super) fn presets() -> Vec<Preset> {
-    let of = |printed: &Printed| TASKS.map(|tasks| one(printed, tasks));
-    printed().iter().flat_map(of).collect()
+    let equal = |printed: &Printed| {
+        [0, 1, 2].map(|at| one(printed, at, format!("t{}", TASKS[at]), vec![100 / TASKS[at]; TASKS[at]]))
+    };
+    let after_base = |printed: &Printed| {
+        [0, 1, 2].map(|at| {
+            let steps = STEPS[at];
+            let increments = [vec![50], vec![50 / steps; steps]].concat();
+            one(printed, at, format!("b50-t{steps}"), increments)
+        })
+    };
+    let equal = printed().iter().flat_map(equal).collect::<Vec<_>>();
+    [equal, after_50().iter().flat_map(after_base).collect()].concat()
 }
 
-fn one(printed: &Printed, tasks: usize) -> Preset {
-    let at = TASKS.iter().position(|it| *it == tasks).unwrap_or_default();
+fn one(printed: &Printed, at: usize, split: String, increments: Vec<usize>) -> Preset {
     let expected = match printed.numbers {
         Some(numbers) => format!("{} % {}; not run here yet", numbers[at], printed.what),
         None => format!("{}; not run here yet", printed.what),
     };
     let about = METHODS.iter().find(|it| it.0 == printed.method).map_or("", |it| it.1);
     let about = about.replace("20 exemplars a class", "2000 exemplars in all");
-    let name = format!("cifar100-t{tasks}-{}", printed.method);
-    let increments = vec![100 / tasks; tasks];
+    let name = format!("cifar100-{split}-{}", printed.method);
     let mut preset =
         preset(name, &about, printed.source, expected, printed.method, &printed.lengths, increments, 32);
     preset.config.architecture = printed.architecture;
@@ -70,6 +85,18 @@ fn printed() -> Vec<Printed> {
     vec![
         abd("fine-tune", ["16.4 ± 0.4", "8.8 ± 0.1", "4.4 ± 0.3"]),
         abd("rehearsal", ["34.0 ± 0.2", "24.0 ± 1.0", "14.9 ± 0.7"]),
+        abd("bic", ["53.7 ± 0.4", "45.9 ± 1.8", "37.5 ± 3.2"]),
+        abd("deepinversion", ["18.8 ± 0.3", "10.9 ± 0.6", "5.7 ± 0.3"]),
+        abd("abd", ["43.9 ± 0.9", "33.7 ± 1.2", "20.0 ± 1.4"]),
+        Printed {
+            method: "rdfcil",
+            source: RDFCIL,
+            lengths: rdfcil(),
+            architecture: Architecture::podnet(32),
+            order: "abd_0",
+            what: "the paper has a table of this protocol; we have not seen its numbers confirmed",
+            numbers: None,
+        },
         Printed {
             method: "icarl",
             source: "iCaRL (Rebuffi et al., CVPR 2017) and its code, srebuffi/iCaRL at b3d3686: 70 epochs, rate 2 divided by 5 \
@@ -93,10 +120,39 @@ fn printed() -> Vec<Printed> {
     ]
 }
 
+fn after_50() -> Vec<Printed> {
+    let of = |method, source, lengths, architecture, numbers| Printed {
+        method,
+        source,
+        lengths,
+        architecture,
+        order: "abd_0",
+        what: RDFCIL_TABLE,
+        numbers: Some(numbers),
+    };
+    vec![
+        of(
+            "rdfcil",
+            RDFCIL,
+            rdfcil(),
+            Architecture::podnet(32),
+            ["54.76 ± 0.76", "49.70 ± 0.61", "30.01 ± 0.56"],
+        ),
+        of("abd", ABD, abd(), Architecture::lucir(32), ["50.55 ± 1.14", "43.65 ± 2.40", "25.27 ± 1.09"]),
+    ]
+}
+
 /// ABD's settings of everything that it compares.
 fn abd() -> Lengths {
     let training = Training { weight_decay: 2e-4, ..sgd(250, 0.1, by_tenths(&[100, 150, 200])) };
-    lengths(training)
+    let mut lengths = lengths(training);
+    lengths.inversion.iterations = 10_000;
+    lengths
+}
+
+/// R-DFCIL's: 200 epochs, the last 40 of which refine the head.
+fn rdfcil() -> Lengths {
+    lengths(sgd(160, 0.1, by_tenths(&[80, 120])))
 }
 
 fn icarl() -> Lengths {
@@ -118,7 +174,10 @@ fn lengths(training: Training) -> Lengths {
     Lengths {
         base: training.clone(),
         increment: training.clone(),
-        new_teacher: training,
+        new_teacher: training.clone(),
+        // ABD's: as the rest, at a hundredth of the rate.
+        correction: Training { learning_rate: 0.01 * training.learning_rate, ..training },
+        refinement: sgd(40, 0.005, Decay::Constant),
         inversion: dfgr::InversionConfig::unconditional(5000),
         synthetic: 128,
         exemplars: Budget::Total(2000),

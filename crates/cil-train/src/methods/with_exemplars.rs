@@ -8,7 +8,7 @@ use cil_backbone::align::Length;
 use cil_data::exemplars::Budget;
 
 use super::{cross_entropy, fine_tune};
-use crate::recipe::correction::AlignSpec;
+use crate::recipe::correction::{AlignSpec, BiasCorrectionSpec};
 use crate::recipe::scaling::Scaling;
 use crate::recipe::{Columns, Recipe, Rows, TermSpec, Training};
 
@@ -43,6 +43,19 @@ pub fn weight_aligning(base: Training, increment: Training, exemplars: Budget, p
     let mut recipe = shared_by_counts(base, increment, exemplars);
     recipe.head = HeadKind::WithoutBias;
     recipe.align = Some(AlignSpec { length: Length::L1, shrink_only: true, positive });
+    recipe
+}
+
+/// BiC (Wu et al. 2019): trained as [`weight_aligning`] is, with biases and on nine tenths of what is kept; then the newest
+/// classes' logits are multiplied by one number and moved by another, learned on the last tenth.
+pub fn bias_correction(
+    base: Training,
+    increment: Training,
+    exemplars: Budget,
+    correction: Training,
+) -> Recipe {
+    let mut recipe = shared_by_counts(base, increment, exemplars);
+    recipe.bias_correction = Some(BiasCorrectionSpec { held_out: 0.1, training: correction });
     recipe
 }
 

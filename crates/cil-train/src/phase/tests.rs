@@ -125,24 +125,27 @@ fn check_terms(
     let student = network(kind, &[3, 2], 3)?;
     let mut job = Job::new(PhaseKind::Student, student, spec, source, classes, (1, 1))?;
     let around = around.with_maps(job.maps())?;
+    job.class_counts = job.class_counts(&around, Draw::new(1, "counts"))?;
     let draws = Draws { images: Draw::new(1, "images"), noise: Draw::new(1, "noise") };
     let slope = job.slope(&samples, &draws, &around)?;
     assert_eq!(slope.rows, 10);
     assert_eq!(slope.parts.len(), parts, "{:?}", slope.parts.keys());
     let trained: Vec<String> = slope.gradients.iter().map(|(name, _)| name.to_owned()).collect();
-    let mut wanted = [job.group.names.clone(), job.aids.group.names.clone()].concat();
+    let own = job.groups.iter().flat_map(|group| group.names.clone());
+    let mut wanted: Vec<String> = own.chain(job.aids.group.names.clone()).collect();
     wanted.sort();
     assert_eq!(trained, wanted);
     assert_eq!(freeze_old_head, !trained.iter().any(|name| name == "head.0.weight"));
 
     let step = 1e-6;
+    let brought = |name: &str| name.starts_with("vid") || name.starts_with("relation");
     // Every fourth weight, the head, and what terms bring: the reference executor is slow.
-    let all = |name: &str| name.contains("head") || name.starts_with("vid");
+    let all = |name: &str| name.contains("head") || name.contains("correction") || brought(name);
     for (turn, name) in trained.iter().enumerate().filter(|(turn, name)| turn % 4 == 0 || all(name)) {
         let slopes = slope.gradients.get(name).unwrap().flatten_all()?.to_vec1::<f64>()?;
         let at = (turn * 31) % slopes.len();
         let mut moved = |by: f64| -> Result<f64> {
-            let store = |job: &mut Job, value: Tensor| match name.starts_with("vid") {
+            let store = |job: &mut Job, value: Tensor| match brought(name) {
                 true => job.aids.parameters.set(name, value),
                 false => job.network.parameters_mut().set(name, value),
             };

@@ -26,6 +26,9 @@ impl Recipe {
         if self.imprint && self.head != HeadKind::Cosine {
             bail!("imprint is true; weights are imprinted as directions, so head must be \"cosine\"");
         }
+        if self.restart && (self.joint || self.imprint || self.freeze_old_head) {
+            bail!("restart is true; joint, imprint and freeze-old-head should be false with a new network");
+        }
         if self.joint && (self.replay.is_some() || self.new_teacher.is_some() || !self.exemplars.is_none()) {
             bail!(
                 "joint is true; with all images there is nothing to keep, replay or distil, so leave those out"
@@ -44,11 +47,7 @@ impl Recipe {
         if self.base.terms.iter().any(|it| matches!(it, TermSpec::Scaled { .. })) {
             bail!("base.terms has a scaled term; no base class is old, so there is nothing to scale by");
         }
-        let dual = |it: &TermSpec| matches!(it.inner(), TermSpec::DualTeacher { .. });
-        if self.increment.terms.iter().any(dual) && self.new_teacher.is_none() {
-            bail!("increment.terms has a dual-teacher term; it needs the table new-teacher");
-        }
-        Ok(())
+        self.two_teachers()
     }
 
     /// Refuses what does not suit the network.
@@ -65,6 +64,21 @@ impl Recipe {
                         "{key}.terms.{at}: stages holds {stage}; {architecture} has stages 1 to {n_stages}"
                     );
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Of terms that need the new teacher.
+    fn two_teachers(&self) -> Result<()> {
+        for term in &self.increment.terms {
+            let kind = match term.inner() {
+                TermSpec::DualTeacher { .. } => "dual-teacher",
+                TermSpec::DoubleRegression { .. } => "double-regression",
+                _ => continue,
+            };
+            if self.new_teacher.is_none() {
+                bail!("increment.terms has a {kind} term; it needs the table new-teacher");
             }
         }
         Ok(())
@@ -98,6 +112,11 @@ impl Recipe {
 
     fn phase(&self, key: &str, phase: &PhaseSpec) -> Result<()> {
         check_training(key, &phase.training)?;
+        if phase.trained == Trained::Correction {
+            bail!(
+                "{key}.trained is \"correction\"; it should be \"all\" or \"head\", and bias-correction a table"
+            );
+        }
         self.on_maps(key, phase)?;
         if phase.terms.is_empty() {
             bail!("{key}.terms is empty; something must be minimised");
@@ -152,6 +171,12 @@ impl Recipe {
             }
             TermSpec::LogitKd { temperature, .. } if !(temperature.is_finite() && temperature > 0.0) => {
                 bail!("temperature is {temperature}; it should be positive")
+            }
+            TermSpec::GlobalKd { temperature, .. } if !(temperature.is_finite() && temperature > 0.0) => {
+                bail!("temperature is {temperature}; it should be positive")
+            }
+            TermSpec::OldHead { .. } if self.head == HeadKind::Cosine => {
+                bail!("old-head compares what linear weights make of features; head should not be \"cosine\"")
             }
             TermSpec::MarginRanking { .. } if self.head != HeadKind::Cosine => {
                 bail!("margin-ranking compares cosines, so head must be \"cosine\"")

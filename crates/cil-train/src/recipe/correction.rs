@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use cil_backbone::align::Length;
 use serde::{Deserialize, Serialize};
 
-use super::Training;
+use super::{Columns, PhaseSpec, Rows, TermSpec, Trained, Training};
 
 /// Weight aligning (WA, Zhao et al. 2020): the newest classes' logits times the mean length of old weight rows over that
 /// of new ones.
@@ -41,6 +41,16 @@ impl BiasCorrectionSpec {
         (self.held_out * kept as f64 + 1e-9).floor() as usize
     }
 
+    /// The phase that trains both numbers.
+    pub fn phase(&self) -> PhaseSpec {
+        let (rows, columns) = (Rows::Real, Columns::Seen);
+        PhaseSpec {
+            trained: Trained::Correction,
+            terms: vec![TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced: false }],
+            training: self.training.clone(),
+        }
+    }
+
     /// Refuses a share that is none.
     ///
     /// # Errors
@@ -50,5 +60,27 @@ impl BiasCorrectionSpec {
             bail!("bias-correction.held-out is {}; it should be between 0 and 1, as 0.1", self.held_out);
         }
         super::check::check_training("bias-correction", &self.training)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cil_engine::optim::Schedule;
+
+    use super::*;
+
+    #[test]
+    fn a_share_is_rounded_down() {
+        let training = Training {
+            epochs: 1,
+            batch: 8,
+            learning_rate: 0.1,
+            schedule: Schedule::constant(),
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 0.0,
+        };
+        let spec = BiasCorrectionSpec { held_out: 0.1, training };
+        assert_eq!([9, 10, 19, 20, 30, 70].map(|kept| spec.held_out_of(kept)), [0, 1, 1, 2, 3, 7]);
     }
 }

@@ -1,6 +1,7 @@
 //! Another term times a factor of class counts.
 
 use candle_core::{Device, Result, Tensor};
+use cil_engine::ParameterSpec;
 
 use super::{Aid, MapSlopes, Term};
 use crate::recipe::scaling::Scaling;
@@ -36,6 +37,18 @@ impl Term for Scaled {
 
     fn aids(&self, device: &Device) -> Result<Vec<Aid>> {
         self.term.aids(device)
+    }
+
+    fn values(&self) -> Vec<ParameterSpec> {
+        self.term.values()
+    }
+
+    fn counts_classes(&self) -> bool {
+        self.term.counts_classes()
+    }
+
+    fn asks_new_teacher_of_all(&self) -> bool {
+        self.term.asks_new_teacher_of_all()
     }
 
     fn loss_on_maps(&self, step: &Step<'_>, weight: f64, slopes: &mut MapSlopes) -> Result<Option<Tensor>> {

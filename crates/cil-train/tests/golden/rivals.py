@@ -28,4 +28,15 @@ def base(logits, labels):
 binary = dict(logits=3 * randn(6, 5), labels=labels)
 case("icarl", icarl, ["logits"], **binary, old=3 * randn(6, 3))
 case("icarl_base", base, ["logits"], **binary)
+
+
+def global_kd(student, old):
+    """ABD's DeepInversion on generated images (`loss_fn_kd` with soft targets), times T squared, less the entropy."""
+    targets = torch.cat([F.softmax(old / 2, 1), torch.zeros(old.size(0), student.size(1) - old.size(1))], 1)
+    cross = -(targets * F.log_softmax(student / 2, 1)).sum(1)
+    entropy = -(F.softmax(old / 2, 1) * F.log_softmax(old / 2, 1)).sum(1)
+    return 4 * (cross - entropy).mean()
+
+
+case("global_kd", global_kd, ["student"], student=randn(4, 5), old=2 * randn(4, 3))
 write()
