@@ -1,7 +1,5 @@
 //! Rival methods in small runs: what they look at, and what is done to a head after training.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
 mod support;
 
 use cil_backbone::align::Length;

@@ -43,20 +43,23 @@ const RDFCIL_TABLE: &str = "last accuracy (R-DFCIL's table for 50 base classes, 
 /// Every method in equal tasks, and the data-free ones after 50 base classes too.
 pub(super) fn presets() -> Vec<Preset> {
     let equal = |printed: &Printed| {
-        [0, 1, 2].map(|at| one(printed, at, format!("t{}", TASKS[at]), vec![100 / TASKS[at]; TASKS[at]]))
+        [0, 1, 2].map(|at| {
+            let tasks = TASKS[at];
+            one(printed, at, &format!("t{tasks}"), vec![100 / tasks; tasks])
+        })
     };
     let after_base = |printed: &Printed| {
         [0, 1, 2].map(|at| {
             let steps = STEPS[at];
             let increments = [vec![50], vec![50 / steps; steps]].concat();
-            one(printed, at, format!("b50-t{steps}"), increments)
+            one(printed, at, &format!("b50-t{steps}"), increments)
         })
     };
     let equal = printed().iter().flat_map(equal).collect::<Vec<_>>();
     [equal, after_50().iter().flat_map(after_base).collect()].concat()
 }
 
-fn one(printed: &Printed, at: usize, split: String, increments: Vec<usize>) -> Preset {
+fn one(printed: &Printed, at: usize, split: &str, increments: Vec<usize>) -> Preset {
     let expected = match printed.numbers {
         Some(numbers) => format!("{} % {}; not run here yet", numbers[at], printed.what),
         None => format!("{}; not run here yet", printed.what),

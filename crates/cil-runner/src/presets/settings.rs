@@ -58,7 +58,7 @@ pub(super) const METHODS: [(&str, &str); 20] = [
     ("icarl", "iCaRL with 20 exemplars a class, as its paper: sigmoids; see the nearest mean"),
     ("icarl-softmax", "iCaRL with 20 exemplars a class, as mostly run since: softmax; see the nearest mean"),
     ("wa", "weight aligning with 20 exemplars a class"),
-    ("bic", "bias correction (BiC) with 20 exemplars a class, two of them held out"),
+    ("bic", "bias correction (BiC) with 20 exemplars a class, a tenth of them held out"),
     ("rdfcil", "R-DFCIL: inversion, hard and relational distillation, the head refined"),
     ("abd", "ABD (always be dreaming): inversion, features distilled through the old head"),
     ("deepinversion", "what ABD's table calls DeepInversion: a generator's images, logits distilled"),
