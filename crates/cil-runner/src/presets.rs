@@ -108,6 +108,17 @@ mod tests {
             "joint",
         ];
         promised.extend(small.map(|method| format!("cifar100-10c-{method}")));
+        let rivals =
+            ["icarl", "icarl-softmax", "wa", "bic", "rdfcil", "abd", "deepinversion", "dmc-generated"];
+        promised.extend(rivals.map(|method| format!("cifar100-10c-{method}")));
+        for tasks in [5, 10, 20] {
+            let printed = ["icarl", "wa", "bic", "rdfcil", "abd", "deepinversion"];
+            promised.extend(printed.map(|method| format!("cifar100-t{tasks}-{method}")));
+        }
+        for steps in [5, 10, 25] {
+            let printed = ["icarl-softmax", "rdfcil", "abd"];
+            promised.extend(printed.map(|method| format!("cifar100-b50-t{steps}-{method}")));
+        }
         for name in promised {
             assert!(names.contains(&name), "{name} is missing");
         }
