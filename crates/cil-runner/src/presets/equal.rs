@@ -21,7 +21,7 @@ const STEPS: [usize; 3] = [5, 10, 25];
 /// A method, where its settings are from, and what was printed of it for each number of tasks.
 struct Printed {
     method: &'static str,
-    source: &'static str,
+    settings: &'static str,
     lengths: Lengths,
     architecture: Architecture,
     order: &'static str,
@@ -68,7 +68,7 @@ fn one(printed: &Printed, at: usize, split: &str, increments: Vec<usize>) -> Pre
     let about = about.replace("20 exemplars a class", "2000 exemplars in all");
     let name = format!("cifar100-{split}-{}", printed.method);
     let mut preset =
-        preset(name, &about, printed.source, expected, printed.method, &printed.lengths, increments, 32);
+        preset(name, &about, printed.settings, expected, printed.method, &printed.lengths, increments, 32);
     preset.config.architecture = printed.architecture;
     preset.config.class_order = OrderSpec::Published(printed.order.into());
     preset
@@ -78,7 +78,7 @@ fn printed() -> Vec<Printed> {
     let lucir = Architecture::lucir(32);
     let abd = |method, numbers| Printed {
         method,
-        source: ABD,
+        settings: ABD,
         lengths: abd(),
         architecture: lucir,
         order: "abd_0",
@@ -93,7 +93,7 @@ fn printed() -> Vec<Printed> {
         abd("abd", ["43.9 ± 0.9", "33.7 ± 1.2", "20.0 ± 1.4"]),
         Printed {
             method: "rdfcil",
-            source: RDFCIL,
+            settings: RDFCIL,
             lengths: rdfcil(),
             architecture: Architecture::podnet(32),
             order: "abd_0",
@@ -102,7 +102,7 @@ fn printed() -> Vec<Printed> {
         },
         Printed {
             method: "icarl",
-            source: "iCaRL (Rebuffi et al., CVPR 2017) and its code, srebuffi/iCaRL at b3d3686: 70 epochs, rate 2 divided by 5 \
+            settings: "iCaRL (Rebuffi et al., CVPR 2017) and its code, srebuffi/iCaRL at b3d3686: 70 epochs, rate 2 divided by 5 \
                      at 49 and 63",
             lengths: icarl(),
             architecture: lucir,
@@ -112,7 +112,7 @@ fn printed() -> Vec<Printed> {
         },
         Printed {
             method: "wa",
-            source: "WA (Zhao et al., CVPR 2020) and its code, bwbwzhao/Weight-Aligning at 50f369d: 250 epochs in batches of 32, \
+            settings: "WA (Zhao et al., CVPR 2020) and its code, bwbwzhao/Weight-Aligning at 50f369d: 250 epochs in batches of 32, \
                      rate 0.1 divided by 10 at 100, 150 and 200, decay 1e-4",
             lengths: weight_aligning(),
             architecture: lucir,
@@ -124,9 +124,9 @@ fn printed() -> Vec<Printed> {
 }
 
 fn after_50() -> Vec<Printed> {
-    let of = |method, source, lengths, architecture, numbers| Printed {
+    let of = |method, settings, lengths, architecture, numbers| Printed {
         method,
-        source,
+        settings,
         lengths,
         architecture,
         order: "abd_0",
