@@ -4,7 +4,7 @@
 //! what happened, so whoever drives it can record, show, evaluate or stop between any two units. It never sees an image
 //! to be evaluated on; [`Learner::model`] is the model so far, frozen.
 
-mod memory;
+mod keep;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
@@ -17,7 +17,9 @@ use cil_engine::ExecutorFactory;
 use dfgr::{Inversion, Replay};
 
 use crate::event::{Event, PhaseKind};
+use crate::memory;
 use crate::phase::{Classes, Job, Source, Surroundings};
+use crate::recipe::correction::BiasCorrectionSpec;
 use crate::recipe::{PhaseSpec, Recipe, ReplaySpec};
 use crate::start;
 
@@ -184,6 +186,7 @@ impl Learner {
             (PhaseKind::Inversion, later && recipe.replay.is_some()),
             (PhaseKind::NewTeacher, later && several && recipe.new_teacher.is_some()),
             (PhaseKind::Student, true),
+            (PhaseKind::BiasCorrection, later && recipe.bias_correction.is_some()),
             (PhaseKind::Balance, later && recipe.balance.is_some()),
         ];
         phases.into_iter().filter_map(|(phase, there)| there.then_some(phase)).collect()
@@ -196,6 +199,7 @@ impl Learner {
             PhaseKind::NewTeacher => recipe.new_teacher.as_ref().map(|it| it.training.epochs),
             PhaseKind::Student => Some(self.student_spec(task).training.epochs),
             PhaseKind::Balance => recipe.balance.as_ref().map(|it| it.training.epochs),
+            PhaseKind::BiasCorrection => recipe.bias_correction.as_ref().map(|it| it.training.epochs),
         };
         units.unwrap_or(0) as u64
     }
@@ -271,7 +275,8 @@ impl Learner {
                 let network =
                     start::new_teacher(&self.plan, spec, self.task, self.old.as_ref(), train.image_dims())?;
                 let source = Source::Samples(train.samples(classes.clone()));
-                let classes = Classes { columns: classes, n_old: 0, freeze_old_head: false };
+                let classes =
+                    Classes { columns: classes, n_old: 0, freeze_old_head: false, positive_head: false };
                 let draw = (self.plan.seed, self.task);
                 let job = Job::new(phase, network, spec.phase(), source, classes, draw)?;
                 Ok(Work::Train(Box::new(job)))
@@ -279,7 +284,7 @@ impl Learner {
             PhaseKind::Student => {
                 let network = start::student(&self.plan, self.task, self.old.as_ref(), train)?;
                 let spec = self.student_spec(self.task).clone();
-                let mut samples = train.samples(classes.clone());
+                let mut samples = memory::trained_on(&self.plan, self.task, train);
                 if recipe.joint {
                     samples.extend(train.samples(0..classes.start));
                 } else {
@@ -287,9 +292,13 @@ impl Learner {
                 }
                 self.job(phase, network, spec, samples)
             }
-            PhaseKind::Balance => {
-                let (Some(spec), Some(model)) = (recipe.balance.clone(), &self.model) else {
-                    bail!("there is no model to balance");
+            PhaseKind::Balance | PhaseKind::BiasCorrection => {
+                let spec = match phase {
+                    PhaseKind::Balance => recipe.balance.clone(),
+                    _ => recipe.bias_correction.as_ref().map(BiasCorrectionSpec::phase),
+                };
+                let (Some(spec), Some(model)) = (spec, &self.model) else {
+                    bail!("there is no model to balance or correct");
                 };
                 let plan = &self.plan;
                 let network = Network::from_snapshot(
@@ -298,7 +307,10 @@ impl Learner {
                     plan.seed,
                     &plan.device,
                 )?;
-                let samples = self.balanced(model, train)?;
+                let samples = match phase {
+                    PhaseKind::Balance => self.balanced(model, train)?,
+                    _ => memory::held_out(plan, self.task, train)?,
+                };
                 self.job(phase, network, spec, samples)
             }
         }
@@ -318,6 +330,7 @@ impl Learner {
             columns: 0..classes.end,
             n_old: classes.start,
             freeze_old_head: self.plan.recipe.freeze_old_head && self.task > 0,
+            positive_head: self.plan.recipe.align.is_some_and(|align| align.positive),
         };
         let job = Job::new(phase, network, spec, source, classes, (self.plan.seed, self.task))?;
         Ok(Work::Train(Box::new(job)))
@@ -329,7 +342,16 @@ impl Learner {
             Work::Train(job) if job.kind == PhaseKind::NewTeacher => {
                 self.new_teacher = Some(job.network.freeze()?);
             }
-            Work::Train(job) => self.model = Some(job.network.freeze()?),
+            Work::Train(job) => {
+                let kind = job.kind;
+                let mut network = job.finished()?;
+                if let (PhaseKind::Student, Some(spec)) = (kind, self.plan.recipe.align)
+                    && self.task > 0
+                {
+                    memory::align(&mut network, spec)?;
+                }
+                self.model = Some(network.freeze()?);
+            }
         }
         Ok(())
     }

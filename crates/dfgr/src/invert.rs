@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use cil_backbone::{Frozen, frozen::Running};
-use cil_engine::optim::{Group, Optimizer, OptimizerConfig, Schedule};
+use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
 use cil_engine::{
     BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, MomentGradient, NormUpdate,
     ParameterKind, ParameterSpec, Parameters, Upstream,
@@ -143,7 +143,7 @@ impl Inversion {
     }
 
     fn rate(&self) -> f64 {
-        Schedule::cosine().rate(self.config.learning_rate, self.done, self.config.iterations)
+        self.config.schedule.rate(self.config.learning_rate, self.done, self.config.iterations)
     }
 
     /// One step of Adam; the parts of the loss, unweighted.
@@ -212,6 +212,8 @@ impl Inversion {
             loss::diversity(images, &code.noise, &pairs)
         })?;
         sum.add("smoothness", weights.smoothness, || loss::smoothness(images).map(Some))?;
+        sum.add("balance", weights.balance, || loss::balance(&logits))?;
+        sum.add("blur", weights.blur, || loss::blur(images).map(Some))?;
         match sum.total {
             Some(total) => Ok((total, sum.parts)),
             None => bail!("no part of the inversion loss applies"),

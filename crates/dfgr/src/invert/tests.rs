@@ -58,6 +58,7 @@ fn every_part(
     (weights.label, weights.label_temperature) = (0.7, 1.5);
     (weights.instance_entropy, weights.batch_entropy) = (0.4, 1.1);
     (weights.diversity, weights.smoothness) = (0.2, 0.5);
+    (weights.balance, weights.blur) = (0.3, 0.6);
     config
 }
 
