@@ -106,7 +106,10 @@ fn variants(config: &RunConfig, file: &SweepFile) -> Vec<(RunConfig, String)> {
     let mut variants = Vec::new();
     for split in optional(file.splits.len()) {
         for order in optional(file.orders.len()) {
-            for seed in &file.seeds {
+            for (number, seed) in file.seeds.iter().enumerate() {
+                if file.paired && order != Some(number) {
+                    continue;
+                }
                 let (mut config, mut group) = (RunConfig { seed: *seed, ..config.clone() }, Vec::new());
                 if let Some(at) = split {
                     config.increments.clone_from(&file.splits[at]);
@@ -115,7 +118,9 @@ fn variants(config: &RunConfig, file: &SweepFile) -> Vec<(RunConfig, String)> {
                 }
                 if let Some(at) = order {
                     config.class_order = file.orders[at].clone();
-                    group.push(order_name(&file.orders[at], at));
+                    if !file.paired {
+                        group.push(order_name(&file.orders[at], at));
+                    }
                 }
                 variants.push((config, group.join("-")));
             }
