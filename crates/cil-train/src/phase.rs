@@ -10,6 +10,7 @@ mod correction;
 mod counts;
 mod meter;
 mod passes;
+mod saved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -33,6 +34,7 @@ use crate::term::{Objective, Outcome};
 use aids::Aids;
 use meter::Meter;
 use passes::{gather, joined, old_view, view_of_all};
+pub(crate) use saved::{AIDS, NETWORK, OPTIMIZER};
 
 /// PyTorch's share of a batch in the running statistics.
 const STATISTICS_MOMENTUM: f64 = 0.1;

@@ -37,6 +37,17 @@ pub struct Report {
     pub losses: BTreeMap<String, f64>,
 }
 
+/// What an inversion is besides its config and its teacher, between two iterations.
+#[derive(Clone, Debug)]
+pub struct InversionState {
+    /// Iterations done.
+    pub done: usize,
+    /// The generator's values.
+    pub generator: Parameters,
+    /// The optimiser's.
+    pub optimizer: Parameters,
+}
+
 /// A generator in the making.
 pub struct Inversion {
     config: InversionConfig,
@@ -85,6 +96,29 @@ impl Inversion {
             seed,
             task,
         })
+    }
+
+    /// What it takes to go on from here.
+    ///
+    /// # Errors
+    /// If the device refuses a tensor.
+    pub fn state(&self) -> Result<InversionState> {
+        let (generator, optimizer) = (self.parameters.clone(), self.optimizer.state()?);
+        Ok(InversionState { done: self.done, generator, optimizer })
+    }
+
+    /// Goes on from a state that an inversion of the same config and teacher gave, to the same bits.
+    ///
+    /// # Errors
+    /// If the state is of another form, or has more iterations than the config.
+    pub fn restore(&mut self, state: &InversionState) -> Result<()> {
+        if state.done > self.config.iterations {
+            bail!("{} of {} iterations are done", state.done, self.config.iterations);
+        }
+        self.parameters.replace(&state.generator)?;
+        self.optimizer.load_state(&state.optimizer, &[&self.parameters])?;
+        self.done = state.done;
+        Ok(())
     }
 
     /// Whether all iterations are done.

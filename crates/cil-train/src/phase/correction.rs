@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use candle_core::{Tensor, Var, bail};
 use cil_backbone::{HeadWeights, Network};
+use cil_engine::Parameters;
 use cil_engine::optim::Group;
 
 use super::Job;
@@ -31,6 +32,15 @@ pub(super) fn groups(network: &mut Network, weight_decay: f64) -> Result<Vec<Gro
 }
 
 impl Job {
+    /// Those of a job's saved values that are a network's, without what a correction puts beside them.
+    pub(crate) fn own_values(saved: &Parameters) -> Parameters {
+        let mut own = saved.clone();
+        for name in [SCALE, SHIFT] {
+            own.remove(name);
+        }
+        own
+    }
+
     /// The head with the newest block corrected, by variables that join `variables`; the head itself in other phases.
     pub(super) fn corrected(
         &self,
