@@ -4,6 +4,7 @@ mod bad_input;
 mod bench;
 mod embedded;
 mod files;
+mod resume;
 mod runs;
 mod sweep;
 

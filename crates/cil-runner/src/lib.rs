@@ -7,6 +7,7 @@
 pub mod args;
 pub mod audit;
 pub mod bench;
+pub mod checkpoint;
 pub mod commands;
 pub mod config;
 pub mod engine;
