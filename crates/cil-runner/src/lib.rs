@@ -26,3 +26,6 @@ pub mod report;
 pub mod run;
 pub mod sweep;
 pub mod table;
+
+#[cfg(test)]
+mod hostile;
