@@ -27,3 +27,6 @@ pub mod report;
 pub mod run;
 pub mod sweep;
 pub mod table;
+
+#[cfg(test)]
+mod hostile;

@@ -181,7 +181,7 @@ fn durations(lines: &[Line]) -> (BTreeMap<String, f64>, f64) {
             Event::TaskLearned { .. } => "memory",
             Event::TaskEnd { .. } => "evaluation",
             Event::Progress { phase, images: more, .. } => {
-                images += more;
+                images = more.saturating_add(images);
                 training += took;
                 phase_name(*phase)
             }

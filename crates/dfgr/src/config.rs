@@ -3,12 +3,17 @@
 //! One decision: every choice that the paper leaves open is a key here, and its default stands beside its source.
 //! This module trains nothing.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Error, Result, Tensor, bail};
 use cil_engine::optim::Schedule;
 use serde::{Deserialize, Serialize};
 
 use crate::generator::GeneratorConfig;
 use crate::loss::{ChannelReduction, LayerMoments, bn_kl_generated_to_stored, bn_kl_stored_to_generated};
+
+/// Most images in a step: what one of them takes in a network is some hundred kilobytes.
+const LARGEST_BATCH: usize = 1 << 16;
+/// Most steps; published inversions take some ten thousand.
+const MOST_ITERATIONS: usize = 100_000_000;
 
 /// Which of the two Gaussians is measured against which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,12 +167,18 @@ impl InversionConfig {
     /// # Errors
     /// Naming the key, its value and what would be right.
     pub fn check(&self) -> Result<()> {
-        self.generator.check()?;
+        self.generator.check().map_err(|error| Error::Msg(format!("inversion.{error}")))?;
         if self.iterations == 0 {
             bail!("inversion.iterations is 0; a generator needs some hundreds at least");
         }
+        if self.iterations > MOST_ITERATIONS {
+            bail!("inversion.iterations is {}; it should be from 1 to {MOST_ITERATIONS}", self.iterations);
+        }
         if self.batch < 2 {
             bail!("inversion.batch is {}; statistics of a batch need at least 2 images", self.batch);
+        }
+        if self.batch > LARGEST_BATCH {
+            bail!("inversion.batch is {}; it should be from 2 to {LARGEST_BATCH}", self.batch);
         }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             bail!("inversion.learning-rate is {}; it should be positive", self.learning_rate);
@@ -214,11 +225,17 @@ mod tests {
         };
         refused(&|it| it.iterations = 0, "iterations is 0");
         refused(&|it| it.batch = 1, "batch is 1");
+        refused(&|it| it.batch = usize::MAX, "it should be from 2 to 65536");
+        refused(&|it| it.iterations = usize::MAX, "it should be from 1 to 100000000");
         refused(&|it| it.learning_rate = -1.0, "learning-rate is -1");
         refused(&|it| it.weights.diversity = f64::NAN, "weights.diversity is NaN");
         refused(&|it| it.weights.statistics.weight = -0.5, "statistics.weight is -0.5");
         refused(&|it| it.weights.label_temperature = 0.0, "label-temperature is 0");
-        refused(&|it| it.generator.latent = 0, "latent is 0");
+        refused(&|it| it.generator.latent = 0, "inversion.generator.latent is 0");
+        refused(
+            &|it| it.generator.channels = 1 << 40,
+            "channels is 1099511627776; it should be at most 4096",
+        );
         let silent = |it: &mut InversionConfig| {
             it.weights.statistics.weight = 0.0;
             (it.weights.instance_entropy, it.weights.batch_entropy) = (0.0, 0.0);

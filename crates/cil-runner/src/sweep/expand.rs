@@ -113,7 +113,8 @@ fn variants(config: &RunConfig, file: &SweepFile) -> Vec<(RunConfig, String)> {
                 let (mut config, mut group) = (RunConfig { seed: *seed, ..config.clone() }, Vec::new());
                 if let Some(at) = split {
                     config.increments.clone_from(&file.splits[at]);
-                    config.classes = config.increments.iter().sum();
+                    // More than can be counted is more than any data set has, and told as such.
+                    config.classes = config.increments.iter().fold(0, |sum, size| sum.saturating_add(*size));
                     group.push(split_name(&config.increments));
                 }
                 if let Some(at) = order {

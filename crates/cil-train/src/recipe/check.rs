@@ -3,13 +3,20 @@
 //! One decision: a complaint names the key as it stands in a configuration, its value, and what would be right; whatever
 //! passes here can be run.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use cil_backbone::{Architecture, HeadKind};
 use cil_engine::optim::Decay;
 
 use crate::loss::nca::NcaForm;
 
 use super::{Columns, PhaseSpec, Recipe, Rows, Teachers, TermSpec, Trained, Training};
+
+/// Most images in a step: what one of them takes in a network is some hundred kilobytes.
+const LARGEST_BATCH: usize = 1 << 16;
+/// Most passes over the images of a phase; published runs make 200 at most.
+const MOST_EPOCHS: usize = 1_000_000;
+/// Most weights of a class; 10 in PODNet.
+const MOST_PROXIES: usize = 1024;
 
 impl Recipe {
     /// Refuses what cannot be run.
@@ -37,15 +44,22 @@ impl Recipe {
         if self.restart && (self.joint || self.imprint || self.freeze_old_head) {
             bail!("restart is true; joint, imprint and freeze-old-head should be false with a new network");
         }
+        if self.head.proxies() > MOST_PROXIES {
+            let proxies = self.head.proxies();
+            bail!("head.multi-proxy.proxies is {proxies}; it should be from 1 to {MOST_PROXIES}");
+        }
         if self.joint && (self.replay.is_some() || self.new_teacher.is_some() || !self.exemplars.is_none()) {
             bail!(
                 "joint is true; with all images there is nothing to keep, replay or distil, so leave those out"
             );
         }
         if let Some(replay) = &self.replay {
-            replay.inversion.check().context("replay")?;
+            replay.inversion.check().map_err(|error| anyhow!("replay.{error}"))?;
             if replay.batch == 0 {
                 bail!("replay.batch is 0; leave the table replay out to train without generated images");
+            }
+            if replay.batch > LARGEST_BATCH {
+                bail!("replay.batch is {}; it should be from 1 to {LARGEST_BATCH}", replay.batch);
             }
         }
         if let Some(new_teacher) = &self.new_teacher {
@@ -215,6 +229,12 @@ pub(super) fn check_training(key: &str, training: &Training) -> Result<()> {
     }
     if training.batch < 2 {
         bail!("{key}.training.batch is {}; batch norm needs at least 2 images", training.batch);
+    }
+    if training.epochs > MOST_EPOCHS {
+        bail!("{key}.training.epochs is {}; it should be from 1 to {MOST_EPOCHS}", training.epochs);
+    }
+    if training.batch > LARGEST_BATCH {
+        bail!("{key}.training.batch is {}; it should be from 2 to {LARGEST_BATCH}", training.batch);
     }
     if !(training.learning_rate.is_finite() && training.learning_rate > 0.0) {
         bail!("{key}.training.learning-rate is {}; it should be positive", training.learning_rate);
