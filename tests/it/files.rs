@@ -98,7 +98,7 @@ fn a_damaged_data_set_is_refused_by_name() {
             fs::write(folder.join("manifest.json"), "{\"format\": 1").expect("a file");
         }),
         ("format is 7, this program reads 1", |folder| change(folder, "\"format\":1", "\"format\":7")),
-        ("its manifest counts 9000000000000 images", |folder| {
+        ("splits.train.count is 9000000000000", |folder| {
             change(folder, "\"count\":30", "\"count\":9000000000000")
         }),
     ];

@@ -4,6 +4,8 @@ mod bad_input;
 mod bench;
 mod embedded;
 mod files;
+mod reports;
+mod resume;
 mod runs;
 mod sweep;
 

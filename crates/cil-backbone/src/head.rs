@@ -23,15 +23,22 @@ pub enum HeadKind {
         /// Proxies of each class; 10 in PODNet.
         proxies: usize,
     },
+    /// Weights alone (WA and R-DFCIL).
+    WithoutBias,
 }
 
 impl HeadKind {
     /// Weight rows of each class.
     pub fn proxies(self) -> usize {
         match self {
-            Self::Linear | Self::Cosine => 1,
+            Self::Linear | Self::WithoutBias | Self::Cosine => 1,
             Self::MultiProxy { proxies } => proxies,
         }
+    }
+
+    /// Whether scores are cosines, times a scale.
+    pub fn is_scaled(self) -> bool {
+        matches!(self, Self::Cosine | Self::MultiProxy { .. })
     }
 }
 
@@ -125,7 +132,7 @@ impl Head {
     pub fn specs(&self) -> Vec<ParameterSpec> {
         let blocks = self.blocks.iter().enumerate();
         let mut specs: Vec<_> = blocks.flat_map(|(at, classes)| self.block_specs(at, *classes)).collect();
-        if self.kind != HeadKind::Linear && !specs.is_empty() {
+        if self.kind.is_scaled() && !specs.is_empty() {
             specs.push(weight(SCALE.to_owned(), vec![1], Init::Constant(1.0)));
         }
         specs
@@ -134,7 +141,7 @@ impl Head {
     fn block_specs(&self, block: usize, classes: usize) -> Vec<ParameterSpec> {
         let size = 1.0 / (self.width as f64).sqrt();
         let init = match self.kind {
-            HeadKind::Linear | HeadKind::Cosine => Init::Uniform { bound: size },
+            HeadKind::Linear | HeadKind::WithoutBias | HeadKind::Cosine => Init::Uniform { bound: size },
             HeadKind::MultiProxy { .. } => Init::Normal { deviation: size },
         };
         let dims = vec![classes * self.kind.proxies(), self.width];
@@ -180,15 +187,15 @@ impl Head {
     /// # Errors
     /// As `tensor`.
     pub fn weights_from(&self, mut tensor: impl FnMut(&str) -> Result<Tensor>) -> Result<HeadWeights> {
-        let linear = self.kind == HeadKind::Linear;
+        let biased = self.kind == HeadKind::Linear;
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
         for block in 0..self.blocks.len() {
             weights.push(tensor(&format!("head.{block}.weight"))?);
-            if linear {
+            if biased {
                 biases.push(tensor(&format!("head.{block}.bias"))?);
             }
         }
-        let scaled = !linear && !weights.is_empty();
+        let scaled = self.kind.is_scaled() && !weights.is_empty();
         let scale = if scaled { Some(tensor(SCALE)?) } else { None };
         Ok(HeadWeights { kind: self.kind, weights, biases, scale })
     }
@@ -223,7 +230,7 @@ impl HeadWeights {
         }
         let cosines = || normalized(features)?.matmul(&normalized(&weight)?.t()?);
         let similarities = match self.kind {
-            HeadKind::Linear => return self.linear(features, &weight),
+            HeadKind::Linear | HeadKind::WithoutBias => return self.linear(features, &weight),
             HeadKind::Cosine => cosines()?,
             HeadKind::MultiProxy { proxies } => of_classes(&cosines()?, proxies)?,
         };
@@ -236,11 +243,13 @@ impl HeadWeights {
     }
 
     fn linear(&self, features: &Tensor, weight: &Tensor) -> Result<HeadOutput> {
-        if self.biases.len() != self.weights.len() {
-            bail!("a linear head of {} blocks has {} biases", self.weights.len(), self.biases.len());
+        let mut logits = features.matmul(&weight.t()?)?;
+        if self.kind == HeadKind::Linear {
+            if self.biases.len() != self.weights.len() {
+                bail!("a linear head of {} blocks has {} biases", self.weights.len(), self.biases.len());
+            }
+            logits = logits.broadcast_add(&Tensor::cat(&self.biases, 0)?)?;
         }
-        let bias = Tensor::cat(&self.biases, 0)?;
-        let logits = features.matmul(&weight.t()?)?.broadcast_add(&bias)?;
         Ok(HeadOutput { logits, similarities: None, scale: None })
     }
 }

@@ -4,6 +4,7 @@
 //! an initial value is a function of (seed, name). A [`Frozen`] network holds plain tensors and no variable, so nothing
 //! can train it. This crate knows neither tasks nor losses.
 
+pub mod align;
 pub mod file;
 pub mod frozen;
 pub mod head;

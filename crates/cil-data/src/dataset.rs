@@ -212,15 +212,6 @@ fn positions_of(images: &Images, label: usize) -> Vec<u32> {
 
 fn load_part(folder: &Path, part: &Part, size: Size, classes: usize) -> Result<Images> {
     let labels_path = folder.join(&part.labels);
-    // Images are numbered by 32 bits.
-    if u32::try_from(part.count).is_err() {
-        bail!(
-            "{}: its manifest counts {} images; at most {} are right",
-            labels_path.display(),
-            part.count,
-            u32::MAX
-        );
-    }
     let labels = exactly(&labels_path, part.count.checked_mul(2))?;
     let labels: Vec<u16> =
         labels.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();

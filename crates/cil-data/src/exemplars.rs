@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::SampleId;
+use crate::store::{SampleId, TrainSet};
 
 /// How many images are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,8 @@ impl Budget {
 }
 
 /// Kept images by class.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Exemplars {
     by_class: Vec<Vec<SampleId>>,
 }
@@ -56,6 +57,12 @@ impl Exemplars {
     /// The images kept of a class, the most typical first.
     pub fn of(&self, class: usize) -> &[SampleId] {
         self.by_class.get(class).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether every image kept is one of `train`'s, of the class that it is kept for.
+    pub fn are_of(&self, train: &TrainSet) -> bool {
+        let of_class = |(class, kept): (usize, &Vec<SampleId>)| kept.iter().all(|it| train.has(*it, class));
+        self.by_class.iter().enumerate().all(of_class)
     }
 
     /// All images kept.

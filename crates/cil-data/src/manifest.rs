@@ -81,7 +81,11 @@ impl Manifest {
         if self.classes.is_empty() || self.classes.len() > usize::from(u16::MAX) {
             bail!("there are {} classes; 1 to 65535 are right", self.classes.len());
         }
-        for part in [&self.splits.train, &self.splits.test] {
+        for (name, part) in [("train", &self.splits.train), ("test", &self.splits.test)] {
+            // Images are numbered by 32 bits.
+            if u32::try_from(part.count).is_err() {
+                bail!("splits.{name}.count is {}; at most {} images are right", part.count, u32::MAX);
+            }
             for file in [&part.images, &part.labels] {
                 if file.is_empty() || file.contains(['/', '\\', '\0']) || file.starts_with('.') {
                     bail!("{file:?} is no name of a file in the same folder");

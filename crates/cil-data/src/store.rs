@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Device, Result, Tensor, bail};
 use cil_random::Draw;
+use serde::{Deserialize, Serialize};
 
 use crate::augment::{Preparation, Size, prepare};
 
 /// One training image of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct SampleId(u32);
 
 impl SampleId {
@@ -160,6 +162,11 @@ impl TrainSet {
     /// If there are fewer classes.
     pub fn samples(&self, classes: Range<usize>) -> Vec<SampleId> {
         self.selection.range(classes).map(|index| SampleId::new(index as u32)).collect()
+    }
+
+    /// Whether `class` is one of the run's, and the sample one of its images.
+    pub fn has(&self, sample: SampleId, class: usize) -> bool {
+        class < self.classes() && self.selection.range(class..class + 1).contains(&sample.index())
     }
 
     /// Class of a sample, as position in the class order.

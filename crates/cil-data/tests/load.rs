@@ -125,7 +125,10 @@ fn files_of_the_wrong_length_are_told_before_they_are_read() {
     );
     let huge = told_of("/splits/train/count", json!(3_000_000_000u32));
     assert_eq!(huge, "F/train.labels has 10 bytes, its manifest says 6000000000");
-    assert!(told_of("/splits/train/count", json!(u64::MAX)).contains("at most 4294967295 are right"));
+    assert_eq!(
+        told_of("/splits/train/count", json!(u64::MAX)),
+        "in F/manifest.json: splits.train.count is 18446744073709551615; at most 4294967295 images are right"
+    );
     assert!(told_of("/splits/test/count", json!(0)).contains("its manifest says 0"));
     assert!(
         told(|folder| fs::remove_file(folder.join("test.images")).unwrap())

@@ -122,6 +122,25 @@ impl Parameters {
         self.version = next_version();
     }
 
+    /// Takes up other values of the very tensors that are there: a restored state in place of an initial one.
+    ///
+    /// # Errors
+    /// Naming the tensor that is missing, too many, or of another shape or type. Nothing has changed then.
+    pub fn replace(&mut self, values: &Self) -> Result<()> {
+        for (name, value) in &values.tensors {
+            let Some(own) = self.tensors.get(name) else { bail!("tensor {name} is too many") };
+            if own.dims() != value.dims() || own.dtype() != value.dtype() {
+                let (found, wanted) = (value.dims(), own.dims());
+                bail!("tensor {name} is {:?} {found:?}, not {:?} {wanted:?}", value.dtype(), own.dtype());
+            }
+        }
+        if let Some(name) = self.tensors.keys().find(|name| !values.contains(name)) {
+            bail!("tensor {name} is missing");
+        }
+        *self = values.clone();
+        Ok(())
+    }
+
     /// Removes a tensor.
     pub fn remove(&mut self, name: &str) -> Option<Tensor> {
         self.version = next_version();
@@ -216,6 +235,31 @@ mod tests {
         let variance = drawn.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / drawn.len() as f32;
         assert!((variance / (2.0 / 576.0) - 1.0).abs() < 0.05, "variance {variance}");
         assert!(mean.abs() < 1e-3, "mean {mean}");
+    }
+
+    #[test]
+    fn values_are_replaced_by_those_of_the_same_tensors_only() -> Result<()> {
+        let store = |tensors: &[(&str, Tensor)]| {
+            let named = tensors.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone()));
+            Parameters::from_tensors(named.collect())
+        };
+        let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu);
+        let mut own = store(&[("a", tensor(&[1.])?), ("b", tensor(&[2., 3.])?)]);
+        own.replace(&store(&[("a", tensor(&[4.])?), ("b", tensor(&[5., 6.])?)]))?;
+        let version = own.version();
+        let wide = tensor(&[0.])?.to_dtype(DType::F64)?;
+        for (wrong, part) in [
+            (store(&[("a", tensor(&[1.])?)]), "tensor b is missing"),
+            (store(&[("a", tensor(&[1.])?), ("c", tensor(&[2., 3.])?)]), "tensor c is too many"),
+            (store(&[("a", tensor(&[1.])?), ("b", tensor(&[2.])?)]), "tensor b is F32 [1], not F32 [2]"),
+            (store(&[("a", wide), ("b", tensor(&[2., 3.])?)]), "tensor a is F64 [1], not F32 [1]"),
+        ] {
+            let error = own.replace(&wrong).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(own.get("b")?.to_vec1::<f32>()?, [5., 6.]);
+        assert_eq!(own.version(), version);
+        Ok(())
     }
 
     #[test]

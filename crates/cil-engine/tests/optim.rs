@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use cil_engine::optim::{Decay, Group, Optimizer, OptimizerConfig, Schedule};
 use cil_engine::{Gradients, Parameters};
 use serde_json::Value;
@@ -81,7 +81,7 @@ fn a_restored_optimiser_goes_on_bit_for_bit() -> Result<()> {
             take(&mut optimizer, &mut straight, &golden, step)?;
         }
         let (mut resumed, mut restored) = (straight.clone(), Optimizer::new(config));
-        restored.load_state(&optimizer.state()?)?;
+        restored.load_state(&optimizer.state()?, &[&resumed])?;
         for step in 3..6 {
             take(&mut optimizer, &mut straight, &golden, step)?;
             take(&mut restored, &mut resumed, &golden, step)?;
@@ -123,10 +123,21 @@ fn mistakes_are_named_and_nothing_moves() -> Result<()> {
     let [a, b] = groups();
     refused(&[a.clone(), a.clone()], "a is in two groups");
     refused(&[a, Group { names: vec!["c".into()], ..b }], "no parameter is named c");
-    let state = Optimizer::new(ADAM).state()?;
-    assert!(state.is_empty());
-    let stray = [("second.a".to_owned(), Tensor::new(&[1f32], &Device::Cpu)?)].into();
-    assert!(optimizer.load_state(&stray).unwrap_err().to_string().contains("second.a"));
+    assert_eq!(Optimizer::new(ADAM).state()?.iter().count(), 0);
+    let mut refused = |tensors: &[(&str, &[f32])], part: &str| -> Result<()> {
+        let mut state = Parameters::default();
+        for (name, values) in tensors {
+            state.set(name, Tensor::new(*values, &Device::Cpu)?.to_dtype(DType::F64)?);
+        }
+        let message = optimizer.load_state(&state, &[&parameters]).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+        Ok(())
+    };
+    let dims = parameters.get("a")?.dims().to_vec();
+    refused(&[("second.a", &[1.])], "no tensor second.a")?;
+    refused(&[("first.c", &[1.])], "c, which is no parameter")?;
+    refused(&[("first.a", &[1.]), ("steps.a", &[1.])], &format!("a is not F64 {dims:?}"))?;
+    refused(&[("first.a", &[1.]), ("second.a", &[1.])], "not one of Sgd")?;
     assert_eq!(parameters.version(), version);
     Ok(())
 }

@@ -19,6 +19,7 @@ Examples:
   cil-runner run cifar100-10c-lucir-e0-dfgr    one preset; the images come from `cargo xtask fetch-data cifar100`
   cil-runner run cifar100-10c-lwf --set recipe.increment.epochs=5 --seed 2
   cil-runner run runs/demo-lwf-s1/config.toml --out again
+  cil-runner resume runs/cifar100-10c-lwf-s1   go on with a run that was stopped
   cil-runner report runs/cifar100-10c-lwf-s1   compute result.json from the events again, and show it
   cil-runner report runs/* --html report.html  compare runs, mean and spread over seeds, on a page with charts
   cil-runner sweep run compare.toml --jobs 2   methods times seeds from one file; `cil-runner sweep --help` shows one
@@ -28,8 +29,8 @@ A run is a folder: config.toml (every setting, resolved), env.json (versions and
 result.json (the numbers, computed from the events), model.safetensors. It has the suffix `.partial` until it is whole.
 
 Results go to standard output, progress to standard error.
-Exit status: 0 done, 1 something failed, 2 the command or the configuration is wrong, 130 interrupted, 75 a sweep
-was interrupted and can be run again.";
+Exit status: 0 done, 1 something failed, 2 the command or the configuration is wrong, 75 a run or a sweep
+was interrupted and saved, and can go on.";
 
 /// Class-incremental learning without the old images.
 ///
@@ -91,6 +92,15 @@ Examples:
 
 A file is the config.toml of a run folder. Values of --set are TOML; a bare word is a string.")]
     Run(Run),
+    /// Go on with a run that was stopped, killed or cut off, to the very result it would have had
+    #[command(after_help = "\
+Examples:
+  cil-runner resume runs/cifar100-10c-lwf-s1.partial
+  cil-runner resume runs/cifar100-10c-lwf-s1            the same
+
+It goes on from the newest checkpoint that is whole, with the images and kernels it began with; the number of threads may
+be another. A run that is whole is left as it is.")]
+    Resume(Resume),
     /// Invert a model with a preset's generator and measure whether its images are worth replaying
     Audit(Audit),
     /// Measure how fast this machine computes the steps that a run is made of
@@ -130,6 +140,9 @@ pub struct Run {
     /// Take the base classes' model from a file (base.safetensors of another run) instead of training it
     #[arg(long, value_name = "FILE")]
     pub base_model: Option<PathBuf>,
+    /// How often a run is saved, at most
+    #[command(flatten)]
+    pub checkpoints: Checkpoints,
     /// Print the whole configuration, checked, with an estimate of time and memory from a few steps of each phase; run
     /// nothing
     #[arg(long)]
@@ -137,6 +150,33 @@ pub struct Run {
     /// Leave the estimate of --dry-run out
     #[arg(long, requires = "dry_run")]
     pub no_estimate: bool,
+}
+
+/// Arguments of `resume`.
+#[derive(Args, Debug)]
+pub struct Resume {
+    /// The run folder, with or without its suffix `.partial`
+    pub run: PathBuf,
+    /// How often a run is saved, at most
+    #[command(flatten)]
+    pub checkpoints: Checkpoints,
+}
+
+/// How often a run is saved.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Checkpoints {
+    /// Least time between two checkpoints; with 0 every epoch is saved. A run that is interrupted is saved anyway
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_SECONDS)]
+    pub checkpoint_every: u32,
+}
+
+/// Seconds between two checkpoints.
+const DEFAULT_SECONDS: u32 = 10;
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Self { checkpoint_every: DEFAULT_SECONDS }
+    }
 }
 
 /// Arguments of `audit`.

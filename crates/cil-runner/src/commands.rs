@@ -3,20 +3,23 @@
 //! One decision: a command turns arguments into checked configurations, runs them and prints; nothing is computed here.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::args::{Cli, Command, Global, Run};
+use crate::args::{Checkpoints, Cli, Command, Global, Resume, Run};
 use crate::audit::audit;
 use crate::bench::bench;
 use crate::config::{Checked, RunConfig};
 use crate::engine::Engine;
 use crate::estimate::estimate;
-use crate::failure::{Interrupted, sentence};
+use crate::failure::{Interrupted, bad_input, sentence};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::presets;
 use crate::progress::Progress;
+use crate::record::{PARTIAL, clear};
+use crate::report::RunResult;
 use crate::run::{self, Surroundings};
 use crate::show::show;
 use crate::sweep::sweep;
@@ -30,6 +33,7 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
     match cli.command.unwrap_or(Command::Demo) {
         Command::Demo => demo(&cli.global, interrupt, output),
         Command::Run(arguments) => run_one(&arguments, &cli.global, interrupt, output),
+        Command::Resume(arguments) => resume(&arguments, &cli.global, interrupt, output),
         Command::Audit(arguments) => audit(&arguments, &cli.global, output),
         Command::Bench(arguments) => bench(&arguments, &cli.global, interrupt, output),
         Command::Sweep(arguments) => sweep(&arguments, &cli.global, interrupt, output),
@@ -60,7 +64,7 @@ fn demo(global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
         let name = format!("demo-{method}");
         let checked = configuration(&name, &[], global.seed)?;
         let name = free_name(&global.out, &default_name(&checked));
-        let around = around(global, &engine, interrupt, &name, None);
+        let around = around(global, &engine, interrupt, &name, None, Checkpoints::default());
         let (folder, result) = run::run(&checked, &around)?;
         results.push((method.to_owned(), result));
         folders.push(folder.display().to_string());
@@ -81,13 +85,10 @@ fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut
         return dry_run(&checked, arguments, global, &engine, interrupt, output);
     }
     let name = arguments.name.clone().unwrap_or_else(|| default_name(&checked));
-    let around = around(global, &engine, interrupt, &name, arguments.base_model.as_deref());
+    let around =
+        around(global, &engine, interrupt, &name, arguments.base_model.as_deref(), arguments.checkpoints);
     let (folder, result) = run::run(&checked, &around)?;
-    if output.json {
-        return output.value(&result);
-    }
-    output.text(&table::single(&result))?;
-    output.text(&format!("run folder: {}\n", folder.display()))
+    tell(&folder, &result, output)
 }
 
 /// Prints the configuration, and what it would take: as comments, so that the whole is a configuration's file.
@@ -138,9 +139,47 @@ fn around<'a>(
     interrupt: &'a Interrupt,
     name: &'a str,
     base_model: Option<&'a Path>,
+    checkpoints: Checkpoints,
 ) -> Surroundings<'a> {
     let (data_dir, out) = (global.data_dir.as_path(), global.out.as_path());
-    Surroundings { data_dir, out, name, engine, interrupt, silent: global.json, base_model }
+    let checkpoint_every = Duration::from_secs(checkpoints.checkpoint_every.into());
+    Surroundings { data_dir, out, name, engine, interrupt, silent: global.json, base_model, checkpoint_every }
+}
+
+fn resume(arguments: &Resume, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
+    if let Some(seed) = global.seed {
+        return Err(bad_input(format!("--seed {seed}: a run that goes on has its own; leave it out")));
+    }
+    let run = &arguments.run;
+    let is_partial = run.extension().is_some_and(|it| it == PARTIAL);
+    let whole = if is_partial { run.with_extension("") } else { run.clone() };
+    let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let partial = whole.with_file_name(format!("{name}.{PARTIAL}"));
+    let (folder, result) = if partial.is_dir() {
+        let checked = RunConfig::load(&partial.join(run::CONFIG), &[])?.check()?;
+        let engine = Engine::new(global)?;
+        let around = around(global, &engine, interrupt, &name, None, arguments.checkpoints);
+        run::resume(&partial, &checked, &around)?
+    } else if whole.is_dir() {
+        let result = run::read_result(&whole)?;
+        clear(&whole)?;
+        if !output.json {
+            output.text(&format!("{} is complete; there is nothing to go on with\n", whole.display()))?;
+        }
+        (whole, result)
+    } else {
+        let (whole, partial) = (whole.display(), partial.display());
+        return Err(bad_input(format!("there is no run folder {partial}, and no {whole}")));
+    };
+    tell(&folder, &result, output)
+}
+
+fn tell(folder: &Path, result: &RunResult, output: &mut Output<'_>) -> Result<()> {
+    if output.json {
+        return output.value(result);
+    }
+    output.text(&table::single(result))?;
+    output.text(&format!("run folder: {}\n", folder.display()))
 }
 
 fn default_name(checked: &Checked) -> String {

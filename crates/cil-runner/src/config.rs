@@ -164,6 +164,11 @@ impl RunConfig {
 
     /// Refuses what cannot be run; every complaint names the key.
     pub fn check(self) -> Result<Checked> {
+        // First: the class order is as long as the data set says.
+        if let Some(procedural) = &self.procedural {
+            let wrong = |error: anyhow::Error| bad_input(format!("procedural.config.{error}"));
+            procedural.config.check().map_err(wrong)?;
+        }
         let available = self.classes_of_dataset()?;
         if self.classes == 0 || self.classes > available {
             let (classes, name) = (self.classes, self.dataset.name());
@@ -178,10 +183,6 @@ impl RunConfig {
         }
         self.augmentation.check().map_err(at("augmentation"))?;
         self.normalisation.check().map_err(at("normalisation"))?;
-        if let Some(procedural) = &self.procedural {
-            let wrong = |error: anyhow::Error| bad_input(format!("procedural.config.{error}"));
-            procedural.config.check().map_err(wrong)?;
-        }
         self.architecture.check().map_err(|error| bad_input(error.to_string()))?;
         self.recipe
             .check()

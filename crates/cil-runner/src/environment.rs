@@ -34,6 +34,20 @@ pub struct Environment {
     /// Names of the data set's classes, by label; none in runs of before they were recorded.
     #[serde(default)]
     pub class_names: Vec<String>,
+    /// How often the run was taken up again, and by what.
+    #[serde(default)]
+    pub resumes: Vec<Resume>,
+}
+
+/// A process that went on with a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resume {
+    /// Seconds of the run that were done.
+    pub seconds: f64,
+    /// Threads.
+    pub threads: usize,
+    /// The processor's name.
+    pub processor: Option<String>,
 }
 
 /// A model that a run started from.
@@ -65,7 +79,35 @@ impl Environment {
             test_digest: dataset.digests().test.clone(),
             base_model,
             class_names: dataset.class_names().to_vec(),
+            resumes: Vec::new(),
         }
+    }
+}
+
+impl Environment {
+    /// Refuses to go on with a run of `self` by a process of `own` whose numbers could be others.
+    ///
+    /// # Errors
+    /// A sentence with both values and what would be right.
+    pub fn check_same(&self, own: &Self) -> Result<(), String> {
+        let Self { code_version, candle_version, kernels, train_digest, test_digest, .. } = self;
+        if *kernels != own.kernels {
+            return Err(format!(
+                "it ran with the kernels {kernels}, and those of {} differ in the last bits; --kernels {kernels} is right",
+                own.kernels
+            ));
+        }
+        if [code_version, candle_version] != [&own.code_version, &own.candle_version] {
+            return Err(format!(
+                "it was begun by version {code_version} of this program with candle {candle_version}, and this is \
+                 {} with {}, whose bits may differ; that version can go on with it",
+                own.code_version, own.candle_version
+            ));
+        }
+        if [train_digest, test_digest] != [&own.train_digest, &own.test_digest] {
+            return Err("its images were others; --data-dir should name the images it began with".to_owned());
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod args;
 pub mod audit;
 pub mod bench;
+pub mod checkpoint;
 pub mod commands;
 pub mod config;
 pub mod engine;
@@ -34,3 +35,6 @@ pub mod statistics;
 pub mod summary;
 pub mod sweep;
 pub mod table;
+
+#[cfg(test)]
+mod hostile;

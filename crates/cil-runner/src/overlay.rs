@@ -9,6 +9,9 @@ use toml::{Table, Value};
 
 use crate::failure::{bad_input, nearest};
 
+/// Most parts of a key: every part is a table in another.
+const DEEPEST: usize = 16;
+
 /// Applies `change`, of the form `dotted.key=value`, to `table`.
 ///
 /// The value is TOML; what is not TOML is a string. Parts of the key lead into tables, which are made where they are
@@ -21,6 +24,10 @@ pub fn set(table: &mut Table, change: &str) -> Result<()> {
     let parts: Vec<&str> = key.split('.').collect();
     if parts.iter().any(|part| part.is_empty()) {
         return Err(bad_input(format!("--set {change}: {key:?} is not a key such as recipe.base.epochs")));
+    }
+    if parts.len() > DEEPEST {
+        let told = format!("a key has at most {DEEPEST} parts, this one {}", parts.len());
+        return Err(bad_input(format!("--set {change}: {told}")));
     }
     let mut root = Value::Table(std::mem::take(table));
     let placed = place(&mut root, &parts, parse(text.trim()))

@@ -5,6 +5,7 @@
 
 mod cifar100;
 mod demo;
+mod equal;
 mod settings;
 
 use serde::Serialize;
@@ -47,7 +48,15 @@ impl Preset {
 
 /// All presets, family by family.
 pub fn all() -> Vec<Preset> {
-    [demo::presets(), cifar100::ten(), cifar100::twenty(), cifar100::published(), cifar100::equal()].concat()
+    [
+        demo::presets(),
+        cifar100::ten(),
+        cifar100::twenty(),
+        cifar100::published(),
+        cifar100::equal(),
+        equal::presets(),
+    ]
+    .concat()
 }
 
 /// The preset of that name.
@@ -122,6 +131,17 @@ mod tests {
             "joint",
         ];
         promised.extend(small.map(|method| format!("cifar100-10c-{method}")));
+        let rivals =
+            ["icarl", "icarl-softmax", "wa", "bic", "rdfcil", "abd", "deepinversion", "dmc-generated"];
+        promised.extend(rivals.map(|method| format!("cifar100-10c-{method}")));
+        for tasks in [5, 10, 20] {
+            let printed = ["icarl", "wa", "bic", "rdfcil", "abd", "deepinversion"];
+            promised.extend(printed.map(|method| format!("cifar100-t{tasks}-{method}")));
+        }
+        for steps in [5, 10, 25] {
+            let printed = ["icarl-softmax", "rdfcil", "abd"];
+            promised.extend(printed.map(|method| format!("cifar100-b50-t{steps}-{method}")));
+        }
         for name in promised {
             assert!(names.contains(&name), "{name} is missing");
         }

@@ -115,6 +115,30 @@ impl Progress {
         }
     }
 
+    /// Takes note of an event of an earlier process, and shows nothing.
+    pub fn past(&mut self, line: &Line) {
+        let took = (line.seconds - self.seconds).max(0.0);
+        self.seconds = line.seconds;
+        self.forecast.note(&line.event, took);
+    }
+
+    /// Says a sentence that matters even where progress is not shown.
+    ///
+    /// # Errors
+    /// If standard error is gone.
+    pub fn say(&self, text: &str) -> Result<()> {
+        match &self.view {
+            View::Silent => Ok(writeln!(io::stderr(), "{text}")?),
+            View::Bar(bar) => {
+                bar.println(text);
+                Ok(())
+            }
+            View::Lines(out) => {
+                Ok(writeln!(out.lock().unwrap_or_else(PoisonError::into_inner), "{}: {text}", self.label)?)
+            }
+        }
+    }
+
     /// Shows an event.
     pub fn show(&mut self, line: &Line) -> Result<()> {
         let took = (line.seconds - self.seconds).max(0.0);

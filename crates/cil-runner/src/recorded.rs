@@ -66,11 +66,8 @@ impl Recorded {
         }
         let name = folder.canonicalize().with_context(|| format!("cannot read {place}"))?;
         let name = name.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
-        let checked = RunConfig::load(&folder.join("config.toml"), &[])?.check()?;
-        let path = folder.join("env.json");
-        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let environment = serde_json::from_slice(&text)
-            .with_context(|| format!("{} does not say what the run ran on", path.display()))?;
+        let checked = RunConfig::load(&folder.join(run::CONFIG), &[])?.check()?;
+        let environment = run::read_environment(folder)?;
         let lines = load_events(folder)?;
         let facts = run::facts(&checked);
         let finished = report::ended(&lines);

@@ -225,6 +225,7 @@ pub fn phase_name(phase: PhaseKind) -> &'static str {
         PhaseKind::NewTeacher => "new-teacher",
         PhaseKind::Student => "student",
         PhaseKind::Balance => "balance",
+        PhaseKind::BiasCorrection => "bias-correction",
     }
 }
 

@@ -4,6 +4,7 @@
 //! evaluation images are held here and given to [`cil_train::evaluate`] alone.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cil_backbone::Snapshot;
@@ -16,16 +17,17 @@ use cil_train::evaluate::evaluate;
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
 
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::{Checked, DatasetName};
 use crate::engine::Engine;
-use crate::environment::{BaseModel, Environment};
+use crate::environment::{BaseModel, Environment, Resume};
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::items;
-use crate::failure::{Interrupted, bad_input};
+use crate::failure::{Kept, bad_input};
 use crate::interrupt::Interrupt;
 use crate::pictures;
 use crate::progress::Progress;
-use crate::record::{Recorder, write_atomic};
+use crate::record::{Recorder, lock, write_atomic};
 use crate::report::{Facts, RunResult, report};
 
 /// Name of the file with the model of the base classes.
@@ -34,6 +36,8 @@ pub const BASE: &str = "base.safetensors";
 pub const MODEL: &str = "model.safetensors";
 /// Name of the file with the numbers.
 const RESULT: &str = "result.json";
+/// Name of the file with every setting.
+pub const CONFIG: &str = "config.toml";
 /// Name of the file with what it ran on.
 const ENVIRONMENT: &str = "env.json";
 /// Generated images that a picture is chosen from, and shown for each class.
@@ -56,6 +60,8 @@ pub struct Surroundings<'a> {
     pub silent: bool,
     /// A model of the base classes.
     pub base_model: Option<&'a Path>,
+    /// Time between two checkpoints; none is written more often than units of work end.
+    pub checkpoint_every: Duration,
 }
 
 /// Runs a configuration; the run's folder and its result.
@@ -80,14 +86,46 @@ pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, Run
     let environment = Environment::new(around.engine, &dataset, base_model);
     let recorder = Recorder::create(around.out, around.name)?;
     let card = card(checked, &dataset);
-    let mut drive = Drive { checked, around, train: &train, test: &test, card, learner, recorder, progress };
-    match drive.whole(&environment) {
-        Ok(result) => Ok((drive.recorder.finish()?, result)),
-        Err(error) => {
-            drive.progress.finish();
-            Err(drive.recorder.abandon(error))
-        }
-    }
+    let saved_at = Instant::now();
+    let (train, test) = (&train, &test);
+    let mut drive = Drive { checked, around, train, test, card, learner, recorder, progress, saved_at };
+    let begun = drive.begin(&environment);
+    drive.ended(begun)
+}
+
+/// Goes on with the run in the folder `partial`, which another process left; its folder and its result.
+///
+/// # Errors
+/// If another process works on it, nothing whole is there to go on from, or this process would not go on to the same
+/// bits.
+pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, RunResult)> {
+    let lock = lock(partial)?;
+    let mut environment = read_environment(partial)?;
+    let mut progress = match around.silent {
+        true => Progress::silent(),
+        false => Progress::on_standard_error(around.name),
+    };
+    let dataset = progress.during("reading images", || load(checked, around.data_dir))?;
+    let own = Environment::new(around.engine, &dataset, None);
+    environment.check_same(&own).map_err(|told| bad_input(format!("{}: {told}", partial.display())))?;
+    let (train, test) = split(checked, &dataset)?;
+    let sizes = Sizes::of_images(&train, &test);
+    progress.expect(items(checked, &sizes, environment.base_model.is_some())?);
+    let (checkpoint, wrong) = checkpoint::newest(partial, &around.engine.device)?;
+    wrong.iter().try_for_each(|told| progress.say(&format!("{told}; the checkpoint before it is taken")))?;
+    let place = || format!("the checkpoint of {} is not one of its config.toml", partial.display());
+    let learner =
+        Learner::restore(plan(checked, around.engine), &checkpoint.saved, &train).with_context(place)?;
+    let recorder = Recorder::reopen(partial, lock, checkpoint.events_bytes)?;
+    recorder.lines().iter().for_each(|line| progress.past(line));
+    let seconds = recorder.lines().last().map_or(0.0, |line| line.seconds);
+    environment.resumes.push(Resume { seconds, threads: own.threads, processor: own.processor });
+    recorder.write(ENVIRONMENT, &json(&environment)?)?;
+    let card = card(checked, &dataset);
+    let saved_at = Instant::now();
+    let (train, test) = (&train, &test);
+    let drive = Drive { checked, around, train, test, card, learner, recorder, progress, saved_at };
+    drive.ended(Ok(()))
 }
 
 /// Writes a run's result into its folder.
@@ -193,12 +231,36 @@ struct Drive<'a> {
     learner: Learner,
     recorder: Recorder,
     progress: Progress,
+    saved_at: Instant,
 }
 
 impl Drive<'_> {
-    fn whole(&mut self, environment: &Environment) -> Result<RunResult> {
-        self.recorder.write("config.toml", self.checked.text().as_bytes())?;
+    /// Writes what a run begins with. The first checkpoint holds a base model that was taken, so that its file may go.
+    fn begin(&mut self, environment: &Environment) -> Result<()> {
+        self.recorder.write(CONFIG, self.checked.text().as_bytes())?;
         self.recorder.write(ENVIRONMENT, &json(environment)?)?;
+        self.save()
+    }
+
+    /// The end of a run that has begun: its folder and result, or what became of it.
+    fn ended(mut self, begun: Result<()>) -> Result<(PathBuf, RunResult)> {
+        match begun.and_then(|()| self.go()) {
+            Ok(result) => Ok((self.recorder.finish()?, result)),
+            Err(error) => {
+                self.progress.finish();
+                Err(self.recorder.abandon(error))
+            }
+        }
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let (saved, events_bytes) = (self.learner.save()?, self.recorder.synced()?);
+        checkpoint::write(self.recorder.folder(), &Checkpoint { saved, events_bytes })?;
+        self.saved_at = Instant::now();
+        Ok(())
+    }
+
+    fn go(&mut self) -> Result<RunResult> {
         while let Some(event) = self.advance()? {
             let learned = match &event {
                 Event::TaskLearned { task, .. } => Some(*task),
@@ -216,9 +278,12 @@ impl Drive<'_> {
             if let Some(task) = learned {
                 self.evaluate(task)?;
             }
-            if self.around.interrupt.is_asked() {
-                let kept = self.recorder.folder().display();
-                return Err(Interrupted(format!("interrupted; what was recorded is in {kept}")).into());
+            let asked = self.around.interrupt.is_asked();
+            if asked || self.saved_at.elapsed() >= self.around.checkpoint_every {
+                self.save()?;
+            }
+            if asked {
+                return Err(Kept("interrupted, and saved".to_owned()).into());
             }
         }
         let result = report(facts(self.checked), self.recorder.lines())?;

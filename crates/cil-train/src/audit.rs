@@ -226,7 +226,8 @@ fn imitate(
     let mut network = start::fresh(plan, plan.recipe.head, plan.seed ^ 1, train.image_dims())?;
     network.grow(classes)?;
     let source = Source::Generated { steps: STEPS };
-    let classes = Classes { columns: 0..classes, n_old: classes, freeze_old_head: false };
+    let classes =
+        Classes { columns: 0..classes, n_old: classes, freeze_old_head: false, positive_head: false };
     let mut job = Job::new(PhaseKind::Student, network, phase, source, classes, (plan.seed, 1))?;
     let spec = ReplaySpec { batch: student.batch, ..spec.clone() };
     let around = Surroundings {

@@ -19,6 +19,8 @@ pub enum PhaseKind {
     Student,
     /// The head is fine-tuned on a balanced set.
     Balance,
+    /// The newest classes' logits are corrected on images that no training saw.
+    BiasCorrection,
 }
 
 /// Counts of (true class, predicted class) over the classes seen so far.

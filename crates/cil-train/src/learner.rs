@@ -1,10 +1,12 @@
 //! A class-incremental learner as a state that advances.
 //!
 //! One decision: [`Learner::advance`] does one unit of work (an epoch, or some iterations of an inversion) and returns
-//! what happened, so whoever drives it can record, show, evaluate or stop between any two units. It never sees an image
-//! to be evaluated on; [`Learner::model`] is the model so far, frozen.
+//! what happened, so whoever drives it can record, show, evaluate, save ([`Learner::save`]) or stop between any two units.
+//! It never sees an image to be evaluated on; [`Learner::model`] is the model so far, frozen.
 
-mod memory;
+mod keep;
+mod saved;
+mod work;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
@@ -12,14 +14,17 @@ use cil_backbone::{Architecture, Frozen, Network, Snapshot};
 use cil_data::augment::Preparation;
 use cil_data::exemplars::Exemplars;
 use cil_data::split::Increments;
-use cil_data::store::{SampleId, TrainSet};
+use cil_data::store::TrainSet;
 use cil_engine::ExecutorFactory;
 use dfgr::{Inversion, Replay};
+use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, PhaseKind};
-use crate::phase::{Classes, Job, Source, Surroundings};
+use crate::memory;
+use crate::phase::Surroundings;
 use crate::recipe::{PhaseSpec, Recipe, ReplaySpec};
-use crate::start;
+pub use saved::{Position, Saved};
+use work::Work;
 
 /// What a learner is made of.
 #[derive(Clone)]
@@ -41,7 +46,8 @@ pub struct Plan {
 }
 
 /// Where a learner stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum Stage {
     /// Before a task.
     Before,
@@ -49,12 +55,6 @@ enum Stage {
     Within { index: usize },
     /// All tasks are learned.
     Done,
-}
-
-/// What is being trained.
-enum Work {
-    Invert(Box<Inversion>),
-    Train(Box<Job>),
 }
 
 /// A learner between two units of work.
@@ -138,12 +138,25 @@ impl Learner {
         &self.plan.preparation
     }
 
-    /// Units of the whole run; what [`Event::Progress`] counts.
+    /// Units that are left, each of them one [`Event::Progress`]; before the run begins, those of the whole run.
     pub fn units(&self) -> u64 {
-        let of_task =
-            |task| self.phases(task).into_iter().map(|phase| self.phase_units(phase, task)).sum::<u64>();
-        let first = usize::from(self.task == 0 && self.model.is_some());
-        (first..self.plan.increments.tasks()).map(of_task).sum()
+        let of_phases = |task: usize, first: usize| -> u64 {
+            let phases = self.phases(task).into_iter().skip(first);
+            phases.map(|phase| self.phase_units(phase, task)).sum()
+        };
+        let later = |task: usize| -> u64 {
+            (task..self.plan.increments.tasks()).map(|task| of_phases(task, 0)).sum()
+        };
+        match self.stage {
+            Stage::Done => 0,
+            // A base model that was taken is past its phases.
+            Stage::Before if self.task == 0 && self.model.is_some() => later(1),
+            Stage::Before => later(self.task),
+            Stage::Within { index } => {
+                let done = self.work.as_ref().map_or(0, Work::units_done);
+                (of_phases(self.task, index) + later(self.task + 1)).saturating_sub(done)
+            }
+        }
     }
 
     /// Does one unit of work; `None` after [`Event::RunEnd`].
@@ -184,6 +197,7 @@ impl Learner {
             (PhaseKind::Inversion, later && recipe.replay.is_some()),
             (PhaseKind::NewTeacher, later && several && recipe.new_teacher.is_some()),
             (PhaseKind::Student, true),
+            (PhaseKind::BiasCorrection, later && recipe.bias_correction.is_some()),
             (PhaseKind::Balance, later && recipe.balance.is_some()),
         ];
         phases.into_iter().filter_map(|(phase, there)| there.then_some(phase)).collect()
@@ -196,6 +210,7 @@ impl Learner {
             PhaseKind::NewTeacher => recipe.new_teacher.as_ref().map(|it| it.training.epochs),
             PhaseKind::Student => Some(self.student_spec(task).training.epochs),
             PhaseKind::Balance => recipe.balance.as_ref().map(|it| it.training.epochs),
+            PhaseKind::BiasCorrection => recipe.bias_correction.as_ref().map(|it| it.training.epochs),
         };
         units.unwrap_or(0) as u64
     }
@@ -208,7 +223,7 @@ impl Learner {
     fn unit(&mut self, phase: PhaseKind, index: usize, train: &TrainSet) -> Result<Event> {
         let mut work = match self.work.take() {
             Some(work) => work,
-            None => self.begin(phase, train)?,
+            None => Work::begin(self, phase, train)?,
         };
         let event = self.advance_work(&mut work, train)?;
         let Event::Progress { done, total, .. } = &event else { bail!("a phase's unit is no progress") };
@@ -247,89 +262,22 @@ impl Learner {
         }
     }
 
-    fn begin(&mut self, phase: PhaseKind, train: &TrainSet) -> Result<Work> {
-        let recipe = &self.plan.recipe;
-        let classes = self.plan.increments.classes(self.task);
-        match phase {
-            PhaseKind::Inversion => {
-                let (Some(spec), Some(teacher)) = (&recipe.replay, &self.old) else {
-                    bail!("there is no teacher to invert");
-                };
-                let (config, plan) = (spec.inversion.clone(), &self.plan);
-                let inversion = Inversion::new(
-                    config,
-                    teacher.clone(),
-                    &plan.executors,
-                    plan.seed,
-                    self.task,
-                    &plan.device,
-                )?;
-                Ok(Work::Invert(Box::new(inversion)))
-            }
-            PhaseKind::NewTeacher => {
-                let Some(spec) = &recipe.new_teacher else { bail!("the recipe has no new teacher") };
-                let network =
-                    start::new_teacher(&self.plan, spec, self.task, self.old.as_ref(), train.image_dims())?;
-                let source = Source::Samples(train.samples(classes.clone()));
-                let classes = Classes { columns: classes, n_old: 0, freeze_old_head: false };
-                let draw = (self.plan.seed, self.task);
-                let job = Job::new(phase, network, spec.phase(), source, classes, draw)?;
-                Ok(Work::Train(Box::new(job)))
-            }
-            PhaseKind::Student => {
-                let network = start::student(&self.plan, self.task, self.old.as_ref(), train)?;
-                let spec = self.student_spec(self.task).clone();
-                let mut samples = train.samples(classes.clone());
-                if recipe.joint {
-                    samples.extend(train.samples(0..classes.start));
-                } else {
-                    samples.extend(self.exemplars.all());
-                }
-                self.job(phase, network, spec, samples)
-            }
-            PhaseKind::Balance => {
-                let (Some(spec), Some(model)) = (recipe.balance.clone(), &self.model) else {
-                    bail!("there is no model to balance");
-                };
-                let plan = &self.plan;
-                let network = Network::from_snapshot(
-                    model.snapshot().clone(),
-                    &plan.executors,
-                    plan.seed,
-                    &plan.device,
-                )?;
-                let samples = self.balanced(model, train)?;
-                self.job(phase, network, spec, samples)
-            }
-        }
-    }
-
-    /// A job of the student.
-    fn job(
-        &self,
-        phase: PhaseKind,
-        network: Network,
-        spec: PhaseSpec,
-        samples: Vec<SampleId>,
-    ) -> Result<Work> {
-        let classes = self.plan.increments.classes(self.task);
-        let source = Source::Samples(samples);
-        let classes = Classes {
-            columns: 0..classes.end,
-            n_old: classes.start,
-            freeze_old_head: self.plan.recipe.freeze_old_head && self.task > 0,
-        };
-        let job = Job::new(phase, network, spec, source, classes, (self.plan.seed, self.task))?;
-        Ok(Work::Train(Box::new(job)))
-    }
-
     fn end(&mut self, work: Work) -> Result<()> {
         match work {
             Work::Invert(inversion) => self.replay = Some(inversion.replay()),
             Work::Train(job) if job.kind == PhaseKind::NewTeacher => {
                 self.new_teacher = Some(job.network.freeze()?);
             }
-            Work::Train(job) => self.model = Some(job.network.freeze()?),
+            Work::Train(job) => {
+                let kind = job.kind;
+                let mut network = job.finished()?;
+                if let (PhaseKind::Student, Some(spec)) = (kind, self.plan.recipe.align)
+                    && self.task > 0
+                {
+                    memory::align(&mut network, spec)?;
+                }
+                self.model = Some(network.freeze()?);
+            }
         }
         Ok(())
     }

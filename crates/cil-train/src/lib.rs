@@ -10,6 +10,7 @@ pub mod kmeans;
 pub mod learner;
 pub mod loss;
 pub mod means;
+mod memory;
 pub mod methods;
 pub mod metrics;
 mod phase;

@@ -3,6 +3,9 @@
 //! One decision: settings of a source that depend on the data set (epochs, rates, batch) are arguments; those that make
 //! the method are here, each with its source. `docs` of a preset say where its numbers come from.
 
+pub mod data_free;
+pub mod with_exemplars;
+
 use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;
 use dtid::dual::DtidConfig;
@@ -20,6 +23,7 @@ pub fn fine_tune(base: Training, increment: Training) -> Recipe {
         head: HeadKind::Linear,
         exemplars: Budget::PerClass(0),
         joint: false,
+        restart: false,
         freeze_old_head: false,
         imprint: false,
         base: PhaseSpec { trained: Trained::All, terms: terms.clone(), training: base },
@@ -27,6 +31,8 @@ pub fn fine_tune(base: Training, increment: Training) -> Recipe {
         replay: None,
         new_teacher: None,
         balance: None,
+        align: None,
+        bias_correction: None,
     }
 }
 

@@ -6,8 +6,11 @@
 //! own batch.
 
 mod aids;
+mod correction;
+mod counts;
 mod meter;
 mod passes;
+mod saved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -30,7 +33,8 @@ use crate::step::Step;
 use crate::term::{Objective, Outcome};
 use aids::Aids;
 use meter::Meter;
-use passes::{gather, joined, old_view};
+use passes::{gather, joined, old_view, view_of_all};
+pub(crate) use saved::{AIDS, NETWORK, OPTIMIZER};
 
 /// PyTorch's share of a batch in the running statistics.
 const STATISTICS_MOMENTUM: f64 = 0.1;
@@ -86,11 +90,14 @@ pub(crate) struct Job {
     maps: Vec<String>,
     aids: Aids,
     optimizer: Optimizer,
-    group: Group,
+    groups: Vec<Group>,
     source: Source,
     /// Classes of the network, as positions in the class order; the new ones are at the end.
     columns: Range<usize>,
     n_old: usize,
+    positive_head: bool,
+    /// Images of every class in an epoch, counted before the first; empty where no term asks for them.
+    class_counts: Vec<usize>,
 }
 
 /// Classes of a job, as positions in the class order.
@@ -101,6 +108,8 @@ pub(crate) struct Classes {
     pub(crate) n_old: usize,
     /// Whether the old ones' head blocks stay while everything trains.
     pub(crate) freeze_old_head: bool,
+    /// Whether the head's weights are kept from below 0.
+    pub(crate) positive_head: bool,
 }
 
 fn purpose(kind: PhaseKind) -> &'static str {
@@ -109,6 +118,7 @@ fn purpose(kind: PhaseKind) -> &'static str {
         PhaseKind::NewTeacher => "new teacher",
         PhaseKind::Student => "student",
         PhaseKind::Balance => "balance",
+        PhaseKind::BiasCorrection => "bias correction",
     }
 }
 
@@ -133,37 +143,25 @@ impl Job {
     /// A job on `source`. Where terms bring networks of their own, these begin as functions of (seed, task, kind, name).
     pub(crate) fn new(
         kind: PhaseKind,
-        network: Network,
+        mut network: Network,
         spec: PhaseSpec,
         source: Source,
         classes: Classes,
         (seed, task): (u64, usize),
     ) -> Result<Self> {
-        let head = network.head();
-        let mut names: Vec<String> = match spec.trained {
-            Trained::All => network.backbone_weights(),
-            Trained::Head | Trained::ClassWeights => Vec::new(),
-        };
-        let n_blocks = head.blocks.len();
-        let frozen: BTreeSet<String> = match spec.trained {
-            Trained::All if classes.freeze_old_head => {
-                (0..n_blocks - 1).flat_map(|block| head.block_names(block)).collect()
-            }
-            Trained::ClassWeights => BTreeSet::from([SCALE.to_owned()]),
-            Trained::All | Trained::Head => BTreeSet::new(),
-        };
-        names.extend(head.names().into_iter().filter(|name| !frozen.contains(name)));
+        let groups = groups(&mut network, &spec, classes.freeze_old_head)?;
         let training = &spec.training;
         let config = OptimizerConfig::Sgd { momentum: training.momentum, nesterov: training.nesterov };
         let objective = Objective::new(&spec.terms, &network.architecture().graph(network.images())?)?;
         let maps = objective.maps();
         let draw = Draw { task, ..Draw::new(seed, purpose(kind)) };
-        let aids = Aids::new(objective.aids(network.device())?, &network, draw, training.weight_decay)?;
+        let (aids, values) = (objective.aids(network.device())?, objective.values());
+        let aids = Aids::new(aids, &values, &network, draw, training.weight_decay)?;
         Ok(Self {
             kind,
             objective,
             optimizer: Optimizer::new(config),
-            group: Group { names, lr_scale: 1.0, weight_decay: training.weight_decay },
+            groups,
             network: if maps.is_empty() { network } else { network.with_maps(&maps)? },
             maps,
             aids,
@@ -172,6 +170,8 @@ impl Job {
             source,
             columns: classes.columns,
             n_old: classes.n_old,
+            positive_head: classes.positive_head,
+            class_counts: Vec::new(),
         })
     }
 
@@ -199,6 +199,9 @@ impl Job {
             Source::Samples(samples) => shuffled_batches(samples.clone(), training.batch, draw),
             Source::Generated { steps } => vec![Vec::new(); *steps],
         };
+        if self.class_counts.is_empty() {
+            self.class_counts = self.class_counts(around, Draw { position: 0, ..draw })?;
+        }
         let (mut images, mut meter) = (0, Meter::default());
         for (at, batch) in batches.iter().enumerate() {
             // Never two steps of a task with the same noise.
@@ -245,12 +248,7 @@ impl Job {
             slope.gradients.limit(limit)?;
         }
         let parameters = self.network.parameters_mut();
-        self.optimizer.step(
-            parameters,
-            &slope.gradients,
-            std::slice::from_ref(&self.group),
-            learning_rate,
-        )?;
+        self.optimizer.step(parameters, &slope.gradients, &self.groups, learning_rate)?;
         // One rule and one state for both stores; no name is in both.
         self.optimizer.step(
             &mut self.aids.parameters,
@@ -260,6 +258,17 @@ impl Job {
         )?;
         for update in &slope.updates {
             parameters.update_statistics(update, STATISTICS_MOMENTUM)?;
+        }
+        if self.positive_head {
+            for name in self
+                .groups
+                .iter()
+                .flat_map(|it| &it.names)
+                .filter(|it| it.starts_with("head.") && it.ends_with(".weight"))
+            {
+                let positive = parameters.get(name)?.relu()?;
+                parameters.set(name, positive);
+            }
         }
         meter.add("total", &slope.total)?;
         for (name, part) in &slope.parts {
@@ -284,6 +293,13 @@ impl Job {
             }
             _ => None,
         };
+        let new_of_all = match &around.new {
+            Some(teacher) if self.objective.asks_new_teacher_of_all() => {
+                Some(view_of_all(teacher, &real, synthetic.as_ref().map(|it| &it.0))?)
+            }
+            _ => None,
+        };
+        let old_head = around.old.as_ref().map(old_head).transpose()?;
         let passes = self.passes(&real, synthetic.as_ref())?;
         let mut labels = real.labels.clone();
         labels.extend(synthetic.iter().flat_map(|(images, _)| &images.labels));
@@ -310,14 +326,20 @@ impl Job {
             student: &student,
             old: old.as_ref(),
             new: new.as_ref(),
+            new_of_all: new_of_all.as_ref(),
+            head: &head,
+            old_head: old_head.as_ref(),
+            class_counts: &self.class_counts,
             aids: BTreeMap::new(),
         };
         let (aid_passes, said) = self.aids.forward(&step)?;
+        let free = self.aids.variables()?;
         step.aids = said;
+        step.aids.extend(free.iter().map(|(name, value)| (name.clone(), value.as_tensor().clone())));
         let Outcome { total, parts, slopes: on_maps } = self.objective.loss(&step)?;
         let slopes = total.backward()?;
         let mut gradients = Gradients::default();
-        for (name, variable) in &variables {
+        for (name, variable) in variables.iter().chain(&free) {
             if let Some(slope) = slopes.get(variable) {
                 gradients.add(name, slope.clone())?;
             }
@@ -335,7 +357,7 @@ impl Job {
         let mut variables = BTreeMap::new();
         let head = self.network.head().weights_from(|name| {
             let value = self.network.parameters().get(name)?;
-            if !self.group.names.iter().any(|it| it == name) {
+            if !self.groups.iter().any(|it| it.names.iter().any(|it| it == name)) {
                 return Ok(value.clone());
             }
             let variable = Var::from_tensor(value)?;
@@ -343,8 +365,35 @@ impl Job {
             variables.insert(name.to_owned(), variable);
             Ok(tensor)
         })?;
+        let head = self.corrected(head, &mut variables)?;
         Ok((variables, head))
     }
+}
+
+/// What a phase moves; two numbers of its own join the network's values where it corrects a bias.
+fn groups(network: &mut Network, spec: &PhaseSpec, freeze_old_head: bool) -> Result<Vec<Group>> {
+    let weight_decay = spec.training.weight_decay;
+    let mut names = network.backbone_weights();
+    match spec.trained {
+        Trained::Correction => return correction::groups(network, weight_decay),
+        Trained::Head | Trained::ClassWeights => names.clear(),
+        Trained::All => {}
+    }
+    let head = network.head();
+    let old = 0..head.blocks.len() - 1;
+    let frozen: BTreeSet<String> = match spec.trained {
+        Trained::All if freeze_old_head => old.flat_map(|block| head.block_names(block)).collect(),
+        Trained::ClassWeights => BTreeSet::from([SCALE.to_owned()]),
+        _ => BTreeSet::new(),
+    };
+    names.extend(head.names().into_iter().filter(|name| !frozen.contains(name)));
+    Ok(vec![Group { names, lr_scale: 1.0, weight_decay }])
+}
+
+/// The weights of a teacher's head, `[classes, width]`.
+fn old_head(teacher: &Frozen) -> candle_core::Result<Tensor> {
+    let snapshot = teacher.snapshot();
+    Tensor::cat(&snapshot.head.weights(&snapshot.parameters)?.weights, 0)
 }
 
 #[cfg(test)]

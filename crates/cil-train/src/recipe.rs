@@ -5,15 +5,21 @@
 //! function from recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
 
 mod check;
+pub mod correction;
+pub mod scaling;
+mod term_spec;
 
 use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;
 use cil_engine::optim::Schedule;
 use dfgr::InversionConfig;
 use dtid::dual::DtidConfig;
+use dtid::regression::Centring;
 use serde::{Deserialize, Serialize};
 
 use crate::loss::nca::NcaForm;
+use correction::{AlignSpec, BiasCorrectionSpec};
+use scaling::Scaling;
 
 /// Which rows of a step's batch a term acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,40 +163,78 @@ pub enum TermSpec {
         /// Form of the regressors.
         regressor: Regressor,
     },
-}
-
-impl TermSpec {
-    /// Weight in the objective.
-    pub fn weight(&self) -> f64 {
-        match *self {
-            Self::CrossEntropy { weight, .. }
-            | Self::Nca { weight, .. }
-            | Self::LogitKd { weight, .. }
-            | Self::LessForget { weight, .. }
-            | Self::PodFlat { weight, .. }
-            | Self::MarginRanking { weight, .. }
-            | Self::DualTeacher { weight, .. }
-            | Self::PodSpatial { weight, .. }
-            | Self::Vid { weight, .. } => weight,
-        }
-    }
-
-    /// Stages whose maps it reads, by number, none for all; `None` for a term that reads no map.
-    fn stages(&self) -> Option<&[usize]> {
-        match self {
-            Self::Vid { stages, .. } => Some(stages),
-            Self::PodSpatial { .. } => Some(&[]),
-            _ => None,
-        }
-    }
-
-    /// Whose maps a variational term follows.
-    fn vid_teachers(&self) -> Option<Teachers> {
-        match *self {
-            Self::Vid { teachers, .. } => Some(teachers),
-            _ => None,
-        }
-    }
+    /// Another term times a factor of how many classes are old and new; in later tasks only.
+    Scaled {
+        /// The factor.
+        by: Scaling,
+        /// The term, with its own weight.
+        term: Box<TermSpec>,
+    },
+    /// Binary cross-entropy of every class seen, summed over classes: with the old teacher's sigmoid for an old class, with
+    /// the label for a new one (iCaRL's classification and distillation in one).
+    BinaryCrossEntropy {
+        /// Weight in the objective; 0.01 in iCaRL's code, which takes the mean over 100 outputs.
+        weight: f64,
+        /// Rows to learn.
+        rows: Rows,
+    },
+    /// Mean absolute difference to the old teacher's logits on its columns (R-DFCIL's hard distillation).
+    LogitL1 {
+        /// Weight in the objective; 0.15 before the factor in R-DFCIL.
+        weight: f64,
+        /// Rows to agree on.
+        rows: Rows,
+    },
+    /// KL to the old teacher's prediction among all classes seen, new ones at 0 (ABD's comparison DeepInversion).
+    GlobalKd {
+        /// Weight in the objective.
+        weight: f64,
+        /// Softmax temperature of both sides.
+        temperature: f64,
+        /// Rows to agree on.
+        rows: Rows,
+    },
+    /// Absolute difference between the angles that the student's and the old teacher's features form (R-DFCIL).
+    AngleRelation {
+        /// Weight in the objective; 0.5 before the factor in R-DFCIL.
+        weight: f64,
+        /// Rows whose features form angles, three at a time.
+        rows: Rows,
+        /// Width of the learned space that each is projected into, in widths of the features; 0 for none, 2 in R-DFCIL.
+        projection: usize,
+    },
+    /// Cross-entropy over all classes seen in which every class counts the same, by how many images of each an epoch sees
+    /// (R-DFCIL's refinement of the head).
+    ClassBalanced {
+        /// Weight in the objective; 0.5 in R-DFCIL.
+        weight: f64,
+        /// Rows with a label to learn.
+        rows: Rows,
+    },
+    /// Cross-entropy over all classes seen that moves the head alone (ABD).
+    HeadCrossEntropy {
+        /// Weight in the objective; 0.5 in ABD, whose weights of rows are half of ours.
+        weight: f64,
+        /// Rows with a label to learn.
+        rows: Rows,
+        /// Whether rows are weighted so that every class counts the same.
+        balanced: bool,
+    },
+    /// Squared difference between what the old teacher's head makes of the student's features and of its own (ABD's
+    /// importance-weighted feature distillation); linear heads only.
+    OldHead {
+        /// Weight in the objective; 0.1 in ABD.
+        weight: f64,
+        /// Rows to agree on.
+        rows: Rows,
+    },
+    /// Squared difference to both teachers' centred logits, on every row (DMC's double distillation).
+    DoubleRegression {
+        /// Weight in the objective; 1 in DMC.
+        weight: f64,
+        /// What is subtracted from the teachers' logits.
+        centring: Centring,
+    },
 }
 
 /// How the student's batch norm meets generated images.
@@ -201,6 +245,8 @@ pub enum SyntheticNorm {
     Running,
     /// One batch with the real images.
     Joint,
+    /// A batch of their own, whose statistics move the running ones after those of the real images (R-DFCIL).
+    Separate,
     /// Running statistics for all images; they stay those of the old model.
     Frozen,
 }
@@ -272,6 +318,9 @@ pub enum Trained {
     /// The head's weights of classes, old and new, its scale left alone; the backbone runs with batch statistics, and its
     /// running ones move (PODNet's fine-tuning).
     ClassWeights,
+    /// Two numbers: the newest classes' logits times one plus the other (BiC); all else is left as it is. For
+    /// `bias-correction` alone.
+    Correction,
 }
 
 /// One phase of a task: what is minimised, over what, for how long.
@@ -308,6 +357,8 @@ pub struct Recipe {
     pub exemplars: Budget,
     /// Whether every task begins with a new network and trains on all real images seen so far: the upper bound.
     pub joint: bool,
+    /// Whether the student of a later task begins as a new network (DMC).
+    pub restart: bool,
     /// Whether the head's blocks of old classes are left as they are while everything trains (LUCIR).
     pub freeze_old_head: bool,
     /// Whether new head blocks start where the new classes' features are: at their mean direction (LUCIR), or at the
@@ -327,4 +378,10 @@ pub struct Recipe {
     /// classes' chosen by the model so far; else on the new images. Generated images join if there is a replay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<PhaseSpec>,
+    /// Weight aligning after every later task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub align: Option<AlignSpec>,
+    /// Bias correction after every later task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias_correction: Option<BiasCorrectionSpec>,
 }

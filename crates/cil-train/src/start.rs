@@ -18,7 +18,7 @@ use crate::recipe::NewTeacherSpec;
 /// The student at the beginning of a task: the old model with a head block more, or a new network with all blocks.
 pub(crate) fn student(plan: &Plan, task: usize, old: Option<&Frozen>, train: &TrainSet) -> Result<Network> {
     let n_new = plan.increments.classes(task).len();
-    let (Some(old), false) = (old, plan.recipe.joint) else {
+    let (Some(old), false) = (old, plan.recipe.joint || plan.recipe.restart) else {
         let mut network = fresh(plan, plan.recipe.head, plan.seed, train.image_dims())?;
         plan.increments.sizes()[..=task].iter().try_for_each(|classes| network.grow(*classes))?;
         return Ok(network);
@@ -76,7 +76,7 @@ fn imprint(plan: &Plan, network: &mut Network, task: usize, old: &Frozen, train:
         HeadKind::MultiProxy { proxies } => {
             head::at_mean_length(&centres(plan, task, &features, proxies)?, &old)?
         }
-        HeadKind::Linear | HeadKind::Cosine => head::imprinted(&features, &old)?,
+        HeadKind::Linear | HeadKind::WithoutBias | HeadKind::Cosine => head::imprinted(&features, &old)?,
     };
     network.parameters_mut().set(&format!("head.{newest}.weight"), rows);
     Ok(())

@@ -1,13 +1,13 @@
 //! What a term may look at in one learning step.
 //!
 //! Rows of a step are ordered: new images, then exemplars, then generated images. The student and the old teacher have
-//! seen every row; the new teacher has seen the new images only. Views hold the maps that the phase's terms ask for.
+//! seen every row; the new teacher has seen the new images only, or every row where a term asks for that. Views hold the maps that the phase's terms ask for.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
-use cil_backbone::View;
+use cil_backbone::{HeadWeights, View};
 
 use crate::recipe::Rows;
 
@@ -32,6 +32,14 @@ pub struct Step<'a> {
     pub old: Option<&'a View>,
     /// The teacher of the new classes, on the new rows; its columns are the new classes.
     pub new: Option<&'a View>,
+    /// The teacher of the new classes on all rows, where a term asks for it.
+    pub new_of_all: Option<&'a View>,
+    /// The head that learns, its trained tensors as variables.
+    pub head: &'a HeadWeights,
+    /// Weights of the old teacher's head, `[old classes, width]`.
+    pub old_head: Option<&'a Tensor>,
+    /// Images of every class in an epoch, generated ones estimated; empty where no term asks for them.
+    pub class_counts: &'a [usize],
     /// What the terms' own networks say of the student's maps, and their other values, by name.
     pub aids: BTreeMap<String, Tensor>,
 }

@@ -9,7 +9,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use cil_backbone::{Architecture, HeadKind, POOLED, View};
+use cil_backbone::{Architecture, HeadKind, HeadWeights, POOLED, View};
 use cil_engine::{Graph, GraphBuilder, Op, Shape};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
@@ -58,6 +58,9 @@ fn view(features: Tensor, maps: [Tensor; 2]) -> View {
 
 /// The objective of one term, of five old classes and four new ones: the factor sqrt(9 / 4) is 1.5.
 fn objective(term: TermSpec, student: &View, old: &View, labels: &[u32]) -> f64 {
+    // No term of these reads the head.
+    let head =
+        HeadWeights { kind: HeadKind::WithoutBias, weights: Vec::new(), biases: Vec::new(), scale: None };
     let step = Step {
         old_classes: 5,
         classes: 9,
@@ -68,6 +71,10 @@ fn objective(term: TermSpec, student: &View, old: &View, labels: &[u32]) -> f64 
         student,
         old: Some(old),
         new: None,
+        new_of_all: None,
+        head: &head,
+        old_head: None,
+        class_counts: &[],
         aids: BTreeMap::new(),
     };
     let outcome = Objective::new(&[term], &graph()).unwrap().loss(&step).unwrap();
@@ -262,6 +269,6 @@ fn nonsense_is_named() {
             (it.head, it.imprint) = (HeadKind::Linear, false);
             it.increment.terms[0] = nca(0.6);
         },
-        "head must not be \"linear\"",
+        "its margin is between cosines",
     );
 }

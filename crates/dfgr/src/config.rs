@@ -3,11 +3,17 @@
 //! One decision: every choice that the paper leaves open is a key here, and its default stands beside its source.
 //! This module trains nothing.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Error, Result, Tensor, bail};
+use cil_engine::optim::Schedule;
 use serde::{Deserialize, Serialize};
 
 use crate::generator::GeneratorConfig;
 use crate::loss::{ChannelReduction, LayerMoments, bn_kl_generated_to_stored, bn_kl_stored_to_generated};
+
+/// Most images in a step: what one of them takes in a network is some hundred kilobytes.
+const LARGEST_BATCH: usize = 1 << 16;
+/// Most steps; published inversions take some ten thousand.
+const MOST_ITERATIONS: usize = 100_000_000;
 
 /// Which of the two Gaussians is measured against which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +69,10 @@ pub struct Weights {
     pub diversity: f64,
     /// Total variation of the images.
     pub smoothness: f64,
+    /// Minus the entropy of a batch's mean prediction as a share of the largest that there is; 1 in ABD and R-DFCIL.
+    pub balance: f64,
+    /// Squared difference between the images and a blur of them; 0.001 in ABD and R-DFCIL.
+    pub blur: f64,
 }
 
 /// How a teacher is inverted.
@@ -75,8 +85,10 @@ pub struct InversionConfig {
     pub iterations: usize,
     /// Images in each step; 128 in ABD and R-DFCIL, 256 in DFQ.
     pub batch: usize,
-    /// Starting rate of Adam (0.5, 0.999), going to 0 by a cosine; 0.001 in DFQ, ABD and R-DFCIL.
+    /// Starting rate of Adam (0.5, 0.999); 0.001 in DFQ, ABD and R-DFCIL.
     pub learning_rate: f64,
+    /// How it moves, by iteration; a cosine in DFQ, constant in ABD and R-DFCIL.
+    pub schedule: Schedule,
     /// Weights of the loss's parts.
     pub weights: Weights,
 }
@@ -95,6 +107,7 @@ impl InversionConfig {
             iterations,
             batch: 128,
             learning_rate: 1e-3,
+            schedule: Schedule::cosine(),
             weights: Weights {
                 statistics,
                 label: 0.0,
@@ -103,8 +116,35 @@ impl InversionConfig {
                 batch_entropy: 2.0,
                 diversity: 0.0,
                 smoothness: 0.0,
+                balance: 0.0,
+                blur: 0.0,
             },
         }
+    }
+
+    /// ABD's and R-DFCIL's inversion: an unconditional generator on noise of width 1000, 50 times the mean statistics loss
+    /// from stored to generated, the likeliest class at temperature 1000, balance 1, blur 0.001, a constant rate. 10 000
+    /// iterations in ABD, 5 000 in R-DFCIL.
+    pub fn always_be_dreaming(iterations: usize) -> Self {
+        let mut config = Self::unconditional(iterations);
+        config.generator.latent = 1000;
+        config.schedule = Schedule::constant();
+        let statistics = Statistics {
+            weight: 50.0,
+            direction: Direction::StoredToGenerated,
+            reduction: ChannelReduction::Mean,
+        };
+        config.weights = Weights {
+            statistics,
+            label: 1.0,
+            label_temperature: 1000.0,
+            instance_entropy: 0.0,
+            batch_entropy: 0.0,
+            balance: 1.0,
+            blur: 1e-3,
+            ..config.weights
+        };
+        config
     }
 
     /// The conditional form of the paper's patent: label cross-entropy and statistics, with a mode-seeking term, without
@@ -127,12 +167,18 @@ impl InversionConfig {
     /// # Errors
     /// Naming the key, its value and what would be right.
     pub fn check(&self) -> Result<()> {
-        self.generator.check()?;
+        self.generator.check().map_err(|error| Error::Msg(format!("inversion.{error}")))?;
         if self.iterations == 0 {
             bail!("inversion.iterations is 0; a generator needs some hundreds at least");
         }
+        if self.iterations > MOST_ITERATIONS {
+            bail!("inversion.iterations is {}; it should be from 1 to {MOST_ITERATIONS}", self.iterations);
+        }
         if self.batch < 2 {
             bail!("inversion.batch is {}; statistics of a batch need at least 2 images", self.batch);
+        }
+        if self.batch > LARGEST_BATCH {
+            bail!("inversion.batch is {}; it should be from 2 to {LARGEST_BATCH}", self.batch);
         }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             bail!("inversion.learning-rate is {}; it should be positive", self.learning_rate);
@@ -145,6 +191,8 @@ impl InversionConfig {
             ("batch-entropy", weights.batch_entropy),
             ("diversity", weights.diversity),
             ("smoothness", weights.smoothness),
+            ("balance", weights.balance),
+            ("blur", weights.blur),
         ];
         if let Some((name, value)) = parts.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
             bail!("inversion.weights.{name} is {value}; it should be 0 or more");
@@ -177,16 +225,24 @@ mod tests {
         };
         refused(&|it| it.iterations = 0, "iterations is 0");
         refused(&|it| it.batch = 1, "batch is 1");
+        refused(&|it| it.batch = usize::MAX, "it should be from 2 to 65536");
+        refused(&|it| it.iterations = usize::MAX, "it should be from 1 to 100000000");
         refused(&|it| it.learning_rate = -1.0, "learning-rate is -1");
         refused(&|it| it.weights.diversity = f64::NAN, "weights.diversity is NaN");
         refused(&|it| it.weights.statistics.weight = -0.5, "statistics.weight is -0.5");
         refused(&|it| it.weights.label_temperature = 0.0, "label-temperature is 0");
-        refused(&|it| it.generator.latent = 0, "latent is 0");
+        refused(&|it| it.generator.latent = 0, "inversion.generator.latent is 0");
+        refused(
+            &|it| it.generator.channels = 1 << 40,
+            "channels is 1099511627776; it should be at most 4096",
+        );
         let silent = |it: &mut InversionConfig| {
             it.weights.statistics.weight = 0.0;
             (it.weights.instance_entropy, it.weights.batch_entropy) = (0.0, 0.0);
         };
         refused(&silent, "all 0");
         InversionConfig::conditional(10).check().unwrap();
+        InversionConfig::always_be_dreaming(10).check().unwrap();
+        refused(&|it| it.weights.blur = -1.0, "weights.blur is -1");
     }
 }

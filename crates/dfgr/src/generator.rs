@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Name of the tap that hands out the images.
 pub const IMAGES: &str = "images";
 
+/// Most numbers of a vector and most maps, 512 in the published networks: memory grows with the square.
+const WIDEST: usize = 4096;
+
 /// Which published network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -60,11 +63,16 @@ impl GeneratorConfig {
     /// # Errors
     /// Naming the field and its value.
     pub fn check(&self) -> Result<()> {
+        let widths =
+            [("latent", self.latent), ("label-width", self.label_width), ("channels", self.channels)];
+        if let Some((key, width)) = widths.iter().find(|(_, width)| *width > WIDEST) {
+            bail!("generator.{key} is {width}; it should be at most {WIDEST}");
+        }
         if self.latent == 0 {
             bail!("generator.latent is 0");
         }
         if self.conditional && self.label_width == 0 {
-            bail!("generator.label_width is 0 in a conditional generator");
+            bail!("generator.label-width is 0 in a conditional generator");
         }
         let divisor = self.kind.form().divisor;
         if self.channels == 0 || !self.channels.is_multiple_of(divisor) {

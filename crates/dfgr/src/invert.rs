@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use cil_backbone::{Frozen, frozen::Running};
-use cil_engine::optim::{Group, Optimizer, OptimizerConfig, Schedule};
+use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
 use cil_engine::{
     BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, MomentGradient, NormUpdate,
     ParameterKind, ParameterSpec, Parameters, Upstream,
@@ -35,6 +35,17 @@ pub struct Report {
     pub images: usize,
     /// Mean of each part of the loss over these, unweighted.
     pub losses: BTreeMap<String, f64>,
+}
+
+/// What an inversion is besides its config and its teacher, between two iterations.
+#[derive(Clone, Debug)]
+pub struct InversionState {
+    /// Iterations done.
+    pub done: usize,
+    /// The generator's values.
+    pub generator: Parameters,
+    /// The optimiser's.
+    pub optimizer: Parameters,
 }
 
 /// A generator in the making.
@@ -85,6 +96,29 @@ impl Inversion {
             seed,
             task,
         })
+    }
+
+    /// What it takes to go on from here.
+    ///
+    /// # Errors
+    /// If the device refuses a tensor.
+    pub fn state(&self) -> Result<InversionState> {
+        let (generator, optimizer) = (self.parameters.clone(), self.optimizer.state()?);
+        Ok(InversionState { done: self.done, generator, optimizer })
+    }
+
+    /// Goes on from a state that an inversion of the same config and teacher gave, to the same bits.
+    ///
+    /// # Errors
+    /// If the state is of another form, or has more iterations than the config.
+    pub fn restore(&mut self, state: &InversionState) -> Result<()> {
+        if state.done > self.config.iterations {
+            bail!("{} of {} iterations are done", state.done, self.config.iterations);
+        }
+        self.parameters.replace(&state.generator)?;
+        self.optimizer.load_state(&state.optimizer, &[&self.parameters])?;
+        self.done = state.done;
+        Ok(())
     }
 
     /// Whether all iterations are done.
@@ -143,7 +177,7 @@ impl Inversion {
     }
 
     fn rate(&self) -> f64 {
-        Schedule::cosine().rate(self.config.learning_rate, self.done, self.config.iterations)
+        self.config.schedule.rate(self.config.learning_rate, self.done, self.config.iterations)
     }
 
     /// One step of Adam; the parts of the loss, unweighted.
@@ -212,6 +246,8 @@ impl Inversion {
             loss::diversity(images, &code.noise, &pairs)
         })?;
         sum.add("smoothness", weights.smoothness, || loss::smoothness(images).map(Some))?;
+        sum.add("balance", weights.balance, || loss::balance(&logits))?;
+        sum.add("blur", weights.blur, || loss::blur(images).map(Some))?;
         match sum.total {
             Some(total) => Ok((total, sum.parts)),
             None => bail!("no part of the inversion loss applies"),

@@ -147,6 +147,48 @@ pub fn smoothness(images: &Tensor) -> Result<Tensor> {
     along(2, height)? + along(3, width)?
 }
 
+/// [`batch_entropy`] as a share of the largest, and 1: from 0 (a batch holds all classes alike) to 1 (one class). `None` where
+/// there is one class. `logits`: `[rows, classes]`. ABD (Smith et al. 2021) and R-DFCIL.
+pub fn balance(logits: &Tensor) -> Result<Option<Tensor>> {
+    match logits.dim(1)? {
+        0 | 1 => Ok(None),
+        classes => (batch_entropy(logits)? / (classes as f64).ln())?.affine(1.0, 1.0).map(Some),
+    }
+}
+
+/// Weights of pixels at distance 0, 1 and 2 in [`blur`]: a Gaussian of variance 2, brought to the sum 1. ABD's code means a
+/// deviation of 1 and squares twice it.
+const BLUR: [f64; 3] = [0.303_641_224_713_136, 0.236_476_023_579_351, 0.111_703_364_064_081];
+
+/// Mean squared difference between the images and a Gaussian blur of them, 5 pixels wide, borders reflected. Not negative;
+/// zero for images of one colour. `images`: `[rows, channels, height, width]`. The image prior of ABD and R-DFCIL.
+pub fn blur(images: &Tensor) -> Result<Tensor> {
+    let (n_rows, _, height, width) = images.dims4()?;
+    if n_rows == 0 || height < 3 || width < 3 {
+        bail!("a blur needs an image of 3x3 pixels at least, got {n_rows} of {height}x{width}")
+    }
+    let smooth = blurred(&blurred(images, 2)?, 3)?;
+    (images - smooth)?.sqr()?.mean_all()
+}
+
+/// Blurred along one side.
+fn blurred(images: &Tensor, dim: usize) -> Result<Tensor> {
+    let size = images.dim(dim)?;
+    let reflected = |at: usize| {
+        let at = (at as i64 - 2).abs();
+        at.min(2 * (size as i64 - 1) - at) as u32
+    };
+    let padded = images
+        .contiguous()?
+        .index_select(&index((0..size + 4).map(reflected).collect(), images.device())?, dim)?;
+    let mut sum = (padded.narrow(dim, 2, size)? * BLUR[0])?;
+    for (distance, weight) in [(1, BLUR[1]), (2, BLUR[2])] {
+        let both = (padded.narrow(dim, 2 - distance, size)? + padded.narrow(dim, 2 + distance, size)?)?;
+        sum = (sum + (both * weight)?)?;
+    }
+    Ok(sum)
+}
+
 /// A layer's moments, floored, the stored ones detached.
 struct Floored {
     mean: Tensor,

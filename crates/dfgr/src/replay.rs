@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 use cil_backbone::{Frozen, View};
-use cil_engine::{Executor, ForwardSpec, Parameters};
+use cil_engine::{Executor, ExecutorFactory, ForwardSpec, Parameters};
 use cil_random::Draw;
 
-use crate::generator::{GeneratorConfig, IMAGES};
+use crate::generator::{GeneratorConfig, IMAGES, generator};
 
 /// A generator's input.
 pub(crate) struct Code {
@@ -85,6 +85,23 @@ impl Replay {
         device: Device,
     ) -> Self {
         Self { config, teacher, executor, parameters, device }
+    }
+
+    /// A generator whose values were saved ([`Self::parameters`]), with its teacher.
+    ///
+    /// # Errors
+    /// If the values are not those of the generator's form.
+    pub fn restore(
+        config: GeneratorConfig,
+        teacher: Frozen,
+        executors: &ExecutorFactory,
+        values: &Parameters,
+        device: &Device,
+    ) -> Result<Self> {
+        let graph = generator(&config, teacher.classes(), teacher.image_shape())?;
+        let mut parameters = Parameters::init(&graph, 0, device)?.to_dtype(teacher.dtype())?;
+        parameters.replace(values)?;
+        Ok(Self::new(config, teacher, executors(graph)?, parameters, device.clone()))
     }
 
     /// The teacher that it was inverted from.

@@ -4,9 +4,9 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use dfgr::loss::{
-    ChannelReduction, LayerMoments, batch_entropy, bn_kl_generated_to_stored, bn_kl_stored_to_generated,
-    diversity, instance_entropy, label_cross_entropy, mode_seeking_ratio, pairs_of_halves,
-    pairs_within_labels, smoothness,
+    ChannelReduction, LayerMoments, balance, batch_entropy, blur, bn_kl_generated_to_stored,
+    bn_kl_stored_to_generated, diversity, instance_entropy, label_cross_entropy, mode_seeking_ratio,
+    pairs_of_halves, pairs_within_labels, smoothness,
 };
 
 #[path = "../../dtid/tests/support/mod.rs"]
@@ -173,4 +173,23 @@ fn smoothness_matches_torch_and_is_zero_on_one_colour() {
     let pixel = flat_image.narrow(2, 0, 1).unwrap().narrow(3, 0, 1).unwrap();
     assert_eq!(scalar(&smoothness(&pixel).unwrap()), 0.0);
     assert!(smoothness(&flat_image.narrow(0, 0, 0).unwrap()).is_err());
+}
+
+#[test]
+fn balance_matches_torch_and_is_zero_where_all_classes_are_alike() {
+    Case::load(GOLDEN, "balance").check(&["logits"], |it| Ok(balance(&it[0])?.unwrap()));
+    let each = Tensor::new(&[[1000f64, 0.0], [0.0, 1000.0]], &Device::Cpu).unwrap();
+    assert_close(scalar(&balance(&each).unwrap().unwrap()), 0.0, 1e-12, "balanced");
+    let one = each.narrow(0, 0, 1).unwrap();
+    assert_close(scalar(&balance(&one).unwrap().unwrap()), 1.0, 1e-12, "one class");
+    assert!(balance(&each.narrow(1, 0, 1).unwrap()).unwrap().is_none());
+}
+
+#[test]
+fn blur_matches_torch_and_is_zero_on_one_colour() {
+    Case::load(GOLDEN, "blur").check(&["images"], |it| blur(&it[0]));
+    let flat_image = Tensor::ones((1, 3, 3, 4), DType::F64, &Device::Cpu).unwrap();
+    assert_close(scalar(&blur(&flat_image).unwrap()), 0.0, 1e-25, "one colour");
+    assert!(blur(&flat_image.narrow(2, 0, 2).unwrap()).unwrap_err().to_string().contains("2x4"));
+    assert!(blur(&flat_image.narrow(0, 0, 0).unwrap()).is_err());
 }

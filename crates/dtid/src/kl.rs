@@ -19,7 +19,11 @@ pub fn kl(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor
     per_row.mean_all()? * temperature.powi(2)
 }
 
-pub(crate) fn check_temperature(temperature: f64) -> Result<()> {
+/// Refuses a temperature that is not positive.
+///
+/// # Errors
+/// Naming it.
+pub fn check_temperature(temperature: f64) -> Result<()> {
     if !(temperature.is_finite() && temperature > 0.0) {
         bail!("temperature must be positive and finite, got {temperature}")
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use cil_backbone::align::{Length, alignment};
 use cil_backbone::{Head, HeadKind, HeadWeights, head};
 use cil_engine::Parameters;
 use serde_json::Value;
@@ -12,7 +13,7 @@ use crate::support::{bits, check, noise, tiny, values};
 const ROWS: usize = 5;
 const WIDTH: usize = 6;
 const PROXIES: HeadKind = HeadKind::MultiProxy { proxies: 3 };
-const KINDS: [HeadKind; 3] = [HeadKind::Linear, HeadKind::Cosine, PROXIES];
+const KINDS: [HeadKind; 4] = [HeadKind::Linear, HeadKind::WithoutBias, HeadKind::Cosine, PROXIES];
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("../golden/heads.json")).unwrap()
@@ -183,7 +184,7 @@ fn features_that_do_not_fit_are_named() -> Result<()> {
 fn growing_leaves_every_other_value_alone() -> Result<()> {
     for kind in KINDS {
         let mut network = tiny(kind);
-        if kind != HeadKind::Linear {
+        if kind.is_scaled() {
             network.parameters_mut().set(head::SCALE, Tensor::new(&[7f32], &Device::Cpu)?);
         }
         let before = bits(network.parameters());
@@ -311,5 +312,37 @@ fn imprinting_from_nothing_is_refused() -> Result<()> {
     refused(&[zeros(2, 3)?], zeros(0, 3)?, "0 old ones");
     refused(&[], zeros(4, 3)?, "0 new classes");
     refused(&[zeros(2, 4)?], zeros(4, 3)?, "width 4");
+    Ok(())
+}
+
+#[test]
+fn a_head_without_biases_is_a_linear_one_whose_biases_are_zero() -> Result<()> {
+    let network = tiny(HeadKind::WithoutBias);
+    let weights = network.head().weights(network.parameters())?;
+    assert!(weights.biases.is_empty() && weights.scale.is_none());
+    let zeros = |weight: &Tensor| Tensor::zeros(weight.dim(0)?, DType::F32, &Device::Cpu);
+    let biases = weights.weights.iter().map(zeros).collect::<Result<_>>()?;
+    let linear = HeadWeights { biases, ..weights.clone() };
+    let features = noise("features", &[3, 8])?.to_dtype(DType::F32)?;
+    let logits = |head: &HeadWeights| Ok::<_, candle_core::Error>(values(&head.forward(&features)?.logits));
+    assert_eq!(logits(&weights)?, logits(&linear)?);
+    Ok(())
+}
+
+#[test]
+fn new_weights_are_aligned_to_the_mean_length_of_old_ones() -> Result<()> {
+    // Lengths by hand: L1 (7 + 3) / 2 = 5 and L2 (5 + 3) / 2 = 4 of old rows; 20 and 20 of the new one.
+    let old = Tensor::new(&[[3f64, -4.0], [0.0, 3.0]], &Device::Cpu)?;
+    let new = Tensor::new(&[[0f64, -20.0]], &Device::Cpu)?;
+    assert_eq!(alignment(&old, &new, Length::L1)?, 0.25);
+    assert_eq!(alignment(&old, &new, Length::L2)?, 0.2);
+    assert_eq!(alignment(&new, &old, Length::L1)?, 4.0);
+    let refused = |old: &Tensor, new: &Tensor, part: &str| {
+        let message = alignment(old, new, Length::L1).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    };
+    refused(&old, &new.zeros_like()?, "every weight of the 1 new classes is 0");
+    refused(&old, &Tensor::zeros((2, 3), DType::F64, &Device::Cpu)?, "[2, 3]");
+    refused(&old.narrow(0, 0, 0)?, &new, "[0, 2]");
     Ok(())
 }

@@ -156,7 +156,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// If the device refuses a tensor.
-    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+    pub fn state(&self) -> Result<Parameters> {
         let mut tensors = BTreeMap::new();
         for (name, state) in &self.states {
             tensors.insert(format!("{FIRST}{name}"), state.first.clone());
@@ -165,38 +165,52 @@ impl Optimizer {
             }
             tensors.insert(format!("{STEPS}{name}"), Tensor::new(&[state.steps], state.first.device())?);
         }
-        Ok(tensors)
+        Ok(Parameters::from_tensors(tensors))
     }
 
-    /// Takes up a state that [`Self::state`] gave.
+    /// Takes up a state that [`Self::state`] gave, of values that are in `stores`.
     ///
     /// # Errors
-    /// If a tensor is unknown or missing, or belongs to another rule.
-    pub fn load_state(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    /// If a tensor is unknown or missing, has another shape or type than its value, or belongs to another rule. Nothing
+    /// has changed then.
+    pub fn load_state(&mut self, tensors: &Parameters, stores: &[&Parameters]) -> Result<()> {
         let adam = matches!(self.config, OptimizerConfig::Adam { .. });
         let mut states = BTreeMap::new();
-        for (key, first) in tensors {
+        for (key, first) in tensors.iter() {
             let Some(name) = key.strip_prefix(FIRST) else {
                 let known = key.strip_prefix(SECOND).or_else(|| key.strip_prefix(STEPS));
-                if known.is_none_or(|name| !tensors.contains_key(&format!("{FIRST}{name}"))) {
+                if known.is_none_or(|name| !tensors.contains(&format!("{FIRST}{name}"))) {
                     bail!("an optimiser's state holds no tensor {key}");
                 }
                 continue;
             };
-            let second = tensors.get(&format!("{SECOND}{name}")).cloned();
+            let Some(value) = stores.iter().find_map(|store| store.get(name).ok()) else {
+                bail!("the optimiser's state is of {name}, which is no parameter");
+            };
+            let key = format!("{SECOND}{name}");
+            let second = if tensors.contains(&key) { Some(tensors.get(&key)?.clone()) } else { None };
             if second.is_some() != adam {
                 bail!("the optimiser's state of {name} is not one of {:?}", self.config);
             }
-            let Some(steps) = tensors.get(&format!("{STEPS}{name}")) else {
+            if [Some(first), second.as_ref()].into_iter().flatten().any(|it| !is_like(it, value)) {
+                bail!("the optimiser's state of {name} is not {:?} {:?}", value.dtype(), value.dims());
+            }
+            let key = format!("{STEPS}{name}");
+            if !tensors.contains(&key) {
                 bail!("the optimiser's state of {name} lacks its count of steps");
-            };
-            let steps = steps.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
+            }
+            let steps = tensors.get(&key)?.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
             let [steps] = steps[..] else { bail!("the count of steps of {name} is not one number") };
             states.insert(name.to_owned(), State { first: first.clone(), second, steps });
         }
         self.states = states;
         Ok(())
     }
+}
+
+/// Whether two tensors have one shape and type.
+fn is_like(one: &Tensor, other: &Tensor) -> bool {
+    one.dims() == other.dims() && one.dtype() == other.dtype()
 }
 
 #[cfg(test)]

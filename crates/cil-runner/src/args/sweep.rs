@@ -16,6 +16,7 @@ Examples:
 A file:
   seeds = [1, 2, 3]
   orders = [{ seed = 1 }, { seed = 2 }]        # or published names, or lists of labels; may be left out
+  paired = false                               # true: first seed with first order, second with second; may be left out
   splits = [[6, 2, 2], [2, 2, 2, 2, 2]]        # classes of each task; may be left out
   set = [\"recipe.base.training.epochs=20\"]     # for all methods, as --set takes it; may be left out
   baseline = \"lwf\"                             # may be left out

@@ -33,7 +33,7 @@ const NEW: usize = 10;
 /// Side of an image.
 const SIDE: usize = 32;
 /// Steps that the student phase could take; more than anyone measures.
-const STEPS: usize = 1 << 30;
+const STEPS: usize = 1_000_000;
 
 /// A learner in its student phase.
 pub struct Learning {

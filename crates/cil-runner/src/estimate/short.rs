@@ -82,6 +82,9 @@ fn shortened(mut config: RunConfig, epochs: &BTreeMap<Activity, usize>) -> Resul
     if let Some(balance) = &mut recipe.balance {
         cut(&mut balance.training, Activity::Balance);
     }
+    if let Some(correction) = &mut recipe.bias_correction {
+        cut(&mut correction.training, Activity::BiasCorrection);
+    }
     if let Some(replay) = &mut recipe.replay {
         replay.inversion.iterations = 1;
     }

@@ -30,6 +30,8 @@ pub enum Activity {
     Student,
     /// The head is balanced.
     Balance,
+    /// The head's bias is corrected.
+    BiasCorrection,
     /// Exemplars are chosen.
     Memory,
     /// Class means are taken, and images are classified.
@@ -45,6 +47,7 @@ impl Activity {
             Self::Base => "base classes",
             Self::Student => "student",
             Self::Balance => "balance",
+            Self::BiasCorrection => "bias correction",
             Self::Memory => "choice of exemplars",
             Self::Evaluation => "evaluation",
         }
@@ -88,6 +91,7 @@ fn of_phase(phase: PhaseKind, task: usize) -> Activity {
         PhaseKind::Student if task == 0 => Activity::Base,
         PhaseKind::Student => Activity::Student,
         PhaseKind::Balance => Activity::Balance,
+        PhaseKind::BiasCorrection => Activity::BiasCorrection,
     }
 }
 
@@ -177,22 +181,37 @@ impl<'a> Counter<'a> {
         if let (Some(spec), true) = (&recipe.new_teacher, several) {
             items.push(item(Activity::NewTeacher, spec.training.epochs, self.new as f64 * self.learns));
         }
-        items.push(item(Activity::Student, recipe.increment.training.epochs, self.epoch(&recipe.increment)));
+        let student = &recipe.increment;
+        items.push(item(
+            Activity::Student,
+            student.training.epochs,
+            self.epoch(student, self.new + self.old),
+        ));
+        let seen = self.checked.increments().seen(self.task);
         if let Some(balance) = &recipe.balance {
-            items.push(item(Activity::Balance, balance.training.epochs, self.epoch(balance)));
+            let balanced = match recipe.joint || recipe.exemplars.is_none() {
+                true => self.new + self.old,
+                false => kept(self.checked, self.sizes, seen),
+            };
+            items.push(item(Activity::Balance, balance.training.epochs, self.epoch(balance, balanced)));
+        }
+        if let Some(spec) = &recipe.bias_correction {
+            let images = seen * spec.held_out_of(recipe.exemplars.per_class(seen));
+            let phase = spec.phase();
+            let work = self.epoch(&phase, images);
+            items.push(item(Activity::BiasCorrection, phase.training.epochs, work));
         }
         items
     }
 
-    /// One pass over the images of a later task, with generated ones beside them and teachers that look on.
-    fn epoch(&self, phase: &PhaseSpec) -> f64 {
+    /// One pass over that many images of a later task, with generated ones beside them and teachers that look on.
+    fn epoch(&self, phase: &PhaseSpec, real: usize) -> f64 {
         let recipe = &self.checked.config().recipe;
-        let real = self.new + self.old;
         let steps = real.div_ceil(phase.training.batch);
         let generated = steps * recipe.replay.as_ref().map_or(0, |it: &ReplaySpec| it.batch);
         let student = match phase.trained {
             Trained::All => self.learns,
-            Trained::Head | Trained::ClassWeights => self.looks,
+            Trained::Head | Trained::ClassWeights | Trained::Correction => self.looks,
         };
         let old_teacher = if recipe.joint { 0.0 } else { self.looks };
         let new_teacher = if recipe.new_teacher.is_some() { self.new as f64 * self.looks } else { 0.0 };

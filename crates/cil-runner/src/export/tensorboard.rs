@@ -41,8 +41,9 @@ struct Scalars {
 struct Scalar {
     #[prost(string, tag = "1")]
     tag: String,
-    #[prost(float, tag = "2")]
-    simple_value: f32,
+    // Optional: a plain field that is 0 would not be written, and the scalar would be lost.
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
 }
 
 /// An event file of a run that began at `start`, in seconds since 1970.
@@ -67,7 +68,7 @@ pub fn event_file(run: &Recorded, start: f64) -> Vec<u8> {
             Happened::TaskEnd { task, .. } => (*task as i64, accuracies(run, *task)),
             Happened::TaskStart { .. } | Happened::TaskLearned { .. } | Happened::RunEnd => continue,
         };
-        let scalar = |(tag, value): (String, f64)| Scalar { tag, simple_value: value as f32 };
+        let scalar = |(tag, value): (String, f64)| Scalar { tag, simple_value: Some(value as f32) };
         let what = What::Summary(Scalars { value: scalars.into_iter().map(scalar).collect() });
         let event = Event { wall_time: start + line.seconds, step, what: Some(what) };
         frame(&event.encode_to_vec(), &mut bytes);
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn records_are_framed_as_tensorflow_does() {
-        // The first record of a file that TensorBoard 2.21 wrote at time 0: `tests/it/tensorboard.py --example`.
+        // The first record of a file that TensorBoard 2.21 wrote at time 0: `tests/it/read_events.py --example`.
         let content =
             Event { wall_time: 0.0, step: 0, what: Some(What::FileVersion("brain.Event:2".into())) };
         let mut bytes = Vec::new();
@@ -124,5 +125,5 @@ mod tests {
         assert_eq!(hexadecimal, EXAMPLE);
     }
 
-    const EXAMPLE: &str = "";
+    const EXAMPLE: &str = "0f000000000000006d532b091a0d627261696e2e4576656e743a32fc985129";
 }

@@ -2,13 +2,14 @@
 
 use cil_data::augment::Augmentation;
 use cil_data::dataset::Evaluate;
+use cil_data::exemplars::Budget;
 use cil_data::normalise::Normalisation;
 use cil_data::procedural::ProceduralConfig;
 use cil_engine::optim::Decay;
 use dfgr::InversionConfig;
 
 use super::Preset;
-use super::settings::{self, Lengths, METHODS, sgd};
+use super::settings::{self, Lengths, METHODS, correction, sgd};
 use crate::config::{DatasetName, OrderSpec, Procedural, RunConfig};
 
 const SOURCE: &str = "ours: made to be learned in a minute or two on two processor cores; chosen on the very images that it is \
@@ -27,8 +28,11 @@ pub(super) fn presets() -> Vec<Preset> {
         increment: sgd(8, 0.02, cosine.clone()),
         new_teacher: sgd(6, 0.1, cosine),
         fine_tuning: sgd(8, 0.05, Decay::Constant),
+        correction: correction(50, 0.1, Decay::Constant),
+        refinement: sgd(3, 0.005, Decay::Constant),
         inversion,
         synthetic: 64,
+        exemplars: Budget::PerClass(20),
     };
     METHODS.iter().map(|(method, about)| preset(method, about, &lengths)).collect()
 }

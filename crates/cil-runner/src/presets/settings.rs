@@ -4,7 +4,12 @@
 //! images.
 
 use cil_backbone::Architecture;
+use cil_data::exemplars::Budget;
 use cil_engine::optim::{Decay, Schedule};
+use cil_train::methods::data_free::{
+    always_be_dreaming, generated_deep_inversion, model_consolidation, rdfcil,
+};
+use cil_train::methods::with_exemplars::{bias_correction, icarl, icarl_softmax, rehearsal, weight_aligning};
 use cil_train::methods::{
     both_teachers_maps, fine_tune, joint, lucir, lwf, lwf_seen, podnet, with_dfgr, with_dtid,
     without_maps_of_its_own,
@@ -24,14 +29,20 @@ pub(super) struct Lengths {
     pub(super) new_teacher: Training,
     /// PODNet's fine-tuning of its proxies.
     pub(super) fine_tuning: Training,
+    /// Correction of a bias.
+    pub(super) correction: Training,
+    /// Refinement of the head.
+    pub(super) refinement: Training,
     /// Inversion.
     pub(super) inversion: InversionConfig,
     /// Generated images in a step.
     pub(super) synthetic: usize,
+    /// Exemplars of the methods whose name does not say how many.
+    pub(super) exemplars: Budget,
 }
 
 /// A method by the last part of its presets' names, and what it is.
-pub(super) const METHODS: [(&str, &str); 25] = [
+pub(super) const METHODS: [(&str, &str); 34] = [
     ("fine-tune", "cross-entropy on the new classes alone"),
     ("lwf", "learning without forgetting: cross-entropy among the new classes, old logits distilled"),
     ("lwf-seen", "learning without forgetting with cross-entropy over all classes seen"),
@@ -78,6 +89,15 @@ pub(super) const METHODS: [(&str, &str); 25] = [
         "podnet-e0-dfgr-dtid-replace",
         "PODNet without exemplars, with both schemes, the teachers' maps in place of POD-spatial",
     ),
+    ("rehearsal", "cross-entropy over all classes seen, on new images and 20 exemplars a class"),
+    ("icarl", "iCaRL with 20 exemplars a class, as its paper: sigmoids; see the nearest mean"),
+    ("icarl-softmax", "iCaRL with 20 exemplars a class, as mostly run since: softmax; see the nearest mean"),
+    ("wa", "weight aligning with 20 exemplars a class"),
+    ("bic", "bias correction (BiC) with 20 exemplars a class, a tenth of them held out"),
+    ("rdfcil", "R-DFCIL: inversion, hard and relational distillation, the head refined"),
+    ("abd", "ABD (always be dreaming): inversion, features distilled through the old head"),
+    ("deepinversion", "what ABD's table calls DeepInversion: a generator's images, logits distilled"),
+    ("dmc-generated", "DMC with generated images and new ones in place of its auxiliary data"),
 ];
 
 /// The recipe of a method's name.
@@ -87,6 +107,21 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
         "fine-tune" => return fine_tune(base, increment),
         "lwf" => return lwf(base, increment),
         "lwf-seen" => return lwf_seen(base, increment),
+        "rehearsal" => return rehearsal(base, increment, lengths.exemplars),
+        "icarl" => return icarl(sigmoid(base), sigmoid(increment), lengths.exemplars),
+        "icarl-softmax" => return icarl_softmax(base, increment, lengths.exemplars),
+        // The networks' features may be negative, unlike those of the authors'.
+        "wa" => return weight_aligning(base, increment, lengths.exemplars, false),
+        "bic" => {
+            return bias_correction(base, increment, lengths.exemplars, lengths.correction.clone());
+        }
+        "rdfcil" => return rdfcil(base, increment, lengths.refinement.clone(), dreams(lengths)),
+        "abd" => return always_be_dreaming(base, increment, dreams(lengths)),
+        "deepinversion" => return generated_deep_inversion(base, increment, dreams(lengths)),
+        // From new weights, as the base classes and the new teacher are.
+        "dmc-generated" => {
+            return model_consolidation(base.clone(), base, lengths.new_teacher.clone(), replay(lengths));
+        }
         // Always from new weights, so always as long as the base classes.
         "joint" => return joint(base.clone(), base),
         _ => {}
@@ -116,12 +151,25 @@ pub(super) fn architecture(method: &str, depth: usize) -> Architecture {
     if method.starts_with("podnet") { Architecture::podnet(depth) } else { Architecture::lucir(depth) }
 }
 
+/// The rate of iCaRL's sigmoids: its code begins at 2 where softmax methods begin at 0.1.
+fn sigmoid(training: Training) -> Training {
+    Training { learning_rate: 20.0 * training.learning_rate, ..training }
+}
+
 fn replay(lengths: &Lengths) -> ReplaySpec {
     ReplaySpec {
         inversion: lengths.inversion.clone(),
         batch: lengths.synthetic,
         synthetic_norm: SyntheticNorm::Joint,
     }
+}
+
+/// ABD's and R-DFCIL's inversion at the family's size.
+fn dreams(lengths: &Lengths) -> ReplaySpec {
+    let ours = &lengths.inversion;
+    let mut inversion = InversionConfig::always_be_dreaming(ours.iterations);
+    (inversion.batch, inversion.generator.channels) = (ours.batch, ours.generator.channels);
+    ReplaySpec { inversion, ..replay(lengths) }
 }
 
 /// Each teacher on its own columns, temperature 2 (LwF's), equal weights.
@@ -142,4 +190,9 @@ pub(super) fn sgd(epochs: usize, learning_rate: f64, decay: Decay) -> Training {
         weight_decay: 5e-4,
         gradient_limit: None,
     }
+}
+
+/// Correction of a bias on a few images: all of them in a step, and the decay of BiC's code, which is of the shift alone.
+pub(super) fn correction(epochs: usize, learning_rate: f64, decay: Decay) -> Training {
+    Training { weight_decay: 0.1, ..sgd(epochs, learning_rate, decay) }
 }

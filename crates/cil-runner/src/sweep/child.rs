@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 
 use super::folder::SweepFolder;
 use super::job::Job;
+use crate::checkpoint;
 use crate::record::write_atomic;
 
 /// What all children of a sweep are told.
@@ -98,9 +99,12 @@ impl Child {
     }
 }
 
-/// The command for a run: whatever an earlier process left of it is removed, and it begins anew.
+/// The command for a run: it goes on with what an earlier process left of it, or begins anew where that was too little.
 fn arguments(job: &Job, left: Option<&Path>, config: &Path) -> Result<Vec<OsString>> {
     if let Some(left) = left {
+        if checkpoint::is_there(left) {
+            return Ok(vec!["resume".into(), left.into()]);
+        }
         fs::remove_dir_all(left).with_context(|| format!("cannot remove {}", left.display()))?;
     }
     let mut arguments: Vec<OsString> = vec!["run".into(), config.into()];

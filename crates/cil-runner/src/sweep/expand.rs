@@ -106,16 +106,22 @@ fn variants(config: &RunConfig, file: &SweepFile) -> Vec<(RunConfig, String)> {
     let mut variants = Vec::new();
     for split in optional(file.splits.len()) {
         for order in optional(file.orders.len()) {
-            for seed in &file.seeds {
+            for (number, seed) in file.seeds.iter().enumerate() {
+                if file.paired && order != Some(number) {
+                    continue;
+                }
                 let (mut config, mut group) = (RunConfig { seed: *seed, ..config.clone() }, Vec::new());
                 if let Some(at) = split {
                     config.increments.clone_from(&file.splits[at]);
-                    config.classes = config.increments.iter().sum();
+                    // More than can be counted is more than any data set has, and told as such.
+                    config.classes = config.increments.iter().fold(0, |sum, size| sum.saturating_add(*size));
                     group.push(split_name(&config.increments));
                 }
                 if let Some(at) = order {
                     config.class_order = file.orders[at].clone();
-                    group.push(order_name(&file.orders[at], at));
+                    if !file.paired {
+                        group.push(order_name(&file.orders[at], at));
+                    }
                 }
                 variants.push((config, group.join("-")));
             }

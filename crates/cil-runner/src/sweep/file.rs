@@ -22,6 +22,10 @@ pub struct SweepFile {
     /// Class orders; the method's own where there are none.
     #[serde(default)]
     pub orders: Vec<OrderSpec>,
+    /// Whether the first seed goes with the first order, the second with the second, and so on, and tables are over both;
+    /// else every seed goes with every order, and each order has a table.
+    #[serde(default)]
+    pub paired: bool,
     /// Classes of each task, the base first; the method's own where there are none.
     #[serde(default)]
     pub splits: Vec<Vec<usize>>,
@@ -79,6 +83,13 @@ impl SweepFile {
         if let Some(twice) = self.seeds.iter().find(|seed| !seen.insert(**seed)) {
             return Err(bad_input(format!("seeds holds {twice} twice; once is right")));
         }
+        if self.paired && self.seeds.len() != self.orders.len() {
+            return Err(bad_input(format!(
+                "paired is true with {} seeds and {} orders; it needs as many of both",
+                self.seeds.len(),
+                self.orders.len()
+            )));
+        }
         for (at, entry) in self.method.iter().enumerate() {
             if entry.preset.is_some() == entry.config.is_some() {
                 return Err(bad_input(format!("method.{at} needs either preset or config, and not both")));
@@ -128,6 +139,10 @@ mod tests {
         assert_eq!(
             told(&format!("seed = [1]\nseeds = [1]\n{method}")),
             "there is no key seed; did you mean seeds?"
+        );
+        assert_eq!(
+            told(&format!("seeds = [1, 2]\norders = [{{ seed = 1 }}]\npaired = true\n{method}")),
+            "paired is true with 2 seeds and 1 orders; it needs as many of both"
         );
         assert_eq!(told(method), "missing field `seeds`");
         assert_eq!(told("seeds = [1]\nmethod = []\n"), "there is no [[method]]; a sweep needs at least one");

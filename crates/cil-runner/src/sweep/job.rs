@@ -49,10 +49,14 @@ impl Job {
     }
 }
 
-/// All jobs of a sweep with what they run: bases that are shared, then runs, in the order of the plan.
+/// All jobs of a sweep with what they run: all methods of the first seed, then of the next, so that a sweep that is cut
+/// short compares like with like; a base that is shared stands before the first run that needs it.
 pub fn jobs(meant: &Meant) -> Vec<(Job, &Checked)> {
-    let (mut bases, mut runs, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for run in &meant.expanded.runs {
+    let (mut jobs, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut runs: Vec<_> = meant.expanded.runs.iter().collect();
+    let place = |seed: u64| meant.file.seeds.iter().position(|it| *it == seed);
+    runs.sort_by_key(|run| place(run.checked.config().seed));
+    for run in runs {
         let shared = meant.shares_base(run);
         if shared && seen.insert(&run.base) {
             let checked = &meant.expanded.bases[&run.base];
@@ -64,7 +68,7 @@ pub fn jobs(meant: &Meant) -> Vec<(Job, &Checked)> {
                 text: checked.text().to_owned(),
                 base: None,
             };
-            bases.push((job, checked));
+            jobs.push((job, checked));
         }
         let job = Job {
             kind: Kind::Run,
@@ -74,8 +78,7 @@ pub fn jobs(meant: &Meant) -> Vec<(Job, &Checked)> {
             text: run.checked.text().to_owned(),
             base: shared.then(|| meant.folder.bases().join(&run.base).join(run::BASE)),
         };
-        runs.push((job, &run.checked));
+        jobs.push((job, &run.checked));
     }
-    bases.extend(runs);
-    bases
+    jobs
 }

@@ -69,9 +69,10 @@ impl Meant {
     pub fn done(&self) -> Result<Vec<(&Planned, PathBuf)>> {
         let found = SweepFolder::found(self.folder.path())?;
         let mut done = Vec::new();
-        let jobs = job::jobs(self).into_iter().filter(|(job, _)| job.kind == Kind::Run);
-        for (run, (job, _)) in self.expanded.runs.iter().zip(jobs) {
-            if let (State::Done(path), _) = self.folder.state(&found, &job) {
+        let jobs = job::jobs(self);
+        for run in &self.expanded.runs {
+            let own = jobs.iter().find(|(job, _)| job.kind == Kind::Run && job.name == run.name);
+            if let Some((State::Done(path), _)) = own.map(|(job, _)| self.folder.state(&found, job)) {
                 done.push((run, path));
             }
         }

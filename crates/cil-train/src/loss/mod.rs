@@ -6,6 +6,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
+pub mod binary;
 pub mod cross_entropy;
 pub mod features;
 pub mod logits;

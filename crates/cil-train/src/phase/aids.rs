@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, Var, bail};
 use cil_backbone::Network;
 use cil_engine::optim::Group;
-use cil_engine::{Executor, ForwardSpec, Gradients, Keep, Norm, ParameterKind, Parameters, Pass, Upstream};
+use cil_engine::parameters::initial_value;
+use cil_engine::{
+    Executor, ForwardSpec, Gradients, Keep, Norm, ParameterKind, ParameterSpec, Parameters, Pass, Upstream,
+};
 use cil_random::Draw;
 
 use crate::step::Step;
@@ -23,6 +26,8 @@ const TRAIN: ForwardSpec =
 /// All of a job's.
 pub(super) struct Aids {
     networks: Vec<(Aid, Arc<dyn Executor>)>,
+    /// Names of values that candle differentiates.
+    free: Vec<String>,
     pub(super) parameters: Parameters,
     pub(super) group: Group,
 }
@@ -37,7 +42,13 @@ pub(super) struct AidPass<'a> {
 
 impl Aids {
     /// As they begin: a function of the draw and of names.
-    pub(super) fn new(aids: Vec<Aid>, network: &Network, draw: Draw<'_>, weight_decay: f64) -> Result<Self> {
+    pub(super) fn new(
+        aids: Vec<Aid>,
+        free: &[ParameterSpec],
+        network: &Network,
+        draw: Draw<'_>,
+        weight_decay: f64,
+    ) -> Result<Self> {
         let seed = draw.stream("networks of terms").number();
         let dtype = network.parameters().iter().next().map_or(DType::F32, |(_, value)| value.dtype());
         let (mut networks, mut parameters, mut names) = (Vec::new(), Parameters::default(), Vec::new());
@@ -57,7 +68,22 @@ impl Aids {
             let executor = (**network.executors())(aid.graph.clone())?;
             networks.push((aid, executor));
         }
-        Ok(Self { networks, parameters, group: Group { names, lr_scale: 1.0, weight_decay } })
+        for spec in free {
+            let value = initial_value(spec, seed, network.device())?.to_dtype(dtype)?;
+            if parameters.contains(&spec.name) || network.parameters().contains(&spec.name) {
+                bail!("two trained tensors are named {}", spec.name);
+            }
+            parameters.set(&spec.name, value);
+        }
+        let free: Vec<String> = free.iter().map(|spec| spec.name.clone()).collect();
+        names.extend(free.iter().cloned());
+        Ok(Self { networks, free, parameters, group: Group { names, lr_scale: 1.0, weight_decay } })
+    }
+
+    /// The values that candle differentiates, as variables by name.
+    pub(super) fn variables(&self) -> Result<BTreeMap<String, Var>> {
+        let variable = |name: &String| Ok((name.clone(), Var::from_tensor(self.parameters.get(name)?)?));
+        self.free.iter().map(variable).collect()
     }
 
     /// What those whose teacher speaks in this step say, and the values beside them, by name.

@@ -73,12 +73,15 @@ impl Job {
         };
         let (batch, running) = match self.spec.trained {
             Trained::All => (ForwardSpec::TRAIN, TRAIN_RUNNING),
-            Trained::Head => (ForwardSpec::EVAL, ForwardSpec::EVAL),
+            Trained::Head | Trained::Correction => (ForwardSpec::EVAL, ForwardSpec::EVAL),
             Trained::ClassWeights => (STATISTICS, ForwardSpec::EVAL),
         };
         Ok(match (&real.images, synthetic) {
             (Some(real), Some((images, SyntheticNorm::Running))) if batch != running => {
                 vec![run(real, batch)?, run(&images.images, running)?]
+            }
+            (Some(real), Some((images, SyntheticNorm::Separate))) if batch != running => {
+                vec![run(real, batch)?, run(&images.images, batch)?]
             }
             (_, Some((_, SyntheticNorm::Frozen))) => vec![run(&together, running)?],
             _ => vec![run(&together, batch)?],
@@ -166,29 +169,43 @@ pub(super) fn old_view(
     real: &Real,
     synthetic: Option<&Synthetic>,
 ) -> candle_core::Result<View> {
-    let view = real.images.as_ref().map(|images| teacher.forward(images)).transpose()?;
-    let (view, synthetic) = match (view, synthetic) {
+    let of_real = real.images.as_ref().map(|images| teacher.forward(images)).transpose()?;
+    joined_views(of_real, synthetic.map(|it| it.view.clone()))
+}
+
+/// What another teacher says of all rows.
+pub(super) fn view_of_all(
+    teacher: &Frozen,
+    real: &Real,
+    synthetic: Option<&Synthetic>,
+) -> candle_core::Result<View> {
+    let of_real = real.images.as_ref().map(|images| teacher.forward(images)).transpose()?;
+    joined_views(of_real, synthetic.map(|it| teacher.forward(&it.images)).transpose()?)
+}
+
+/// Views of rows that follow each other.
+fn joined_views(real: Option<View>, synthetic: Option<View>) -> candle_core::Result<View> {
+    let (view, synthetic) = match (real, synthetic) {
         (Some(view), Some(synthetic)) => (view, synthetic),
-        (Some(view), None) => return Ok(view),
-        (None, Some(synthetic)) => return Ok(synthetic.view.clone()),
+        (Some(view), None) | (None, Some(view)) => return Ok(view),
         (None, None) => candle_core::bail!("a step without an image"),
     };
     let join = |left: &Tensor, right: &Tensor| Tensor::cat(&[left, right], 0);
-    let similarities = match (&view.similarities, &synthetic.view.similarities) {
+    let similarities = match (&view.similarities, &synthetic.similarities) {
         (Some(left), Some(right)) => Some(join(left, right)?),
         _ => None,
     };
     let mut maps = BTreeMap::new();
     for (name, map) in &view.maps {
-        let Some(other) = synthetic.view.maps.get(name) else {
+        let Some(other) = synthetic.maps.get(name) else {
             candle_core::bail!("the generator's teacher hands out no map {name}")
         };
         maps.insert(name.clone(), join(map, other)?);
     }
     Ok(View {
         maps,
-        features: join(&view.features, &synthetic.view.features)?,
-        logits: join(&view.logits, &synthetic.view.logits)?,
+        features: join(&view.features, &synthetic.features)?,
+        logits: join(&view.logits, &synthetic.logits)?,
         similarities,
         scale: view.scale,
     })

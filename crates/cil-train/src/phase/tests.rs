@@ -25,12 +25,14 @@ fn executors() -> ExecutorFactory {
 }
 
 /// A network of two head blocks or one, in `f64`, with statistics that are not the initial ones.
-fn network(head: HeadKind, blocks: &[usize], seed: u64) -> Result<Network> {
+fn network(kind: HeadKind, blocks: &[usize], seed: u64) -> Result<Network> {
     let images = Shape::Map { channels: 3, height: 32, width: 32 };
     let architecture = Architecture { width: 2, ..Architecture::lucir(8) };
-    let mut network = Network::new(architecture, images, head, &executors(), seed, &Device::Cpu)?;
+    let mut network = Network::new(architecture, images, kind, &executors(), seed, &Device::Cpu)?;
     blocks.iter().try_for_each(|classes| network.grow(*classes))?;
-    network.parameters_mut().set("head.scale", Tensor::new(&[3f32], &Device::Cpu)?);
+    if kind.is_scaled() {
+        network.parameters_mut().set("head.scale", Tensor::new(&[3f32], &Device::Cpu)?);
+    }
     let mut stream = Draw::new(seed, "test").stream("pixels");
     let pixels: Vec<f32> = (0..4 * 3072).map(|_| stream.normal() as f32).collect();
     let pixels = Tensor::from_vec(pixels, (4, 3, 32, 32), &Device::Cpu)?;
@@ -86,24 +88,24 @@ fn training() -> Training {
 
 fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: DualForm) -> Result<()> {
     let parts = if trained == Trained::All { 9 } else { 7 };
-    check_with(HeadKind::Cosine, terms(form, trained), parts, norm, trained, freeze_old_head)
+    check_terms(HeadKind::Cosine, terms(form, trained), parts, norm, trained, freeze_old_head)
 }
 
-fn check_with(
-    head: HeadKind,
+/// That many losses have a name, and the gradient of their sum is right.
+fn check_terms(
+    kind: HeadKind,
     terms: Vec<TermSpec>,
     parts: usize,
     norm: SyntheticNorm,
     trained: Trained,
     freeze_old_head: bool,
 ) -> Result<()> {
-    let network = |blocks: &[usize], seed| network(head, blocks, seed);
     let config = ProceduralConfig { classes: 5, train_per_class: 2, test_per_class: 1 };
     let dataset = Dataset::procedural(&config, 1)?;
     let (train, _) = dataset.split(&ClassOrder::seeded(5, 1), 0, Evaluate::Test)?;
     let preparation =
         Preparation { augmentation: Augmentation::none(), normalisation: Normalisation::half() };
-    let (old, new) = (network(&[3], 1)?.freeze()?, network(&[2], 2)?.freeze()?);
+    let (old, new) = (network(kind, &[3], 1)?.freeze()?, network(kind, &[2], 2)?.freeze()?);
     let mut inversion = InversionConfig::unconditional(1);
     (inversion.generator.channels, inversion.generator.latent) = (2, 4);
     let generator =
@@ -123,28 +125,35 @@ fn check_with(
     // Three new images and two exemplars.
     let samples = [train.samples(3..5)[..3].to_vec(), train.samples(0..1)].concat();
     let source = Source::Samples(samples.clone());
-    let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head };
-    let mut job = Job::new(PhaseKind::Student, network(&[3, 2], 3)?, spec, source, classes, (1, 1))?;
+    let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head, positive_head: false };
+    let student = network(kind, &[3, 2], 3)?;
+    let mut job = Job::new(PhaseKind::Student, student, spec, source, classes, (1, 1))?;
     let around = around.with_maps(job.maps())?;
+    job.class_counts = job.class_counts(&around, Draw::new(1, "counts"))?;
     let draws = Draws { images: Draw::new(1, "images"), noise: Draw::new(1, "noise") };
     let slope = job.slope(&samples, &draws, &around)?;
     assert_eq!(slope.rows, 10);
     assert_eq!(slope.parts.len(), parts, "{:?}", slope.parts.keys());
-    assert_eq!(slope.updates.is_empty(), norm == SyntheticNorm::Frozen || trained == Trained::Head);
+    assert_eq!(
+        slope.updates.is_empty(),
+        norm == SyntheticNorm::Frozen || matches!(trained, Trained::Head | Trained::Correction)
+    );
     let trained: Vec<String> = slope.gradients.iter().map(|(name, _)| name.to_owned()).collect();
-    let mut wanted = [job.group.names.clone(), job.aids.group.names.clone()].concat();
+    let own = job.groups.iter().flat_map(|group| group.names.clone());
+    let mut wanted: Vec<String> = own.chain(job.aids.group.names.clone()).collect();
     wanted.sort();
     assert_eq!(trained, wanted);
     assert_eq!(freeze_old_head, !trained.iter().any(|name| name == "head.0.weight"));
 
     let step = 1e-6;
+    let brought = |name: &str| name.starts_with("vid") || name.starts_with("relation");
     // Every fourth weight, the head, and what terms bring: the reference executor is slow.
-    let all = |name: &str| name.contains("head") || name.starts_with("vid");
+    let all = |name: &str| name.contains("head") || name.contains("correction") || brought(name);
     for (turn, name) in trained.iter().enumerate().filter(|(turn, name)| turn % 4 == 0 || all(name)) {
         let slopes = slope.gradients.get(name).unwrap().flatten_all()?.to_vec1::<f64>()?;
         let at = (turn * 31) % slopes.len();
         let mut moved = |by: f64| -> Result<f64> {
-            let store = |job: &mut Job, value: Tensor| match name.starts_with("vid") {
+            let store = |job: &mut Job, value: Tensor| match brought(name) {
                 true => job.aids.parameters.set(name, value),
                 false => job.network.parameters_mut().set(name, value),
             };
@@ -201,13 +210,13 @@ const PROXIES: HeadKind = HeadKind::MultiProxy { proxies: 3 };
 
 #[test]
 fn the_gradient_is_right_with_several_proxies_a_class() -> Result<()> {
-    check_with(PROXIES, podnet(Trained::All), 3, SyntheticNorm::Running, Trained::All, true)
+    check_terms(PROXIES, podnet(Trained::All), 3, SyntheticNorm::Running, Trained::All, true)
 }
 
 #[test]
 fn the_gradient_is_right_when_weights_of_classes_alone_are_trained() -> Result<()> {
     for norm in [SyntheticNorm::Joint, SyntheticNorm::Running] {
-        check_with(PROXIES, podnet(Trained::ClassWeights), 1, norm, Trained::ClassWeights, false)?;
+        check_terms(PROXIES, podnet(Trained::ClassWeights), 1, norm, Trained::ClassWeights, false)?;
     }
     Ok(())
 }
@@ -217,7 +226,7 @@ fn networks_of_terms_begin_by_seed_task_and_name() -> Result<()> {
     let begun = |kind, seed, task| -> Result<BTreeMap<String, Vec<f64>>> {
         let spec =
             PhaseSpec { trained: Trained::All, terms: terms(COLUMNS, Trained::All), training: training() };
-        let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head: false };
+        let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head: false, positive_head: false };
         let source = Source::Generated { steps: 1 };
         let job =
             Job::new(kind, network(HeadKind::Cosine, &[3, 2], 3)?, spec, source, classes, (seed, task))?;
@@ -240,3 +249,5 @@ fn networks_of_terms_begin_by_seed_task_and_name() -> Result<()> {
     assert!(one["vid.old.stage3.variance"].iter().all(|raw| (raw - variance).abs() < 1e-6));
     Ok(())
 }
+
+mod rivals;

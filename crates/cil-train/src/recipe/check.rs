@@ -3,13 +3,20 @@
 //! One decision: a complaint names the key as it stands in a configuration, its value, and what would be right; whatever
 //! passes here can be run.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use cil_backbone::{Architecture, HeadKind};
 use cil_engine::optim::Decay;
 
 use crate::loss::nca::NcaForm;
 
 use super::{Columns, PhaseSpec, Recipe, Rows, Teachers, TermSpec, Trained, Training};
+
+/// Most images in a step: what one of them takes in a network is some hundred kilobytes.
+const LARGEST_BATCH: usize = 1 << 16;
+/// Most passes over the images of a phase; published runs make 200 at most.
+const MOST_EPOCHS: usize = 1_000_000;
+/// Most weights of a class; 10 in PODNet.
+const MOST_PROXIES: usize = 1024;
 
 impl Recipe {
     /// Refuses what cannot be run.
@@ -26,7 +33,7 @@ impl Recipe {
         if let Some(balance) = &self.balance {
             self.phase("balance", balance)?;
         }
-        if self.imprint && self.head == HeadKind::Linear {
+        if self.imprint && !self.head.is_scaled() {
             bail!(
                 "imprint is true; weights are imprinted as directions, so head must be \"cosine\" or \"multi-proxy\""
             );
@@ -34,25 +41,35 @@ impl Recipe {
         if self.head.proxies() == 0 {
             bail!("head.multi-proxy.proxies is 0; a class has at least one, and 10 in PODNet");
         }
+        if self.restart && (self.joint || self.imprint || self.freeze_old_head) {
+            bail!("restart is true; joint, imprint and freeze-old-head should be false with a new network");
+        }
+        if self.head.proxies() > MOST_PROXIES {
+            let proxies = self.head.proxies();
+            bail!("head.multi-proxy.proxies is {proxies}; it should be from 1 to {MOST_PROXIES}");
+        }
         if self.joint && (self.replay.is_some() || self.new_teacher.is_some() || !self.exemplars.is_none()) {
             bail!(
                 "joint is true; with all images there is nothing to keep, replay or distil, so leave those out"
             );
         }
         if let Some(replay) = &self.replay {
-            replay.inversion.check().context("replay")?;
+            replay.inversion.check().map_err(|error| anyhow!("replay.{error}"))?;
             if replay.batch == 0 {
                 bail!("replay.batch is 0; leave the table replay out to train without generated images");
+            }
+            if replay.batch > LARGEST_BATCH {
+                bail!("replay.batch is {}; it should be from 1 to {LARGEST_BATCH}", replay.batch);
             }
         }
         if let Some(new_teacher) = &self.new_teacher {
             check_training("new-teacher", &new_teacher.training)?;
         }
-        let dual = |it: &TermSpec| matches!(it, TermSpec::DualTeacher { .. });
-        if self.increment.terms.iter().any(dual) && self.new_teacher.is_none() {
-            bail!("increment.terms has a dual-teacher term; it needs the table new-teacher");
+        self.corrections()?;
+        if self.base.terms.iter().any(|it| matches!(it, TermSpec::Scaled { .. })) {
+            bail!("base.terms has a scaled term; no base class is old, so there is nothing to scale by");
         }
-        Ok(())
+        self.two_teachers()
     }
 
     /// Refuses what does not suit the network.
@@ -74,8 +91,54 @@ impl Recipe {
         Ok(())
     }
 
+    /// Of terms that need the new teacher.
+    fn two_teachers(&self) -> Result<()> {
+        for term in &self.increment.terms {
+            let kind = match term.inner() {
+                TermSpec::DualTeacher { .. } => "dual-teacher",
+                TermSpec::DoubleRegression { .. } => "double-regression",
+                _ => continue,
+            };
+            if self.new_teacher.is_none() {
+                bail!("increment.terms has a {kind} term; it needs the table new-teacher");
+            }
+        }
+        Ok(())
+    }
+
+    /// Of what follows a later task's training.
+    fn corrections(&self) -> Result<()> {
+        let key = match (&self.align, &self.bias_correction) {
+            (None, None) => return Ok(()),
+            (Some(_), Some(_)) => bail!("align and bias-correction are both there; one correction is enough"),
+            (Some(_), None) => "align",
+            (None, Some(correction)) => {
+                correction.check()?;
+                if self.exemplars.is_none() {
+                    bail!("bias-correction holds out a part of the exemplars; exemplars should not be 0");
+                }
+                "bias-correction"
+            }
+        };
+        if self.joint {
+            bail!("{key} is there and joint is true; with all images there is nothing to correct");
+        }
+        if self.head.is_scaled() {
+            bail!("{key} changes logits by their weights; head should be \"linear\" or \"without-bias\"");
+        }
+        if self.bias_correction.is_some() && self.head != HeadKind::Linear {
+            bail!("bias-correction adds to logits; head should be \"linear\"");
+        }
+        Ok(())
+    }
+
     fn phase(&self, key: &str, phase: &PhaseSpec) -> Result<()> {
         check_training(key, &phase.training)?;
+        if phase.trained == Trained::Correction {
+            bail!(
+                "{key}.trained is \"correction\"; it should be \"all\" or \"head\", and bias-correction a table"
+            );
+        }
         self.on_maps(key, phase)?;
         if phase.terms.is_empty() {
             bail!("{key}.terms is empty; something must be minimised");
@@ -124,6 +187,7 @@ impl Recipe {
             bail!("weight is {weight}; it should be 0 or more");
         }
         match *term {
+            TermSpec::Scaled { ref term, .. } => self.term(term),
             TermSpec::CrossEntropy { rows, columns: Columns::New, .. } if rows != Rows::New => {
                 bail!("columns is \"new\" and rows is not; only rows \"new\" have their label among them")
             }
@@ -131,13 +195,21 @@ impl Recipe {
                 bail!("temperature is {temperature}; it should be positive")
             }
             TermSpec::Nca { form: NcaForm::Paper { margin }, .. } => {
-                if self.head == HeadKind::Linear {
-                    bail!("form is \"paper\"; its margin is between scores, so head must not be \"linear\"")
+                if !self.head.is_scaled() {
+                    bail!(
+                        "form is \"paper\"; its margin is between cosines, so head must be \"cosine\" or \"multi-proxy\""
+                    )
                 }
                 if !margin.is_finite() {
                     bail!("form.paper.margin is {margin}; it should be a number")
                 }
                 Ok(())
+            }
+            TermSpec::GlobalKd { temperature, .. } if !(temperature.is_finite() && temperature > 0.0) => {
+                bail!("temperature is {temperature}; it should be positive")
+            }
+            TermSpec::OldHead { .. } if self.head.is_scaled() => {
+                bail!("old-head compares what linear weights make of features; head should not be of cosines")
             }
             TermSpec::MarginRanking { .. } if self.head != HeadKind::Cosine => {
                 bail!("margin-ranking compares cosines, so head must be \"cosine\"")
@@ -151,12 +223,18 @@ impl Recipe {
     }
 }
 
-fn check_training(key: &str, training: &Training) -> Result<()> {
+pub(super) fn check_training(key: &str, training: &Training) -> Result<()> {
     if training.epochs == 0 {
         bail!("{key}.training.epochs is 0; it should be at least 1");
     }
     if training.batch < 2 {
         bail!("{key}.training.batch is {}; batch norm needs at least 2 images", training.batch);
+    }
+    if training.epochs > MOST_EPOCHS {
+        bail!("{key}.training.epochs is {}; it should be from 1 to {MOST_EPOCHS}", training.epochs);
+    }
+    if training.batch > LARGEST_BATCH {
+        bail!("{key}.training.batch is {}; it should be from 2 to {LARGEST_BATCH}", training.batch);
     }
     if !(training.learning_rate.is_finite() && training.learning_rate > 0.0) {
         bail!("{key}.training.learning-rate is {}; it should be positive", training.learning_rate);

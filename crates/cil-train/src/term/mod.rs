@@ -5,13 +5,22 @@
 //! backbone's maps, and bring [`Aid`]s, small networks that train with the student and end with the phase. Losses on maps
 //! yield their gradients themselves, in one pass: candle's operations would take many, each on one thread.
 
+mod angle_relation;
+mod binary_cross_entropy;
+mod class_balanced;
 mod cross_entropy;
+mod double_regression;
 mod dual_teacher;
+mod global_kd;
+mod head_cross_entropy;
 mod less_forget;
 mod logit_kd;
+mod logit_l1;
 mod margin_ranking;
 mod nca;
+mod old_head;
 mod pod_spatial;
+mod scaled;
 mod vid;
 
 use std::collections::BTreeMap;
@@ -19,7 +28,7 @@ use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor, bail};
 use cil_backbone::POOLED;
-use cil_engine::{Graph, Shape};
+use cil_engine::{Graph, ParameterSpec, Shape};
 
 use crate::recipe::{Rows, TermSpec};
 use crate::step::Step;
@@ -88,6 +97,21 @@ pub trait Term: std::fmt::Debug + Send {
         Ok(Vec::new())
     }
 
+    /// Values of its own that train with the student through candle, and end with the phase; in [`Step::aids`] by name.
+    fn values(&self) -> Vec<ParameterSpec> {
+        Vec::new()
+    }
+
+    /// Whether it reads [`Step::class_counts`].
+    fn counts_classes(&self) -> bool {
+        false
+    }
+
+    /// Whether it reads [`Step::new_of_all`].
+    fn asks_new_teacher_of_all(&self) -> bool {
+        false
+    }
+
     /// For a term on maps, in place of [`Self::loss`]: the unweighted loss, and its gradients times `weight` into
     /// `slopes`.
     ///
@@ -135,6 +159,21 @@ impl Objective {
         Ok(aids.into_iter().flatten().collect())
     }
 
+    /// Values of the terms' own.
+    pub fn values(&self) -> Vec<ParameterSpec> {
+        self.terms.iter().flat_map(|(_, term)| term.values()).collect()
+    }
+
+    /// Whether a term reads [`Step::class_counts`].
+    pub fn counts_classes(&self) -> bool {
+        self.terms.iter().any(|(_, term)| term.counts_classes())
+    }
+
+    /// Whether a term reads [`Step::new_of_all`].
+    pub fn asks_new_teacher_of_all(&self) -> bool {
+        self.terms.iter().any(|(_, term)| term.asks_new_teacher_of_all())
+    }
+
     /// The weighted sum, each term's own value, and the gradients of terms on maps.
     ///
     /// # Errors
@@ -164,6 +203,26 @@ impl Objective {
 
 fn build(spec: &TermSpec, graph: &Graph) -> Result<(f64, Box<dyn Term>)> {
     let term: Box<dyn Term> = match *spec {
+        TermSpec::Scaled { by, ref term } => Box::new(scaled::Scaled { by, term: build(term, graph)?.1 }),
+        TermSpec::LogitL1 { rows, .. } => Box::new(logit_l1::LogitL1 { rows }),
+        TermSpec::GlobalKd { temperature, rows, .. } => Box::new(global_kd::GlobalKd { temperature, rows }),
+        TermSpec::AngleRelation { rows, projection, .. } => {
+            let Some(Shape::Vector { width }) = graph.tap_shape(POOLED) else {
+                bail!("the backbone hands out no features")
+            };
+            Box::new(angle_relation::AngleRelation { rows, width, projected: projection * width })
+        }
+        TermSpec::ClassBalanced { rows, .. } => Box::new(class_balanced::ClassBalanced { rows }),
+        TermSpec::HeadCrossEntropy { rows, balanced, .. } => {
+            Box::new(head_cross_entropy::HeadCrossEntropy { rows, balanced })
+        }
+        TermSpec::OldHead { rows, .. } => Box::new(old_head::OldHead { rows }),
+        TermSpec::DoubleRegression { centring, .. } => {
+            Box::new(double_regression::DoubleRegression { centring })
+        }
+        TermSpec::BinaryCrossEntropy { rows, .. } => {
+            Box::new(binary_cross_entropy::BinaryCrossEntropy { rows })
+        }
         TermSpec::CrossEntropy { rows, columns, balanced, .. } => {
             Box::new(cross_entropy::CrossEntropy { rows, columns, balanced })
         }

@@ -58,6 +58,7 @@ fn every_part(
     (weights.label, weights.label_temperature) = (0.7, 1.5);
     (weights.instance_entropy, weights.batch_entropy) = (0.4, 1.1);
     (weights.diversity, weights.smoothness) = (0.2, 0.5);
+    (weights.balance, weights.blur) = (0.3, 0.6);
     config
 }
 
@@ -144,6 +145,44 @@ fn slices_do_not_matter_and_tasks_and_seeds_do() -> Result<()> {
     assert_ne!(straight, run(&[40], 4, 1)?);
     assert_ne!(straight, run(&[40], 3, 2)?);
     Ok(())
+}
+
+#[test]
+fn a_restored_inversion_goes_on_to_the_same_bits_and_foreign_states_are_refused() -> Result<()> {
+    let executors = cpu();
+    let teacher = teacher(&executors, DType::F32)?;
+    let fresh = |config| Inversion::new(config, teacher.clone(), &executors, 3, 1, &Device::Cpu);
+    let bits = |it: &Inversion| -> Result<Vec<u32>> {
+        let values = it.parameters.get("end.conv.weight")?.flatten_all()?.to_vec1::<f32>()?;
+        Ok(values.into_iter().map(f32::to_bits).collect())
+    };
+    let mut straight = fresh(config(true))?;
+    straight.advance(7)?;
+    let state = straight.state()?;
+    let mut resumed = fresh(config(true))?;
+    resumed.restore(&state)?;
+    assert_eq!(format!("{:?}", straight.advance(20)?), format!("{:?}", resumed.advance(20)?));
+    assert_eq!(bits(&straight)?, bits(&resumed)?);
+    let replay = |values: &Parameters| {
+        Replay::restore(config(true).generator, teacher.clone(), &executors, values, &Device::Cpu)
+    };
+    let images = |replay: &Replay| -> Result<Vec<f32>> {
+        replay.sample(3, Draw::new(1, "sample"))?.images.flatten_all()?.to_vec1()
+    };
+    assert_eq!(images(&replay(&straight.state()?.generator)?)?, images(&straight.replay())?);
+    let error = replay(&state.optimizer).unwrap_err().to_string();
+    assert!(error.contains("is too many"), "{error}");
+    let refused = |state: InversionState, part: &str| -> Result<()> {
+        let error = fresh(config(true))?.restore(&state).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+        Ok(())
+    };
+    refused(InversionState { done: 41, ..state.clone() }, "41 of 40 iterations are done")?;
+    refused(
+        InversionState { generator: fresh(config(false))?.state()?.generator, ..state.clone() },
+        "tensor",
+    )?;
+    refused(InversionState { optimizer: state.generator.clone(), ..state }, "holds no tensor")
 }
 
 #[test]

@@ -1,5 +1,6 @@
 """Golden numbers of dfgr::loss: /opt/pt/bin/python losses.py > losses.json (torch 2.x, f64, seed in golden.py)."""
 
+import math
 import pathlib
 import sys
 
@@ -57,4 +58,21 @@ case(
     lambda images: F.mse_loss(images[..., 1:], images[..., :-1]) + F.mse_loss(images[:, :, 1:], images[:, :, :-1]),
     ["images"], images=made["images"],
 )
+case(
+    "balance",
+    lambda logits: 1 + (lambda p: (p * p.log() / math.log(3)).sum())(F.softmax(logits, 1).mean(0)),
+    ["logits"], logits=logits,
+)
+
+
+def blur(images):
+    """ABD's prior (1aa209b, `Gaussiansmoothing(3, 5, 1)`), restated with its kernel as it is computed."""
+    one = torch.exp(-(((torch.arange(5.0, dtype=images.dtype) - 2) / 2) ** 2))
+    kernel = torch.outer(one, one)
+    kernel = (kernel / kernel.sum()).expand(images.size(1), 1, 5, 5)
+    smooth = F.conv2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), kernel, groups=images.size(1))
+    return F.mse_loss(images, smooth)
+
+
+case("blur", blur, ["images"], images=randn(2, 3, 4, 5))
 write()

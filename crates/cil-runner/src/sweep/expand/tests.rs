@@ -37,6 +37,17 @@ fn methods_splits_orders_and_seeds_are_multiplied() {
 }
 
 #[test]
+fn paired_seeds_and_orders_go_together_and_share_a_table() {
+    let orders = "orders = [{ seed = 5 }, \"lucir_1993\"]\npaired = true\n";
+    let preset = "[[method]]\npreset = \"cifar100-10c-lwf\"\n";
+    let runs = of(&format!("seeds = [1, 2]\n{orders}{preset}")).unwrap().runs;
+    let pairs: Vec<_> = runs.iter().map(|run| (run.checked.config().seed, run.group.as_str())).collect();
+    assert_eq!(pairs, [(1, ""), (2, "")]);
+    assert_eq!(runs[0].checked.config().class_order, OrderSpec::Seeded { seed: 5 });
+    assert_eq!(runs[1].checked.config().class_order, OrderSpec::Published("lucir_1993".to_owned()));
+}
+
+#[test]
 fn a_changed_file_keeps_the_names_of_what_is_the_same() {
     let names = |text: &str| of(text).unwrap().runs.into_iter().map(|it| it.name).collect::<Vec<_>>();
     let before = names(&format!("seeds = [1, 2]\n{TWO}"));

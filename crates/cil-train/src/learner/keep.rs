@@ -5,33 +5,24 @@
 
 use anyhow::{Result, bail};
 use cil_backbone::Frozen;
-use cil_data::exemplars::herd;
 use cil_data::store::{SampleId, TrainSet};
 
 use super::{Learner, Stage};
 use crate::event::Event;
 use crate::means::{self, ClassMeans};
+use crate::memory;
 
 impl Learner {
     /// Herds exemplars; the model becomes the next task's old teacher.
     pub(super) fn finish_task(&mut self, train: &TrainSet) -> Result<Event> {
         let Some(model) = self.model.clone() else { bail!("a task ended without a model") };
-        let classes = self.plan.increments.classes(self.task);
-        let budget = self.plan.recipe.exemplars;
-        if !budget.is_none() {
-            let count = budget.per_class(classes.end);
-            self.exemplars.trim(budget, classes.end);
-            for class in classes {
-                let typical = self.typical(&model, train, class, count)?;
-                self.exemplars.remember(class, typical);
-            }
-        }
+        let images = memory::remember(&self.plan, self.task, &model, train, &mut self.exemplars)?;
         self.new_teacher = None;
         self.old = Some(model);
         let task = self.task;
         self.task += 1;
         self.stage = Stage::Before;
-        Ok(Event::TaskLearned { task, stored_bytes: self.exemplars.bytes(train.image_bytes()) as u64 })
+        Ok(Event::TaskLearned { task, stored_bytes: (images * train.image_bytes()) as u64 })
     }
 
     /// Means of the classes seen, by the model after the last task that was learned.
@@ -71,18 +62,10 @@ impl Learner {
         let count = budget.per_class(classes.end);
         let mut samples = Vec::new();
         for class in classes.clone() {
-            samples.extend(self.typical(model, train, class, count)?);
+            samples.extend(memory::typical(&self.plan, self.task, class, model, train, count)?);
         }
         let kept = (0..classes.start).flat_map(|class| self.exemplars.of(class).iter().take(count));
         samples.extend(kept);
         Ok(samples)
-    }
-
-    /// The images of a class that `count` exemplars of it would be, the most typical first.
-    fn typical(&self, model: &Frozen, train: &TrainSet, class: usize, count: usize) -> Result<Vec<SampleId>> {
-        let samples = train.samples(class..class + 1);
-        let features = means::features(model, train, &samples, &self.plan.preparation, &self.plan.device)?;
-        let chosen = herd(&features.flatten_all()?.to_vec1::<f32>()?, model.feature_width(), count);
-        Ok(chosen.into_iter().map(|at| samples[at]).collect())
     }
 }

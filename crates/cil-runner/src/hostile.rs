@@ -1,0 +1,256 @@
+//! Files that a user can hand in, damaged in every way that was thought of.
+//!
+//! One decision: whatever a file holds, it is refused in a sentence or read; it never ends the program by a panic, and
+//! no number in it makes work or memory that was not asked for. The parsers' own tests say what is told.
+
+use std::fs;
+
+use proptest::prelude::*;
+use toml::{Table, Value};
+
+use crate::config::{Checked, RunConfig};
+use crate::estimate::sizes::Sizes;
+use crate::estimate::workload::items;
+use crate::failure::exit_status;
+use crate::overlay;
+use crate::presets;
+use crate::record::{EVENTS, Line, load_events};
+use crate::report::report;
+use crate::run::facts;
+use crate::sweep::expand::expand;
+use crate::sweep::file::SweepFile;
+
+/// Presets that together have every table and kind of term.
+const PRESETS: [&str; 4] =
+    ["demo-fine-tune", "demo-lucir-e20", "demo-lucir-e0-dfgr-dtid", "cifar100-b50-t5-lucir"];
+
+/// Values that no key but a few can take, as TOML.
+const EXTREMES: [&str; 14] = [
+    "0",
+    "-1",
+    "1",
+    "4294967296",
+    "1000000000000",
+    "9223372036854775807",
+    "0.0",
+    "-0.5",
+    "1e308",
+    "inf",
+    "nan",
+    "\"\"",
+    "[]",
+    "[9223372036854775807, 9223372036854775807]",
+];
+
+fn preset(name: &str) -> RunConfig {
+    presets::find(name).unwrap().config
+}
+
+/// Reads a configuration as it is read from a file.
+fn read(text: &str) -> anyhow::Result<Checked> {
+    overlay::read::<RunConfig>(overlay::parse_table(text, "a.toml")?, "a.toml")?.check()
+}
+
+/// What is worked out of a configuration before anything is learned; none of it may depend on the values' size.
+fn use_of(checked: &Checked) {
+    facts(checked);
+    let classes = checked.config().classes;
+    let sizes = Sizes { image: [3, 32, 32], train: vec![500; classes], test: vec![100; classes] };
+    for item in items(checked, &sizes, false).unwrap() {
+        assert!(item.total().is_finite() && item.total() < 1e30, "{item:?}");
+    }
+    assert!(read(checked.text()).is_ok(), "a configuration is not read back");
+}
+
+/// The dotted keys of all values that hold no table, and of the lists.
+fn keys(prefix: &str, value: &Value, found: &mut Vec<String>) {
+    let inner = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+    match value {
+        Value::Table(table) => table.iter().for_each(|(key, value)| keys(&inner(key), value, found)),
+        Value::Array(items) => {
+            found.push(prefix.to_owned());
+            items.iter().enumerate().for_each(|(at, value)| keys(&inner(&at.to_string()), value, found));
+        }
+        _ => found.push(prefix.to_owned()),
+    }
+}
+
+#[test]
+fn extreme_values_of_any_key_are_refused_or_do_no_harm() {
+    let mut count = 0;
+    for name in PRESETS {
+        let config = preset(name);
+        let table = Table::try_from(&config).unwrap();
+        let mut found = Vec::new();
+        keys("", &Value::Table(table), &mut found);
+        for (key, value) in found.iter().flat_map(|key| EXTREMES.map(|value| (key, value))) {
+            count += 1;
+            let change = format!("{key}={value}");
+            match config.with_changes(std::slice::from_ref(&change), name).and_then(RunConfig::check) {
+                Ok(checked) => use_of(&checked),
+                Err(error) => assert_eq!(exit_status(&error), 2, "{change}: {error:#}"),
+            }
+        }
+    }
+    assert!(count > 1000, "{count} changes are too few to have reached every key");
+}
+
+#[test]
+fn values_that_would_fill_the_memory_are_refused() {
+    let config = preset("demo-lucir-e0-dfgr-dtid");
+    for key in [
+        "recipe.base.training.epochs",
+        "recipe.increment.training.batch",
+        "recipe.replay.batch",
+        "recipe.replay.inversion.batch",
+        "recipe.replay.inversion.iterations",
+        "recipe.replay.inversion.generator.latent",
+        "recipe.replay.inversion.generator.channels",
+    ] {
+        let told = config.with_changes(&[format!("{key}=1000000000000")], "it").and_then(RunConfig::check);
+        let told = told.expect_err(key).to_string();
+        assert!(told.contains(key) && told.contains("is 1000000000000; it should be"), "{told}");
+    }
+}
+
+#[test]
+fn a_key_of_many_parts_is_refused() {
+    let deep = vec!["a"; 1_000_000].join(".");
+    let told = overlay::set(&mut Table::new(), &format!("{deep}=1")).unwrap_err().to_string();
+    assert!(told.ends_with("a key has at most 16 parts, this one 1000000"), "{}", &told[told.len() - 60..]);
+    for (open, close) in [("[", "]"), ("{a=", "}")] {
+        let value = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+        assert!(read(&format!("seed = {value}")).is_err());
+        assert!(preset("demo-lwf").with_changes(&[format!("seed={value}")], "it").is_err());
+    }
+}
+
+/// A text with a part of it replaced.
+fn spliced(text: &str, at: prop::sample::Index, removed: usize, put: &[u8]) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    let at = at.index(bytes.len());
+    let end = (at + removed).min(bytes.len());
+    bytes.splice(at..end, put.iter().copied());
+    bytes
+}
+
+/// A whole log of two tasks.
+fn log() -> String {
+    let evaluation = |classes: usize| {
+        serde_json::json!({
+            "classifier": { "rows": vec![vec![1; classes]; classes] }, "top5": vec![1; classes],
+            "task_aware": vec![1; classes], "nearest_mean": null, "nearest_mean_source": "none",
+        })
+    };
+    let mut lines = vec![serde_json::json!({ "format": 1 })];
+    let mut push = |event: &str, more: serde_json::Value| {
+        let mut line =
+            serde_json::json!({ "seconds": lines.len(), "peak_memory_bytes": 4096, "event": event });
+        line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        lines.push(line);
+    };
+    for (task, seen) in [(0, 6), (1, 8), (2, 10)] {
+        push("task-start", serde_json::json!({ "task": task, "new_classes": 2, "classes_seen": seen }));
+        for _ in 0..2 {
+            let losses = serde_json::json!({ "cross-entropy": 0.5 });
+            push(
+                "progress",
+                serde_json::json!({
+                    "task": task, "phase": "student", "done": 1, "total": 1, "learning_rate": 0.1, "images": 7,
+                    "losses": losses,
+                }),
+            );
+        }
+        push("task-learned", serde_json::json!({ "task": task, "stored_bytes": 3 }));
+        push("task-end", serde_json::json!({ "task": task, "evaluation": evaluation(seen) }));
+    }
+    push("run-end", serde_json::json!({}));
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Reads a log and computes what can be computed of it.
+fn reported(bytes: &[u8]) -> Option<Vec<Line>> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(EVENTS), bytes).unwrap();
+    let lines = load_events(folder.path()).ok()?;
+    let checked = preset("demo-lwf").check().unwrap();
+    // An error is as good as a result.
+    drop(report(facts(&checked), &lines));
+    Some(lines)
+}
+
+#[test]
+fn numbers_in_a_log_may_be_as_large_as_they_like() {
+    let log = log();
+    let checked = preset("demo-lwf").check().unwrap();
+    assert!(report(facts(&checked), &reported(log.as_bytes()).unwrap()).is_ok(), "the log itself is right");
+    let largest = u64::MAX.to_string();
+    for (from, to) in [
+        ("\"images\":7", format!("\"images\":{largest}")),
+        ("\"stored_bytes\":3", format!("\"stored_bytes\":{largest}")),
+        ("\"task\":1", format!("\"task\":{largest}")),
+        ("\"done\":1", format!("\"done\":{largest}")),
+        ("[1,1,", format!("[{},{},", u32::MAX, u32::MAX)),
+        ("\"seconds\":1,", "\"seconds\":1e308,".to_owned()),
+        ("\"seconds\":1,", "\"seconds\":-1e308,".to_owned()),
+    ] {
+        let changed = log.replace(from, &to);
+        assert_ne!(changed, log, "{from}");
+        reported(changed.as_bytes());
+    }
+    for deep in ["[", "{\"a\":"] {
+        reported(format!("{{\"format\":1}}\n{}\n", deep.repeat(100_000)).as_bytes());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_configuration_or_refused(text in "[a-z0-9.=\\[\\]{}\"'#,_\\-\n \\\\]{0,200}") {
+        if let Err(error) = read(&text) {
+            prop_assert_eq!(exit_status(&error), 2);
+        }
+    }
+
+    #[test]
+    fn any_splice_of_a_configuration_is_one_or_refused(
+        which in 0..PRESETS.len(), at in any::<prop::sample::Index>(), removed in 0usize..30,
+        put in prop::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let checked = preset(PRESETS[which]).check().unwrap();
+        let bytes = spliced(checked.text(), at, removed, &put);
+        let Ok(text) = String::from_utf8(bytes) else { return Ok(()) };
+        if let Ok(checked) = read(&text) {
+            use_of(&checked);
+        }
+    }
+
+    #[test]
+    fn any_change_is_applied_or_refused(key in "[a-z0-9.\\-]{0,30}", value in ".{0,30}") {
+        let config = preset("demo-lwf");
+        drop(config.with_changes(&[format!("{key}={value}")], "demo-lwf").and_then(RunConfig::check));
+    }
+
+    #[test]
+    fn any_splice_of_a_log_is_one_or_refused(
+        at in any::<prop::sample::Index>(), removed in 0usize..60, put in prop::collection::vec(any::<u8>(), 0..20),
+    ) {
+        reported(&spliced(&log(), at, removed, &put));
+    }
+
+    #[test]
+    fn any_sweep_is_planned_or_refused(
+        at in any::<prop::sample::Index>(), removed in 0usize..20, put in "[0-9\\[\\],\"=a-z\n]{0,20}",
+        split in prop::collection::vec(any::<u64>(), 0..4),
+    ) {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a.toml");
+        let split: Vec<u64> = split.iter().map(|size| size >> 1).collect();
+        let text = format!("seeds = [1, 2]\nsplits = [{split:?}]\n[[method]]\npreset = \"demo-lwf\"\n");
+        for bytes in [text.clone().into_bytes(), spliced(&text, at, removed, put.as_bytes())] {
+            fs::write(&path, bytes).unwrap();
+            if let Ok(file) = SweepFile::load(&path) {
+                drop(expand(&file, &path, "portable"));
+            }
+        }
+    }
+}

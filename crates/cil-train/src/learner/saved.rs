@@ -1,0 +1,225 @@
+//! A learner's state, to be kept and taken up again.
+//!
+//! One decision: what the plan, the position and the images determine is made again; saved are values alone, and every
+//! name, shape and count is held against the plan before the learner has them. Values that no unit changes are apart from
+//! those that every unit changes, and keep the version of their store, so whoever writes them can write them once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, bail};
+use cil_backbone::head::Head;
+use cil_backbone::{Frozen, Network, Snapshot};
+use cil_data::exemplars::Exemplars;
+use cil_data::store::TrainSet;
+use cil_engine::{Parameters, Shape};
+use dfgr::Replay;
+use dfgr::invert::InversionState;
+use serde::{Deserialize, Serialize};
+
+use super::work::{self, Work};
+use super::{Learner, Plan, Stage};
+use crate::event::PhaseKind;
+use crate::phase::{AIDS, Job, NETWORK, OPTIMIZER};
+
+const OLD: &str = "old";
+const MODEL: &str = "model";
+const NEW_TEACHER: &str = "new-teacher";
+const GENERATOR: &str = "generator";
+const GENERATOR_TEACHER: &str = "generator-teacher";
+
+/// Where a learner stands, as plain data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Position {
+    task: usize,
+    stage: Stage,
+    /// Epochs or iterations done of the phase that is going; `None` between phases.
+    done: Option<usize>,
+    exemplars: Exemplars,
+}
+
+/// A learner's state between two units.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// Where it stands.
+    pub position: Position,
+    /// Teachers, models and generators, by what they are; no unit changes them.
+    pub fixed: BTreeMap<String, Parameters>,
+    /// What is being trained, by what it is; every unit changes it. Empty between phases.
+    pub moving: BTreeMap<String, Parameters>,
+}
+
+impl Learner {
+    /// The state. It shares its values with the learner, whose further units do not change it.
+    ///
+    /// # Errors
+    /// If the device refuses a tensor.
+    pub fn save(&self) -> Result<Saved> {
+        let (done, moving) = match &self.work {
+            None => (None, BTreeMap::new()),
+            Some(Work::Train(job)) => {
+                let (done, values) = job.state()?;
+                (Some(done), values)
+            }
+            Some(Work::Invert(inversion)) => {
+                let InversionState { done, generator, optimizer } = inversion.state()?;
+                (Some(done), [(NETWORK.to_owned(), generator), (OPTIMIZER.to_owned(), optimizer)].into())
+            }
+        };
+        let values = |frozen: &Frozen| frozen.snapshot().parameters.clone();
+        let fixed = [
+            (OLD, self.old.as_ref().map(values)),
+            (MODEL, self.model.as_ref().map(values)),
+            (NEW_TEACHER, self.new_teacher.as_ref().map(values)),
+            (GENERATOR, self.replay.as_ref().map(|it| it.parameters().clone())),
+            (GENERATOR_TEACHER, self.replay.as_ref().map(|it| values(it.teacher()))),
+        ];
+        let fixed = fixed.into_iter().filter_map(|(name, values)| Some((name.to_owned(), values?))).collect();
+        let (task, stage, exemplars) = (self.task, self.stage, self.exemplars.clone());
+        Ok(Saved { position: Position { task, stage, done, exemplars }, fixed, moving })
+    }
+
+    /// The learner of a state that one of the same plan gave; it goes on over the same images to the same bits.
+    ///
+    /// # Errors
+    /// If the plan does not pass its checks, or the state is not one of this plan and these images.
+    pub fn restore(plan: Plan, saved: &Saved, train: &TrainSet) -> Result<Self> {
+        let mut learner = Self::new(plan)?;
+        learner.stand(&saved.position, train)?;
+        let forms = learner.forms(saved.fixed.contains_key(MODEL));
+        let generator = forms.contains_key(GENERATOR_TEACHER).then_some(GENERATOR);
+        check_names(forms.keys().copied().chain(generator), &saved.fixed)?;
+        let mut frozen = BTreeMap::new();
+        for (name, blocks) in forms {
+            let network = learner.network(blocks, store(&saved.fixed, name)?, train);
+            frozen.insert(name, network.and_then(|it| Ok(it.freeze()?)).context(name)?);
+        }
+        learner.old = frozen.remove(OLD);
+        learner.model = frozen.remove(MODEL);
+        learner.new_teacher = frozen.remove(NEW_TEACHER);
+        if let (Some(teacher), Some(spec)) = (frozen.remove(GENERATOR_TEACHER), &learner.plan.recipe.replay) {
+            let (config, plan) = (spec.inversion.generator.clone(), &learner.plan);
+            let values = store(&saved.fixed, GENERATOR)?;
+            let replay = Replay::restore(config, teacher, &plan.executors, values, &plan.device);
+            learner.replay = Some(replay.context(GENERATOR)?);
+        }
+        learner.work = learner.resumed(saved, train)?;
+        Ok(learner)
+    }
+
+    /// Takes up a position of this plan.
+    fn stand(&mut self, position: &Position, train: &TrainSet) -> Result<()> {
+        let tasks = self.plan.increments.tasks();
+        let &Position { task, stage, done, .. } = position;
+        let is_there = match stage {
+            Stage::Before => task <= tasks && done.is_none(),
+            Stage::Within { index } => task < tasks && index <= self.phases(task).len(),
+            Stage::Done => task == tasks && done.is_none(),
+        };
+        if !is_there {
+            bail!(
+                "a run of {tasks} tasks does not come to {stage:?} of task {task} with {done:?} of it done"
+            );
+        }
+        if !position.exemplars.are_of(train) {
+            bail!("the exemplars are not of these images");
+        }
+        (self.task, self.stage, self.exemplars) = (task, stage, position.exemplars.clone());
+        Ok(())
+    }
+
+    /// Whether that phase of the task is over.
+    fn is_past(&self, phase: PhaseKind) -> bool {
+        let Stage::Within { index } = self.stage else { return false };
+        self.phases(self.task).iter().position(|it| *it == phase).is_some_and(|at| at < index)
+    }
+
+    /// Networks that a learner has where it stands, with their head blocks. `has_model` tells at task 0 whether a base
+    /// model was taken.
+    fn forms(&self, has_model: bool) -> BTreeMap<&'static str, &[usize]> {
+        let (sizes, task) = (self.plan.increments.sizes(), self.task);
+        let taken = task == 0 && has_model;
+        let learned = task + usize::from(taken || self.is_past(PhaseKind::Student));
+        let inverted = task + usize::from(self.is_past(PhaseKind::Inversion));
+        let mut forms = BTreeMap::new();
+        if task > 0 {
+            forms.insert(OLD, &sizes[..task]);
+        }
+        if learned > 0 {
+            forms.insert(MODEL, &sizes[..learned]);
+        }
+        if self.is_past(PhaseKind::NewTeacher) {
+            forms.insert(NEW_TEACHER, &sizes[task..=task]);
+        }
+        // Task 0 inverts nothing, every later one the model of the task before.
+        if self.plan.recipe.replay.is_some() && inverted > 1 {
+            forms.insert(GENERATOR_TEACHER, &sizes[..inverted - 1]);
+        }
+        forms
+    }
+
+    /// A network of this plan with those head blocks and values.
+    fn network(&self, blocks: &[usize], values: &Parameters, train: &TrainSet) -> Result<Network> {
+        let plan = &self.plan;
+        let [channels, height, width] = train.image_dims();
+        let mut head = Head::new(plan.recipe.head, plan.architecture.feature_width());
+        head.blocks = blocks.to_vec();
+        let snapshot = Snapshot {
+            architecture: plan.architecture,
+            images: Shape::Map { channels, height, width },
+            head,
+            parameters: values.clone(),
+        };
+        Ok(Network::from_snapshot(snapshot, &plan.executors, plan.seed, &plan.device)?)
+    }
+
+    /// What was being trained.
+    fn resumed(&self, saved: &Saved, train: &TrainSet) -> Result<Option<Work>> {
+        let moving = &saved.moving;
+        let (Stage::Within { index }, Some(done)) = (self.stage, saved.position.done) else {
+            check_names([], moving)?;
+            return Ok(None);
+        };
+        let Some(phase) = self.phases(self.task).get(index).copied() else {
+            bail!("the task's phases are over, and {done} of another is done");
+        };
+        if phase == PhaseKind::Inversion {
+            check_names([NETWORK, OPTIMIZER], moving)?;
+            let mut inversion = work::inversion(self)?;
+            let (generator, optimizer) = (store(moving, NETWORK)?.clone(), store(moving, OPTIMIZER)?.clone());
+            inversion.restore(&InversionState { done, generator, optimizer })?;
+            return Ok(Some(Work::Invert(Box::new(inversion))));
+        }
+        check_names([NETWORK, AIDS, OPTIMIZER], moving)?;
+        let sizes = self.plan.increments.sizes();
+        let blocks = match phase {
+            PhaseKind::NewTeacher => &sizes[self.task..=self.task],
+            _ => &sizes[..=self.task],
+        };
+        let values = store(moving, NETWORK)?;
+        let network = self.network(blocks, &Job::own_values(values), train).context(NETWORK)?;
+        let mut job = work::job(self, phase, network, train)?;
+        if done >= job.total() {
+            bail!("{done} of {} epochs are done in a phase that is going", job.total());
+        }
+        job.restore(done, values, store(moving, AIDS)?, store(moving, OPTIMIZER)?)?;
+        Ok(Some(Work::Train(Box::new(job))))
+    }
+}
+
+/// Refuses stores of other names than those.
+fn check_names<'a>(
+    expected: impl IntoIterator<Item = &'a str>,
+    stores: &'a BTreeMap<String, Parameters>,
+) -> Result<()> {
+    let expected: BTreeSet<&str> = expected.into_iter().collect();
+    let found: BTreeSet<&str> = stores.keys().map(String::as_str).collect();
+    if found != expected {
+        bail!("the state has values of {found:?}; where it stands, {expected:?} are right");
+    }
+    Ok(())
+}
+
+fn store<'a>(stores: &'a BTreeMap<String, Parameters>, name: &str) -> Result<&'a Parameters> {
+    stores.get(name).with_context(|| format!("the state has no values of {name}"))
+}

@@ -1,0 +1,111 @@
+//! What a phase trains.
+//!
+//! One decision: a job is made of the plan, the phase and a network; so a saved one is made again in the same way, with
+//! the network that it had.
+
+use anyhow::{Result, bail};
+use cil_backbone::Network;
+use cil_data::store::TrainSet;
+use dfgr::Inversion;
+
+use super::Learner;
+use crate::event::PhaseKind;
+use crate::memory;
+use crate::phase::{Classes, Job, Source};
+use crate::recipe::ReplaySpec;
+use crate::start;
+
+/// What is being trained.
+pub(super) enum Work {
+    Invert(Box<Inversion>),
+    Train(Box<Job>),
+}
+
+impl Work {
+    /// A phase's, at its beginning.
+    pub(super) fn begin(learner: &Learner, phase: PhaseKind, train: &TrainSet) -> Result<Self> {
+        if phase == PhaseKind::Inversion {
+            return Ok(Self::Invert(Box::new(inversion(learner)?)));
+        }
+        let network = network(learner, phase, train)?;
+        Ok(Self::Train(Box::new(job(learner, phase, network, train)?)))
+    }
+
+    /// Units of the phase that are done.
+    pub(super) fn units_done(&self) -> u64 {
+        let units = match self {
+            Self::Invert(inversion) => inversion.done().div_ceil(ReplaySpec::UNIT),
+            Self::Train(job) => job.done,
+        };
+        units as u64
+    }
+}
+
+/// The inversion of the old teacher, at its beginning.
+pub(super) fn inversion(learner: &Learner) -> Result<Inversion> {
+    let plan = &learner.plan;
+    let (Some(spec), Some(teacher)) = (&plan.recipe.replay, &learner.old) else {
+        bail!("there is no teacher to invert");
+    };
+    let (config, teacher) = (spec.inversion.clone(), teacher.clone());
+    Ok(Inversion::new(config, teacher, &plan.executors, plan.seed, learner.task, &plan.device)?)
+}
+
+/// The network that a phase trains, at its beginning.
+fn network(learner: &Learner, phase: PhaseKind, train: &TrainSet) -> Result<Network> {
+    let (plan, task, old) = (&learner.plan, learner.task, learner.old.as_ref());
+    match phase {
+        PhaseKind::Inversion => bail!("an inversion trains a generator"),
+        PhaseKind::NewTeacher => {
+            let Some(spec) = &plan.recipe.new_teacher else { bail!("the recipe has no new teacher") };
+            start::new_teacher(plan, spec, task, old, train.image_dims())
+        }
+        PhaseKind::Student => start::student(plan, task, old, train),
+        PhaseKind::Balance | PhaseKind::BiasCorrection => {
+            let Some(model) = &learner.model else { bail!("there is no model to balance or correct") };
+            let snapshot = model.snapshot().clone();
+            Ok(Network::from_snapshot(snapshot, &plan.executors, plan.seed, &plan.device)?)
+        }
+    }
+}
+
+/// A phase's job on its images.
+pub(super) fn job(learner: &Learner, phase: PhaseKind, network: Network, train: &TrainSet) -> Result<Job> {
+    let (plan, task) = (&learner.plan, learner.task);
+    let (recipe, new, draw) = (&plan.recipe, plan.increments.classes(task), (plan.seed, task));
+    let (spec, samples) = match phase {
+        PhaseKind::Inversion => bail!("an inversion is no job"),
+        PhaseKind::NewTeacher => {
+            let Some(spec) = &recipe.new_teacher else { bail!("the recipe has no new teacher") };
+            let source = Source::Samples(train.samples(new.clone()));
+            let classes = Classes { columns: new, n_old: 0, freeze_old_head: false, positive_head: false };
+            return Job::new(phase, network, spec.phase(), source, classes, draw);
+        }
+        PhaseKind::Student => {
+            let mut samples = memory::trained_on(plan, task, train);
+            if recipe.joint {
+                samples.extend(train.samples(0..new.start));
+            } else {
+                samples.extend(learner.exemplars.all());
+            }
+            (learner.student_spec(task).clone(), samples)
+        }
+        PhaseKind::Balance => {
+            let (Some(spec), Some(model)) = (&recipe.balance, &learner.model) else {
+                bail!("there is no model to balance");
+            };
+            (spec.clone(), learner.balanced(model, train)?)
+        }
+        PhaseKind::BiasCorrection => {
+            let Some(spec) = &recipe.bias_correction else { bail!("the recipe corrects no bias") };
+            (spec.phase(), memory::held_out(plan, task, train)?)
+        }
+    };
+    let classes = Classes {
+        columns: 0..new.end,
+        n_old: new.start,
+        freeze_old_head: recipe.freeze_old_head && task > 0,
+        positive_head: recipe.align.is_some_and(|align| align.positive),
+    };
+    Job::new(phase, network, spec, Source::Samples(samples), classes, draw)
+}

@@ -1,0 +1,113 @@
+//! What is left of a task when it is learned: exemplars, and a corrected head.
+//!
+//! One decision: this trains nothing and keeps no state of its own; what it makes of a model is a model.
+
+use anyhow::{Result, bail};
+use cil_backbone::align::alignment;
+use cil_backbone::{Frozen, Network};
+use cil_data::batches::shuffled_batches;
+use cil_data::exemplars::{Budget, Exemplars, herd};
+use cil_data::store::{SampleId, TrainSet};
+use cil_random::Draw;
+
+use crate::learner::Plan;
+use crate::means;
+use crate::recipe::correction::AlignSpec;
+
+/// Brings exemplars to the budget of the classes seen and herds those of the task's classes; how many images are kept.
+pub(crate) fn remember(
+    plan: &Plan,
+    task: usize,
+    model: &Frozen,
+    train: &TrainSet,
+    exemplars: &mut Exemplars,
+) -> Result<usize> {
+    let (classes, budget) = (plan.increments.classes(task), plan.recipe.exemplars);
+    if budget.is_none() {
+        return Ok(0);
+    }
+    let held_out = held_out_count(plan, task);
+    let (count, seen) = (budget.per_class(classes.end) - held_out, classes.end);
+    exemplars.trim(Budget::PerClass(count), seen);
+    for class in classes {
+        exemplars.remember(class, typical(plan, task, class, model, train, count)?);
+    }
+    Ok(exemplars.len() + held_out * seen)
+}
+
+/// The images of one of the task's classes that `count` exemplars of it would be, the most typical first (herding).
+pub(crate) fn typical(
+    plan: &Plan,
+    task: usize,
+    class: usize,
+    model: &Frozen,
+    train: &TrainSet,
+    count: usize,
+) -> Result<Vec<SampleId>> {
+    let samples = trained_on_of(plan, task, class, train);
+    let features = means::features(model, train, &samples, &plan.preparation, &plan.device)?;
+    let chosen = herd(&features.flatten_all()?.to_vec1::<f32>()?, model.feature_width(), count);
+    Ok(chosen.into_iter().map(|at| samples[at]).collect())
+}
+
+/// Images of each class seen that are kept after a task and no training sees.
+fn held_out_count(plan: &Plan, task: usize) -> usize {
+    let kept = plan.recipe.exemplars.per_class(plan.increments.seen(task));
+    plan.recipe.bias_correction.as_ref().map_or(0, |spec| spec.held_out_of(kept))
+}
+
+/// Images of a new class that the task holds out: as many as are held out of an old one, and of a base class as many as
+/// will be kept. Later budgets are smaller, so what is held out later was held out from the beginning.
+fn held_out_of_new(plan: &Plan, task: usize) -> usize {
+    held_out_count(plan, task.saturating_sub(1))
+}
+
+/// A class's images in an order of their own, from which those held out are the first.
+fn in_order(plan: &Plan, class: usize, train: &TrainSet) -> Vec<SampleId> {
+    let samples = train.samples(class..class + 1);
+    let draw = Draw { task: class, ..Draw::new(plan.seed, "held out") };
+    shuffled_batches(samples, usize::MAX, draw).concat()
+}
+
+/// A new class's images without those held out, in the data set's order.
+fn trained_on_of(plan: &Plan, task: usize, class: usize, train: &TrainSet) -> Vec<SampleId> {
+    let count = held_out_of_new(plan, task);
+    if count == 0 {
+        return train.samples(class..class + 1);
+    }
+    let mut samples =
+        in_order(plan, class, train).split_off(count.min(train.samples(class..class + 1).len()));
+    samples.sort_unstable();
+    samples
+}
+
+/// The task's new images that are trained on.
+pub(crate) fn trained_on(plan: &Plan, task: usize, train: &TrainSet) -> Vec<SampleId> {
+    let classes = plan.increments.classes(task);
+    classes.flat_map(|class| trained_on_of(plan, task, class, train)).collect()
+}
+
+/// Images of all classes seen that no training saw, as many of each.
+pub(crate) fn held_out(plan: &Plan, task: usize, train: &TrainSet) -> Result<Vec<SampleId>> {
+    let count = held_out_of_new(plan, task);
+    if count == 0 {
+        bail!("the exemplars leave no image of a class to hold out; bias-correction needs more of them");
+    }
+    let first = |class| in_order(plan, class, train).into_iter().take(count);
+    Ok((0..plan.increments.seen(task)).flat_map(first).collect())
+}
+
+/// Multiplies the newest classes' logits by the factor that gives their weights the mean length of the old ones'.
+pub(crate) fn align(network: &mut Network, spec: AlignSpec) -> Result<()> {
+    let head = network.head().weights(network.parameters())?;
+    let Some((new, old)) = head.weights.split_last() else { bail!("there is no head to align") };
+    let mut factor = alignment(&candle_core::Tensor::cat(old, 0)?, new, spec.length)?;
+    if spec.shrink_only {
+        factor = factor.min(1.0);
+    }
+    for name in network.head().block_names(old.len()) {
+        let scaled = (network.parameters().get(&name)? * factor)?;
+        network.parameters_mut().set(&name, scaled);
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+"""Golden numbers of the losses of rival methods: python3 rivals.py > rivals.json (torch 2.x, f64, seed in golden.py)."""
+
+import pathlib
+import sys
+
+import torch
+import torch.nn.functional as F
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[3] / "dtid/tests/golden"))
+from golden import case, write  # noqa: E402
+
+randn = torch.randn
+labels = torch.tensor([0, 4, 2, 1, 4, 3])
+
+
+def icarl(logits, labels, old):
+    """iCaRL's targets and loss (PyCIL's first icarl.py, restated), with the sum over classes for the mean."""
+    targets = F.one_hot(labels, logits.size(1)).to(logits.dtype)
+    targets[:, :old.size(1)] = torch.sigmoid(old)
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / logits.size(0)
+
+
+def base(logits, labels):
+    targets = F.one_hot(labels, logits.size(1)).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / logits.size(0)
+
+
+binary = dict(logits=3 * randn(6, 5), labels=labels)
+case("icarl", icarl, ["logits"], **binary, old=3 * randn(6, 3))
+case("icarl_base", base, ["logits"], **binary)
+
+
+def global_kd(student, old):
+    """ABD's DeepInversion on generated images (`loss_fn_kd` with soft targets), times T squared, less the entropy."""
+    targets = torch.cat([F.softmax(old / 2, 1), torch.zeros(old.size(0), student.size(1) - old.size(1))], 1)
+    cross = -(targets * F.log_softmax(student / 2, 1)).sum(1)
+    entropy = -(F.softmax(old / 2, 1) * F.log_softmax(old / 2, 1)).sum(1)
+    return 4 * (cross - entropy).mean()
+
+
+case("global_kd", global_kd, ["student"], student=randn(4, 5), old=2 * randn(4, 3))
+write()

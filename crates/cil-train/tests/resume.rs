@@ -1,0 +1,196 @@
+//! A learner that is saved, dropped and restored after any unit goes on to the bits of one that was not.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::{DType, Tensor};
+use cil_data::exemplars::Budget;
+use cil_data::store::TrainSet;
+use cil_engine::Parameters;
+use cil_train::event::{Event, PhaseKind};
+use cil_train::learner::{Learner, Plan, Position, Saved};
+use cil_train::methods::with_exemplars::bias_correction;
+use cil_train::methods::{joint, podnet};
+use cil_train::recipe::correction::BiasCorrectionSpec;
+use cil_train::recipe::{PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained};
+use support::{data, data_free, plan, run, training, values};
+
+/// Every phase, both teachers, exemplars, and terms that bring networks and values of their own.
+fn everything() -> Recipe {
+    let mut recipe = data_free(SyntheticNorm::Running);
+    recipe.exemplars = Budget::PerClass(2);
+    let (teachers, rows, regressor) = (Teachers::Both, Rows::All, Regressor::Normed);
+    recipe.increment.terms.push(TermSpec::Vid { weight: 0.1, teachers, stages: vec![3], rows, regressor });
+    let terms = data_free(SyntheticNorm::Running).increment.terms;
+    recipe.balance = Some(PhaseSpec { trained: Trained::Head, terms, training: training(2) });
+    recipe.new_teacher.as_mut().unwrap().training.epochs = 2;
+    recipe
+}
+
+const PHASES: [PhaseKind; 5] = [
+    PhaseKind::Inversion,
+    PhaseKind::NewTeacher,
+    PhaseKind::Student,
+    PhaseKind::Balance,
+    PhaseKind::BiasCorrection,
+];
+
+/// A copy that shares nothing with the learner that gave it, as a file would give it.
+fn copied(saved: &Saved) -> Saved {
+    let bits = |tensor: &Tensor| match tensor.dtype() {
+        DType::U32 => Tensor::new(tensor.flatten_all().unwrap().to_vec1::<u32>().unwrap(), tensor.device()),
+        _ => Tensor::new(tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap(), tensor.device()),
+    };
+    let store = |(name, values): (&String, &Parameters)| {
+        let tensors = values
+            .iter()
+            .map(|(name, tensor)| (name.to_owned(), bits(tensor).unwrap().reshape(tensor.dims()).unwrap()));
+        (name.clone(), Parameters::from_tensors(tensors.collect()))
+    };
+    let position = serde_json::to_string(&saved.position).unwrap();
+    Saved {
+        position: serde_json::from_str(&position).unwrap(),
+        fixed: saved.fixed.iter().map(store).collect(),
+        moving: saved.moving.iter().map(store).collect(),
+    }
+}
+
+/// What the learner says next, and all that it is then.
+fn next(learner: &mut Learner, train: &TrainSet) -> (String, Position, BTreeMap<String, Vec<u32>>) {
+    let event = format!("{:?}", learner.advance(train).unwrap());
+    let saved = learner.save().unwrap();
+    let mut bits = BTreeMap::new();
+    for (store, values) in saved.fixed.iter().chain(&saved.moving) {
+        for (name, tensor) in values.iter() {
+            let flat = tensor.flatten_all().unwrap();
+            let values = match tensor.dtype() {
+                DType::U32 => flat.to_vec1::<u32>().unwrap(),
+                _ => flat.to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect(),
+            };
+            bits.insert(format!("{store}/{name}"), values);
+        }
+    }
+    (event, saved.position, bits)
+}
+
+/// Restores after every unit, and compares what comes next; the phases that were interrupted midway.
+fn check(plan: &Plan, train: &TrainSet, mut straight: Learner) -> BTreeSet<PhaseKind> {
+    let mut midway = BTreeSet::new();
+    loop {
+        let mut resumed = Learner::restore(plan.clone(), &copied(&straight.save().unwrap()), train).unwrap();
+        assert_eq!(resumed.units(), straight.units());
+        let event = straight.save().unwrap().position;
+        let (wanted, found) = (next(&mut straight, train), next(&mut resumed, train));
+        assert_eq!((&found.0, &found.1), (&wanted.0, &wanted.1), "after {event:?}");
+        let differ: Vec<_> =
+            wanted.2.iter().filter(|(name, bits)| found.2.get(*name) != Some(bits)).collect();
+        assert!(differ.is_empty() && found.2.len() == wanted.2.len(), "{:?} after {event:?}", differ.first());
+        if wanted.0.contains("TaskLearned") {
+            let means = |it: &Learner| {
+                let means = it.class_means(train).unwrap();
+                (means.source, means.means.map(|it| it.to_vec2::<f32>().unwrap()))
+            };
+            assert_eq!(means(&resumed), means(&straight));
+        }
+        let text = format!("{:?}", straight.save().unwrap().moving.keys());
+        for phase in PHASES {
+            if text.contains("network") && wanted.0.contains(&format!("phase: {phase:?}")) {
+                midway.insert(phase);
+            }
+        }
+        if wanted.0 == "None" {
+            assert_eq!(values(&resumed), values(&straight));
+            return midway;
+        }
+    }
+}
+
+#[test]
+fn every_phase_goes_on_to_the_same_bits() {
+    let (train, _) = data(6);
+    let plan = plan(everything(), &[2, 2, 2], 1);
+    let (_, undisturbed) = run(plan.clone(), &train);
+    let straight = Learner::new(plan.clone()).unwrap();
+    let midway = check(&plan, &train, straight);
+    assert_eq!(midway.len(), 4, "{midway:?}");
+    let saved = undisturbed.save().unwrap();
+    assert_eq!(values(&Learner::restore(plan, &saved, &train).unwrap()), values(&undisturbed));
+}
+
+#[test]
+fn a_correction_goes_on_to_the_same_bits() {
+    let (train, _) = data(5);
+    let recipe = bias_correction(training(2), training(2), Budget::PerClass(4), training(3));
+    let recipe = Recipe {
+        bias_correction: recipe.bias_correction.map(|it| BiasCorrectionSpec { held_out: 0.5, ..it }),
+        ..recipe
+    };
+    let plan = plan(recipe, &[2, 2, 1], 1);
+    let midway = check(&plan, &train, Learner::new(plan.clone()).unwrap());
+    assert_eq!(midway, BTreeSet::from([PhaseKind::Student, PhaseKind::BiasCorrection]));
+}
+
+#[test]
+fn proxies_go_on_to_the_same_bits() {
+    let (train, _) = data(5);
+    let recipe = podnet(training(2), training(2), training(2), 2);
+    let plan = plan(recipe, &[3, 2], 1);
+    let midway = check(&plan, &train, Learner::new(plan.clone()).unwrap());
+    assert_eq!(midway, BTreeSet::from([PhaseKind::Student, PhaseKind::Balance]));
+}
+
+#[test]
+fn means_of_generated_images_and_a_task_without_new_teacher_go_on_to_the_same_bits() {
+    let (train, _) = data(5);
+    let plan = plan(data_free(SyntheticNorm::Joint), &[2, 2, 1], 1);
+    check(&plan, &train, Learner::new(plan.clone()).unwrap());
+}
+
+#[test]
+fn joint_training_and_a_base_model_that_was_taken_go_on_to_the_same_bits() {
+    let (train, _) = data(4);
+    let joint = plan(joint(training(2), training(2)), &[2, 2], 1);
+    check(&joint, &train, Learner::new(joint.clone()).unwrap());
+    let plan = plan(everything(), &[2, 2], 1);
+    let mut first = Learner::new(plan.clone()).unwrap();
+    while !matches!(first.advance(&train).unwrap(), Some(Event::TaskLearned { .. })) {}
+    let mut learner = Learner::new(plan.clone()).unwrap();
+    learner.adopt_base(first.model().unwrap().snapshot().clone()).unwrap();
+    check(&plan, &train, learner);
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_refused() {
+    let (train, _) = data(4);
+    let plan = plan(everything(), &[2, 2], 1);
+    let mut learner = Learner::new(plan.clone()).unwrap();
+    let phase = |event: &Option<Event>| match event {
+        Some(Event::Progress { phase, .. }) => Some(*phase),
+        _ => None,
+    };
+    while phase(&learner.advance(&train).unwrap()) != Some(PhaseKind::Balance) {}
+    let saved = learner.save().unwrap();
+    let refused = |change: &dyn Fn(&mut Saved, &mut serde_json::Value), part: &str| {
+        let (mut wrong, mut position) = (saved.clone(), serde_json::to_value(&saved.position).unwrap());
+        change(&mut wrong, &mut position);
+        wrong.position = serde_json::from_value(position).unwrap();
+        let error = format!("{:#}", Learner::restore(plan.clone(), &wrong, &train).err().unwrap());
+        assert!(error.contains(part), "{part}: {error}");
+    };
+    refused(&|_, at| at["task"] = 7.into(), "does not come to Within { index: 3 } of task 7");
+    refused(&|_, at| at["task"] = u64::MAX.into(), "does not come to");
+    refused(&|_, at| at["stage"] = serde_json::json!({"within": {"index": 9}}), "does not come to");
+    refused(&|_, at| at["stage"] = "done".into(), "does not come to");
+    refused(&|_, at| at["done"] = 2.into(), "2 of 2 epochs");
+    refused(&|_, at| at["done"] = serde_json::Value::Null, "the state has values of");
+    refused(&|_, at| at["exemplars"]["by-class"][0][0] = 4_000_000_000u32.into(), "exemplars");
+    refused(&|_, at| at["exemplars"]["by-class"][1] = at["exemplars"]["by-class"][0].clone(), "exemplars");
+    refused(&|wrong, _| drop(wrong.fixed.remove("old")), "\"old\"");
+    refused(&|wrong, _| drop(wrong.fixed.get_mut("model").unwrap().remove("head.1.weight")), "head.1.weight");
+    let other = saved.fixed["generator"].clone();
+    refused(&move |wrong, _| drop(wrong.moving.insert("optimizer".into(), other.clone())), "holds no tensor");
+    assert!(Learner::restore(plan.clone(), &saved, &train).is_ok());
+}

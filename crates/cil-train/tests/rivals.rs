@@ -1,0 +1,73 @@
+//! Losses of rival methods against PyTorch (`golden/rivals.py`), finite differences, and at their edges.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use candle_core::{DType, Device, Tensor};
+use cil_train::loss::binary::{binary_cross_entropy, distilled_targets};
+use cil_train::loss::logits::global_kd;
+
+#[path = "../../dtid/tests/support/mod.rs"]
+mod support;
+use support::{Case, assert_close, check_detached, check_gradient, flat};
+
+const GOLDEN: &str = include_str!("golden/rivals.json");
+
+fn scalar(tensor: &Tensor) -> f64 {
+    tensor.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
+}
+
+#[test]
+fn the_sigmoids_of_icarl_match_torch() {
+    let case = Case::load(GOLDEN, "icarl");
+    let labels = case.tensor("labels").to_vec1::<u32>().unwrap();
+    let old = case.tensor("old");
+    let loss = |logits: &Tensor, old: Option<&Tensor>| {
+        binary_cross_entropy(logits, &distilled_targets(&labels, old, 5, logits)?)
+    };
+    case.check(&["logits"], |it| loss(&it[0], Some(&old)));
+    Case::load(GOLDEN, "icarl_base").check(&["logits"], |it| loss(&it[0], None));
+    check_detached(&old, |old| loss(&case.tensor("logits"), Some(old)));
+}
+
+#[test]
+fn binary_cross_entropy_at_its_edges() {
+    let of = |logits: &[f64], targets: &[f64]| {
+        let one_row = |it: &[f64]| Tensor::from_vec(it.to_vec(), (1, it.len()), &Device::Cpu).unwrap();
+        (one_row(logits), one_row(targets))
+    };
+    // Sure and right, sure and wrong, undecided.
+    for (logit, target, expected) in [(200.0, 1.0, 0.0), (-1000.0, 1.0, 1000.0), (0.0, 0.3, 2f64.ln())] {
+        let (logits, targets) = of(&[logit], &[target]);
+        assert_close(scalar(&binary_cross_entropy(&logits, &targets).unwrap()), expected, 1e-12, "edge");
+    }
+    let (logits, targets) = of(&[0.0, 0.0], &[0.25, 1.0]);
+    let gradients = check_gradient(&[logits], |it| binary_cross_entropy(&it[0], &targets));
+    assert_eq!(flat(&gradients[0]), [0.25, -0.5]);
+    let (one, two) = (of(&[1.0], &[1.0]).0, of(&[1.0, 1.0], &[1.0]).0);
+    assert!(binary_cross_entropy(&one, &two).is_err());
+}
+
+#[test]
+fn an_old_class_is_asked_of_the_old_model_and_a_new_one_of_the_label() {
+    let like = Tensor::zeros(1, DType::F64, &Device::Cpu).unwrap();
+    let old = Tensor::new(&[[0f64, 1000.0], [-1000.0, 0.0]], &Device::Cpu).unwrap();
+    // The first row is an exemplar of class 0: its label says nothing.
+    let targets = distilled_targets(&[0, 3], Some(&old), 4, &like).unwrap();
+    assert_eq!(targets.to_vec2::<f64>().unwrap(), [[0.5, 1.0, 0.0, 0.0], [0.0, 0.5, 0.0, 1.0]]);
+    let targets = distilled_targets(&[1], None, 2, &like).unwrap();
+    assert_eq!(targets.to_vec2::<f64>().unwrap(), [[0.0, 1.0]]);
+}
+
+#[test]
+fn the_old_prediction_among_all_classes_matches_torch() {
+    let case = Case::load(GOLDEN, "global_kd");
+    let old = case.tensor("old");
+    case.check(&["student"], |it| global_kd(&it[0], &old, 2.0));
+    check_detached(&old, |old| global_kd(&case.tensor("student"), old, 2.0));
+    // Agreement costs nothing where new classes get nothing.
+    let none = (Tensor::zeros((4, 2), DType::F64, &Device::Cpu).unwrap() - 1e4).unwrap();
+    let student = Tensor::cat(&[&old, &none], 1).unwrap();
+    assert_close(scalar(&global_kd(&student, &old, 2.0).unwrap()), 0.0, 1e-12, "agreement");
+    assert!(global_kd(&old, &student, 2.0).is_err());
+    assert!(global_kd(&student, &old, 0.0).is_err());
+}
