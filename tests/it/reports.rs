@@ -114,7 +114,14 @@ fn fits(browser: &str, place: &Place, page: &str, width: usize) {
     let path = place.path().join(format!("frame-{width}.html"));
     fs::write(&path, frame).expect("a file");
     let output = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--enable-logging=stderr",
+            "--dump-dom",
+        ])
         .arg(format!("--user-data-dir={}", place.path().join("browser").display()))
         .arg(format!("--window-size={},900", width.max(800)))
         .arg(format!("file://{}", path.display()))

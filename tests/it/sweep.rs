@@ -42,9 +42,14 @@ fn a_sweep_shares_its_base_gives_the_same_bits_and_does_only_what_is_missing() {
     let plan = place.ok(&["sweep", "plan", "s.toml", "--no-estimate"]);
     assert!(plan.contains("2 runs in runs/s, 0 of them done; 2 of them share 1 base models"), "{plan}");
     assert_eq!(place.list("runs"), Vec::<String>::new(), "a plan writes nothing");
+    let told = place.told(2, &["sweep", "report", "s.toml", "--html", "s.html"]);
+    assert_eq!(told, "error: --html s.html: no run of the sweep is done yet");
 
     let table = place.ok(&["sweep", "run", "s.toml", "--threads", "2"]);
     assert!(table.contains("| lucir-e0-dfgr-dtidkl | 1 |"), "{table}");
+    place.ok(&["sweep", "report", "s.toml", "--html", "s.html"]);
+    let page = fs::read_to_string(place.path().join("s.html")).expect("a page");
+    assert!(page.contains("2 runs of 2 methods") && page.contains("for task 1"));
     let bases = place.list("runs/s/bases");
     assert_eq!(bases.len(), 1);
     let base = place.path().join("runs/s/bases").join(&bases[0]);

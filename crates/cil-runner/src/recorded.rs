@@ -3,8 +3,8 @@
 //! One decision: all that is shown of a run is read here, once, and its numbers are computed from its events; a run that
 //! is not whole is read as far as it came. It writes nothing.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use anyhow::{Context, Result};
 
@@ -104,14 +104,18 @@ impl Recorded {
 
 fn picture(folder: &Path, task: usize) -> Result<Option<Picture>> {
     let path = folder.join(format!("generated-{task}.png"));
-    let Ok(png) = fs::read(&path) else { return Ok(None) };
+    let Some(png) = if_there(&path)? else { return Ok(None) };
     let path = path.with_extension("json");
-    let drawn = match fs::read(&path) {
-        Ok(text) => Some(
-            serde_json::from_slice(&text)
-                .with_context(|| format!("{} does not say what was drawn", path.display()))?,
-        ),
-        Err(_) => None,
-    };
+    let drawn = if_there(&path)?.map(|text| serde_json::from_slice(&text)).transpose();
+    let drawn = drawn.with_context(|| format!("{} does not say what was drawn", path.display()))?;
     Ok(Some(Picture { task, png, drawn }))
+}
+
+/// A file's content, if there is such a file.
+fn if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }

@@ -162,8 +162,13 @@ fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     }
 }
 
-/// Round numbers between two, about as many as `count`.
+/// Round numbers between two, about as many as `count`, and at least two.
 fn round_ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
+    let ticks = (0..4).map(|finer| some_ticks(low, high, count << finer));
+    ticks.reduce(|kept, finer| if kept.len() < 2 { finer } else { kept }).unwrap_or_default()
+}
+
+fn some_ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let rough = (high - low) / count as f64;
     let power = 10f64.powf(rough.log10().floor());
     let step =
@@ -196,6 +201,7 @@ mod tests {
     fn axes_have_round_numbers() {
         assert_eq!(round_ticks(0.0, 100.0, 5), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
         assert_eq!(round_ticks(3.2, 4.1, 3), [3.5, 4.0]);
+        assert_eq!(round_ticks(8.0, 13.0, 2), [8.0, 10.0, 12.0], "10 alone is no scale");
         assert_eq!(round_ticks(-1.0, 1.0, 5), [-1.0, -0.5, 0.0, 0.5, 1.0]);
         assert_eq!(
             (number(0.25, 0.05), number(-2.0, 1.0), number(3e-6, 1e-6)),

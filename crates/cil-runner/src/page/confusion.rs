@@ -20,7 +20,7 @@ use crate::summary::Summary;
 const NAMED: usize = 30;
 const COUNTED: usize = 12;
 /// Most letters of a name at the matrix.
-const LETTERS: usize = 14;
+const LETTERS: usize = 16;
 /// Confusions that are listed.
 const LISTED: usize = 8;
 const SIZE: f64 = 440.0;
@@ -56,7 +56,7 @@ fn one(run: &Recorded, confusion: &Confusion) -> Result<Markup> {
     let name = |class: usize| names.get(class).map_or("", String::as_str).to_owned();
     let table = html! {
         table {
-            thead { tr { th { "true class" } th { "taken for" } th { "images" } th { "of" } } }
+            thead { tr { th { "true class" } th.text { "taken for" } th { "images" } th { "of" } } }
             tbody {
                 @for (truth, prediction, count) in &listed {
                     tr {
@@ -94,7 +94,7 @@ fn most(confusion: &Confusion) -> Vec<(usize, usize, u32)> {
 
 fn matrix(run: &Recorded, confusion: &Confusion, names: &[String]) -> Result<Markup> {
     let classes = confusion.rows.len();
-    let margin = if classes <= NAMED { 104.0 } else { 40.0 };
+    let margin = if classes <= NAMED { 116.0 } else { 40.0 };
     let side = (SIZE - margin - 8.0) / classes.max(1) as f64;
     let ends = run.checked.increments().sizes().iter().scan(0, |end, size| {
         *end += size;
@@ -175,6 +175,6 @@ mod tests {
         let opacity = |x, y| picture.get_pixel(x, y).0[3];
         // Across is the prediction, down the truth.
         assert_eq!([opacity(0, 0), opacity(1, 0), opacity(0, 1), opacity(2, 2)], [191, 64, 128, 0]);
-        assert_eq!(short("a very long name of a class"), "a very long n…");
+        assert_eq!(short("a very long name of a class"), "a very long nam…");
     }
 }

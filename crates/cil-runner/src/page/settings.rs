@@ -11,8 +11,8 @@ use crate::summary::Summary;
 pub(super) fn section(summary: &Summary) -> Markup {
     let differing = summary.differing();
     let table = html! {
-        table {
-            thead { tr { th { "key" } @for group in &summary.groups { th { (group.label) } } } }
+        table.wide {
+            thead { tr { th { "key" } @for group in &summary.groups { th.text { (group.label) } } } }
             tbody {
                 @for key in &differing {
                     tr {
@@ -51,8 +51,8 @@ fn environments(summary: &Summary) -> Markup {
         table {
             thead {
                 tr {
-                    th { "run" } th { "folder" } th { "code" } th { "candle" } th { "kernels" } th { "threads" }
-                    th { "processor" } th { "training images" } th { "evaluation images" } th { "base model" }
+                    th { "run" } th.text { "folder" } th.text { "code" } th.text { "candle" } th.text { "kernels" } th { "threads" }
+                    th.text { "processor" } th.text { "training images" } th.text { "evaluation images" } th.text { "base model" }
                 }
             }
             tbody {

@@ -10,19 +10,29 @@ use super::{cell, run_name, scrolling};
 use crate::figure::{Figure, Unit};
 use crate::summary::Summary;
 
+/// What a run does, in the order in which a task does it, each with its colour.
+const PHASES: [(&str, usize); 7] = [
+    ("preparation", 6),
+    ("inversion", 1),
+    ("new-teacher", 2),
+    ("student", 0),
+    ("balance", 3),
+    ("memory", 5),
+    ("evaluation", 4),
+];
+
 /// Seconds, images per second and peak memory of each run.
 pub(super) fn section(summary: &Summary) -> Markup {
     let results = || summary.runs.iter().filter_map(|run| run.result.as_ref());
-    let phases: BTreeSet<&String> = results().flat_map(|it| it.phase_seconds.keys()).collect();
-    if phases.is_empty() {
+    if results().next().is_none() {
         return html! {};
     }
-    let trained: BTreeSet<&String> = results().flat_map(|it| it.phase_images_per_second.keys()).collect();
-    let seconds =
-        phases.iter().map(|it| Figure::new(it.as_str(), format!("/phase_seconds/{it}"), Unit::Seconds));
+    let phases = in_order(&results().flat_map(|it| it.phase_seconds.keys()).collect());
+    let trained = in_order(&results().flat_map(|it| it.phase_images_per_second.keys()).collect());
+    let seconds = phases.iter().map(|it| Figure::new(*it, format!("/phase_seconds/{it}"), Unit::Seconds));
     let seconds: Vec<Figure> =
         std::iter::once(Figure::new("in all", "/wall_seconds", Unit::Seconds)).chain(seconds).collect();
-    let rate = |it: &&String| Figure::new(it.as_str(), format!("/phase_images_per_second/{it}"), Unit::Rate);
+    let rate = |it: &&str| Figure::new(*it, format!("/phase_images_per_second/{it}"), Unit::Rate);
     let mut rates = vec![Figure::new("in all", "/images_per_second", Unit::Rate)];
     rates.extend(trained.iter().map(rate));
     let memory = [
@@ -45,6 +55,18 @@ pub(super) fn section(summary: &Summary) -> Markup {
             }
         }
     }
+}
+
+/// These phases in the order of a task.
+fn in_order(phases: &BTreeSet<&String>) -> Vec<&'static str> {
+    let names = PHASES.iter().map(|(name, _)| *name);
+    names.filter(|name| phases.iter().any(|it| it.as_str() == *name)).collect()
+}
+
+/// The class of a phase's colour.
+fn colour(phase: &Figure) -> String {
+    let colour = PHASES.iter().find(|(name, _)| *name == phase.name).map_or(6, |(_, colour)| *colour);
+    format!("b{colour}")
 }
 
 fn table(summary: &Summary, figures: &[Figure]) -> Markup {
@@ -76,9 +98,9 @@ fn bars(summary: &Summary, phases: &[Figure]) -> Markup {
                 div.bar {
                     span { (recorded.name) }
                     div role="img" aria-label=(format!("seconds of {} by phase", recorded.name)) {
-                        @for (at, (phase, seconds)) in phases.iter().zip(of(run)).enumerate() {
+                        @for (phase, seconds) in phases.iter().zip(of(run)) {
                             @if seconds > 0.0 {
-                                i.(format!("b{at}")) title=(format!("{}: {seconds:.1} s", phase.name))
+                                i.(colour(phase)) title=(format!("{}: {seconds:.1} s", phase.name))
                                     style=(format!("width:{:.3}%", 100.0 * seconds / longest)) {}
                             }
                         }
@@ -86,8 +108,8 @@ fn bars(summary: &Summary, phases: &[Figure]) -> Markup {
                 }
             }
             figcaption {
-                @for (at, phase) in phases.iter().enumerate() {
-                    span.key { i.(format!("b{at}")) {} (phase.name) }
+                @for phase in phases {
+                    span.key { i.(colour(phase)) {} (phase.name) }
                 }
             }
         }
