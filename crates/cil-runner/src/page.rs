@@ -133,4 +133,4 @@ fn scrolling(table: &Markup) -> Markup {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

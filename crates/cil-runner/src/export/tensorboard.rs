@@ -125,5 +125,39 @@ mod tests {
         assert_eq!(hexadecimal, EXAMPLE);
     }
 
+    /// The events of a file whose records are whole.
+    fn read(mut bytes: &[u8]) -> Vec<Event> {
+        let mut events = Vec::new();
+        while !bytes.is_empty() {
+            let checksum = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            let content = &bytes[12..12 + length];
+            assert_eq!((checksum(8), checksum(12 + length)), (masked(&bytes[..8]), masked(content)));
+            events.push(Event::decode(content).unwrap());
+            bytes = &bytes[16 + length..];
+        }
+        events
+    }
+
+    #[test]
+    fn losses_and_accuracies_are_read_back_and_a_zero_is_a_value() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = crate::page::tests::write(place.path(), "demo-lwf", 1, 0, 10);
+        let run = Recorded::load(&folder).unwrap();
+        let mut scalars = Vec::new();
+        for event in read(&event_file(&run, 100.0)) {
+            let Some(What::Summary(all)) = event.what else { continue };
+            let own = |it: Scalar| (it.tag, event.step, event.wall_time, it.simple_value);
+            scalars.extend(all.value.into_iter().map(own));
+        }
+        let of = |tag: &str| {
+            scalars.iter().filter(|it| it.0 == tag).map(|it| (it.1, it.2, it.3)).collect::<Vec<_>>()
+        };
+        assert_eq!(of("accuracy/old"), [(1, 110.0, Some(0.0))]);
+        assert_eq!(of("accuracy/all"), [(0, 103.75, Some(0.9)), (1, 110.0, Some(0.0))]);
+        assert_eq!(of("loss/student/<b>"), [(1, 101.25, Some(2.0)), (2, 107.5, Some(1.0))]);
+        assert_eq!(of("loss/inversion/<b>"), [(1, 106.25, Some(7.0))]);
+    }
+
     const EXAMPLE: &str = "0f000000000000006d532b091a0d627261696e2e4576656e743a32fc985129";
 }

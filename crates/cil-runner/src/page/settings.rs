@@ -51,7 +51,7 @@ fn environments(summary: &Summary) -> Markup {
         table {
             thead {
                 tr {
-                    th { "run" } th.text { "folder" } th.text { "code" } th.text { "candle" } th.text { "kernels" } th { "threads" }
+                    th { "run" } th.text { "folder" } th.text { "code" } th.text { "candle" } th.text { "kernels" } th { "threads" } th { "resumed" }
                     th.text { "processor" } th.text { "training images" } th.text { "evaluation images" } th.text { "base model" }
                 }
             }
@@ -65,6 +65,7 @@ fn environments(summary: &Summary) -> Markup {
                         td.text { (it.candle_version) }
                         td.text { (it.kernels) }
                         td { (it.threads) }
+                        td { (it.resumes.len()) }
                         td.text { (it.processor.as_deref().unwrap_or("–")) }
                         td.text { code { (beginning(&it.train_digest)) } }
                         td.text { code { (beginning(&it.test_digest)) } }

@@ -59,7 +59,7 @@ fn lines(right: u32) -> Vec<Line> {
 }
 
 /// Writes a run folder with the first `events` of its log.
-fn write(place: &Path, preset: &str, seed: u64, right: u32, events: usize) -> PathBuf {
+pub(crate) fn write(place: &Path, preset: &str, seed: u64, right: u32, events: usize) -> PathBuf {
     let changes = ["classes=4", "increments=[2, 2]", "procedural.config.classes=4"].map(str::to_owned);
     let mut config = presets::find(preset).unwrap().config.with_changes(&changes, "test").unwrap();
     config.seed = seed;
