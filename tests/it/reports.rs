@@ -44,7 +44,7 @@ fn runs_are_compared_and_exported() {
 
     let page = fs::read_to_string(place.path().join("page.html")).expect("a page");
     assert_eq!(page.matches("alt=\"generated images of ").count(), 2, "two old classes");
-    assert!(page.contains("confidence ") && page.contains("recipe.replay.batch"));
+    assert!(page.contains("confidence ") && page.contains("recipe.<wbr>replay.<wbr>batch"));
 
     let table = fs::read_to_string(place.path().join("numbers.csv")).expect("a table");
     assert!(table.starts_with("run,method,seed,task,metric,value\n"));

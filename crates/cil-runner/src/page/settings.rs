@@ -16,7 +16,7 @@ pub(super) fn section(summary: &Summary) -> Markup {
             tbody {
                 @for key in &differing {
                     tr {
-                        th scope="row" { code { (key) } }
+                        th scope="row" { code { (breakable(key)) } }
                         @for group in &summary.groups {
                             td.text { code { (group.settings.get(*key).map_or("–", String::as_str)) } }
                         }
@@ -36,7 +36,7 @@ pub(super) fn section(summary: &Summary) -> Markup {
                 h3 { @if differing.is_empty() { "All settings" } @else { "What all share" } }
                 dl.settings {
                     @for (key, value) in group.settings.iter().filter(|(key, _)| !differing.contains(&key.as_str())) {
-                        div { dt { (key) } dd { (value) } }
+                        div { dt { (breakable(key)) } dd { (value) } }
                     }
                 }
             }
@@ -44,6 +44,11 @@ pub(super) fn section(summary: &Summary) -> Markup {
             (scrolling(&environments(summary)))
         }
     }
+}
+
+/// A dotted key that a narrow page may break behind its dots.
+fn breakable(key: &str) -> Markup {
+    html! { @for part in key.split_inclusive('.') { (part) wbr; } }
 }
 
 fn environments(summary: &Summary) -> Markup {
