@@ -7,9 +7,12 @@ use std::process::Command;
 
 fn main() {
     let root = Path::new("../..");
-    for watched in ["crates", ".git/HEAD", ".git/logs/HEAD", "Cargo.lock"] {
-        if root.join(watched).exists() {
-            println!("cargo::rerun-if-changed=../../{watched}");
+    // In a linked working tree `.git` is a file that says where these are.
+    let of_git = ["HEAD", "logs/HEAD"].map(|file| git(root, &["rev-parse", "--git-path", file]));
+    let watched = ["crates", "Cargo.lock"].map(|file| Some(file.to_owned()));
+    for path in watched.into_iter().chain(of_git).flatten().map(|path| root.join(path)) {
+        if path.exists() {
+            println!("cargo::rerun-if-changed={}", path.display());
         }
     }
     println!("cargo::rustc-env=CIL_CODE_VERSION={}", code_version(root).unwrap_or("unknown".to_owned()));
@@ -18,7 +21,11 @@ fn main() {
 
 /// Tag or commit, with `-dirty` if tracked files differ from it.
 fn code_version(root: &Path) -> Option<String> {
-    let arguments = ["describe", "--always", "--tags", "--dirty", "--abbrev=12"];
+    git(root, &["describe", "--always", "--tags", "--dirty", "--abbrev=12"])
+}
+
+/// What git says, if it says something.
+fn git(root: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).current_dir(root).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
