@@ -4,19 +4,28 @@
 //! no number in it makes work or memory that was not asked for. The parsers' own tests say what is told.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
+use candle_core::{DType, Device, Tensor};
+use cil_data::normalise::Normalisation;
 use proptest::prelude::*;
 use toml::{Table, Value};
 
 use crate::config::{Checked, RunConfig};
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::items;
+use crate::export::{tables, tensorboard};
 use crate::failure::exit_status;
 use crate::overlay;
+use crate::page::{self, page};
+use crate::paper;
+use crate::pictures::{ClassDrawn, Drawn, grid};
 use crate::presets;
 use crate::record::{EVENTS, Line, load_events};
+use crate::recorded::Recorded;
 use crate::report::report;
 use crate::run::facts;
+use crate::summary::Summary;
 use crate::sweep::expand::expand;
 use crate::sweep::file::SweepFile;
 
@@ -125,9 +134,9 @@ fn a_key_of_many_parts_is_refused() {
     }
 }
 
-/// A text with a part of it replaced.
-fn spliced(text: &str, at: prop::sample::Index, removed: usize, put: &[u8]) -> Vec<u8> {
-    let mut bytes = text.as_bytes().to_vec();
+/// Bytes with a part of them replaced.
+fn spliced(bytes: &[u8], at: prop::sample::Index, removed: usize, put: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
     let at = at.index(bytes.len());
     let end = (at + removed).min(bytes.len());
     bytes.splice(at..end, put.iter().copied());
@@ -203,7 +212,81 @@ fn numbers_in_a_log_may_be_as_large_as_they_like() {
     }
 }
 
+/// Files of a run folder that a report reads.
+const FILES: [&str; 5] = ["config.toml", "env.json", EVENTS, "generated-1.json", "generated-1.png"];
+
+/// A whole run of two tasks with a picture of two old classes.
+fn run_folder(place: &Path) -> PathBuf {
+    let folder = page::tests::write(place, "demo-lwf", 1, 5, 10);
+    let images = Tensor::zeros((1, 3, 4, 4), DType::F32, &Device::Cpu).unwrap();
+    let plain = Normalisation { mean: [0.0; 3], deviation: [1.0; 3] };
+    fs::write(folder.join("generated-1.png"), grid(&images, &[vec![0], vec![0]], &plain).unwrap()).unwrap();
+    let class = ClassDrawn { drawn: 1, confidence: Some(0.5) };
+    let drawn = Drawn { format: 1, classes: vec![class.clone(), class] };
+    fs::write(folder.join("generated-1.json"), serde_json::to_string(&drawn).unwrap()).unwrap();
+    folder
+}
+
+/// Everything that is shown of a run folder.
+fn shown(folder: &Path) -> anyhow::Result<()> {
+    let summary = Summary::new(vec![Recorded::load(folder)?])?;
+    drop((paper::markdown(&summary), paper::latex(&summary), tensorboard::event_file(&summary.runs[0], 0.0)));
+    tables::csv(&summary)?;
+    page(&summary).map(drop)
+}
+
+#[test]
+fn a_missing_or_empty_file_of_a_run_is_told_by_its_name() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = run_folder(place.path());
+    shown(&folder).unwrap();
+    for file in FILES {
+        let path = folder.join(file);
+        let kept = fs::read(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        let told = format!("{:#}", shown(&folder).expect_err(file));
+        let name = if file.ends_with("png") { "generated-1.png" } else { file };
+        assert!(told.contains(name), "{file}: {told}");
+        fs::remove_file(&path).unwrap();
+        match shown(&folder) {
+            Ok(()) => assert!(file.starts_with("generated"), "{file} is not needed"),
+            Err(error) => assert!(format!("{error:#}").contains(file), "{file}: {error:#}"),
+        }
+        fs::write(&path, kept).unwrap();
+    }
+}
+
+#[test]
+fn a_picture_that_says_it_is_huge_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = run_folder(place.path());
+    let path = folder.join("generated-1.png");
+    let mut png = fs::read(&path).unwrap();
+    // The width stands behind the signature and the name of the first chunk; the chunk's checksum is behind it.
+    png[16..20].copy_from_slice(&0x4000_0000u32.to_be_bytes());
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&png[12..29]);
+    png[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
+    fs::write(&path, png).unwrap();
+    let told = format!("{:#}", shown(&folder).unwrap_err());
+    assert!(told.contains("generated-1.png is no picture of a run"), "{told}");
+    assert!(told.contains("limit"), "{told}");
+}
+
 proptest! {
+    #[test]
+    fn any_splice_of_a_run_folder_is_shown_or_refused(
+        file in 0..FILES.len(), at in any::<prop::sample::Index>(), removed in 0usize..40,
+        put in prop::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let place = tempfile::tempdir().unwrap();
+        let folder = run_folder(place.path());
+        let path = folder.join(FILES[file]);
+        fs::write(&path, spliced(&fs::read(&path).unwrap(), at, removed, &put)).unwrap();
+        // An error is as good as a page.
+        drop(shown(&folder));
+    }
+
     #[test]
     fn any_text_is_a_configuration_or_refused(text in "[a-z0-9.=\\[\\]{}\"'#,_\\-\n \\\\]{0,200}") {
         if let Err(error) = read(&text) {
@@ -217,7 +300,7 @@ proptest! {
         put in prop::collection::vec(any::<u8>(), 0..20),
     ) {
         let checked = preset(PRESETS[which]).check().unwrap();
-        let bytes = spliced(checked.text(), at, removed, &put);
+        let bytes = spliced(checked.text().as_bytes(), at, removed, &put);
         let Ok(text) = String::from_utf8(bytes) else { return Ok(()) };
         if let Ok(checked) = read(&text) {
             use_of(&checked);
@@ -234,7 +317,7 @@ proptest! {
     fn any_splice_of_a_log_is_one_or_refused(
         at in any::<prop::sample::Index>(), removed in 0usize..60, put in prop::collection::vec(any::<u8>(), 0..20),
     ) {
-        reported(&spliced(&log(), at, removed, &put));
+        reported(&spliced(log().as_bytes(), at, removed, &put));
     }
 
     #[test]
@@ -246,7 +329,7 @@ proptest! {
         let path = place.path().join("a.toml");
         let split: Vec<u64> = split.iter().map(|size| size >> 1).collect();
         let text = format!("seeds = [1, 2]\nsplits = [{split:?}]\n[[method]]\npreset = \"demo-lwf\"\n");
-        for bytes in [text.clone().into_bytes(), spliced(&text, at, removed, put.as_bytes())] {
+        for bytes in [text.clone().into_bytes(), spliced(text.as_bytes(), at, removed, put.as_bytes())] {
             fs::write(&path, bytes).unwrap();
             if let Ok(file) = SweepFile::load(&path) {
                 drop(expand(&file, &path, "portable"));

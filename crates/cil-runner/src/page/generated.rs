@@ -3,16 +3,21 @@
 //! One decision: a picture is cut into its rows and brought back to the images' own size, so that a row can stand beside
 //! its class on any screen; the browser enlarges it, and no pixel is changed.
 
+use std::io::Cursor;
+
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use image::{ImageFormat, RgbImage};
+use image::{ImageFormat, ImageReader, Limits, RgbImage};
 use maud::{Markup, html};
 
 use super::run_name;
 use crate::pictures::{Drawn, GAP, ZOOM};
 use crate::recorded::{Picture, Recorded};
 use crate::summary::Summary;
+
+/// Bytes of pixels that a byte of a PNG file can stand for; its compression reaches no more.
+const EXPANSION: u64 = 1032;
 
 /// The pictures: of one run all, of several each one's last.
 pub(super) fn section(summary: &Summary) -> Result<Markup> {
@@ -77,7 +82,11 @@ fn old_classes(run: &Recorded, task: usize) -> usize {
 
 /// Each row of a picture as a PNG file in base 64.
 fn rows(picture: &Picture, count: usize) -> Result<Vec<String>> {
-    let whole = image::load_from_memory_with_format(&picture.png, ImageFormat::Png)?.into_rgb8();
+    let mut reader = ImageReader::with_format(Cursor::new(&picture.png), ImageFormat::Png);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(EXPANSION * picture.png.len() as u64);
+    reader.limits(limits);
+    let whole = reader.decode()?.into_rgb8();
     let step = whole.height().saturating_sub(GAP).checked_div(count as u32).unwrap_or(0);
     if step <= GAP || step * count as u32 + GAP != whole.height() || whole.width() <= GAP {
         anyhow::bail!("it is {} pixels high, for {count} classes", whole.height());
@@ -86,7 +95,7 @@ fn rows(picture: &Picture, count: usize) -> Result<Vec<String>> {
     (0..count as u32)
         .map(|row| {
             let pixel = |x: u32, y: u32| *whole.get_pixel(GAP + x * ZOOM, GAP + row * step + y * ZOOM);
-            let mut bytes = std::io::Cursor::new(Vec::new());
+            let mut bytes = Cursor::new(Vec::new());
             RgbImage::from_fn(width, height, pixel).write_to(&mut bytes, ImageFormat::Png)?;
             Ok(STANDARD.encode(bytes.into_inner()))
         })
