@@ -125,6 +125,28 @@ fn a_run_that_is_asked_to_stop_saves_and_a_second_process_is_refused() {
     assert!(place.told(2, &["resume", "runs/b"]).contains("there is no run folder runs/b.partial"));
 }
 
+#[test]
+fn an_interrupt_saves_and_a_second_signal_ends_at_once() {
+    use std::os::unix::process::ExitStatusExt;
+    let place = Place::new();
+    place.ok(&run("straight"));
+    let log = place.path().join("runs/a.partial/events.jsonl");
+    let mut process = started(&place, &run("a"));
+    wait_for(&log, 3, &mut process);
+    signal(&process, "-INT");
+    assert_eq!(process.wait().expect("a status").code(), Some(75));
+    let mut process = started(&place, &["resume", "runs/a", "--checkpoint-every", "0"]);
+    wait_for(&log, lines(&log) + 2, &mut process);
+    // Both wait until it goes on: it ends by the one that comes second, and has no status of its own.
+    for name in ["-STOP", "-INT", "-TERM", "-CONT"] {
+        signal(&process, name);
+    }
+    let status = process.wait().expect("a status");
+    assert!(matches!(status.signal(), Some(2 | 15)), "{status}");
+    place.ok(&["resume", "runs/a"]);
+    assert_same(&place, "a");
+}
+
 /// Leaves a run in the midst, at least `count` lines on.
 fn left(place: &Place, name: &str, count: usize) {
     let mut process = started(place, &run(name));
