@@ -79,7 +79,7 @@ pub enum Event {
     TaskLearned {
         /// From 0.
         task: usize,
-        /// Bytes kept for the next task beside the model: exemplars.
+        /// Bytes kept for the next task beside the model: exemplars, and the generator where the next one begins as it.
         stored_bytes: u64,
     },
     /// A learned task was evaluated, by whoever holds the evaluation images: the learner never does.

@@ -151,7 +151,7 @@ pub fn with_dtid(
     vid: Option<TermSpec>,
 ) -> Recipe {
     base.new_teacher = Some(new_teacher);
-    base.increment.terms.push(TermSpec::DualTeacher { weight, config });
+    base.increment.terms.push(TermSpec::DualTeacher { weight, config, rows: Rows::All, new_rows: Rows::New });
     base.increment.terms.extend(vid);
     base
 }
@@ -169,7 +169,7 @@ pub fn without_maps_of_its_own(mut base: Recipe) -> Recipe {
 /// Choi et al. 2021, which speaks of intermediate layers.
 pub fn both_teachers_maps(weight: f64) -> TermSpec {
     let (teachers, rows, regressor) = (Teachers::Both, Rows::All, Regressor::Normed);
-    TermSpec::Vid { weight, teachers, stages: Vec::new(), rows, regressor }
+    TermSpec::Vid { weight, teachers, stages: Vec::new(), rows, new_rows: Rows::New, regressor }
 }
 
 fn cross_entropy(rows: Rows, columns: Columns, balanced: bool) -> TermSpec {
@@ -202,7 +202,8 @@ mod tests {
         let ranks = |exemplars, replays: bool| {
             let recipe = lucir(training(), training(), exemplars);
             let inversion = InversionConfig::unconditional(1);
-            let replay = ReplaySpec { inversion, batch: 8, synthetic_norm: SyntheticNorm::Joint };
+            let replay =
+                ReplaySpec { inversion, batch: 8, synthetic_norm: SyntheticNorm::Joint, warm_start: false };
             let recipe = if replays { with_dfgr(recipe, replay) } else { recipe };
             recipe.increment.terms.iter().any(|term| matches!(term, TermSpec::MarginRanking { .. }))
         };
@@ -226,7 +227,8 @@ mod tests {
     #[test]
     fn schemes_on_podnet_label_generated_images_and_replace_maps_if_asked() {
         let inversion = InversionConfig::unconditional(1);
-        let replay = ReplaySpec { inversion, batch: 8, synthetic_norm: SyntheticNorm::Joint };
+        let replay =
+            ReplaySpec { inversion, batch: 8, synthetic_norm: SyntheticNorm::Joint, warm_start: false };
         let base = podnet(training(), training(), training(), 20);
         let replayed = with_dfgr(base.clone(), replay);
         replayed.check().unwrap();

@@ -56,6 +56,26 @@ impl Step<'_> {
         }
     }
 
+    /// What the new teacher says of `rows`, a tensor of its view with a row for each image; `None` where it says nothing.
+    ///
+    /// # Errors
+    /// If the device refuses it.
+    pub fn of_new_teacher(
+        &self,
+        rows: Rows,
+        of: impl Fn(&View) -> Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
+        let rows = match (rows, self.new) {
+            // It was asked of these alone.
+            (Rows::New, new) => return Ok(new.and_then(of).cloned()),
+            (other, _) => self.rows(other),
+        };
+        match self.new_of_all.and_then(of) {
+            Some(said) if !rows.is_empty() => said.narrow(0, rows.start, rows.len()).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Labels of `rows` as a tensor.
     ///
     /// # Errors

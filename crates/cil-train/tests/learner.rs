@@ -161,19 +161,39 @@ fn old_head_blocks_stay_where_the_method_says_so() {
 }
 
 #[test]
+fn a_generator_that_the_next_one_begins_as_counts_as_stored() {
+    let (train, _) = data(6);
+    let learned = |warm_start| {
+        let mut recipe = data_free(SyntheticNorm::Joint);
+        recipe.replay.as_mut().unwrap().warm_start = warm_start;
+        let (events, learner) = run(plan(recipe, &[2, 2, 2], 1), &train);
+        (stored_bytes(&events), learner)
+    };
+    let ((none, scratch), (stored, warm)) = (learned(false), learned(true));
+    let generator = |it: &Learner| {
+        let values = it.replay().unwrap().parameters().clone();
+        values.iter().map(|(_, value)| 4 * value.elem_count() as u64).sum::<u64>()
+    };
+    assert_eq!(none, [0, 0, 0]);
+    assert_eq!(stored, [0, generator(&warm), generator(&warm)]);
+    assert_ne!(values(&scratch), values(&warm));
+}
+
+fn stored_bytes(events: &[Event]) -> Vec<u64> {
+    let of = |event: &Event| match event {
+        Event::TaskLearned { stored_bytes, .. } => Some(*stored_bytes),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+#[test]
 fn exemplars_are_kept_within_the_budget_and_old_images_are_read_again() {
     let (train, _) = data(4);
     let mut recipe = lucir(training(1), training(1), 0);
     recipe.exemplars = Budget::Total(8);
     let (events, learner) = run(plan(recipe, &[2, 2], 1), &train);
-    let stored: Vec<u64> = events
-        .iter()
-        .filter_map(|event| match event {
-            Event::TaskLearned { stored_bytes, .. } => Some(*stored_bytes),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(stored, [8 * 3072, 8 * 3072]);
+    assert_eq!(stored_bytes(&events), [8 * 3072, 8 * 3072]);
     assert_eq!((0..4).map(|class| learner.exemplars().of(class).len()).collect::<Vec<_>>(), [2; 4]);
     let means = learner.class_means(&train).unwrap();
     assert_eq!((means.source.as_str(), means.means.unwrap().dims()), ("exemplars", &[4, 16][..]));

@@ -24,6 +24,7 @@ fn vid(teachers: Teachers, stages: &[usize]) -> TermSpec {
         teachers,
         stages: stages.to_vec(),
         rows: Rows::Old,
+        new_rows: Rows::New,
         regressor: Regressor::Plain,
     }
 }

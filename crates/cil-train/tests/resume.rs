@@ -23,10 +23,18 @@ fn everything() -> Recipe {
     let mut recipe = data_free(SyntheticNorm::Running);
     recipe.exemplars = Budget::PerClass(2);
     let (teachers, rows, regressor) = (Teachers::Both, Rows::All, Regressor::Normed);
-    recipe.increment.terms.push(TermSpec::Vid { weight: 0.1, teachers, stages: vec![3], rows, regressor });
+    recipe.increment.terms.push(TermSpec::Vid {
+        weight: 0.1,
+        teachers,
+        stages: vec![3],
+        rows,
+        new_rows: Rows::New,
+        regressor,
+    });
     let terms = data_free(SyntheticNorm::Running).increment.terms;
     recipe.balance = Some(PhaseSpec { trained: Trained::Head, terms, training: training(2) });
     recipe.new_teacher.as_mut().unwrap().training.epochs = 2;
+    recipe.replay.as_mut().unwrap().warm_start = true;
     recipe
 }
 

@@ -98,6 +98,25 @@ impl Inversion {
         })
     }
 
+    /// Begins as another generator of the same form: the one of the task before. What a conditional one has grown by for
+    /// new classes begins as it is.
+    ///
+    /// # Errors
+    /// If the values are not those of such a generator.
+    pub fn begin_as(&mut self, generator: &Parameters) -> Result<()> {
+        let mut values = generator.clone();
+        for (name, fresh) in self.parameters.iter() {
+            let before = generator.get(name)?;
+            let grown = fresh.dims().iter().zip(before.dims()).position(|(now, then)| now > then);
+            if let Some(axis) = grown {
+                let length = before.dim(axis)?;
+                let new = fresh.narrow(axis, length, fresh.dim(axis)? - length)?;
+                values.set(name, Tensor::cat(&[before, &new], axis)?);
+            }
+        }
+        self.parameters.replace(&values)
+    }
+
     /// What it takes to go on from here.
     ///
     /// # Errors

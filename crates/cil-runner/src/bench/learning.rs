@@ -110,7 +110,7 @@ fn recipe(batch: usize) -> Recipe {
         gradient_limit: None,
     };
     let inversion = InversionConfig { batch: 2, ..InversionConfig::unconditional(1) };
-    let replay = ReplaySpec { inversion, batch, synthetic_norm: SyntheticNorm::Joint };
+    let replay = ReplaySpec { inversion, batch, synthetic_norm: SyntheticNorm::Joint, warm_start: false };
     let new_teacher = NewTeacherSpec { from_old: false, training: training(1) };
     let both = DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } };
     with_dtid(

@@ -161,6 +161,7 @@ fn replay(lengths: &Lengths) -> ReplaySpec {
         inversion: lengths.inversion.clone(),
         batch: lengths.synthetic,
         synthetic_norm: SyntheticNorm::Joint,
+        warm_start: false,
     }
 }
 

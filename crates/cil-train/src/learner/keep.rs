@@ -4,6 +4,7 @@
 //! are kept or only looked at once more.
 
 use anyhow::{Result, bail};
+use candle_core::Tensor;
 use cil_backbone::Frozen;
 use cil_data::store::{SampleId, TrainSet};
 
@@ -22,7 +23,16 @@ impl Learner {
         let task = self.task;
         self.task += 1;
         self.stage = Stage::Before;
-        Ok(Event::TaskLearned { task, stored_bytes: (images * train.image_bytes()) as u64 })
+        let stored_bytes = images * train.image_bytes() + self.generator_bytes();
+        Ok(Event::TaskLearned { task, stored_bytes: stored_bytes as u64 })
+    }
+
+    /// Bytes of the generator that is kept for the next task to begin with.
+    fn generator_bytes(&self) -> usize {
+        let kept = self.plan.recipe.replay.as_ref().is_some_and(|replay| replay.warm_start);
+        let bytes = |value: &Tensor| value.elem_count() * value.dtype().size_in_bytes();
+        let replay = self.replay.iter().filter(|_| kept);
+        replay.flat_map(|it| it.parameters().iter()).map(|(_, value)| bytes(value)).sum()
     }
 
     /// Means of the classes seen, by the model after the last task that was learned.

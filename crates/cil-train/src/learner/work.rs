@@ -48,7 +48,12 @@ pub(super) fn inversion(learner: &Learner) -> Result<Inversion> {
         bail!("there is no teacher to invert");
     };
     let (config, teacher) = (spec.inversion.clone(), teacher.clone());
-    Ok(Inversion::new(config, teacher, &plan.executors, plan.seed, learner.task, &plan.device)?)
+    let mut inversion =
+        Inversion::new(config, teacher, &plan.executors, plan.seed, learner.task, &plan.device)?;
+    if let (true, Some(before)) = (spec.warm_start, &learner.replay) {
+        inversion.begin_as(before.parameters())?;
+    }
+    Ok(inversion)
 }
 
 /// The network that a phase trains, at its beginning.

@@ -12,10 +12,12 @@ use cil_backbone::Network;
 use cil_engine::optim::Group;
 use cil_engine::parameters::initial_value;
 use cil_engine::{
-    Executor, ForwardSpec, Gradients, Keep, Norm, ParameterKind, ParameterSpec, Parameters, Pass, Upstream,
+    Executor, ForwardSpec, Gradients, Graph, Keep, Norm, ParameterKind, ParameterSpec, Parameters, Pass,
+    Upstream,
 };
 use cil_random::Draw;
 
+use crate::recipe::Rows;
 use crate::step::Step;
 use crate::term::{Aid, OUTPUT};
 
@@ -25,7 +27,8 @@ const TRAIN: ForwardSpec =
 
 /// All of a job's.
 pub(super) struct Aids {
-    networks: Vec<(Aid, Arc<dyn Executor>)>,
+    /// Those that say a map itself have no executor.
+    networks: Vec<(Aid, Option<Arc<dyn Executor>>)>,
     /// Names of values that candle differentiates.
     free: Vec<String>,
     pub(super) parameters: Parameters,
@@ -35,9 +38,9 @@ pub(super) struct Aids {
 /// One network's part in a step.
 pub(super) struct AidPass<'a> {
     aid: &'a Aid,
-    executor: &'a Arc<dyn Executor>,
     rows: Range<usize>,
-    pass: Pass,
+    /// `None` where it said the map itself.
+    pass: Option<(&'a Arc<dyn Executor>, Pass)>,
 }
 
 impl Aids {
@@ -53,7 +56,10 @@ impl Aids {
         let dtype = network.parameters().iter().next().map_or(DType::F32, |(_, value)| value.dtype());
         let (mut networks, mut parameters, mut names) = (Vec::new(), Parameters::default(), Vec::new());
         for aid in aids {
-            let begun = Parameters::init(&aid.graph, seed, network.device())?;
+            let begun = match &aid.graph {
+                Some(graph) => Parameters::init(graph, seed, network.device())?,
+                None => Parameters::default(),
+            };
             let values = aid.values.iter().map(|(name, value)| (name.as_str(), value));
             for (name, value) in begun.iter().chain(values) {
                 if parameters.contains(name) || network.parameters().contains(name) {
@@ -61,11 +67,10 @@ impl Aids {
                 }
                 parameters.set(name, value.to_dtype(dtype)?);
             }
-            let weights =
-                aid.graph.parameter_specs().into_iter().filter(|it| it.kind == ParameterKind::Weight);
-            names.extend(weights.map(|it| it.name));
+            let specs = aid.graph.iter().flat_map(Graph::parameter_specs);
+            names.extend(specs.filter(|it| it.kind == ParameterKind::Weight).map(|it| it.name));
             names.extend(aid.values.iter().map(|(name, _)| name.clone()));
-            let executor = (**network.executors())(aid.graph.clone())?;
+            let executor = aid.graph.clone().map(|graph| (**network.executors())(graph)).transpose()?;
             networks.push((aid, executor));
         }
         for spec in free {
@@ -90,7 +95,11 @@ impl Aids {
     pub(super) fn forward(&self, step: &Step<'_>) -> Result<(Vec<AidPass<'_>>, BTreeMap<String, Tensor>)> {
         let (mut passes, mut said) = (Vec::new(), BTreeMap::new());
         for (aid, executor) in &self.networks {
-            let speaks = if aid.for_new_teacher { step.new.is_some() } else { step.old.is_some() };
+            let speaks = match (aid.for_new_teacher, aid.rows) {
+                (false, _) => step.old.is_some(),
+                (true, Rows::New) => step.new.is_some(),
+                (true, _) => step.new_of_all.is_some(),
+            };
             let rows = step.rows(aid.rows);
             if !speaks || rows.is_empty() {
                 continue;
@@ -98,12 +107,22 @@ impl Aids {
             let Some(map) = step.student.maps.get(&aid.map) else {
                 bail!("the student hands out no map {}", aid.map)
             };
-            let pass = executor.forward(&self.parameters, &map.narrow(0, rows.start, rows.len())?, TRAIN)?;
-            said.insert(aid.name.clone(), pass.tap(OUTPUT)?.clone());
+            let map = map.narrow(0, rows.start, rows.len())?;
+            let pass = match executor {
+                Some(executor) => {
+                    let pass = executor.forward(&self.parameters, &map, TRAIN)?;
+                    said.insert(aid.name.clone(), pass.tap(OUTPUT)?.clone());
+                    Some((executor, pass))
+                }
+                None => {
+                    said.insert(aid.name.clone(), map);
+                    None
+                }
+            };
             for (name, _) in &aid.values {
                 said.insert(name.clone(), self.parameters.get(name)?.clone());
             }
-            passes.push(AidPass { aid, executor, rows, pass });
+            passes.push(AidPass { aid, rows, pass });
         }
         Ok((passes, said))
     }
@@ -117,13 +136,18 @@ impl Aids {
         into: &mut Gradients,
     ) -> Result<Vec<(String, Range<usize>, Tensor)>> {
         let mut to_maps = Vec::new();
-        for AidPass { aid, executor, rows, pass } in passes {
+        for AidPass { aid, rows, pass } in passes {
             for (name, _) in &aid.values {
                 if let Some(slope) = slopes.remove(name) {
                     into.add(name, slope)?;
                 }
             }
-            let (Some(slope), Some(tape)) = (slopes.remove(&aid.name), pass.tape) else { continue };
+            let Some(slope) = slopes.remove(&aid.name) else { continue };
+            let Some((executor, pass)) = pass else {
+                to_maps.push((aid.map.clone(), rows, slope));
+                continue;
+            };
+            let Some(tape) = pass.tape else { continue };
             let upstream =
                 Upstream { taps: BTreeMap::from([(OUTPUT.to_owned(), slope)]), moments: BTreeMap::new() };
             let Some(gradient) = executor.backward(&self.parameters, tape, &upstream, into)? else {

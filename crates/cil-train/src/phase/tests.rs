@@ -50,6 +50,7 @@ fn terms(form: DualForm, trained: Trained) -> Vec<TermSpec> {
         teachers,
         stages: vec![3, 1],
         rows,
+        new_rows: Rows::New,
         regressor,
     };
     let on_maps = vec![
@@ -65,7 +66,12 @@ fn terms(form: DualForm, trained: Trained) -> Vec<TermSpec> {
         TermSpec::LessForget { weight: 0.5, adaptive: true, rows },
         TermSpec::PodFlat { weight: 0.3, adaptive: true, rows: Rows::Real },
         TermSpec::MarginRanking { weight: 0.6, margin: 1.7, negatives: 2 },
-        TermSpec::DualTeacher { weight: 0.8, config: DtidConfig { temperature: 1.5, form } },
+        TermSpec::DualTeacher {
+            weight: 0.8,
+            config: DtidConfig { temperature: 1.5, form },
+            rows: Rows::All,
+            new_rows: Rows::New,
+        },
     ];
     if trained == Trained::All {
         terms.extend(on_maps);
@@ -91,14 +97,17 @@ fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: Dua
     check_terms(HeadKind::Cosine, terms(form, trained), parts, norm, trained, freeze_old_head)
 }
 
-/// That many losses have a name, and the gradient of their sum is right.
-fn check_terms(
+/// A job, and what a step of it looks at.
+type StepCheck<'a> = &'a dyn Fn(&mut Job, &[SampleId], &Draws<'_>, &Surroundings<'_>) -> Result<()>;
+
+/// A step of three new images, two exemplars and five generated ones, of three old classes and two new.
+fn on_step(
     kind: HeadKind,
     terms: Vec<TermSpec>,
-    parts: usize,
     norm: SyntheticNorm,
     trained: Trained,
     freeze_old_head: bool,
+    check: StepCheck<'_>,
 ) -> Result<()> {
     let config = ProceduralConfig { classes: 5, train_per_class: 2, test_per_class: 1 };
     let dataset = Dataset::procedural(&config, 1)?;
@@ -110,7 +119,7 @@ fn check_terms(
     (inversion.generator.channels, inversion.generator.latent) = (2, 4);
     let generator =
         Inversion::new(inversion.clone(), old.clone(), &executors(), 1, 1, &Device::Cpu)?.replay();
-    let replay = ReplaySpec { inversion, batch: 5, synthetic_norm: norm };
+    let replay = ReplaySpec { inversion, batch: 5, synthetic_norm: norm, warm_start: false };
     let around = Surroundings {
         train: &train,
         preparation: &preparation,
@@ -131,19 +140,48 @@ fn check_terms(
     let around = around.with_maps(job.maps())?;
     job.class_counts = job.class_counts(&around, Draw::new(1, "counts"))?;
     let draws = Draws { images: Draw::new(1, "images"), noise: Draw::new(1, "noise") };
-    let slope = job.slope(&samples, &draws, &around)?;
+    check(&mut job, &samples, &draws, &around)
+}
+
+/// That many losses have a name, and the gradient of their sum is right.
+fn check_terms(
+    kind: HeadKind,
+    terms: Vec<TermSpec>,
+    parts: usize,
+    norm: SyntheticNorm,
+    trained: Trained,
+    freeze_old_head: bool,
+) -> Result<()> {
+    on_step(kind, terms, norm, trained, freeze_old_head, &|job, samples, draws, around| {
+        gradient_is_right(job, samples, draws, around, parts)?;
+        assert_eq!(
+            freeze_old_head,
+            !job.groups.iter().flat_map(|group| &group.names).any(|name| name == "head.0.weight")
+        );
+        Ok(())
+    })
+}
+
+fn gradient_is_right(
+    job: &mut Job,
+    samples: &[SampleId],
+    draws: &Draws<'_>,
+    around: &Surroundings<'_>,
+    parts: usize,
+) -> Result<()> {
+    let (norm, trained) = (around.replay.as_ref().map(|(_, spec)| spec.synthetic_norm), job.spec.trained);
+    let slope = job.slope(samples, draws, around)?;
     assert_eq!(slope.rows, 10);
     assert_eq!(slope.parts.len(), parts, "{:?}", slope.parts.keys());
     assert_eq!(
         slope.updates.is_empty(),
-        norm == SyntheticNorm::Frozen || matches!(trained, Trained::Head | Trained::Correction)
+        norm == Some(SyntheticNorm::Frozen) || matches!(trained, Trained::Head | Trained::Correction)
     );
     let trained: Vec<String> = slope.gradients.iter().map(|(name, _)| name.to_owned()).collect();
     let own = job.groups.iter().flat_map(|group| group.names.clone());
     let mut wanted: Vec<String> = own.chain(job.aids.group.names.clone()).collect();
     wanted.sort();
     assert_eq!(trained, wanted);
-    assert_eq!(freeze_old_head, !trained.iter().any(|name| name == "head.0.weight"));
 
     let step = 1e-6;
     let brought = |name: &str| name.starts_with("vid") || name.starts_with("relation");
@@ -161,9 +199,9 @@ fn check_terms(
             let before = own?.clone();
             let mut values = before.flatten_all()?.to_vec1::<f64>()?;
             values[at] += by;
-            store(&mut job, Tensor::from_vec(values, before.dims(), &Device::Cpu)?);
-            let total = job.slope(&samples, &draws, &around)?.total.to_scalar::<f64>()?;
-            store(&mut job, before);
+            store(job, Tensor::from_vec(values, before.dims(), &Device::Cpu)?);
+            let total = job.slope(samples, draws, around)?.total.to_scalar::<f64>()?;
+            store(job, before);
             Ok(total)
         };
         let difference = (moved(step)? - moved(-step)?) / (2.0 * step);
@@ -251,3 +289,4 @@ fn networks_of_terms_begin_by_seed_task_and_name() -> Result<()> {
 }
 
 mod rivals;
+mod teachers;

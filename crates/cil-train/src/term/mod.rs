@@ -47,8 +47,8 @@ pub struct Aid {
     pub for_new_teacher: bool,
     /// Rows that it reads.
     pub rows: Rows,
-    /// Its form; hands out [`OUTPUT`].
-    pub graph: Graph,
+    /// Its form; hands out [`OUTPUT`]. `None` says the map itself.
+    pub graph: Option<Graph>,
     /// Values that train with it, by name, as they begin.
     pub values: Vec<(String, Tensor)>,
 }
@@ -239,15 +239,17 @@ fn build(spec: &TermSpec, graph: &Graph) -> Result<(f64, Box<dyn Term>)> {
         TermSpec::MarginRanking { margin, negatives, .. } => {
             Box::new(margin_ranking::MarginRanking { margin, negatives })
         }
-        TermSpec::DualTeacher { config, .. } => Box::new(dual_teacher::DualTeacher { config }),
+        TermSpec::DualTeacher { config, rows, new_rows, .. } => {
+            Box::new(dual_teacher::DualTeacher { config, rows, new_rows })
+        }
         TermSpec::PodSpatial { adaptive, rows, .. } => {
             let maps = stage_maps(graph, &[])?.into_iter().map(|(name, _)| name).collect();
             let growth = if adaptive { Growth::SeenOverNew } else { Growth::None };
             Box::new(pod_spatial::PodSpatial { maps, growth, rows })
         }
-        TermSpec::Vid { teachers, ref stages, rows, regressor, .. } => {
+        TermSpec::Vid { teachers, ref stages, rows, new_rows, regressor, .. } => {
             let maps = stage_maps(graph, stages)?;
-            Box::new(vid::Vid::new(teachers, &maps, rows, regressor))
+            Box::new(vid::Vid::new(teachers, &maps, (rows, new_rows), regressor))
         }
     };
     Ok((spec.weight(), term))

@@ -27,11 +27,11 @@ struct Link {
 }
 
 impl Vid {
-    /// On `maps`, taps and their shapes; `rows` are the old teacher's.
+    /// On `maps`, taps and their shapes; `rows` are the old teacher's and the new one's.
     pub(super) fn new(
         teachers: Teachers,
         maps: &[(String, Shape)],
-        rows: Rows,
+        rows: (Rows, Rows),
         regressor: Regressor,
     ) -> Self {
         let mut links = Vec::new();
@@ -42,7 +42,7 @@ impl Vid {
                     map: map.clone(),
                     shape: *shape,
                     new,
-                    rows: if new { Rows::New } else { rows },
+                    rows: if new { rows.1 } else { rows.0 },
                     regressor,
                 });
             }
@@ -57,29 +57,32 @@ impl Link {
         format!("{}.variance", self.name)
     }
 
-    /// As many channels out as in, position by position.
-    fn graph(&self) -> Result<Graph> {
+    /// As many channels out as in, position by position; `None` where the map itself is the mean.
+    fn graph(&self) -> Result<Option<Graph>> {
         let mut graph = GraphBuilder::new(self.shape);
         let (name, channels) = (&self.name, self.shape.channels());
         let convolution =
             || Op::Conv2d { out_channels: channels, kernel: 1, stride: 1, padding: 0, bias: false };
-        let mut x = graph.add(&format!("{name}.conv1"), convolution(), &[graph.input()])?;
-        match self.regressor {
+        let input = graph.input();
+        let x = match self.regressor {
+            Regressor::Identity => return Ok(None),
             Regressor::Plain => {
-                x = graph.add(&format!("{name}.relu1"), Op::Relu, &[x])?;
-                x = graph.add(&format!("{name}.conv2"), convolution(), &[x])?;
-                x = graph.add(&format!("{name}.relu2"), Op::Relu, &[x])?;
-                x = graph.add(&format!("{name}.conv3"), convolution(), &[x])?;
+                let x = graph.add(&format!("{name}.conv1"), convolution(), &[input])?;
+                let x = graph.add(&format!("{name}.relu1"), Op::Relu, &[x])?;
+                let x = graph.add(&format!("{name}.conv2"), convolution(), &[x])?;
+                let x = graph.add(&format!("{name}.relu2"), Op::Relu, &[x])?;
+                graph.add(&format!("{name}.conv3"), convolution(), &[x])?
             }
             Regressor::Normed => {
                 let norm = Op::BatchNorm { affine: true, epsilon: 1e-5 };
-                x = graph.add(&format!("{name}.norm1"), norm, &[x])?;
-                x = graph.add(&format!("{name}.relu1"), Op::Relu, &[x])?;
-                x = graph.add(&format!("{name}.conv2"), convolution(), &[x])?;
+                let x = graph.add(&format!("{name}.conv1"), convolution(), &[input])?;
+                let x = graph.add(&format!("{name}.norm1"), norm, &[x])?;
+                let x = graph.add(&format!("{name}.relu1"), Op::Relu, &[x])?;
+                graph.add(&format!("{name}.conv2"), convolution(), &[x])?
             }
-        }
+        };
         graph.tap(OUTPUT, x);
-        graph.build()
+        graph.build().map(Some)
     }
 }
 
@@ -90,6 +93,10 @@ impl Term for Vid {
 
     fn loss(&self, _step: &Step<'_>) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+
+    fn asks_new_teacher_of_all(&self) -> bool {
+        self.links.iter().any(|link| link.new && link.rows != Rows::New)
     }
 
     fn maps(&self) -> Vec<String> {
@@ -115,11 +122,15 @@ impl Term for Vid {
     fn loss_on_maps(&self, step: &Step<'_>, weight: f64, slopes: &mut MapSlopes) -> Result<Option<Tensor>> {
         let mut sum: Option<Tensor> = None;
         for link in &self.links {
-            let teacher = if link.new { step.new } else { step.old };
-            let (Some(teacher), Some(mean)) = (teacher, step.aids.get(&link.name)) else { continue };
-            let Some(map) = teacher.maps.get(&link.map) else { bail!("a teacher hands out no {}", link.map) };
-            // The new teacher has seen its rows only, and they are all its map has.
-            let map = if link.new { map.clone() } else { narrow(map, &step.rows(link.rows))? };
+            let Some(mean) = step.aids.get(&link.name) else { continue };
+            let map = match link.new {
+                true => step.of_new_teacher(link.rows, |view| view.maps.get(&link.map))?,
+                false => match step.old.and_then(|view| view.maps.get(&link.map)) {
+                    Some(map) => Some(narrow(map, &step.rows(link.rows))?),
+                    None => None,
+                },
+            };
+            let Some(map) = map else { bail!("a teacher hands out no {}", link.map) };
             let Some(raw) = step.aids.get(&link.variance()) else { bail!("{} is missing", link.variance()) };
             let found = vid_slopes(mean, &map, raw, weight)?;
             slopes.aids.insert(link.name.clone(), found.mean);

@@ -22,9 +22,14 @@ fn cpu() -> ExecutorFactory {
 
 /// A teacher of four classes whose statistics are those of some noise, so that there is something to match.
 fn teacher(executors: &ExecutorFactory, dtype: DType) -> Result<Frozen> {
+    teacher_of(&[4], executors, dtype)
+}
+
+/// The same with classes in these blocks.
+fn teacher_of(blocks: &[usize], executors: &ExecutorFactory, dtype: DType) -> Result<Frozen> {
     let architecture = Architecture { width: 4, ..Architecture::lucir(8) };
     let mut network = Network::new(architecture, IMAGES_OF, HeadKind::Cosine, executors, 5, &Device::Cpu)?;
-    network.grow(4)?;
+    blocks.iter().try_for_each(|classes| network.grow(*classes))?;
     let mut stream = Draw::new(1, "test images").stream("noise");
     let pixels: Vec<f32> = (0..64 * 192).map(|_| stream.normal() as f32).collect();
     let images = Tensor::from_vec(pixels, (64, 3, 8, 8), &Device::Cpu)?;
@@ -183,6 +188,45 @@ fn a_restored_inversion_goes_on_to_the_same_bits_and_foreign_states_are_refused(
         "tensor",
     )?;
     refused(InversionState { optimizer: state.generator.clone(), ..state }, "holds no tensor")
+}
+
+#[test]
+fn a_generator_may_begin_as_the_one_before_and_grow_by_its_classes() -> Result<()> {
+    let executors = cpu();
+    let (four, six) = (teacher(&executors, DType::F32)?, teacher_of(&[4, 2], &executors, DType::F32)?);
+    let fresh = |teacher: &Frozen, conditional| {
+        Inversion::new(config(conditional), teacher.clone(), &executors, 3, 2, &Device::Cpu)
+    };
+    let all = |it: &Inversion| -> Result<BTreeMap<String, Vec<f32>>> {
+        it.parameters.iter().map(|(name, it)| Ok((name.to_owned(), it.flatten_all()?.to_vec1()?))).collect()
+    };
+    for conditional in [false, true] {
+        let mut before = fresh(&four, conditional)?;
+        before.advance(5)?;
+        let mut after = fresh(&six, conditional)?;
+        let begun = all(&after)?;
+        after.begin_as(before.replay().parameters())?;
+        assert_eq!(after.done(), 0, "iterations and Adam begin anew");
+        let (before, now) = (all(&before)?, all(&after)?);
+        for (name, values) in &now {
+            match name.contains("embed") {
+                // [label width 3, classes]: four columns of before, two of its own.
+                true => {
+                    assert_eq!((before[name].len(), values.len()), (12, 18));
+                    for row in 0..3 {
+                        assert_eq!(values[row * 6..row * 6 + 4], before[name][row * 4..row * 4 + 4]);
+                        assert_eq!(values[row * 6 + 4..row * 6 + 6], begun[name][row * 6 + 4..row * 6 + 6]);
+                    }
+                }
+                false => assert_eq!(*values, before[name], "{name}"),
+            }
+        }
+        assert_eq!(now.keys().any(|name| name.contains("embed")), conditional);
+        after.advance(1)?;
+    }
+    let mut other = fresh(&six, true)?;
+    assert!(other.begin_as(fresh(&four, false)?.replay().parameters()).is_err());
+    Ok(())
 }
 
 #[test]

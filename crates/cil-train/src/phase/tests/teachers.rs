@@ -1,0 +1,70 @@
+//! Which images each of two teachers is followed on.
+
+use super::*;
+
+fn dual(rows: Rows, new_rows: Rows) -> TermSpec {
+    let config = DtidConfig { temperature: 1.5, form: COLUMNS };
+    TermSpec::DualTeacher { weight: 0.8, config, rows, new_rows }
+}
+
+fn vid(teachers: Teachers, rows: Rows, regressor: Regressor) -> TermSpec {
+    TermSpec::Vid { weight: 0.7, teachers, stages: vec![2], rows, new_rows: rows, regressor }
+}
+
+#[test]
+fn the_gradient_is_right_whatever_images_teachers_are_followed_on() -> Result<()> {
+    let joint = DtidConfig { temperature: 1.5, form: DualForm::Joint { weight: 0.9, match_scale: true } };
+    let cases = [
+        (dual(Rows::Old, Rows::All), vid(Teachers::Both, Rows::All, Regressor::Identity)),
+        (dual(Rows::Synthetic, Rows::Real), vid(Teachers::New, Rows::Old, Regressor::Normed)),
+        (
+            TermSpec::DualTeacher { weight: 0.8, config: joint, rows: Rows::All, new_rows: Rows::Real },
+            vid(Teachers::Old, Rows::Synthetic, Regressor::Identity),
+        ),
+    ];
+    for (at, (logits, maps)) in cases.into_iter().enumerate() {
+        let norm = [SyntheticNorm::Joint, SyntheticNorm::Running, SyntheticNorm::Separate][at];
+        check_terms(HeadKind::Cosine, vec![logits, maps], 2, norm, Trained::All, false)?;
+    }
+    Ok(())
+}
+
+/// A loss's own value in a step.
+fn value(term: TermSpec, name: &str) -> Result<f64> {
+    let value = std::cell::Cell::new(f64::NAN);
+    // Running statistics: what is said of one image does not depend on the others.
+    on_step(
+        HeadKind::Cosine,
+        vec![term],
+        SyntheticNorm::Frozen,
+        Trained::All,
+        false,
+        &|job, samples, draws, around| {
+            value.set(job.slope(samples, draws, around)?.parts[name].to_scalar::<f64>()?);
+            Ok(())
+        },
+    )?;
+    Ok(value.get())
+}
+
+/// Losses are means over their rows: five rows of ten are real, five generated; three of the real ones are new.
+#[test]
+fn a_loss_on_all_rows_is_made_of_those_on_its_parts() -> Result<()> {
+    let near = |left: f64, right: f64| assert!((left - right).abs() < 1e-9, "{left} is not {right}");
+    let one_sided = |old: f64, new: f64, rows: Rows, new_rows: Rows| {
+        let config = DtidConfig { temperature: 1.5, form: DualForm::Columns { old, new } };
+        value(TermSpec::DualTeacher { weight: 1.0, config, rows, new_rows }, "dual-teacher")
+    };
+    let old = |rows| one_sided(1.0, 0.0, rows, Rows::New);
+    let new = |rows| one_sided(0.0, 1.0, Rows::All, rows);
+    let maps = |teachers| move |rows| value(vid(teachers, rows, Regressor::Identity), "vid");
+    let (old_maps, new_maps) = (maps(Teachers::Old), maps(Teachers::New));
+    let of: [&dyn Fn(Rows) -> Result<f64>; 4] = [&old, &new, &old_maps, &new_maps];
+    for of in of {
+        let (all, real, synthetic) = (of(Rows::All)?, of(Rows::Real)?, of(Rows::Synthetic)?);
+        near(all, (real + synthetic) / 2.0);
+        near(10.0 * all, 3.0 * of(Rows::New)? + 7.0 * of(Rows::Old)?);
+        assert!((real - synthetic).abs() > 1e-6, "{real}");
+    }
+    Ok(())
+}
