@@ -192,10 +192,13 @@ impl Learner {
     fn phases(&self, task: usize) -> Vec<PhaseKind> {
         let recipe = &self.plan.recipe;
         let later = task > 0;
-        let several = self.plan.increments.classes(task).len() > 1;
+        let n_new = self.plan.increments.classes(task).len();
         let phases = [
             (PhaseKind::Inversion, later && recipe.replay.is_some()),
-            (PhaseKind::NewTeacher, later && several && recipe.new_teacher.is_some()),
+            (
+                PhaseKind::NewTeacher,
+                later && recipe.new_teacher.as_ref().is_some_and(|it| it.is_there(n_new)),
+            ),
             (PhaseKind::Student, true),
             (PhaseKind::BiasCorrection, later && recipe.bias_correction.is_some()),
             (PhaseKind::Balance, later && recipe.balance.is_some()),

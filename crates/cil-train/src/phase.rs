@@ -33,7 +33,7 @@ use crate::step::Step;
 use crate::term::{Objective, Outcome};
 use aids::Aids;
 use meter::Meter;
-use passes::{gather, joined, old_view, view_of_all};
+use passes::{gather, joined, old_view};
 pub(crate) use saved::{AIDS, NETWORK, OPTIMIZER};
 
 /// PyTorch's share of a batch in the running statistics.
@@ -287,18 +287,7 @@ impl Job {
         let old =
             around.old.as_ref().map(|teacher| old_view(teacher, &real, synthetic.as_ref().map(|it| &it.0)));
         let old = old.transpose()?;
-        let new = match (&around.new, &real.images) {
-            (Some(teacher), Some(images)) if real.n_new > 0 => {
-                Some(teacher.forward(&images.narrow(0, 0, real.n_new)?)?)
-            }
-            _ => None,
-        };
-        let new_of_all = match &around.new {
-            Some(teacher) if self.objective.asks_new_teacher_of_all() => {
-                Some(view_of_all(teacher, &real, synthetic.as_ref().map(|it| &it.0))?)
-            }
-            _ => None,
-        };
+        let (new, new_of_all) = self.new_teacher_views(&real, synthetic.as_ref().map(|it| &it.0), around)?;
         let old_head = around.old.as_ref().map(old_head).transpose()?;
         let passes = self.passes(&real, synthetic.as_ref())?;
         let mut labels = real.labels.clone();

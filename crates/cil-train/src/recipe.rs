@@ -59,13 +59,16 @@ impl ReplaySpec {
     }
 }
 
-/// The second teacher, trained on the new classes only (DT-ID). A task of one class has none: a softmax over one class
-/// says nothing.
+/// The second teacher (DT-ID), trained on the new classes only, unless it is given exemplars.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct NewTeacherSpec {
     /// Whether its backbone starts from the old model; from scratch otherwise.
     pub from_old: bool,
+    /// Whether it also learns exemplars: it then tells all classes seen apart, and is followed on its maps and on its
+    /// logits of the new classes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exemplars: bool,
     /// Cross-entropy on the new classes.
     pub training: Training,
 }
@@ -122,9 +125,14 @@ pub struct PhaseSpec {
 }
 
 impl NewTeacherSpec {
+    /// Whether a task of that many new classes has one: of a single class it needs others to tell it from.
+    pub fn is_there(&self, n_new: usize) -> bool {
+        n_new > 1 || self.exemplars
+    }
+
     /// The phase that trains it.
     pub fn phase(&self) -> PhaseSpec {
-        let (rows, columns) = (Rows::New, Columns::Seen);
+        let (rows, columns) = (if self.exemplars { Rows::Real } else { Rows::New }, Columns::Seen);
         PhaseSpec {
             trained: Trained::All,
             terms: vec![TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced: false }],

@@ -49,8 +49,14 @@ pub(crate) fn new_teacher(
             network.parameters_mut().set(&parameter.name, value);
         }
     }
-    network.grow(plan.increments.classes(task).len())?;
+    new_teacher_blocks(plan, spec, task).iter().try_for_each(|classes| network.grow(*classes))?;
     Ok(network)
+}
+
+/// Classes in the head blocks of a task's new teacher.
+pub(crate) fn new_teacher_blocks<'a>(plan: &'a Plan, spec: &NewTeacherSpec, task: usize) -> &'a [usize] {
+    let first = if spec.exemplars { 0 } else { task };
+    &plan.increments.sizes()[first..=task]
 }
 
 pub(crate) fn fresh(

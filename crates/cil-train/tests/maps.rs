@@ -5,6 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use cil_backbone::Architecture;
+use cil_data::exemplars::Budget;
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 use cil_train::methods::both_teachers_maps;
@@ -78,6 +79,29 @@ fn every_later_task_and_phase_has_it_and_a_task_of_one_class_follows_the_old_tea
 }
 
 #[test]
+fn a_new_teacher_that_learns_exemplars_is_there_for_a_task_of_one_class_too() {
+    let (train, _) = data(5);
+    let mut recipe = with(SyntheticNorm::Joint, 2, both_teachers_maps(1.0));
+    recipe.exemplars = Budget::PerClass(3);
+    let learned = |exemplars| {
+        let mut recipe = recipe.clone();
+        recipe.new_teacher.as_mut().unwrap().exemplars = exemplars;
+        let (events, learner) = run(plan(recipe, &[2, 2, 1], 1), &train);
+        let of = |event: &Event| match event {
+            Event::Progress { task, phase: PhaseKind::NewTeacher, images, .. } => Some((*task, *images)),
+            _ => None,
+        };
+        (events.iter().filter_map(of).collect::<Vec<_>>(), values(&learner))
+    };
+    let n_new = train.samples(2..4).len();
+    let ((without, one), (with, other)) = (learned(false), learned(true));
+    // Of each task's new images, and three exemplars of each class before.
+    assert_eq!(without, [(1, n_new)]);
+    assert_eq!(with, [(1, n_new + 2 * 3), (2, train.samples(4..5).len() + 4 * 3)]);
+    assert_ne!(one, other);
+}
+
+#[test]
 fn the_number_of_threads_does_not_matter() {
     let (train, _) = data(5);
     let with = |threads: usize| {
@@ -116,6 +140,8 @@ fn nonsense_is_named() {
         };
         assert!(error.contains(part), "{error}");
     };
+    let given = |recipe: &mut Recipe| recipe.new_teacher.as_mut().unwrap().exemplars = true;
+    refused(&given, "new-teacher.exemplars is true and no exemplar is kept");
     let put = |teachers, stages: &'static [usize]| {
         move |recipe: &mut Recipe| *recipe.increment.terms.last_mut().unwrap() = vid(teachers, stages)
     };

@@ -212,7 +212,7 @@ fn new_proxies_begin_at_centres_of_the_class_with_the_old_ones_mean_length() {
 #[test]
 fn both_schemes_compose_with_it_and_see_generated_images() {
     let (train, _) = data(5);
-    let teacher = NewTeacherSpec { from_old: true, training: training(1) };
+    let teacher = NewTeacherSpec { from_old: true, exemplars: false, training: training(1) };
     let both = DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } };
     for (exemplars, kept) in [(0, true), (4, true), (0, false)] {
         let base = if kept { recipe(exemplars) } else { without_maps_of_its_own(recipe(exemplars)) };

@@ -33,7 +33,8 @@ fn everything() -> Recipe {
     });
     let terms = data_free(SyntheticNorm::Running).increment.terms;
     recipe.balance = Some(PhaseSpec { trained: Trained::Head, terms, training: training(2) });
-    recipe.new_teacher.as_mut().unwrap().training.epochs = 2;
+    let new_teacher = recipe.new_teacher.as_mut().unwrap();
+    (new_teacher.exemplars, new_teacher.training.epochs) = (true, 2);
     recipe.replay.as_mut().unwrap().warm_start = true;
     recipe
 }

@@ -111,7 +111,7 @@ fn recipe(batch: usize) -> Recipe {
     };
     let inversion = InversionConfig { batch: 2, ..InversionConfig::unconditional(1) };
     let replay = ReplaySpec { inversion, batch, synthetic_norm: SyntheticNorm::Joint, warm_start: false };
-    let new_teacher = NewTeacherSpec { from_old: false, training: training(1) };
+    let new_teacher = NewTeacherSpec { from_old: false, exemplars: false, training: training(1) };
     let both = DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } };
     with_dtid(
         with_dfgr(lucir(training(1), training(STEPS), 0), replay),

@@ -177,9 +177,10 @@ impl<'a> Counter<'a> {
             let work = images * (self.generator_learns + self.probed) / replay.units() as f64;
             items.push(item(Activity::Inversion, replay.units(), work));
         }
-        let several = self.checked.increments().classes(self.task).len() > 1;
-        if let (Some(spec), true) = (&recipe.new_teacher, several) {
-            items.push(item(Activity::NewTeacher, spec.training.epochs, self.new as f64 * self.learns));
+        let n_new = self.checked.increments().classes(self.task).len();
+        if let Some(spec) = recipe.new_teacher.as_ref().filter(|it| it.is_there(n_new)) {
+            let images = self.new + if spec.exemplars { self.old } else { 0 };
+            items.push(item(Activity::NewTeacher, spec.training.epochs, images as f64 * self.learns));
         }
         let student = &recipe.increment;
         items.push(item(

@@ -138,7 +138,7 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
         recipe = with_dfgr(recipe, replay(lengths));
     }
     if method.contains("-dtid") {
-        let spec = NewTeacherSpec { from_old: true, training: lengths.new_teacher.clone() };
+        let spec = NewTeacherSpec { from_old: true, exemplars: false, training: lengths.new_teacher.clone() };
         // `-dtidkl` is the logits alone.
         let vid = (!method.contains("-dtidkl")).then(|| both_teachers_maps(1.0));
         recipe = with_dtid(recipe, spec, 1.0, two_teachers(), vid);

@@ -20,6 +20,7 @@ use super::work::{self, Work};
 use super::{Learner, Plan, Stage};
 use crate::event::PhaseKind;
 use crate::phase::{AIDS, Job, NETWORK, OPTIMIZER};
+use crate::start;
 
 const OLD: &str = "old";
 const MODEL: &str = "model";
@@ -148,8 +149,8 @@ impl Learner {
         if learned > 0 {
             forms.insert(MODEL, &sizes[..learned]);
         }
-        if self.is_past(PhaseKind::NewTeacher) {
-            forms.insert(NEW_TEACHER, &sizes[task..=task]);
+        if let (true, Some(spec)) = (self.is_past(PhaseKind::NewTeacher), &self.plan.recipe.new_teacher) {
+            forms.insert(NEW_TEACHER, start::new_teacher_blocks(&self.plan, spec, task));
         }
         // Task 0 inverts nothing, every later one the model of the task before.
         if self.plan.recipe.replay.is_some() && inverted > 1 {
@@ -191,10 +192,9 @@ impl Learner {
             return Ok(Some(Work::Invert(Box::new(inversion))));
         }
         check_names([NETWORK, AIDS, OPTIMIZER], moving)?;
-        let sizes = self.plan.increments.sizes();
-        let blocks = match phase {
-            PhaseKind::NewTeacher => &sizes[self.task..=self.task],
-            _ => &sizes[..=self.task],
+        let blocks = match (phase, &self.plan.recipe.new_teacher) {
+            (PhaseKind::NewTeacher, Some(spec)) => start::new_teacher_blocks(&self.plan, spec, self.task),
+            _ => &self.plan.increments.sizes()[..=self.task],
         };
         let values = store(moving, NETWORK)?;
         let network = self.network(blocks, &Job::own_values(values), train).context(NETWORK)?;

@@ -82,9 +82,14 @@ pub(super) fn job(learner: &Learner, phase: PhaseKind, network: Network, train: 
         PhaseKind::Inversion => bail!("an inversion is no job"),
         PhaseKind::NewTeacher => {
             let Some(spec) = &recipe.new_teacher else { bail!("the recipe has no new teacher") };
-            let source = Source::Samples(train.samples(new.clone()));
-            let classes = Classes { columns: new, n_old: 0, freeze_old_head: false, positive_head: false };
-            return Job::new(phase, network, spec.phase(), source, classes, draw);
+            let (mut samples, mut columns, mut n_old) = (train.samples(new.clone()), new.clone(), 0);
+            if spec.exemplars {
+                samples.extend(learner.exemplars.all());
+                (columns, n_old) = (0..new.end, new.start);
+            }
+            let (freeze_old_head, positive_head) = (false, false);
+            let classes = Classes { columns, n_old, freeze_old_head, positive_head };
+            return Job::new(phase, network, spec.phase(), Source::Samples(samples), classes, draw);
         }
         PhaseKind::Student => {
             let mut samples = memory::trained_on(plan, task, train);

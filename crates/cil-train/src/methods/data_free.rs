@@ -75,7 +75,7 @@ pub fn model_consolidation(
     let mut recipe = fine_tune(base, student);
     recipe.restart = true;
     recipe.replay = Some(replay);
-    recipe.new_teacher = Some(NewTeacherSpec { from_old: false, training: new_teacher });
+    recipe.new_teacher = Some(NewTeacherSpec { from_old: false, exemplars: false, training: new_teacher });
     recipe.increment.terms = vec![TermSpec::DoubleRegression { weight: 1.0, centring: Centring::Row }];
     recipe
 }

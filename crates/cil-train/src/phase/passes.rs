@@ -88,6 +88,28 @@ impl Job {
         })
     }
 
+    /// What the new teacher says of the new images, and of all rows where a term asks for that.
+    pub(super) fn new_teacher_views(
+        &self,
+        real: &Real,
+        synthetic: Option<&Synthetic>,
+        around: &Surroundings<'_>,
+    ) -> candle_core::Result<(Option<View>, Option<View>)> {
+        let Some(teacher) = &around.new else { return Ok((None, None)) };
+        let n_new = self.columns.len() - self.n_old;
+        let of_new_images = match &real.images {
+            Some(images) if real.n_new > 0 => {
+                Some(of_new_classes(teacher.forward(&images.narrow(0, 0, real.n_new)?)?, n_new)?)
+            }
+            _ => None,
+        };
+        let of_all = match self.objective.asks_new_teacher_of_all() {
+            true => Some(of_new_classes(view_of_all(teacher, real, synthetic)?, n_new)?),
+            false => None,
+        };
+        Ok((of_new_images, of_all))
+    }
+
     /// Hands every pass its rows of the taps' gradients; the statistics that batch norm should move towards.
     pub(super) fn backward(
         &self,
@@ -173,12 +195,17 @@ pub(super) fn old_view(
     joined_views(of_real, synthetic.map(|it| it.view.clone()))
 }
 
+/// A new teacher's view with the logits of the new classes alone: one with exemplars knows the old ones too.
+fn of_new_classes(mut view: View, n_new: usize) -> candle_core::Result<View> {
+    let known = view.logits.dim(1)?;
+    if known > n_new {
+        view.logits = view.logits.narrow(1, known - n_new, n_new)?.contiguous()?;
+    }
+    Ok(view)
+}
+
 /// What another teacher says of all rows.
-pub(super) fn view_of_all(
-    teacher: &Frozen,
-    real: &Real,
-    synthetic: Option<&Synthetic>,
-) -> candle_core::Result<View> {
+fn view_of_all(teacher: &Frozen, real: &Real, synthetic: Option<&Synthetic>) -> candle_core::Result<View> {
     let of_real = real.images.as_ref().map(|images| teacher.forward(images)).transpose()?;
     joined_views(of_real, synthetic.map(|it| teacher.forward(&it.images)).transpose()?)
 }

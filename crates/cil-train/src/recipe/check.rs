@@ -64,6 +64,9 @@ impl Recipe {
         }
         if let Some(new_teacher) = &self.new_teacher {
             check_training("new-teacher", &new_teacher.training)?;
+            if new_teacher.exemplars && self.exemplars.is_none() {
+                bail!("new-teacher.exemplars is true and no exemplar is kept; it should be false");
+            }
         }
         self.corrections()?;
         if self.base.terms.iter().any(|it| matches!(it, TermSpec::Scaled { .. })) {

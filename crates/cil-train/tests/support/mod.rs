@@ -70,7 +70,7 @@ pub(crate) fn replay(norm: SyntheticNorm) -> ReplaySpec {
 /// LUCIR without exemplars, with both schemes.
 pub(crate) fn data_free(norm: SyntheticNorm) -> Recipe {
     let base = lucir(training(2), training(2), 0);
-    let teacher = NewTeacherSpec { from_old: true, training: training(1) };
+    let teacher = NewTeacherSpec { from_old: true, exemplars: false, training: training(1) };
     let config = DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } };
     with_dtid(with_dfgr(base, replay(norm)), teacher, 1.0, config, None)
 }
