@@ -10,6 +10,7 @@ use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 use cil_train::methods::both_teachers_maps;
 use cil_train::recipe::{PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained};
+use dtid::dual::DualForm;
 use support::{data, data_free, plan, run, training, values};
 
 fn with(norm: SyntheticNorm, epochs: usize, term: TermSpec) -> Recipe {
@@ -142,6 +143,14 @@ fn nonsense_is_named() {
     };
     let given = |recipe: &mut Recipe| recipe.new_teacher.as_mut().unwrap().exemplars = true;
     refused(&given, "new-teacher.exemplars is true and no exemplar is kept");
+    let joint = |recipe: &mut Recipe| {
+        for term in &mut recipe.increment.terms {
+            if let TermSpec::DualTeacher { config, rows, .. } = term {
+                (config.form, *rows) = (DualForm::Joint { weight: 1.0, match_scale: false }, Rows::Old);
+            }
+        }
+    };
+    refused(&joint, "form is \"joint\", which follows both teachers on new-rows");
     let put = |teachers, stages: &'static [usize]| {
         move |recipe: &mut Recipe| *recipe.increment.terms.last_mut().unwrap() = vid(teachers, stages)
     };

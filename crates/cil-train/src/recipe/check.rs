@@ -6,6 +6,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use cil_backbone::{Architecture, HeadKind};
 use cil_engine::optim::Decay;
+use dtid::dual::DualForm;
 
 use crate::loss::nca::NcaForm;
 
@@ -220,7 +221,14 @@ impl Recipe {
             TermSpec::MarginRanking { margin, .. } if !margin.is_finite() => {
                 bail!("margin is {margin}; it should be a number")
             }
-            TermSpec::DualTeacher { config, .. } => Ok(config.check()?),
+            TermSpec::DualTeacher { config, rows, .. } => {
+                if matches!(config.form, DualForm::Joint { .. }) && rows != Rows::All {
+                    bail!(
+                        "form is \"joint\", which follows both teachers on new-rows; rows should be left out"
+                    )
+                }
+                Ok(config.check()?)
+            }
             _ => Ok(()),
         }
     }
