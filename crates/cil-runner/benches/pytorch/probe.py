@@ -8,6 +8,7 @@ Prints, in percent of these images (a run's held-out ones are among them):
   classifier        the model as it is
   best offsets      the same with one number added to the cosines of each task's classes, the best there is
   nearest mean      cosine to means of real features; means of half of the images, tested on the other half
+  discriminant      linear discriminant of the same halves: means, and one covariance of all classes
   linear probe      a linear classifier trained on half of the images, tested on the other half
 """
 import argparse
@@ -107,6 +108,10 @@ def main():
         print(f"best offsets  {best_offsets(scores, y, blocks):.1f}")
     means = torch.stack([x[first & (y == at)].mean(0) for at in range(len(probed))])
     print(f"nearest mean  {share(x[~first] @ F.normalize(means, dim=1).T, y[~first]):.1f}")
+    spread = torch.cat([x[first & (y == at)] - means[at] for at in range(len(probed))])
+    inverse = torch.linalg.inv(spread.T @ spread / len(spread) + 1e-4 * torch.eye(x.shape[1]))
+    told = x[~first] @ inverse @ means.T - 0.5 * ((means @ inverse) * means).sum(1)
+    print(f"discriminant  {share(told, y[~first]):.1f}")
     probe = torch.nn.Linear(x.shape[1], len(probed))
     optimizer = torch.optim.Adam(probe.parameters(), 1e-2)
     for _ in range(300):
