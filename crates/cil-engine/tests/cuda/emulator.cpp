@@ -5,7 +5,8 @@
 // forbidden happens during a capture. It shows neither speed nor what only a GPU does: races between blocks, the
 // rounding of its own functions, cuDNN's choice of algorithms.
 //
-// Kernels that it does not know (candle's own) end the process: nothing here returns a value that was not computed.
+// Kernels that it does not know (candle's own) end the process: nothing here returns a value that was not computed. With
+// EMULATOR_SKIP=1 nothing at all is computed and memory is zeros: what is left is the sequence of calls.
 
 #include <cmath>
 #include <cstdint>
@@ -157,7 +158,11 @@ static void violation(const char *what) {
     fprintf(stderr, "emulator: %s while a graph is captured\n", what);
 }
 
+static const bool skip = getenv("EMULATOR_SKIP") != nullptr;
+
 static void submit(std::function<void()> work) {
+    if (skip)
+        return;
     if (capture)
         capture->push_back(std::move(work));
     else
@@ -172,8 +177,11 @@ API void emulator_counts(unsigned long *to) {
     unsigned long all[] = {launches, library_calls, copies, allocations, violations, waits};
     memcpy(to, all, sizeof all);
 }
-// Every other function of the libraries.
-API void emulator_other(const char *) {}
+static void __attribute__((destructor)) tell() {
+    if (!getenv("EMULATOR_TELL")) return;
+    fprintf(stderr, "emulator: %lu kernels, %lu library calls, %lu copies, %lu allocations, %lu waits\n", launches,
+            library_calls, copies, allocations, waits);
+}
 
 // ---- memory, with marks on both sides ---------------------------------------------------------------------------------
 
@@ -197,7 +205,7 @@ static int allocate(void **to, size_t bytes) {
     allocations++;
     char *base = (char *)aligned_alloc(256, (bytes + 2 * MARGIN + 255) / 256 * 256);
     memset(base, MARK, MARGIN);
-    memset(base + MARGIN, 0xff, bytes); // f32 and bf16 NaNs: what is read unwritten is seen
+    memset(base + MARGIN, skip ? 0 : 0xff, bytes); // 0xff: f32 and bf16 NaNs, so that what is read unwritten is seen
     memset(base + MARGIN + bytes, MARK, MARGIN);
     memory[base] = {bytes, capture != nullptr};
     *to = base + MARGIN;
@@ -231,13 +239,16 @@ API int cuMemFreeAsync(void *address, void *) { return release(address); }
 API int cuMemFree_v2(void *address) { return release(address); }
 API int cuMemsetD8Async(void *to, unsigned char value, size_t bytes, void *) {
     copies++;
-    submit([=] { memset(to, value, bytes); });
+    if (skip)
+        memset(to, value, bytes);
+    else
+        submit([=] { memset(to, value, bytes); });
     return 0;
 }
 static int copy(void *to, const void *from, size_t bytes, const char *host) {
     copies++;
     if (host && capture) violation(host);
-    if (host)
+    if (host || skip)
         memcpy(to, from, bytes);
     else
         submit([=] { memcpy(to, from, bytes); });
@@ -310,13 +321,14 @@ API int cuModuleGetFunction(void **function, void *, const char *name) {
 API int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                        unsigned, void *, void **arguments, void **) {
     const std::string &name = *(std::string *)function;
+    launches++;
+    if (getenv("EMULATOR_TRACE")) fprintf(stderr, "launch %s %u x %u\n", name.c_str(), gx, gy);
+    if (skip) return 0;
     auto found = kernels().find(name);
     if (found == kernels().end() || gz != 1 || by != 1 || bz != 1) {
         fprintf(stderr, "emulator: kernel %s is none of kernels.cu\n", name.c_str());
         abort();
     }
-    launches++;
-    if (getenv("EMULATOR_TRACE")) fprintf(stderr, "launch %s %u x %u\n", name.c_str(), gx, gy);
     auto kernel = found->second(arguments);
     bool barrier = synchronises(name);
     Dimension grid = {gx, gy, 1}, block = {bx, 1, 1};
