@@ -199,7 +199,7 @@ impl Run<'_> {
         gpu.launch(
             SUMS,
             "line",
-            Grid::over(channels),
+            Grid::channels(map),
             arguments![
                 partial.as_ref(),
                 map,
@@ -236,7 +236,7 @@ impl Run<'_> {
                 let partial = gpu.take(sums.bytes(map))?;
                 let arguments: &[_] = arguments![gradient, 0u64, 0u64, 0u64, &partial, map, sums, 1f32];
                 gpu.launch(element, "gradient_sums", sums.grid(map), arguments)?;
-                let grid = Grid::over(map.channels as usize);
+                let grid = Grid::channels(map);
                 let arguments: &[_] =
                     arguments![&partial, map, sums, 0u64, 0u64, false, 0u64, 0u64, 0u64, of_bias, 0u64];
                 gpu.launch(SUMS, "line", grid, arguments)?;

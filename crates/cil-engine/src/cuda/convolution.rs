@@ -75,10 +75,12 @@ impl Drop for State {
     }
 }
 
+/// Bytes that an algorithm may work in.
+const WORKSPACE: usize = 1 << 30;
 /// Algorithms that cuDNN can be asked for at once; there are at most eight.
 const ASKED: usize = 8;
 
-/// The first algorithm that gives the same bits every time, by cuDNN's own order, and its workspace.
+/// The first algorithm, by cuDNN's own order, that gives the same bits every time in a bounded workspace.
 macro_rules! choose {
     ($found:ident, $algorithms:ident, $workspace:ident, ($($argument:ident),*)) => {{
         let mut found = [MaybeUninit::<sys::$found>::uninit(); ASKED];
@@ -92,6 +94,7 @@ macro_rules! choose {
         let suits = |it: &&sys::$found| {
             it.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
                 && it.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
+                && it.memory <= WORKSPACE
         };
         match found.iter().find(suits) {
             // SAFETY: the descriptors live.
@@ -269,7 +272,9 @@ fn chosen<Algorithm: Copy>(
     }
     match choose() {
         Ok(Some(new)) => Ok(*known.insert(new)),
-        Ok(None) => Err("none of its algorithms gives the same bits every time".to_owned()),
+        Ok(None) => {
+            Err("none of its algorithms gives the same bits every time in 1 GiB of workspace".to_owned())
+        }
         Err(error) => Err(format!("{error:?}")),
     }
 }

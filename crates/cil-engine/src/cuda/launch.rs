@@ -20,6 +20,11 @@ pub(super) const MOVES: usize = 32;
 pub(super) struct Grid(pub(super) u32, pub(super) u32);
 
 impl Grid {
+    /// A block for each channel.
+    pub(super) fn channels(map: Map) -> Self {
+        Self(map.channels as u32, 1)
+    }
+
     /// A thread for each of `count` values, or for several.
     pub(super) fn over(count: usize) -> Self {
         Self(count.div_ceil(THREADS as usize).clamp(1, BLOCKS) as u32, 1)
@@ -79,17 +84,16 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// Values of a channel that a chunk holds at least.
-    const SPAN: usize = 2048;
+    /// Values that a thread adds at least.
+    const VALUES: usize = 8;
     /// Chunks at most.
-    const CHUNKS: usize = 64;
+    const CHUNKS: usize = 512;
 
     /// The cut for `rows` rows of a map: a function of its size alone, so that sums do not depend on the GPU.
     pub(super) fn new(map: Map, rows: usize) -> Self {
         let count = (rows * map.positions()).max(1);
-        let chunks = count.div_ceil(Self::SPAN).min(Self::CHUNKS);
-        let span = count.div_ceil(chunks);
         let lanes = if map.last == 1 { (map.channels as usize).next_power_of_two().min(32) } else { 1 };
+        let span = (Self::VALUES * THREADS as usize / lanes).max(count.div_ceil(Self::CHUNKS));
         let chunks = count.div_ceil(span);
         Self { rows: rows as i32, chunks: chunks as i32, span: span as i32, lanes: lanes as i32 }
     }

@@ -158,7 +158,7 @@ impl Weights {
         executor.gpu.launch(
             executor.precision.element(),
             "prepare",
-            Grid::over(channels),
+            Grid::channels(map),
             arguments![
                 with.x,
                 with.partial,

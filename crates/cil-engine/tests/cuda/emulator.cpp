@@ -144,7 +144,9 @@ static const std::map<std::string, Maker> &kernels() {
 }
 
 static bool synchronises(const std::string &name) {
-    return name.rfind("moments_", 0) == 0 || name.rfind("gradient_sums_", 0) == 0;
+    for (const char *one : {"moments_", "gradient_sums_", "prepare_", "line_"})
+        if (name.rfind(one, 0) == 0) return true;
+    return false;
 }
 
 // ---- the stream -------------------------------------------------------------------------------------------------------

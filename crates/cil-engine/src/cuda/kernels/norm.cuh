@@ -52,38 +52,60 @@ KERNEL(moments)(const Value *x, float *partial, Map map, Sums sums) {
     reduce(map, sums, first, second, partial);
 }
 
+// Adds what the chunks gave for one channel, the block's, in a fixed order; every thread of it gets the sums.
+__device__ inline void merge(const float *partial, int chunks, int channels, int channel, double *first,
+                             double *second) {
+    __shared__ double a[THREADS];
+    __shared__ double b[THREADS];
+    int thread = threadIdx.x;
+    double mine = 0, other = 0;
+    for (int chunk = thread; chunk < chunks; chunk += THREADS) {
+        mine += partial[(2 * chunk + 0) * channels + channel];
+        other += partial[(2 * chunk + 1) * channels + channel];
+    }
+    a[thread] = mine;
+    b[thread] = other;
+    __syncthreads();
+    for (int width = THREADS / 2; width > 0; width /= 2) {
+        if (thread < width) {
+            a[thread] += a[thread + width];
+            b[thread] += b[thread + width];
+        }
+        __syncthreads();
+    }
+    *first = a[0];
+    *second = b[0];
+}
+
 // By channel: what the batch norm does, `table[4][channels]` = centre, 1 / deviation, factor, shift. With `partial` also
 // mean, biased and unbiased variance of the batch, `seen[3][channels]`: what it normalises with if `batch` is set.
+// A block a channel.
 KERNEL(prepare)(const Value *x, const float *partial, Map map, Sums sums, float *seen, int batch,
                         const float *running_mean, const float *running_variance, const float *weight,
                         const float *bias, float epsilon, float *table) {
-    int channels = map.channels;
-    EACH(channel, channels) {
-        float centre = 0, variance = 0;
-        if (partial) {
-            double first = 0, second = 0, count = (double)sums.rows * map.height * map.width;
-            for (int chunk = 0; chunk < sums.chunks; chunk++) {
-                first += partial[(2 * chunk + 0) * channels + channel];
-                second += partial[(2 * chunk + 1) * channels + channel];
-            }
-            double spread = second - first * first / count;
-            if (spread < 0) spread = 0;
-            centre = (float)(load(x, element(map, channel, 0)) + first / count);
-            variance = (float)(spread / count);
-            seen[channel] = centre;
-            seen[channels + channel] = variance;
-            seen[2 * channels + channel] = (float)(spread / (count > 1 ? count - 1 : 1));
-        }
-        if (!batch) {
-            centre = running_mean[channel];
-            variance = running_variance[channel];
-        }
-        float inverse = 1.0f / sqrtf(variance + epsilon);
-        table[channel] = centre;
-        table[channels + channel] = inverse;
-        table[2 * channels + channel] = weight ? weight[channel] * inverse : inverse;
-        table[3 * channels + channel] = bias ? bias[channel] : 0.0f;
+    int channels = map.channels, channel = blockIdx.x;
+    float centre = 0, variance = 0;
+    double first = 0, second = 0, count = (double)sums.rows * map.height * map.width;
+    if (partial) merge(partial, sums.chunks, channels, channel, &first, &second);
+    if (threadIdx.x > 0) return;
+    if (partial) {
+        double spread = second - first * first / count;
+        if (spread < 0) spread = 0;
+        centre = (float)(load(x, element(map, channel, 0)) + first / count);
+        variance = (float)(spread / count);
+        seen[channel] = centre;
+        seen[channels + channel] = variance;
+        seen[2 * channels + channel] = (float)(spread / (count > 1 ? count - 1 : 1));
     }
+    if (!batch) {
+        centre = running_mean[channel];
+        variance = running_variance[channel];
+    }
+    float inverse = 1.0f / sqrtf(variance + epsilon);
+    table[channel] = centre;
+    table[channels + channel] = inverse;
+    table[2 * channels + channel] = weight ? weight[channel] * inverse : inverse;
+    table[3 * channels + channel] = bias ? bias[channel] : 0.0f;
 }
 
 // slope: 1 for no activation, 0 for ReLU.
@@ -123,35 +145,31 @@ KERNEL(gradient_sums)(const Value *gradient, const Value *y, const Value *x, con
 // By channel: gradients of scale and shift, and `line[4][channels]` = a, b, c, centre, by which the gradient of the input
 // is a * gradient + b * (x - centre) + c. With batch statistics that is scale / deviation * (gradient - mean(gradient) -
 // normalised * mean(gradient * normalised)); the gradient of the mean adds 1 / count of it to each value, that of the
-// variance 2 (x - mean) / count.
+// variance 2 (x - mean) / count. A block a channel.
 KERNEL(line)(const float *partial, Map map, Sums sums, const float *table, const float *seen, int batch,
                             const float *of_mean, const float *of_variance, float *of_weight, float *of_bias,
                             float *out) {
-    int channels = map.channels;
+    int channels = map.channels, channel = blockIdx.x;
     float count = (float)((double)sums.rows * map.height * map.width);
-    EACH(channel, channels) {
-        double first = 0, second = 0;
-        for (int chunk = 0; partial && chunk < sums.chunks; chunk++) {
-            first += partial[(2 * chunk + 0) * channels + channel];
-            second += partial[(2 * chunk + 1) * channels + channel];
-        }
-        if (of_weight) of_weight[channel] = (float)second;
-        if (of_bias) of_bias[channel] = (float)first;
-        if (!out) continue;
-        float factor = table[2 * channels + channel], b = 0, c = 0;
-        if (batch) {
-            b = -factor * table[channels + channel] * (float)second / count;
-            c = -factor * (float)first / count;
-        }
-        if (of_mean) {
-            b += 2 * of_variance[channel] / count;
-            c += of_mean[channel] / count;
-        }
-        out[channel] = factor;
-        out[channels + channel] = b;
-        out[2 * channels + channel] = c;
-        out[3 * channels + channel] = seen ? seen[channel] : table[channel];
+    double first = 0, second = 0;
+    if (partial) merge(partial, sums.chunks, channels, channel, &first, &second);
+    if (threadIdx.x > 0) return;
+    if (of_weight) of_weight[channel] = (float)second;
+    if (of_bias) of_bias[channel] = (float)first;
+    if (!out) return;
+    float factor = table[2 * channels + channel], b = 0, c = 0;
+    if (batch) {
+        b = -factor * table[channels + channel] * (float)second / count;
+        c = -factor * (float)first / count;
     }
+    if (of_mean) {
+        b += 2 * of_variance[channel] / count;
+        c += of_mean[channel] / count;
+    }
+    out[channel] = factor;
+    out[channels + channel] = b;
+    out[2 * channels + channel] = c;
+    out[3 * channels + channel] = seen ? seen[channel] : table[channel];
 }
 
 KERNEL(normalise_backward)(const Value *gradient, const Value *y, const Value *x, const float *line, Value *of_x, int add_x,
