@@ -32,7 +32,7 @@ pub(super) struct Run<'a> {
 
 pub(super) fn run(
     executor: &CudaExecutor,
-    state: State,
+    state: &State,
     upstream: &Upstream,
     into: &mut Gradients,
 ) -> Result<Option<Tensor>> {
@@ -50,7 +50,7 @@ pub(super) fn run(
     }
     let mut run = Run {
         executor,
-        state: &state,
+        state,
         upstream,
         wanted: wanted(executor, weights, input),
         gradients: graph.nodes().iter().map(|_| None).collect(),
@@ -230,17 +230,16 @@ impl Run<'_> {
         let geometry = geometry(executor, state.rows, node, it);
         let x = state.output(executor, it.input)?.address();
         let mut at = Operands { x, weight: state.weights.convolution(node), y: gradient.address() };
-        if it.bias {
-            if let Some(of_bias) = self.weight(node, "bias") {
-                let sums = Sums::new(map, state.rows);
-                let partial = gpu.take(sums.bytes(map))?;
-                let arguments: &[_] = arguments![gradient, 0u64, 0u64, 0u64, &partial, map, sums, 1f32];
-                gpu.launch(element, "gradient_sums", sums.grid(map), arguments)?;
-                let grid = Grid::channels(map);
-                let arguments: &[_] =
-                    arguments![&partial, map, sums, 0u64, 0u64, false, 0u64, 0u64, 0u64, of_bias, 0u64];
-                gpu.launch(SUMS, "line", grid, arguments)?;
-            }
+        let of_bias = if it.bias { self.weight(node, "bias") } else { None };
+        if let Some(of_bias) = of_bias {
+            let sums = Sums::new(map, state.rows);
+            let partial = gpu.take(sums.bytes(map))?;
+            let arguments: &[_] = arguments![gradient, 0u64, 0u64, 0u64, &partial, map, sums, 1f32];
+            gpu.launch(element, "gradient_sums", sums.grid(map), arguments)?;
+            let grid = Grid::channels(map);
+            let arguments: &[_] =
+                arguments![&partial, map, sums, 0u64, 0u64, false, 0u64, 0u64, 0u64, of_bias, 0u64];
+            gpu.launch(SUMS, "line", grid, arguments)?;
         }
         if let Some((of_x, add)) = self.target(it.input)? {
             let operands = Operands { x: of_x, ..at };

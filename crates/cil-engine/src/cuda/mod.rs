@@ -114,6 +114,6 @@ impl Executor for CudaExecutor {
         into: &mut Gradients,
     ) -> Result<Option<candle_core::Tensor>> {
         let state = tape.open::<forward::State>(parameters)?;
-        backward::run(self, *state, upstream, into)
+        backward::run(self, &state, upstream, into)
     }
 }
