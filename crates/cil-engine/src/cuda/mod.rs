@@ -9,6 +9,8 @@
 mod backward;
 #[expect(unsafe_code, reason = "cuDNN's interface in C")]
 mod convolution;
+#[expect(unsafe_code, reason = "the driver's interface in C")]
+mod driver;
 mod forward;
 #[expect(unsafe_code, reason = "the driver's interface in C, and launches of kernels")]
 mod gpu;

@@ -111,12 +111,7 @@ fn check(
     for precision in precisions {
         let executor = CudaExecutor::new(graph.clone(), gpu, *precision);
         let found = on_gpu(&executor, &parameters, &input, spec, &up)?;
-        compare(
-            &found,
-            &expected,
-            looser(*precision),
-            &format!("{what} {precision:?} rows {rows} {spec:?}"),
-        )?;
+        near(*precision, &found, &expected, &format!("{what} {precision:?} rows {rows} {spec:?}"))?;
         let again = on_gpu(&executor, &parameters, &input, spec, &up)?;
         for (name, value) in &found {
             assert_eq!(bits(value)?, bits(&again[name])?, "{what}: {name} differs the second time");
