@@ -36,7 +36,7 @@ use crate::graph::Graph;
 use crate::parameters::Parameters;
 use gpu::Element;
 
-pub(crate) use steps::moved;
+pub(crate) use steps::{blended, moved};
 
 /// What values are stored and multiplied as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

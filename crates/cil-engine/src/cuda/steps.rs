@@ -1,4 +1,4 @@
-//! An optimiser's step for parameters on the GPU: one kernel moves up to 32 tensors.
+//! An optimiser's step, and that of running statistics, on the GPU: one kernel moves up to 32 tensors.
 //!
 //! One decision: the operations are those of `optim/fused.rs` in their order, none contracted, and the new values are new
 //! tensors, as everywhere: what was there before is a snapshot that somebody may hold.
@@ -16,8 +16,7 @@ const ALIGNED: usize = 64;
 /// The new values and states, or `None` where a tensor is not this module's to move.
 pub(crate) fn moved(config: OptimizerConfig, moves: &[Move<'_>]) -> Result<Option<Vec<(Tensor, State)>>> {
     let Some(Device::Cuda(device)) = moves.first().map(|it| it.value.device()) else { return Ok(None) };
-    let ours = |tensor: &Tensor| tensor.device().is_cuda() && tensor.dtype() == DType::F32;
-    if !moves.iter().all(|it| ours(it.value) && ours(it.gradient)) {
+    if !moves.iter().all(|it| is_ours(it.value) && is_ours(it.gradient)) {
         return Ok(None);
     }
     let adam = matches!(config, OptimizerConfig::Adam { .. });
@@ -62,6 +61,42 @@ pub(crate) fn moved(config: OptimizerConfig, moves: &[Move<'_>]) -> Result<Optio
         launch(device, config, Grid(Grid::over(largest).0.min(64), part.len() as u32), &table)?;
     }
     Ok(Some(results))
+}
+
+/// Running statistics moved by `momentum` towards a batch's, for pairs of both; `None` where a tensor is not this module's
+/// to move.
+pub(crate) fn blended(pairs: &[(&Tensor, &Tensor)], momentum: f64) -> Result<Option<Vec<Tensor>>> {
+    let Some(Device::Cuda(device)) = pairs.first().map(|(running, _)| running.device()) else {
+        return Ok(None);
+    };
+    if !pairs.iter().all(|(running, batch)| is_ours(running) && is_ours(batch)) {
+        return Ok(None);
+    }
+    let total = pairs.iter().map(|(running, _)| running.elem_count().next_multiple_of(ALIGNED)).sum();
+    let values = tensor_on(device, total)?;
+    let (mut start, mut results) = (0, Vec::new());
+    for part in pairs.chunks(MOVES) {
+        let mut table = Moves::default();
+        let mut held = Vec::new();
+        for (at, (running, batch)) in part.iter().enumerate() {
+            let (dims, count) = (running.dims(), running.elem_count());
+            let (old, of_old) = address_on(device, running, "a running statistic", dims)?;
+            let (new, of_new) = address_on(device, batch, "a batch's statistic", dims)?;
+            held.extend([old, new]);
+            (table.value[at], table.gradient[at]) = (of_old, of_new);
+            table.new_value[at] = values.1 + (start * size_of::<f32>()) as u64;
+            table.count[at] = i32::try_from(count).map_err(candle_core::Error::wrap)?;
+            results.push(values.0.narrow(0, start, count)?.reshape(dims)?);
+            start += count.next_multiple_of(ALIGNED);
+        }
+        let arguments: &[_] = arguments![&table, (1.0 - momentum) as f32, momentum as f32];
+        launch_on(device, Element::F32, "blend", Grid(1, part.len() as u32), arguments)?;
+    }
+    Ok(Some(results))
+}
+
+fn is_ours(tensor: &Tensor) -> bool {
+    tensor.device().is_cuda() && tensor.dtype() == DType::F32
 }
 
 /// The learning rate and the factor of the root, with Adam's bias corrections for this parameter's count of steps.

@@ -1,4 +1,4 @@
-// The optimiser's rules.
+// The optimiser's rules, and that of running statistics.
 
 // What a step moves: up to 32 tensors a launch. Addresses of value, gradient, first and second moment (0: none yet), and
 // of where the new value and moments go.
@@ -43,4 +43,12 @@ KERNEL(adam)(Moves all, float keep_first, float take_first, float keep_second, f
         float root = __fadd_rn(__fmul_rn(sqrtf(square), all.root[tensor]), epsilon);
         moved[at] = __fadd_rn(value[at], -__fmul_rn(mean / root, all.rate[tensor]));
     }
+}
+
+// Running statistics: value * (1 - rate) + gradient * rate, what is called a gradient being the batch's statistic.
+KERNEL(blend)(Moves all, float keep, float take) {
+    int tensor = blockIdx.y;
+    const float *value = (const float *)all.value[tensor], *batch = (const float *)all.gradient[tensor];
+    float *moved = (float *)all.new_value[tensor];
+    EACH(at, all.count[tensor]) moved[at] = __fadd_rn(__fmul_rn(value[at], keep), __fmul_rn(batch[at], take));
 }

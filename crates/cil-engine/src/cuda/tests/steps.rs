@@ -9,7 +9,7 @@ use super::{CudaExecutor, Precision, stored, turn};
 use crate::optim::{Group, Optimizer, OptimizerConfig};
 use crate::testing::networks::resnet32;
 use crate::testing::{Dice, bits, parameters};
-use crate::{Executor, ForwardSpec, Gradients, Parameters, Upstream};
+use crate::{Executor, ForwardSpec, Gradients, NormStatistics, NormUpdate, Parameters, Upstream};
 
 const SGD: OptimizerConfig = OptimizerConfig::Sgd { momentum: 0.9, nesterov: false };
 
@@ -32,6 +32,8 @@ impl Step<'_> {
         let mut gradients = Gradients::default();
         self.executor.backward(parameters, tape, &upstream, &mut gradients)?;
         optimizer.step(parameters, &gradients, &self.groups, 0.1)?;
+        let Some(statistics) = pass.statistics else { bail!("no statistics") };
+        parameters.update_statistics(&statistics, 0.1)?;
         Ok(output)
     }
 }
@@ -67,8 +69,8 @@ fn a_step_takes_few_launches_and_no_wait() -> Result<()> {
         println!("ResNet-32, one training step, {precision:?}: {counts:?}");
         assert!(counts.kernels + counts.library_calls <= 320, "{precision:?}: {counts:?}");
         assert_eq!((counts.waits, counts.copies), (0, 0), "{precision:?}: {counts:?}");
-        // The tap, the moments, the gradients, the new values and their momentum.
-        assert!(counts.allocations <= 5, "{precision:?}: {counts:?}");
+        // The tap, the moments, the gradients, the new values, their momentum, the running statistics.
+        assert!(counts.allocations <= 6, "{precision:?}: {counts:?}");
     }
     Ok(())
 }
@@ -101,6 +103,32 @@ fn a_step_can_be_captured_and_replayed() -> Result<()> {
     assert_eq!(bits(&captured)?, output);
     for (name, tensor) in eager.iter() {
         assert_eq!(bits(tensor)?, bits(replayed.get(name)?)?, "{name} after the replay");
+    }
+    Ok(())
+}
+
+#[test]
+fn running_statistics_move_as_on_the_processor() -> Result<()> {
+    let Some(turn) = turn("running statistics") else { return Ok(()) };
+    let device = turn.gpu.device();
+    let mut dice = Dice::new(34);
+    let (mut here, mut updates) = (Parameters::default(), [NormUpdate::default(), NormUpdate::default()]);
+    for at in 0..40 {
+        let dims = [1 + dice.below(70)];
+        for suffix in ["running_mean", "running_var"] {
+            here.set(&format!("norm{at}.{suffix}"), dice.tensor(&dims, 0.1, 1.0)?);
+        }
+        let (mean, variance) = (dice.tensor(&dims, -1.0, 1.0)?, dice.tensor(&dims, 0.1, 1.0)?);
+        for (update, device) in updates.iter_mut().zip([&Device::Cpu, &device]) {
+            let (mean, unbiased_variance) = (mean.to_device(device)?, variance.to_device(device)?);
+            update.norms.push(NormStatistics { name: format!("norm{at}"), mean, unbiased_variance });
+        }
+    }
+    let mut there = stored(&here, &device)?;
+    here.update_statistics(&updates[0], 0.1)?;
+    there.update_statistics(&updates[1], 0.1)?;
+    for (name, expected) in here.iter() {
+        assert_eq!(bits(there.get(name)?)?, bits(expected)?, "{name}");
     }
     Ok(())
 }
