@@ -45,11 +45,12 @@ impl Element {
 }
 
 struct Inner {
-    device: CudaDevice,
-    stream: Arc<CudaStream>,
+    /// Goes first: it is bound to the stream.
+    library: Library,
     functions: Mutex<HashMap<(Element, &'static str), CudaFunction>>,
     pool: Arc<Pool>,
-    library: Library,
+    stream: Arc<CudaStream>,
+    device: CudaDevice,
 }
 
 /// An NVIDIA GPU; a clone is the same one.

@@ -78,19 +78,22 @@ race() {
 }
 
 train() {
-  local seconds=${2:-510} run="$keep/runs/$preset"
+  local seconds=${2:-510} found run
   mkdir -p "$keep/runs"
   cd "$keep"
+  # A run's folder is named after the preset and the seed.
+  found=$(compgen -G "runs/$preset-s*" | head -n 1 || true)
+  run=${found:-runs/$preset-s1}
+  run=${run%.partial}
   if [ -d "$run" ]; then
     echo "$run is whole"
-  elif [ -d "$run.partial" ]; then
-    timeout -s INT "$seconds" code/cil-runner resume "$run" --device cuda --kernels "$kernels" \
-      --data-dir datasets --out runs >>"$1/train.txt" 2>&1 || echo "stopped after $seconds s"
   else
-    timeout -s INT "$seconds" code/cil-runner run "$preset" --device cuda --kernels "$kernels" \
-      --data-dir datasets --out runs >>"$1/train.txt" 2>&1 || echo "stopped after $seconds s"
+    local what=(run "$preset")
+    [ -z "$found" ] || what=(resume "$run")
+    timeout -s INT "$seconds" code/cil-runner "${what[@]}" --device cuda --kernels "$kernels" \
+      --data-dir datasets --out runs >>"$1/train.txt" 2>&1 || echo "stopped after at most $seconds s"
   fi
-  tail -n 5 "$1/train.txt" || true
+  tail -n 3 "$1/train.txt" || true
   tar -C "$keep" -czf "$1/run.tar.gz" runs
   for file in env.json events.jsonl result.json config.toml; do
     cp "$run"*/"$file" "$1/" 2>/dev/null || true
