@@ -10,11 +10,20 @@
 # Further slices of the training go on where the last one stopped: gpu.sh train OUT, again. On a fresh machine take in
 # OUT/run.tar.gz of the last slice first, with `keep`.
 #
-# PRESET (cifar100-b50-t5-lucir-e0-dfgr-dtidkl), KERNELS (tf32), SECONDS_TO_TRAIN (120 within `all`, 510 alone) change it.
+# PRESET (cifar100-b50-t5-lucir-e0-dfgr-dtidkl), KERNELS (tf32), SECONDS_TO_TRAIN (what is left of the call) change it.
 set -euo pipefail
 keep=${KEEP:-/tmp/cil-gpu}
 preset=${PRESET:-cifar100-b50-t5-lucir-e0-dfgr-dtidkl}
 kernels=${KERNELS:-tf32}
+whole=530 # seconds that a call may take
+
+# within MOST COMMAND...: stops it after MOST seconds, or when the call's time is up.
+within() {
+  local most=$1 left=$((whole - SECONDS))
+  shift
+  [ "$left" -gt 5 ] || { echo "no time left for $*"; return 1; }
+  timeout -s INT -k 20 "$((left < most ? left : most))" "$@"
+}
 
 libraries() { # where CUDA's libraries lie if they came as Python packages
   local packages
@@ -60,7 +69,7 @@ keep() {
 
 check() {
   nvidia-smi >"$1/gpu.txt" 2>&1 || true
-  timeout 170 "$keep/code/engine-tests" cuda:: --nocapture --test-threads 1 >"$1/check.txt" 2>&1 ||
+  within 150 "$keep/code/engine-tests" cuda:: --nocapture --test-threads 1 >"$1/check.txt" 2>&1 ||
     echo "NOT EQUAL, or not done in time: see check.txt" | tee -a "$1/check.txt"
   tail -n 5 "$1/check.txt"
 }
@@ -69,16 +78,16 @@ race() {
   local work
   for work in train eval invert; do
     for how in exact tf32 bf16; do
-      timeout 40 "$keep/code/cil-runner" bench --device cuda --kernels $how --work $work --rounds 100 --json \
+      within 60 "$keep/code/cil-runner" bench --device cuda --kernels $how --work $work --rounds 100 --json \
         >"$1/ours-$work-$how.json" 2>"$1/ours-$work-$how.txt" || echo "ours, $work, $how: failed"
     done
-    timeout 100 python3 "$keep/code/pytorch.py" $work >"$1/pytorch-$work.txt" 2>&1 || echo "PyTorch, $work: failed"
+    within 90 python3 "$keep/code/pytorch.py" $work >"$1/pytorch-$work.txt" 2>&1 || echo "PyTorch, $work: failed"
   done
   grep -h images "$1"/pytorch-*.txt || true
 }
 
 train() {
-  local seconds=${2:-510} found run
+  local seconds=${2:-$whole} found run
   mkdir -p "$keep/runs"
   cd "$keep"
   # A run's folder is named after the preset and the seed.
@@ -90,7 +99,7 @@ train() {
   else
     local what=(run "$preset")
     [ -z "$found" ] || what=(resume "$run")
-    timeout -s INT "$seconds" code/cil-runner "${what[@]}" --device cuda --kernels "$kernels" \
+    within "$seconds" code/cil-runner "${what[@]}" --device cuda --kernels "$kernels" \
       --data-dir datasets --out runs >>"$1/train.txt" 2>&1 || echo "stopped after at most $seconds s"
   fi
   tail -n 3 "$1/train.txt" || true
@@ -115,7 +124,7 @@ case $command in
     if [ "$command" = all ]; then
       check "$out"
       race "$out"
-      train "$out" "${SECONDS_TO_TRAIN:-120}"
+      train "$out" "${SECONDS_TO_TRAIN:-}"
     else
       "$command" "$out" ${SECONDS_TO_TRAIN:+"$SECONDS_TO_TRAIN"}
     fi
