@@ -7,13 +7,18 @@
 //! This crate knows no method, no label and no loss. It is the only crate with `unsafe` code.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod executor;
+mod fusion;
 pub mod graph;
 #[expect(unsafe_code, reason = "an option of an allocator in C")]
 pub mod memory;
 pub mod optim;
 pub mod parameters;
 pub mod reference;
+#[cfg(test)]
+mod testing;
 
 pub use executor::{
     BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, Keep, MomentGradient, Norm,

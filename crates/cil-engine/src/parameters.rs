@@ -172,15 +172,29 @@ impl Parameters {
     /// # Errors
     /// If a statistic is missing.
     pub fn update_statistics(&mut self, update: &NormUpdate, momentum: f64) -> Result<()> {
+        let mut names = Vec::new();
+        let mut pairs = Vec::new();
         for norm in &update.norms {
             for (suffix, batch) in [("running_mean", &norm.mean), ("running_var", &norm.unbiased_variance)] {
                 let name = format!("{}.{suffix}", norm.name);
-                let moved = ((self.get(&name)? * (1.0 - momentum))? + (batch * momentum)?)?;
-                self.set(&name, moved);
+                pairs.push((self.get(&name)?, batch));
+                names.push(name);
             }
+        }
+        for (name, moved) in names.iter().zip(blended(&pairs, momentum)?) {
+            self.set(name, moved);
         }
         Ok(())
     }
+}
+
+/// `running + momentum * (batch - running)` of each pair of both.
+fn blended(pairs: &[(&Tensor, &Tensor)], momentum: f64) -> Result<Vec<Tensor>> {
+    #[cfg(feature = "cuda")]
+    if let Some(moved) = crate::cuda::blended(pairs, momentum)? {
+        return Ok(moved);
+    }
+    pairs.iter().map(|(running, batch)| (*running * (1.0 - momentum))? + (*batch * momentum)?).collect()
 }
 
 /// The initial value of one parameter: a function of (seed, name) and the spec.

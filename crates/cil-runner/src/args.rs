@@ -6,7 +6,9 @@
 mod report;
 mod sweep;
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use report::Report;
@@ -56,8 +58,8 @@ pub struct Global {
     /// Where run folders go
     #[arg(long, global = true, value_name = "DIR", default_value = "runs")]
     pub out: PathBuf,
-    /// Where to compute
-    #[arg(long, global = true, value_enum, default_value_t = DeviceName::Auto)]
+    /// Where to compute: cpu, cuda or cuda:N for an NVIDIA GPU, or auto, which takes one if this build has one to offer
+    #[arg(long, global = true, value_name = "DEVICE", default_value_t = DeviceName::Auto)]
     pub device: DeviceName,
     /// Seed of weights, batches, augmentation and noise; the configuration's own otherwise
     #[arg(long, global = true, value_name = "N")]
@@ -247,7 +249,7 @@ pub enum Model {
 /// What runs the networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kernels {
-    /// The best that this processor has.
+    /// The best that this processor has; tf32 on a GPU.
     Auto,
     /// AVX-512.
     Avx512,
@@ -257,17 +259,49 @@ pub enum Kernels {
     Portable,
     /// candle's own operations: slow, for checks.
     Reference,
+    /// On a GPU: f32 throughout.
+    Exact,
+    /// On a GPU: f32, convolutions in TF32.
+    Tf32,
+    /// On a GPU: maps in bf16, weights and sums in f32.
+    Bf16,
 }
 
 /// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceName {
     /// The processor.
     Cpu,
-    /// An NVIDIA GPU.
-    Cuda,
+    /// An NVIDIA GPU, counted from 0.
+    Cuda(usize),
     /// A GPU if this build has one to offer, the processor otherwise.
     Auto,
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_prefix("cuda:").map(str::parse);
+        match (text, number) {
+            ("cpu", _) => Ok(Self::Cpu),
+            ("auto", _) => Ok(Self::Auto),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(Ok(number))) => Ok(Self::Cuda(number)),
+            _ => Err(format!("{text} is no device: cpu, cuda, cuda:N or auto is right")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(0) => formatter.write_str("cuda"),
+            Self::Cuda(number) => write!(formatter, "cuda:{number}"),
+            Self::Auto => formatter.write_str("auto"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -279,6 +313,16 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn devices_are_read_as_they_are_written() {
+        for name in ["cpu", "cuda", "cuda:3", "auto"] {
+            assert_eq!(name.parse::<DeviceName>().map(|it| it.to_string()), Ok(name.to_owned()));
+        }
+        for name in ["gpu", "cuda:", "cuda:-1", "cuda1", ""] {
+            assert!(name.parse::<DeviceName>().is_err_and(|error| error.contains("cuda:N or auto is right")));
+        }
     }
 
     #[test]

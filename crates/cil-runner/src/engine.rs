@@ -30,19 +30,23 @@ pub struct Engine {
 impl Engine {
     /// The engine that the arguments ask for; sets the number of threads of the process.
     pub fn new(global: &Global) -> Result<Self> {
-        if global.device == DeviceName::Cuda {
-            return Err(bad_input(
-                "--device cuda: this program computes on the processor only; cpu is right",
-            ));
-        }
         if let Some(threads) = global.threads {
             rayon::ThreadPoolBuilder::new()
                 .num_threads(usize::from(threads))
                 .build_global()
                 .context("cannot set the number of threads")?;
         }
-        let (executors, kernels) = kernels(global.kernels)?;
-        Ok(Self { executors, device: Device::Cpu, kernels, threads: rayon::current_num_threads() })
+        let threads = rayon::current_num_threads();
+        match place(global)? {
+            Place::Processor => {
+                let (executors, kernels) = kernels(global.kernels)?;
+                Ok(Self { executors, device: Device::Cpu, kernels, threads })
+            }
+            Place::Gpu(number, kernels) => {
+                let (executors, device) = gpu::open(number, kernels)?;
+                Ok(Self { executors, device, kernels: kernels.name(), threads })
+            }
+        }
     }
 }
 
@@ -51,19 +55,69 @@ impl Engine {
 /// # Errors
 /// If this processor has no such instructions.
 pub fn kernels_name(global: &Global) -> Result<&'static str> {
-    Ok(kernels(global.kernels)?.1)
+    match place(global)? {
+        Place::Processor => Ok(kernels(global.kernels)?.1),
+        Place::Gpu(_, kernels) => Ok(kernels.name()),
+    }
+}
+
+/// Where it is computed, and on a GPU how.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Processor,
+    Gpu(usize, OnGpu),
+}
+
+/// What runs the networks on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnGpu {
+    Exact,
+    Tf32,
+    Bf16,
+    Reference,
+}
+
+impl OnGpu {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+            Self::Reference => "reference",
+        }
+    }
+}
+
+fn place(global: &Global) -> Result<Place> {
+    let on_gpu = match global.kernels {
+        // The rounding that PyTorch's convolutions have unless told otherwise.
+        Kernels::Auto | Kernels::Tf32 => Some(OnGpu::Tf32),
+        Kernels::Exact => Some(OnGpu::Exact),
+        Kernels::Bf16 => Some(OnGpu::Bf16),
+        Kernels::Reference => Some(OnGpu::Reference),
+        Kernels::Avx512 | Kernels::Avx2 | Kernels::Portable => None,
+    };
+    match (global.device, on_gpu) {
+        (DeviceName::Cpu, _) | (DeviceName::Auto, None) => Ok(Place::Processor),
+        (DeviceName::Cuda(number), Some(on_gpu)) => Ok(Place::Gpu(number, on_gpu)),
+        (DeviceName::Cuda(number), None) => Err(bad_input(format!(
+            "--device cuda:{number}: the kernels that --kernels asks for are the processor's; exact, tf32 or bf16 is right"
+        ))),
+        (DeviceName::Auto, Some(on_gpu)) if gpu::count() > 0 => Ok(Place::Gpu(0, on_gpu)),
+        (DeviceName::Auto, Some(_)) => Ok(Place::Processor),
+    }
 }
 
 fn kernels(choice: Kernels) -> Result<(ExecutorFactory, &'static str)> {
     let path = match choice {
-        Kernels::Reference => {
-            let reference = |graph: Graph| Ok(Arc::new(ReferenceExecutor::new(graph)) as Arc<dyn Executor>);
-            return Ok((Arc::new(reference), "reference"));
-        }
+        Kernels::Reference => return Ok((reference(), "reference")),
         Kernels::Auto => CpuExecutor::new(probe()?)?.path(),
         Kernels::Avx512 => InstructionPath::Avx512,
         Kernels::Avx2 => InstructionPath::Avx2,
         Kernels::Portable => InstructionPath::Portable,
+        Kernels::Exact | Kernels::Tf32 | Kernels::Bf16 => {
+            return Err(bad_input("--kernels exact, tf32 and bf16 are a GPU's; --device cuda is right"));
+        }
     };
     let name = match path {
         InstructionPath::Avx512 => "avx512",
@@ -80,6 +134,62 @@ fn kernels(choice: Kernels) -> Result<(ExecutorFactory, &'static str)> {
     Ok((Arc::new(executors), name))
 }
 
+fn reference() -> ExecutorFactory {
+    Arc::new(|graph: Graph| Ok(Arc::new(ReferenceExecutor::new(graph)) as Arc<dyn Executor>))
+}
+
+#[cfg(feature = "cuda")]
+mod gpu {
+    use std::sync::Arc;
+
+    use anyhow::Result;
+    use candle_core::Device;
+    use cil_engine::cuda::{CudaExecutor, Gpu, Precision};
+    use cil_engine::{Executor, ExecutorFactory, Graph};
+
+    use super::OnGpu;
+    use crate::failure::bad_input;
+
+    /// How many there are; none where the driver does not say.
+    pub(super) fn count() -> usize {
+        Gpu::count().unwrap_or(0)
+    }
+
+    pub(super) fn open(number: usize, kernels: OnGpu) -> Result<(ExecutorFactory, Device)> {
+        let gpu = Gpu::open(number).map_err(|error| bad_input(format!("--device cuda:{number}: {error}")))?;
+        let device = gpu.device();
+        let precision = match kernels {
+            OnGpu::Reference => return Ok((super::reference(), device)),
+            OnGpu::Exact => Precision::Exact,
+            OnGpu::Tf32 => Precision::Tf32,
+            OnGpu::Bf16 => Precision::Bf16,
+        };
+        let executors =
+            move |graph: Graph| Ok(Arc::new(CudaExecutor::new(graph, &gpu, precision)) as Arc<dyn Executor>);
+        Ok((Arc::new(executors), device))
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+mod gpu {
+    use anyhow::Result;
+    use candle_core::Device;
+    use cil_engine::ExecutorFactory;
+
+    use super::OnGpu;
+    use crate::failure::bad_input;
+
+    pub(super) fn count() -> usize {
+        0
+    }
+
+    pub(super) fn open(number: usize, _: OnGpu) -> Result<(ExecutorFactory, Device)> {
+        Err(bad_input(format!(
+            "--device cuda:{number}: this program was built without the feature cuda (docs/cuda.md); cpu is right"
+        )))
+    }
+}
+
 /// The smallest graph, to ask an executor what it would use.
 fn probe() -> Result<Graph> {
     let mut graph = GraphBuilder::new(Shape::Vector { width: 1 });
@@ -90,7 +200,10 @@ fn probe() -> Result<Graph> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::args::Cli;
 
     #[test]
     fn kernels_are_named_and_refused() {
@@ -99,5 +212,29 @@ mod tests {
         executors(probe().unwrap()).unwrap();
         assert_eq!(kernels(Kernels::Reference).unwrap().1, "reference");
         assert_ne!(kernels(Kernels::Auto).unwrap().1, "reference");
+        assert!(
+            kernels(Kernels::Bf16).is_err_and(|error| error.to_string().contains("--device cuda is right"))
+        );
+    }
+
+    #[test]
+    fn a_device_is_chosen_and_what_it_lacks_is_refused() {
+        let global = |line: &[&str]| {
+            let line = ["cil-runner"].iter().chain(line);
+            Cli::try_parse_from(line).map(|it| it.global).unwrap()
+        };
+        let chosen = |line: &[&str]| place(&global(line));
+        assert_eq!(chosen(&["--device", "cpu"]).unwrap(), Place::Processor);
+        assert_eq!(chosen(&["--kernels", "portable"]).unwrap(), Place::Processor);
+        assert_eq!(chosen(&["--device", "cuda:2"]).unwrap(), Place::Gpu(2, OnGpu::Tf32));
+        let exact = Place::Gpu(0, OnGpu::Exact);
+        assert_eq!(chosen(&["--device", "cuda", "--kernels", "exact"]).unwrap(), exact);
+        let message = chosen(&["--device", "cuda", "--kernels", "avx2"]).unwrap_err().to_string();
+        assert!(message.contains("exact, tf32 or bf16 is right"), "{message}");
+        #[cfg(not(feature = "cuda"))]
+        {
+            let refused = Engine::new(&global(&["--device", "cuda"])).map(|_| ()).unwrap_err().to_string();
+            assert!(refused.contains("built without the feature cuda"), "{refused}");
+        }
     }
 }

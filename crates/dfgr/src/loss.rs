@@ -202,6 +202,9 @@ fn reduce(
     reduction: ChannelReduction,
     divergence: impl Fn(&Floored) -> Result<Tensor>,
 ) -> Result<Tensor> {
+    if layers.iter().any(|layer| !layer.mean.device().is_cpu()) {
+        return reduce_joined(layers, reduction, divergence);
+    }
     let mut per_layer = Vec::with_capacity(layers.len());
     for layer in layers {
         let floored = Floored {
@@ -224,6 +227,33 @@ fn reduce(
         ChannelReduction::Sum => per_layer.sum_all(),
         ChannelReduction::Mean => per_layer.mean_all(),
     }
+}
+
+/// As [`reduce`] but for rounding, with the layers' channels in one tensor: on a GPU a small operation costs its launch,
+/// whatever it computes.
+fn reduce_joined(
+    layers: &[LayerMoments<'_>],
+    reduction: ChannelReduction,
+    divergence: impl Fn(&Floored) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let Some(first) = layers.first() else { bail!("batch-norm statistics need at least one layer") };
+    let joined =
+        |of: fn(&LayerMoments<'_>) -> Tensor| Tensor::cat(&layers.iter().map(of).collect::<Vec<_>>(), 0);
+    let floored = Floored {
+        mean: joined(|it| it.mean.clone())?,
+        variance: joined(|it| it.variance.clone())?.maximum(GENERATED_VARIANCE_FLOOR)?,
+        running_mean: joined(|it| it.running_mean.detach())?,
+        running_variance: joined(|it| it.running_variance.detach())?.maximum(STORED_VARIANCE_FLOOR)?,
+    };
+    let per_channel = divergence(&floored)?;
+    if reduction == ChannelReduction::Sum {
+        return per_channel.sum_all();
+    }
+    let share = |it: &LayerMoments<'_>| 1.0 / (it.mean.elem_count() * layers.len()) as f64;
+    let shares: Vec<f64> =
+        layers.iter().flat_map(|it| std::iter::repeat_n(share(it), it.mean.elem_count())).collect();
+    let shares = Tensor::from_vec(shares, per_channel.dims(), &Device::Cpu)?;
+    (per_channel * shares.to_dtype(first.mean.dtype())?.to_device(first.mean.device())?)?.sum_all()
 }
 
 /// `KL(N(mean, variance) ‖ N(other_mean, other_variance))`, elementwise.
@@ -261,3 +291,6 @@ fn index(rows: Vec<u32>, device: &Device) -> Result<Tensor> {
     let n_rows = rows.len();
     Tensor::from_vec(rows, n_rows, device)
 }
+
+#[cfg(test)]
+mod tests;

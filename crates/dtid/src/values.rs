@@ -1,6 +1,6 @@
 //! Values of maps as they lie in memory: what losses that take one parallel pass share.
 
-use candle_core::{Result, Storage, Tensor, WithDType, bail};
+use candle_core::{Device, Result, Storage, Tensor, WithDType, bail};
 
 /// A type of numbers in maps: computed with as they are, summed in `f64`.
 pub trait Value: WithDType {
@@ -30,16 +30,16 @@ impl Value for f64 {
     }
 }
 
-/// What `work` makes of a tensor's values in row-major order; copied only where they do not lie so.
+/// What `work` makes of a tensor's values in row-major order; copied only where they do not lie so, or lie on a GPU.
 ///
 /// # Errors
-/// If they are of another type or not on the CPU, or `work` fails.
+/// If they are of another type, or `work` fails.
 pub fn with_values<T: Value, Out>(tensor: &Tensor, work: impl FnOnce(&[T]) -> Result<Out>) -> Result<Out> {
-    let tensor = tensor.contiguous()?;
+    let tensor = tensor.contiguous()?.to_device(&Device::Cpu)?;
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(storage), Some((from, to))) => work(&T::cpu_storage_as_slice(storage)?[from..to]),
-        _ => bail!("losses on maps run on the CPU only"),
+        _ => bail!("a map did not come to the processor"),
     }
 }
 

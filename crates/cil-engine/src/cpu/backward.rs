@@ -11,11 +11,12 @@ use super::forward::State;
 use super::layout::{self, LANES};
 use super::load::{Completion, Mask, Source};
 use super::norm::{self, Normalisation, channels};
-use super::norm_kernels::{Activation, Channel, Linearised};
+use super::norm_kernels::{Channel, Linearised};
 use super::packed::Direction;
-use super::plan::{Kind, NormUnit};
+use super::plan::Kind;
 use super::{CpuExecutor, singles, values, with_values};
 use crate::executor::{Gradients, MomentGradient, Upstream};
+use crate::fusion::{Activation, NormUnit};
 use crate::graph::Op;
 use crate::parameters::Parameters;
 

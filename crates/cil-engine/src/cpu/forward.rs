@@ -12,10 +12,11 @@ use super::layout::{self, LANES};
 use super::load::{Normalised, Source};
 use super::norm::{self, Moments, Normalisation};
 use super::packed::Direction;
-use super::plan::{Kind, NormUnit, Unit};
+use super::plan::{Kind, Unit};
 use super::schedule::{Placement, Schedule};
 use super::{CpuExecutor, singles, with_values};
 use crate::executor::{BatchMoments, ForwardSpec, Keep, Norm, NormStatistics, NormUpdate, Pass, Tape};
+use crate::fusion::NormUnit;
 use crate::graph::Op;
 use crate::parameters::Parameters;
 

@@ -5,8 +5,9 @@ use super::conv_plan::Frame;
 use super::layout::LANES;
 use super::load_kernels::{self, MaskedSums, Normed, PlaneMask, Rows};
 use super::norm::Normalisation;
-use super::norm_kernels::{Activation, Channel, Linearised};
+use super::norm_kernels::{Channel, Linearised};
 use super::simd::Cpu;
+use crate::fusion::Activation;
 
 /// The input of a convolution.
 #[derive(Clone, Copy)]

@@ -7,8 +7,9 @@ use rayon::prelude::*;
 
 use super::layout::{Block, LANES, grain};
 use super::load::{Completion, Mask};
-use super::norm_kernels::{self, Activation, Channel, Linearised};
+use super::norm_kernels::{self, Channel, Linearised};
 use super::simd::Cpu;
+use crate::fusion::Activation;
 
 /// Mean and biased variance of every channel.
 #[derive(Clone, Debug)]

@@ -2,31 +2,10 @@
 
 use super::layout::LANES;
 use super::simd::{Lanes, dispatched};
+use crate::fusion::Activation;
 
 /// Sixteen per-channel numbers.
 pub(super) type Channel = [f32; LANES];
-
-/// What follows a normalisation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Activation {
-    /// Nothing.
-    None,
-    /// `max(x, 0)`
-    Relu,
-    /// `slope * x` where not positive.
-    Leaky(f32),
-}
-
-impl Activation {
-    /// Factor of the gradient where the output is not positive.
-    pub(super) fn slope(self) -> f32 {
-        match self {
-            Self::None => 1.0,
-            Self::Relu => 0.0,
-            Self::Leaky(slope) => slope,
-        }
-    }
-}
 
 /// # Safety
 /// `V`'s instructions.

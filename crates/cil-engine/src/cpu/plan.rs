@@ -1,21 +1,9 @@
-//! A graph as units of work: a batch norm takes in the addition and the activation behind it.
+//! A graph as units of work: what [`Fusion`] joined, and convolutions with the upsampling before them.
 
 use super::conv_plan::{ConvPlan, Reading};
 use super::layout::{Block, LANES};
-use super::norm_kernels::Activation;
-use crate::graph::{Graph, NodeId, Op};
-
-/// A batch norm and what it took in.
-#[derive(Clone, Debug)]
-pub(super) struct NormUnit {
-    /// The batch-norm node.
-    pub(super) norm: usize,
-    /// The node it reads.
-    pub(super) source: usize,
-    /// A node that is added before the activation.
-    pub(super) residual: Option<usize>,
-    pub(super) activation: Activation,
-}
+use crate::fusion::{Fusion, NormUnit};
+use crate::graph::{Graph, Op};
 
 /// What one unit does.
 #[derive(Clone, Debug)]
@@ -59,49 +47,13 @@ impl Plan {
     pub(super) fn new(graph: &Graph) -> Self {
         let nodes = graph.nodes();
         let blocks: Vec<Block> = nodes.iter().map(|node| node.shape.into()).collect();
-        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
-        for (at, node) in nodes.iter().enumerate() {
-            node.inputs.iter().for_each(|input| readers[input.index()].push(at));
-        }
-        let tapped = |at: usize| graph.taps().iter().any(|(_, id)| id.index() == at);
-        let only_reader = |at: usize| match (readers[at].as_slice(), tapped(at)) {
-            ([reader], false) => Some(*reader),
-            _ => None,
-        };
+        let fusion = Fusion::new(graph);
+        let only_reader = |at: usize| fusion.only_reader(at);
         let few = blocks[0].channels <= 4 && matches!(nodes[0].shape, crate::graph::Shape::Map { .. });
-        let convolutions = readers[0].iter().all(|reader| matches!(nodes[*reader].op, Op::Conv2d { .. }));
-        let plain_input = few && convolutions && !tapped(0);
+        let convolutions =
+            fusion.readers[0].iter().all(|reader| matches!(nodes[*reader].op, Op::Conv2d { .. }));
+        let plain_input = few && convolutions && !fusion.tapped[0];
 
-        // Per last node: the unit that ends there. Per node: whether a unit took it in.
-        let mut ends: Vec<Option<NormUnit>> = vec![None; nodes.len()];
-        let mut taken = vec![false; nodes.len()];
-        // Later norms first: what an addition's other side needs is then there.
-        for norm in (0..nodes.len()).rev().filter(|at| matches!(nodes[*at].op, Op::BatchNorm { .. })) {
-            let source = nodes[norm].inputs[0].index();
-            let mut unit = NormUnit { norm, source, residual: None, activation: Activation::None };
-            let mut last = norm;
-            if let Some(reader) =
-                only_reader(last).filter(|at| matches!(nodes[*at].op, Op::Add) && !taken[*at])
-            {
-                let other = |id: &&NodeId| id.index() != last;
-                unit.residual = nodes[reader].inputs.iter().find(other).map(|id| id.index());
-                taken[last] = true;
-                last = reader;
-                taken[last] = true;
-            }
-            let activation = |at: usize| match nodes[at].op {
-                Op::Relu => Some(Activation::Relu),
-                Op::LeakyRelu { slope } if slope >= 0.0 => Some(Activation::Leaky(slope as f32)),
-                _ => None,
-            };
-            if let Some((reader, activation)) = only_reader(last).and_then(|at| Some((at, activation(at)?))) {
-                taken[last] = true;
-                last = reader;
-                unit.activation = activation;
-            }
-            taken[last] = true;
-            ends[last] = Some(unit);
-        }
         // Convolutions of upsampled maps take the upsampling in, where there are channels enough to gain by it.
         let upsampled = |conv: usize| {
             let Op::Conv2d { kernel, stride, padding, .. } = nodes[conv].op else { return None };
@@ -112,15 +64,16 @@ impl Plan {
             let from = nodes[input].inputs.first()?.index();
             (doubled && wide && fits && only_reader(input) == Some(conv)).then_some((input, from))
         };
+        let mut taken = fusion.taken.clone();
         for node in 1..nodes.len() {
             if let Some((input, _)) = upsampled(node) {
                 taken[input] = true;
             }
         }
         let mut units = Vec::new();
-        for (node, end) in ends.into_iter().enumerate().skip(1) {
+        for (node, end) in fusion.ends.iter().enumerate().skip(1) {
             let kind = match (&nodes[node].op, end) {
-                (_, Some(unit)) => Kind::Norm(unit),
+                (_, Some(unit)) => Kind::Norm(unit.clone()),
                 _ if taken[node] => continue,
                 (Op::Conv2d { kernel, stride, padding, .. }, None) => {
                     let input = nodes[node].inputs[0].index();
@@ -139,8 +92,7 @@ impl Plan {
         }
         let normed =
             |readers: &Vec<usize>| readers.iter().any(|at| matches!(nodes[*at].op, Op::BatchNorm { .. }));
-        let feeds_norm = readers.iter().map(normed).collect();
-        let tapped = (0..nodes.len()).map(tapped).collect();
+        let feeds_norm = fusion.readers.iter().map(normed).collect();
         let mut plan = Self {
             units,
             blocks,
@@ -149,7 +101,7 @@ impl Plan {
             readers: vec![Vec::new(); nodes.len()],
             makers: vec![None; nodes.len()],
             inputs: Vec::new(),
-            tapped,
+            tapped: fusion.tapped,
         };
         for (number, unit) in plan.units.iter().enumerate() {
             plan.makers[unit.node] = Some(number);

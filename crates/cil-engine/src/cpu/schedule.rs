@@ -1,9 +1,9 @@
 //! What a kind of pass fixes, once: where every batch norm is applied, what backward will read, and when each map's
 //! memory is free for another.
 
-use super::norm_kernels::Activation;
-use super::plan::{Kind, NormUnit, Plan};
+use super::plan::{Kind, Plan};
 use crate::executor::{ForwardSpec, Keep, Norm};
+use crate::fusion::{Activation, NormUnit};
 use crate::graph::{Graph, Op};
 
 /// Where a batch norm with its followers is applied.

@@ -6,9 +6,10 @@ use super::buffers::Buffer;
 use super::forward::State;
 use super::layout::{Block, LANES, each_sample};
 use super::linear::Linear;
-use super::norm_kernels::{self, Activation};
+use super::norm_kernels;
 use super::{CpuExecutor, norm, spatial};
 use crate::executor::Gradients;
+use crate::fusion::Activation;
 use crate::graph::Op;
 use crate::parameters::Parameters;
 

@@ -3,49 +3,19 @@
 
 mod kept;
 mod memory;
-mod networks;
 mod precision;
 
-use std::collections::BTreeMap;
-
-use candle_core::{DType, Device, Result, Tensor, bail};
-use cil_random::{Draw, Stream};
-
-use networks::{conv, fused, generator, map, random_graph, residual_net};
+use candle_core::{Result, bail};
 
 use super::{CpuExecutor, InstructionPath};
-use crate::reference::ReferenceExecutor;
-use crate::{
-    Executor, ForwardSpec, Gradients, Graph, GraphBuilder, Keep, MomentGradient, NodeId, Norm, Op,
-    Parameters, Pass, Upstream,
+use crate::testing::networks::{conv, fused, generator, map, random_graph, residual_net};
+use crate::testing::{
+    Dice, Outcome, SPECS, TRAIN_ALL, bits, compare, expected, outcome, parameters, upstream,
 };
+use crate::{Executor, ForwardSpec, Gradients, Graph, GraphBuilder, NodeId, Op, Upstream};
 
 const PATHS: [InstructionPath; 3] =
     [InstructionPath::Avx512, InstructionPath::Avx2, InstructionPath::Portable];
-const TRAIN_ALL: ForwardSpec =
-    ForwardSpec { norm: Norm::Batch, moments: true, keep: Keep::Tape { weights: true, input: true } };
-
-struct Dice(Stream);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Self(Draw::new(seed, "test").stream("dice"))
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0.below(bound)
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    fn tensor(&mut self, dims: &[usize], low: f64, high: f64) -> Result<Tensor> {
-        let values: Vec<f32> = (0..dims.iter().product()).map(|_| self.0.between(low, high) as f32).collect();
-        Tensor::from_vec(values, dims, &Device::Cpu)
-    }
-}
-
 fn paths() -> Vec<InstructionPath> {
     let (there, missing): (Vec<_>, Vec<_>) =
         PATHS.into_iter().partition(|path| super::simd::available(*path));
@@ -55,123 +25,15 @@ fn paths() -> Vec<InstructionPath> {
     there
 }
 
-fn parameters(graph: &Graph, dice: &mut Dice) -> Result<Parameters> {
-    let mut parameters = Parameters::default();
-    for spec in graph.parameter_specs() {
-        let fan: usize = spec.dims.iter().skip(1).product();
-        let bound = if spec.dims.len() > 1 { (3.0 / fan as f64).sqrt() } else { 0.6 };
-        let (low, high) = if spec.name.ends_with("running_var") { (0.4, 1.6) } else { (-bound, bound) };
-        parameters.set(&spec.name, dice.tensor(&spec.dims, low, high)?);
-    }
-    Ok(parameters)
-}
-
-/// Everything a forward and a backward pass return, by name.
-type Outcome = BTreeMap<String, Tensor>;
-
-fn outcome(
-    executor: &dyn Executor,
-    parameters: &Parameters,
-    input: &Tensor,
-    spec: ForwardSpec,
-    upstream: &Upstream,
-) -> Result<Outcome> {
-    let Pass { taps, moments, statistics, tape } = executor.forward(parameters, input, spec)?;
-    let mut all: Outcome = taps.into_iter().map(|(name, tap)| (format!("tap {name}"), tap)).collect();
-    for moment in moments {
-        all.insert(format!("mean {}", moment.name), moment.mean);
-        all.insert(format!("variance {}", moment.name), moment.variance);
-    }
-    for norm in statistics.into_iter().flat_map(|update| update.norms) {
-        all.insert(format!("statistic {}", norm.name), norm.unbiased_variance);
-    }
-    if let Some(tape) = tape {
-        let mut gradients = Gradients::default();
-        let input = executor.backward(parameters, tape, upstream, &mut gradients)?;
-        all.extend(input.map(|input| ("input gradient".to_owned(), input)));
-        all.extend(gradients.iter().map(|(name, gradient)| (format!("gradient {name}"), gradient.clone())));
-    }
-    Ok(all)
-}
-
-fn norm_of(tensor: &Tensor) -> Result<f64> {
-    tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.sqrt()?.to_scalar()
-}
-
-fn compare(ours: &Outcome, reference: &Outcome, what: &str) -> Result<()> {
-    // What is zero by cancellation is as inexact as what cancels.
-    let mut largest: f64 = 0.0;
-    for (name, tensor) in reference.iter().filter(|(name, _)| name.contains("gradient")) {
-        largest = largest.max(norm_of(tensor).map_err(|error| error.context(name.clone()))?);
-    }
-    for (name, expected) in reference {
-        let size = norm_of(expected)?;
-        let scale = (expected.elem_count() as f64).sqrt();
-        let Some(found) = ours.get(name) else {
-            if size == 0.0 {
-                continue;
-            }
-            bail!("{what}: {name} is missing");
-        };
-        if found.dims() != expected.dims() {
-            bail!("{what}: {name} has shape {:?}, not {:?}", found.dims(), expected.dims());
-        }
-        let distance = norm_of(&(found.to_dtype(DType::F64)? - expected.to_dtype(DType::F64)?)?)?;
-        if distance.is_nan() || distance > 3e-4 * size + 3e-5 * scale + 1e-5 * largest {
-            bail!(
-                "{what}: {name} is {distance:e} from a reference of size {size:e}, {} values",
-                expected.elem_count()
-            );
-        }
-    }
-    for (name, found) in ours {
-        if !reference.contains_key(name) && norm_of(found)? != 0.0 {
-            bail!("{what}: {name} is not in the reference");
-        }
-    }
-    Ok(())
-}
-
-/// Upstream gradients for some taps and, if moments were asked for, some moments.
-fn upstream(graph: &Graph, rows: usize, spec: ForwardSpec, dice: &mut Dice) -> Result<Upstream> {
-    let mut upstream = Upstream::default();
-    for (at, (name, id)) in graph.taps().iter().enumerate() {
-        if at == 0 || dice.below(3) > 0 {
-            let dims = graph.node(*id).shape.dims(rows);
-            upstream.taps.insert(name.clone(), dice.tensor(&dims, -1.0, 1.0)?);
-        }
-    }
-    for node in graph.nodes().iter().filter(|node| spec.moments && matches!(node.op, Op::BatchNorm { .. })) {
-        if dice.below(3) > 0 {
-            let (mean, variance) = (
-                dice.tensor(&[node.shape.channels()], -2.0, 2.0)?,
-                dice.tensor(&[node.shape.channels()], -2.0, 2.0)?,
-            );
-            upstream.moments.insert(node.name.clone(), MomentGradient { mean, variance });
-        }
-    }
-    Ok(upstream)
-}
-
 fn check(graph: &Graph, rows: usize, spec: ForwardSpec, dice: &mut Dice, what: &str) -> Result<()> {
     let parameters = parameters(graph, dice)?;
     let input = dice.tensor(&graph.input_shape().dims(rows), -1.5, 1.5)?;
     let up = upstream(graph, rows, spec, dice)?;
-    let reference = ReferenceExecutor::new(graph.clone());
-    let mut wide = up.clone();
-    for tensor in wide.taps.values_mut() {
-        *tensor = tensor.to_dtype(DType::F64)?;
-    }
-    for moment in wide.moments.values_mut() {
-        moment.mean = moment.mean.to_dtype(DType::F64)?;
-        moment.variance = moment.variance.to_dtype(DType::F64)?;
-    }
-    let double = parameters.to_dtype(DType::F64)?;
-    let expected = outcome(&reference, &double, &input.to_dtype(DType::F64)?, spec, &wide)?;
+    let expected = expected(graph, &parameters, &input, spec, &up)?;
     for path in paths() {
         let executor = CpuExecutor::with_path(graph.clone(), path)?;
         let found = outcome(&executor, &parameters, &input, spec, &up)?;
-        compare(&found, &expected, &format!("{what} {path:?} rows {rows} {spec:?}"))?;
+        compare(&found, &expected, 1.0, &format!("{what} {path:?} rows {rows} {spec:?}"))?;
         let again = outcome(&executor, &parameters, &input, spec, &up)?;
         for (name, value) in &found {
             assert_eq!(bits(value)?, bits(&again[name])?, "{what}: {name} differs the second time, {path:?}");
@@ -180,23 +42,10 @@ fn check(graph: &Graph, rows: usize, spec: ForwardSpec, dice: &mut Dice, what: &
     Ok(())
 }
 
-fn bits(tensor: &Tensor) -> Result<Vec<u32>> {
-    Ok(tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
-}
-
 /// Bits of all that was returned.
 fn exact(outcome: &Outcome) -> Result<Vec<(String, Vec<u32>)>> {
     outcome.iter().map(|(name, tensor)| Ok((name.clone(), bits(tensor)?))).collect()
 }
-
-const SPECS: [ForwardSpec; 6] = [
-    ForwardSpec::EVAL,
-    ForwardSpec::TRAIN,
-    ForwardSpec::PROBE,
-    TRAIN_ALL,
-    ForwardSpec { norm: Norm::Running, moments: false, keep: Keep::Tape { weights: true, input: true } },
-    ForwardSpec { norm: Norm::Running, moments: false, keep: Keep::Tape { weights: false, input: true } },
-];
 
 #[test]
 fn convolutions_equal_the_reference() -> Result<()> {

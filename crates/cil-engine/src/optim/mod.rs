@@ -60,24 +60,25 @@ const SECOND: &str = "second.";
 const STEPS: &str = "steps.";
 
 #[derive(Clone, Debug)]
-struct State {
-    first: Tensor,
-    second: Option<Tensor>,
-    steps: u32,
+pub(crate) struct State {
+    pub(crate) first: Tensor,
+    pub(crate) second: Option<Tensor>,
+    pub(crate) steps: u32,
 }
 
 /// One parameter's step.
-struct Move<'a> {
-    value: &'a Tensor,
-    gradient: &'a Tensor,
-    before: Option<&'a State>,
-    learning_rate: f64,
-    weight_decay: f64,
+#[derive(Clone, Copy)]
+pub(crate) struct Move<'a> {
+    pub(crate) value: &'a Tensor,
+    pub(crate) gradient: &'a Tensor,
+    pub(crate) before: Option<&'a State>,
+    pub(crate) learning_rate: f64,
+    pub(crate) weight_decay: f64,
 }
 
 impl Move<'_> {
     /// Steps taken, this one included.
-    fn steps(&self) -> u32 {
+    pub(crate) fn steps(&self) -> u32 {
         self.before.map_or(0, |state| state.steps) + 1
     }
 }
@@ -138,14 +139,12 @@ impl Optimizer {
                 moves.push((name, of));
             }
         }
-        let moved = moves.par_iter().map(|(name, of)| {
-            let moved = match fused::moved(self.config, of)? {
-                Some(moved) => moved,
-                None => tensors::moved(self.config, of)?,
-            };
-            Ok(((*name).clone(), moved))
-        });
-        for (name, (value, state)) in moved.collect::<Result<Vec<_>>>()? {
+        let moved = match on_gpu(self.config, &moves)? {
+            Some(moved) => moved,
+            None => moves.par_iter().map(|(_, of)| one(self.config, of)).collect::<Result<Vec<_>>>()?,
+        };
+        let names: Vec<String> = moves.iter().map(|(name, _)| (*name).clone()).collect();
+        for (name, (value, state)) in names.into_iter().zip(moved) {
             parameters.set(&name, value);
             self.states.insert(name, state);
         }
@@ -206,6 +205,27 @@ impl Optimizer {
         self.states = states;
         Ok(())
     }
+}
+
+/// One parameter's new value and state.
+fn one(config: OptimizerConfig, of: &Move<'_>) -> Result<(Tensor, State)> {
+    match fused::moved(config, of)? {
+        Some(moved) => Ok(moved),
+        None => tensors::moved(config, of),
+    }
+}
+
+/// All of them, if they are on a GPU.
+#[cfg(feature = "cuda")]
+fn on_gpu(config: OptimizerConfig, moves: &[(&String, Move<'_>)]) -> Result<Option<Vec<(Tensor, State)>>> {
+    let moves: Vec<Move<'_>> = moves.iter().map(|(_, of)| *of).collect();
+    crate::cuda::moved(config, &moves)
+}
+
+#[cfg(not(feature = "cuda"))]
+#[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]
+fn on_gpu(_: OptimizerConfig, _: &[(&String, Move<'_>)]) -> Result<Option<Vec<(Tensor, State)>>> {
+    Ok(None)
 }
 
 /// Whether two tensors have one shape and type.

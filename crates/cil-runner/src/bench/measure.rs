@@ -84,7 +84,7 @@ pub fn measure(
         let mut ready = Ready::new(*work, model, setting)?;
         let (mut times, mut processor) = (Vec::new(), Vec::new());
         for round in 0..WARM_UP + rounds {
-            let time = timed(&mut ready)?;
+            let time = timed(&mut ready, setting)?;
             if round >= WARM_UP {
                 times.push(time.wall);
                 processor.extend(time.processor);
@@ -133,10 +133,13 @@ pub(super) struct Time {
     pub(super) processor: Option<f64>,
 }
 
-/// One step, timed.
-pub(super) fn timed(ready: &mut Ready) -> Result<Time> {
+/// One step, timed until the device has done it.
+pub(super) fn timed(ready: &mut Ready, setting: &Setting<'_>) -> Result<Time> {
+    let device = &setting.engine.device;
+    device.synchronize()?;
     let (start, before) = (Instant::now(), machine::processor_milliseconds());
     ready.step()?;
+    device.synchronize()?;
     let (passed, after) = (start.elapsed(), machine::processor_milliseconds());
     let processor = before.zip(after).map(|(before, after)| after - before);
     Ok(Time { wall: passed.as_secs_f64() * 1e3, processor })
@@ -156,6 +159,7 @@ fn matrix_product_gflops(setting: &Setting<'_>) -> Result<f64> {
     for _ in 0..PEAK_ROUNDS {
         let start = Instant::now();
         matrix.matmul(&matrix)?;
+        setting.engine.device.synchronize()?;
         fastest = fastest.min(start.elapsed().as_secs_f64());
     }
     Ok(2.0 * (PEAK_SIDE as f64).powi(3) / fastest / 1e9)

@@ -35,7 +35,7 @@ pub fn serve(
             Entry::Occupied(there) => there.into_mut(),
             Entry::Vacant(free) => free.insert(Ready::new(work, model, setting)?),
         };
-        let time = timed(ready)?;
+        let time = timed(ready, setting)?;
         output.text(&format!("{:.3} {:.3}\n", time.wall, time.processor.unwrap_or(f64::NAN)))?;
         if interrupt.is_asked() {
             return Err(Interrupted("interrupted".to_owned()).into());

@@ -9,7 +9,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::ValueEnum;
 
 use super::Meant;
 use super::child::{Child, Settings};
@@ -83,9 +82,7 @@ pub fn execute(
 fn common(global: &Global, kernels: &str) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["--data-dir".into(), global.data_dir.clone().into()];
     arguments.extend(["--kernels".into(), kernels.into()]);
-    if let Some(device) = global.device.to_possible_value() {
-        arguments.extend(["--device".into(), device.get_name().into()]);
-    }
+    arguments.extend(["--device".into(), global.device.to_string().into()]);
     arguments
 }
 

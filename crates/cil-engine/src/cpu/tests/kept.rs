@@ -2,10 +2,11 @@
 
 use candle_core::Result;
 
-use super::networks::{fused, residual_net};
-use super::{Dice, exact, outcome, parameters, upstream};
+use super::exact;
 use crate::ForwardSpec;
 use crate::cpu::CpuExecutor;
+use crate::testing::networks::{fused, residual_net};
+use crate::testing::{Dice, outcome, parameters, upstream};
 
 #[test]
 fn a_pass_with_kept_weights_is_the_first_pass_and_changed_values_are_seen() -> Result<()> {

@@ -2,9 +2,10 @@
 
 use candle_core::Result;
 
-use super::networks::{fused, generator, residual_net};
-use super::{Dice, TRAIN_ALL, exact, outcome, parameters, upstream};
+use super::exact;
 use crate::cpu::{CpuExecutor, Memory};
+use crate::testing::networks::{fused, generator, residual_net};
+use crate::testing::{Dice, TRAIN_ALL, outcome, parameters, upstream};
 use crate::{ForwardSpec, Graph};
 
 fn graphs() -> Result<[(Graph, usize); 3]> {

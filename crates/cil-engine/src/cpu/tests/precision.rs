@@ -1,9 +1,14 @@
 //! What Winograd's filtering costs in digits, in bounds that hold what `docs/speed.md` says.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Result};
 
-use super::networks::{conv, map};
 use super::*;
+use crate::reference::ReferenceExecutor;
+use crate::testing::networks::{conv, map};
+use crate::testing::norm_of;
+use crate::{Keep, Norm};
 
 /// Root mean square error of every outcome of one convolution over the root mean square of its reference in `f64`:
 /// output, gradient to the input, gradient to the weights.

@@ -5,16 +5,16 @@ use candle_core::Result;
 use super::Dice;
 use crate::{Graph, GraphBuilder, NodeId, Op, Shape};
 
-pub(super) fn conv(out_channels: usize, kernel: usize, stride: usize, padding: usize, bias: bool) -> Op {
+pub(crate) fn conv(out_channels: usize, kernel: usize, stride: usize, padding: usize, bias: bool) -> Op {
     Op::Conv2d { out_channels, kernel, stride, padding, bias }
 }
 
-pub(super) fn map(channels: usize, height: usize, width: usize) -> Shape {
+pub(crate) fn map(channels: usize, height: usize, width: usize) -> Shape {
     Shape::Map { channels, height, width }
 }
 
 /// A residual network with an identity and a projected shortcut, the shape of everything that is trained here.
-pub(super) fn residual_net(height: usize, width: usize) -> Result<Graph> {
+pub(crate) fn residual_net(height: usize, width: usize) -> Result<Graph> {
     let mut builder = GraphBuilder::new(map(3, height, width));
     let norm = Op::BatchNorm { affine: true, epsilon: 1e-5 };
     let stem = builder.add("stem", conv(16, 3, 1, 1, false), &[NodeId(0)])?;
@@ -45,7 +45,7 @@ pub(super) fn residual_net(height: usize, width: usize) -> Result<Graph> {
 }
 
 /// As [`residual_net`], with nothing handed out between the units, so that they fuse.
-pub(super) fn fused(graph: &Graph) -> Result<Graph> {
+pub(crate) fn fused(graph: &Graph) -> Result<Graph> {
     let mut builder = GraphBuilder::new(graph.input_shape());
     for node in graph.nodes().iter().skip(1) {
         builder.add(&node.name, node.op.clone(), &node.inputs)?;
@@ -54,7 +54,7 @@ pub(super) fn fused(graph: &Graph) -> Result<Graph> {
     builder.build()
 }
 
-pub(super) fn generator() -> Result<Graph> {
+pub(crate) fn generator() -> Result<Graph> {
     let mut builder = GraphBuilder::new(Shape::Vector { width: 10 });
     let norm = |affine| Op::BatchNorm { affine, epsilon: 1e-5 };
     let x = builder.add("linear", Op::Linear { out_features: 20 * 4 * 3, bias: true }, &[NodeId(0)])?;
@@ -72,7 +72,7 @@ pub(super) fn generator() -> Result<Graph> {
     builder.build()
 }
 
-pub(super) fn random_graph(dice: &mut Dice) -> Result<Graph> {
+pub(crate) fn random_graph(dice: &mut Dice) -> Result<Graph> {
     let (height, width) = (5 + dice.below(6), 5 + dice.below(6));
     let mut builder = GraphBuilder::new(map(dice.pick(&[1, 3, 5, 16, 18]), height, width));
     let mut nodes = vec![builder.input()];
@@ -130,5 +130,36 @@ pub(super) fn random_graph(dice: &mut Dice) -> Result<Graph> {
     let square = builder.add("narrower", Op::Narrow { start: 1, length: 18 }, &[norm])?;
     let square = builder.reshape("square", square, map(2, 3, 3))?;
     builder.tap("end", square);
+    builder.build()
+}
+
+/// ResNet-32 for small images (He et al. 2016, section 4.2, with parameter-free shortcuts), up to its pooled features.
+#[cfg(feature = "cuda")]
+pub(crate) fn resnet32(side: usize) -> Result<Graph> {
+    let mut builder = GraphBuilder::new(map(3, side, side));
+    let norm = Op::BatchNorm { affine: true, epsilon: 1e-5 };
+    let unit = |builder: &mut GraphBuilder, name: &str, out, stride, x| {
+        let y = builder.add(&format!("{name}.conv"), conv(out, 3, stride, 1, false), &[x])?;
+        builder.add(&format!("{name}.norm"), norm.clone(), &[y])
+    };
+    let x = unit(&mut builder, "stem", 16, 1, NodeId(0))?;
+    let mut x = builder.add("stem.relu", Op::Relu, &[x])?;
+    for (stage, out_channels) in [16, 32, 64].into_iter().enumerate() {
+        for block in 0..5 {
+            let name = format!("{stage}.{block}");
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            let y = unit(&mut builder, &format!("{name}.a"), out_channels, stride, x)?;
+            let y = builder.add(&format!("{name}.relu"), Op::Relu, &[y])?;
+            let y = unit(&mut builder, &format!("{name}.b"), out_channels, 1, y)?;
+            if stride > 1 {
+                let shortcut = Op::SubsamplePad { stride, out_channels };
+                x = builder.add(&format!("{name}.shortcut"), shortcut, &[x])?;
+            }
+            let sum = builder.add(&format!("{name}.sum"), Op::Add, &[y, x])?;
+            x = builder.add(&format!("{name}.out"), Op::Relu, &[sum])?;
+        }
+    }
+    let pooled = builder.add("pool", Op::GlobalAvgPool, &[x])?;
+    builder.tap("pooled", pooled);
     builder.build()
 }

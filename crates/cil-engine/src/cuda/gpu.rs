@@ -1,0 +1,265 @@
+//! One GPU: its stream, kernels, memory and cuDNN, shared by all executors of a run.
+//!
+//! One decision: there is one stream, and all work of the process on this GPU goes to it. So nothing waits for anything
+//! but its place in that order, no events are kept, and the host waits only where it reads a value.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaContext, CudaFunction, CudaStream, DevicePtr, LaunchConfig, PushKernelArg, result, sys,
+};
+use candle_core::cuda_backend::{CudaDevice, CudaStorage};
+use candle_core::op::BackpropOp;
+use candle_core::{DType, Device, Result, Storage, Tensor, bail};
+
+use super::convolution::Library;
+use super::driver::{driver_version, explain, keep_freed_memory, out_of_memory};
+use super::launch::{Argument, Grid, THREADS};
+use super::memory::{Buffer, Pool};
+
+const PTX: [&str; 2] = [
+    include_str!(concat!(env!("OUT_DIR"), "/kernels_f32.ptx")),
+    include_str!(concat!(env!("OUT_DIR"), "/kernels_bf16.ptx")),
+];
+
+/// How a value lies in a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Element {
+    /// Four bytes.
+    F32,
+    /// Two bytes.
+    Bf16,
+}
+
+impl Element {
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+struct Inner {
+    /// Goes first: it is bound to the stream.
+    library: Library,
+    functions: Mutex<HashMap<(Element, &'static str), CudaFunction>>,
+    pool: Arc<Pool>,
+    stream: Arc<CudaStream>,
+    device: CudaDevice,
+}
+
+/// An NVIDIA GPU; a clone is the same one.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Gpu").field(&self.0.device).finish()
+    }
+}
+
+impl Gpu {
+    /// The GPUs that this machine has and the driver offers.
+    ///
+    /// # Errors
+    /// If there is no driver, or one older than this program was built for.
+    pub fn count() -> Result<usize> {
+        driver_version()?;
+        let count = CudaContext::device_count().map_err(|error| explain(error, "counting the GPUs"))?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// Opens GPU number `ordinal`, counted from 0.
+    ///
+    /// # Errors
+    /// If there is no driver or no such GPU, or a library that is needed does not fit the driver.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        let count = Self::count()?;
+        if ordinal >= count {
+            bail!("there is no GPU {ordinal}: the driver offers {count}, counted from 0");
+        }
+        let device = CudaDevice::new_with_stream(ordinal)?;
+        let stream = device.cuda_stream();
+        // SAFETY: all work on this device goes to `stream`, in order.
+        unsafe { device.disable_event_tracking() };
+        keep_freed_memory(ordinal).map_err(|error| explain(error, "setting up the memory pool"))?;
+        let library = Library::new(&stream)?;
+        let pool = Pool::new(stream.clone());
+        Ok(Self(Arc::new(Inner { device, stream, functions: Mutex::default(), pool, library })))
+    }
+
+    /// Where candle's tensors live; every tensor that meets this GPU's executors is made on it.
+    pub fn device(&self) -> Device {
+        Device::Cuda(self.0.device.clone())
+    }
+
+    /// The GPU's name, such as `NVIDIA H200`.
+    ///
+    /// # Errors
+    /// If the driver does not tell.
+    pub fn name(&self) -> Result<String> {
+        self.0.stream.context().name().map_err(|error| explain(error, "asking for the GPU's name"))
+    }
+
+    /// Gives memory that no pass holds back to the driver.
+    pub fn release(&self) {
+        self.0.pool.clear();
+    }
+
+    pub(super) fn library(&self) -> &Library {
+        &self.0.library
+    }
+
+    /// Makes this thread one that may submit work.
+    pub(super) fn bind(&self) -> Result<()> {
+        self.0
+            .stream
+            .context()
+            .bind_to_thread()
+            .map_err(|error| explain(error, "binding the GPU to a thread"))
+    }
+
+    /// Memory for `bytes` bytes, whatever they hold.
+    pub(super) fn take(&self, bytes: usize) -> Result<Buffer> {
+        if let Ok(buffer) = self.0.pool.take(bytes) {
+            return Ok(buffer);
+        }
+        // What other sizes left idle may be enough.
+        self.0.pool.clear();
+        self.0.pool.take(bytes).map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => out_of_memory(&self.0.stream, bytes),
+            _ => explain(error, "taking memory"),
+        })
+    }
+
+    /// Zeros in the first `bytes` bytes.
+    pub(super) fn zero(&self, buffer: &Buffer, bytes: usize) -> Result<()> {
+        let stream = self.0.stream.cu_stream();
+        assert!(bytes <= buffer.size(), "only what is on loan");
+        // SAFETY: the range lies in the buffer, and the stream orders the write.
+        let done = unsafe { result::memset_d8_async(buffer.address(), 0, bytes, stream) };
+        done.map_err(|error| explain(error, "clearing memory"))
+    }
+
+    /// Runs a kernel of `kernels.cu`; see [`launch_on`].
+    pub(super) fn launch(
+        &self,
+        element: Element,
+        name: &'static str,
+        grid: Grid,
+        arguments: &[Argument<'_>],
+    ) -> Result<()> {
+        let mut functions = self.0.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let function = match functions.entry((element, name)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(function(&self.0.device, element, name)?),
+        };
+        submit(&self.0.stream, function, name, grid, arguments)
+    }
+
+    /// A tensor of `count` values that a kernel will write, and where they lie.
+    pub(super) fn tensor(&self, count: usize) -> Result<(Tensor, u64)> {
+        tensor_on(&self.0.device, count)
+    }
+
+    /// Where a tensor's values lie, in row-major order; the tensor that comes back holds them.
+    ///
+    /// # Errors
+    /// If the tensor is not in `f32`, has other dimensions, or is not on this GPU.
+    pub(super) fn address(&self, tensor: &Tensor, what: &str, dims: &[usize]) -> Result<(Tensor, u64)> {
+        address_on(&self.0.device, tensor, what, dims)
+    }
+}
+
+/// Runs a kernel of `kernels.cu`.
+///
+/// The arguments must be those of the kernel, and addresses must be of memory that is large enough: nothing here can
+/// check it.
+pub(super) fn launch_on(
+    device: &CudaDevice,
+    element: Element,
+    name: &'static str,
+    grid: Grid,
+    arguments: &[Argument<'_>],
+) -> Result<()> {
+    submit(&device.cuda_stream(), &function(device, element, name)?, name, grid, arguments)
+}
+
+fn function(device: &CudaDevice, element: Element, name: &str) -> Result<CudaFunction> {
+    let (module, ptx, suffix) = match element {
+        Element::F32 => ("cil_engine_f32", PTX[0], "f32"),
+        Element::Bf16 => ("cil_engine_bf16", PTX[1], "bf16"),
+    };
+    Ok(device.get_or_load_custom_func(&format!("{name}_{suffix}"), module, ptx)?.into_cuda_function())
+}
+
+fn submit(
+    stream: &Arc<CudaStream>,
+    function: &CudaFunction,
+    name: &str,
+    grid: Grid,
+    arguments: &[Argument<'_>],
+) -> Result<()> {
+    let mut builder = stream.launch_builder(function);
+    for argument in arguments {
+        match argument {
+            Argument::Address(it) => builder.arg(it),
+            Argument::Int(it) => builder.arg(it),
+            Argument::Float(it) => builder.arg(it),
+            Argument::Map(it) => builder.arg(it),
+            Argument::Sums(it) => builder.arg(it),
+            Argument::Window(it) => builder.arg(it),
+            Argument::Tensors(it) => builder.arg(*it),
+            Argument::Moves(it) => builder.arg(*it),
+        };
+    }
+    let config =
+        LaunchConfig { grid_dim: (grid.0, grid.1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
+    // SAFETY: see `launch_on`; the tests run every kernel against the reference.
+    unsafe { builder.launch(config) }.map_err(|error| explain(error, name))?;
+    Ok(())
+}
+
+/// As [`Gpu::tensor`].
+pub(super) fn tensor_on(device: &CudaDevice, count: usize) -> Result<(Tensor, u64)> {
+    let (stream, count) = (device.cuda_stream(), count.max(1));
+    // SAFETY: the caller writes all values before the tensor is read.
+    let slice = unsafe { stream.alloc::<f32>(count) };
+    let slice = slice.map_err(|error| match error.0 {
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => out_of_memory(&stream, count * size_of::<f32>()),
+        _ => explain(error, "taking memory for a tensor"),
+    })?;
+    let address = slice.device_ptr(&stream).0;
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
+    Ok((Tensor::from_storage(storage, count, BackpropOp::none(), false), address))
+}
+
+/// As [`Gpu::address`].
+pub(super) fn address_on(
+    device: &CudaDevice,
+    tensor: &Tensor,
+    what: &str,
+    dims: &[usize],
+) -> Result<(Tensor, u64)> {
+    if tensor.dims() != dims {
+        bail!("{what} has shape {:?}, not {dims:?}", tensor.dims());
+    }
+    if tensor.dtype() != DType::F32 {
+        bail!("{what} is {:?}; the CUDA executor takes f32 only", tensor.dtype());
+    }
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(cuda) = &*storage else { bail!("{what} is not on the GPU") };
+    if cuda.device().id() != device.id() {
+        bail!("{what} is on another GPU, or was made through another handle of this one");
+    }
+    let start = cuda.as_cuda_slice::<f32>()?.device_ptr(&device.cuda_stream()).0;
+    let address = start + (layout.start_offset() * size_of::<f32>()) as u64;
+    drop(storage);
+    Ok((tensor, address))
+}

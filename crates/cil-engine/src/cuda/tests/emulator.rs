@@ -1,0 +1,44 @@
+//! Counts of the emulator, where it is the driver.
+
+use std::ffi::{CStr, c_char, c_ulong, c_void};
+
+unsafe extern "C" {
+    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+}
+
+/// What was asked of the driver since [`reset`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) kernels: usize,
+    pub(super) library_calls: usize,
+    pub(super) copies: usize,
+    pub(super) allocations: usize,
+    pub(super) violations: usize,
+    pub(super) waits: usize,
+}
+
+fn find(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: a null library means all that are loaded.
+    let found = unsafe { dlsym(std::ptr::null_mut(), name.as_ptr()) };
+    (!found.is_null()).then_some(found)
+}
+
+/// Sets the counts to zero; `false` if the driver is a real one.
+pub(super) fn reset() -> bool {
+    let Some(found) = find(c"emulator_reset") else { return false };
+    // SAFETY: the function of that name in tests/cuda/emulator.cpp takes and returns nothing.
+    let reset: extern "C" fn() = unsafe { std::mem::transmute(found) };
+    reset();
+    true
+}
+
+/// The counts, or `None` if the driver is a real one.
+pub(super) fn counts() -> Option<Counts> {
+    let found = find(c"emulator_counts")?;
+    // SAFETY: the function of that name in tests/cuda/emulator.cpp writes six numbers.
+    let read: extern "C" fn(*mut c_ulong) = unsafe { std::mem::transmute(found) };
+    let mut all: [c_ulong; 6] = [0; 6];
+    read(all.as_mut_ptr());
+    let [kernels, library_calls, copies, allocations, violations, waits] = all.map(|it| it as usize);
+    Some(Counts { kernels, library_calls, copies, allocations, violations, waits })
+}
