@@ -25,7 +25,7 @@ use crate::record::{EVENTS, Line, load_events};
 use crate::recorded::Recorded;
 use crate::report::report;
 use crate::run::facts;
-use crate::summary::Summary;
+use crate::summary::{Orders, Summary};
 use crate::sweep::expand::expand;
 use crate::sweep::file::SweepFile;
 
@@ -229,7 +229,7 @@ fn run_folder(place: &Path) -> PathBuf {
 
 /// Everything that is shown of a run folder.
 fn shown(folder: &Path) -> anyhow::Result<()> {
-    let summary = Summary::new(vec![Recorded::load(folder)?])?;
+    let summary = Summary::new(vec![Recorded::load(folder)?], Orders::Apart)?;
     drop((paper::markdown(&summary), paper::latex(&summary), tensorboard::event_file(&summary.runs[0], 0.0)));
     tables::csv(&summary)?;
     page(&summary).map(drop)

@@ -18,7 +18,7 @@ use crate::page::page;
 use crate::record::{EVENTS, write_atomic};
 use crate::recorded::Recorded;
 use crate::run;
-use crate::summary::Summary;
+use crate::summary::{Orders, Summary};
 use crate::table;
 
 /// Does what the arguments say.
@@ -26,7 +26,7 @@ use crate::table;
 /// # Errors
 /// If a folder cannot be read, or a file cannot be written.
 pub fn show(arguments: &Report, output: &mut Output<'_>) -> Result<()> {
-    let summary = Summary::load(&arguments.runs)?;
+    let summary = Summary::load(&arguments.runs, Orders::Apart)?;
     for run in summary.runs.iter().filter(|run| run.finished) {
         if let Some(result) = &run.result {
             run::write_result(&run.folder, result)?;

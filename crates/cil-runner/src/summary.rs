@@ -18,6 +18,15 @@ use crate::statistics::Spread;
 /// Keys that make no other method of a run: what is drawn, and where the settings came from.
 const NOT_SETTINGS: [&str; 2] = ["seed", "preset"];
 
+/// What a class order is to a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orders {
+    /// A setting: runs of another order are another method.
+    Apart,
+    /// A part of the draw: each seed has an order of its own, and means are over both (sweeps with `paired = true`).
+    WithSeeds,
+}
+
 /// Settings by their dotted keys.
 pub type Settings = BTreeMap<String, String>;
 
@@ -43,6 +52,8 @@ pub struct Summary {
     pub results: Vec<Value>,
     /// The runs by settings, in the order of their first runs.
     pub groups: Vec<Group>,
+    /// What class orders are to it.
+    pub orders: Orders,
 }
 
 impl Summary {
@@ -50,7 +61,7 @@ impl Summary {
     ///
     /// # Errors
     /// If there is none, one is named twice, or one cannot be read.
-    pub fn load(folders: &[PathBuf]) -> Result<Self> {
+    pub fn load(folders: &[PathBuf], orders: Orders) -> Result<Self> {
         let mut seen = BTreeSet::new();
         for folder in folders {
             let twice = folder.canonicalize().is_ok_and(|path| !seen.insert(path));
@@ -58,14 +69,14 @@ impl Summary {
                 return Err(bad_input(format!("the run folder {} is named twice", folder.display())));
             }
         }
-        Self::new(folders.iter().map(|folder| Recorded::load(folder)).collect::<Result<_>>()?)
+        Self::new(folders.iter().map(|folder| Recorded::load(folder)).collect::<Result<_>>()?, orders)
     }
 
     /// Groups runs.
     ///
     /// # Errors
     /// If there is none.
-    pub fn new(mut runs: Vec<Recorded>) -> Result<Self> {
+    pub fn new(mut runs: Vec<Recorded>, orders: Orders) -> Result<Self> {
         if runs.is_empty() {
             return Err(bad_input("a report needs at least one run folder"));
         }
@@ -73,7 +84,7 @@ impl Summary {
         let results = runs.iter().map(|run| serde_json::to_value(&run.result));
         let results = results.collect::<Result<_, _>>().context("a result is no JSON")?;
         let settings: Vec<Settings> =
-            runs.iter().map(|run| settings(run.checked.text())).collect::<Result<_>>()?;
+            runs.iter().map(|run| settings(run.checked.text(), orders)).collect::<Result<_>>()?;
         let facts = runs.iter().zip(&settings).map(|(run, settings)| Member {
             method: run.checked.config().method.clone(),
             seed: run.checked.config().seed,
@@ -81,7 +92,7 @@ impl Summary {
             settings,
         });
         let groups = group(&facts.collect::<Vec<_>>());
-        Ok(Self { runs, results, groups })
+        Ok(Self { runs, results, groups, orders })
     }
 
     /// Most tasks that any run has.
@@ -203,11 +214,14 @@ fn differing<'a>(settings: impl Iterator<Item = &'a Settings>) -> Vec<&'a str> {
     keys.into_iter().filter(differs).collect()
 }
 
-/// A configuration's keys and values, without the seed.
-fn settings(text: &str) -> Result<Settings> {
+/// A configuration's keys and values, without what is drawn.
+fn settings(text: &str, orders: Orders) -> Result<Settings> {
     let mut table: Table = text.parse().context("a configuration is not TOML")?;
     for key in NOT_SETTINGS {
         table.remove(key);
+    }
+    if orders == Orders::WithSeeds {
+        table.remove("class-order");
     }
     let mut flat = Settings::new();
     for (key, value) in table {
@@ -243,7 +257,7 @@ mod tests {
         let text = |seed: u64, rate: f64| {
             format!("seed = {seed}\npreset = \"p{seed}\"\n[a]\nrate = {rate}\nlist = [1, 2]\n[[b]]\nc = 1\n")
         };
-        let of = |seed, rate| settings(&text(seed, rate)).unwrap();
+        let of = |seed, rate| settings(&text(seed, rate), Orders::Apart).unwrap();
         let (one, two) = (of(1, 0.1), of(2, 0.1));
         assert_eq!(one, two);
         assert_eq!(one["a.list"], "[1, 2]");
@@ -268,8 +282,19 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_comes_with_its_seed_makes_no_other_method() {
+        let of = |order: &str, orders| settings(&format!("x = 1\nclass-order = {order}\n"), orders).unwrap();
+        let (named, drawn) = ("\"abd_0\"", "{ seed = 3 }");
+        assert_ne!(of(named, Orders::Apart), of(drawn, Orders::Apart));
+        let (one, two) = (of(named, Orders::WithSeeds), of(drawn, Orders::WithSeeds));
+        let groups = group(&[member("lwf", 1, true, &one), member("lwf", 2, true, &two)]);
+        assert_eq!((groups.len(), &groups[0].label[..], &groups[0].counted[..]), (1, "lwf", &[0, 1][..]));
+    }
+
+    #[test]
     fn groups_that_differ_much_are_numbered_and_single_ones_keep_their_name() {
-        let of = |value: u64| settings(&format!("x = {value}\ny = {value}\nz = {value}\n")).unwrap();
+        let text = |value: u64| format!("x = {value}\ny = {value}\nz = {value}\n");
+        let of = |value| settings(&text(value), Orders::Apart).unwrap();
         let (one, two) = (of(1), of(2));
         let groups = group(&[
             member("lwf", 1, true, &one),

@@ -39,6 +39,16 @@ impl OrderSpec {
     }
 }
 
+impl std::fmt::Display for OrderSpec {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Published(name) => formatter.write_str(name),
+            Self::Seeded { seed } => write!(formatter, "drawn from {seed}"),
+            Self::Labels(_) => formatter.write_str("listed"),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for OrderSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Reader)

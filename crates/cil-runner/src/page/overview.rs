@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::chart::{Chart, Point, Series, key};
 use super::{cell, colour_of, count, mean, run_name, scrolling};
 use crate::figure::{Figure, Unit, summary as figures};
-use crate::summary::{Group, Summary};
+use crate::summary::{Group, Orders, Summary};
 
 /// Name of the page and what it is about.
 pub(super) fn header(title: &str, summary: &Summary) -> Markup {
@@ -46,6 +46,7 @@ fn distinct(items: impl Iterator<Item = String>) -> Vec<String> {
 /// Means over seeds, and the figures of each run.
 pub(super) fn section(summary: &Summary) -> Markup {
     let columns = figures(summary.tasks());
+    let paired = summary.orders == Orders::WithSeeds;
     let head = |first: &str, second: &str| {
         html! { thead { tr { th { (first) } th { (second) } @for it in &columns { th { (it.name) ", %" } } } } }
     };
@@ -65,13 +66,14 @@ pub(super) fn section(summary: &Summary) -> Markup {
     };
     let runs = html! {
         table {
-            (head("run", "seed"))
+            (head("run", if paired { "seed and class order" } else { "seed" }))
             tbody {
                 @for group in &summary.groups {
                     @for run in &group.runs {
                         tr {
                             th scope="row" { (run_name(&summary.runs[*run])) }
-                            td { (summary.runs[*run].checked.config().seed) }
+                            @let config = summary.runs[*run].checked.config();
+                            td { (config.seed) @if paired { ", " (config.class_order) } }
                             @for figure in of_run(summary, *run) { (cell(summary, *run, &figure)) }
                         }
                     }
@@ -86,7 +88,10 @@ pub(super) fn section(summary: &Summary) -> Markup {
                 (scrolling(&means))
                 p.note {
                     "Mean ± sample standard deviation over the seeds of whole runs, each seed once. Runs whose settings "
-                    "differ in nothing but the seed are one method; another class order makes another."
+                    @match summary.orders {
+                        Orders::Apart => { "differ in nothing but the seed are one method; another class order makes another." }
+                        Orders::WithSeeds => { "differ in nothing but the seed and the class order that goes with it are one method." }
+                    }
                 }
                 h3 { "Each run" }
             }

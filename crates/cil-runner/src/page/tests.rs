@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::*;
 use crate::presets;
 use crate::record::Line;
+use crate::summary::Orders;
 
 /// Classes by label; the demo's order is another.
 const NAMES: [&str; 4] = ["<script>alert(1)</script>", "a & b", "c_d", "\"e\" {f}"];
@@ -89,7 +90,27 @@ fn four(place: &Path) -> Summary {
         write(place, "demo-joint", 1, 8, 10),
         write(place, "demo-fine-tune", 1, 8, 5),
     ];
-    Summary::load(&folders).unwrap()
+    Summary::load(&folders, Orders::Apart).unwrap()
+}
+
+#[test]
+fn seeds_with_an_order_each_have_one_mean_and_tell_their_orders() {
+    let place = tempfile::tempdir().unwrap();
+    let folders: Vec<PathBuf> =
+        [(1, 5), (2, 7)].map(|(seed, right)| write(place.path(), "demo-lwf", seed, right, 10)).into();
+    let config = folders[1].join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let drawn = |seed: u64| format!("[class-order]\nseed = {seed}\n");
+    let before = (0..100).map(drawn).find(|it| text.contains(it.as_str())).unwrap();
+    fs::write(&config, text.replace(&before, &drawn(4711))).unwrap();
+    let groups = |orders| {
+        let summary = Summary::load(&folders, orders).unwrap();
+        (summary.groups.len(), page(&summary).unwrap())
+    };
+    let ((apart, _), (paired, page)) = (groups(Orders::Apart), groups(Orders::WithSeeds));
+    assert_eq!((apart, paired), (2, 1));
+    assert!(page.contains("2, drawn from 4711") && page.contains("seed and class order"));
+    assert!(!page.contains("class-order"), "it is no setting");
 }
 
 /// Every number that is marked with its place: who it is of, where it is, its unit, and how it is shown.
@@ -181,7 +202,7 @@ fn what_a_user_named_is_text_and_nothing_is_loaded() {
 fn a_run_before_its_first_task_has_a_page() {
     let place = tempfile::tempdir().unwrap();
     let folder = write(place.path(), "demo-lwf", 1, 5, 2);
-    let page = page(&Summary::load(&[folder]).unwrap()).unwrap();
+    let page = page(&Summary::load(&[folder], Orders::Apart).unwrap()).unwrap();
     assert!(page.contains("not finished: 0 of 2 tasks"));
     assert!(page.contains("student: none") && !page.contains("NaN"));
 }

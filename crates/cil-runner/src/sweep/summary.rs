@@ -19,6 +19,7 @@ use crate::report::RunResult;
 use crate::run::{read_environment, read_result};
 use crate::show;
 use crate::statistics::Spread;
+use crate::summary::{Orders, Summary as Shown};
 
 /// One method within one group.
 #[derive(Clone, Debug, Serialize)]
@@ -76,7 +77,8 @@ pub fn report(meant: &Meant, html: Option<&Path>, output: &mut Output<'_>) -> Re
         if summary.folders.is_empty() {
             return Err(bad_input(format!("--html {}: no run of the sweep is done yet", html.display())));
         }
-        show::write_page(&crate::summary::Summary::load(&summary.folders)?, html)?;
+        let orders = if meant.file.paired { Orders::WithSeeds } else { Orders::Apart };
+        show::write_page(&Shown::load(&summary.folders, orders)?, html)?;
     }
     if output.json {
         return output.value(&summary);
