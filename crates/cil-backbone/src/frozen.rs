@@ -14,7 +14,7 @@ use cil_engine::{
 };
 
 use crate::POOLED;
-use crate::head::{HeadOutput, HeadWeights};
+use crate::head::{Head, HeadOutput, HeadWeights};
 use crate::network::{self, Snapshot, View};
 
 /// A teacher, or a model to be evaluated; cheap to clone.
@@ -91,6 +91,22 @@ impl Frozen {
             executors: Arc::clone(executors),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The same backbone with another head, of these tensors by name. The backbone's values are shared.
+    ///
+    /// # Errors
+    /// If the tensors are not those of the head's form.
+    pub fn with_head(&self, head: Head, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
+        let Inner { snapshot, executor, executors, .. } = &*self.inner;
+        let own = snapshot.head.names();
+        let backbone = snapshot.parameters.iter().filter(|(name, _)| !own.iter().any(|it| it == name));
+        let mut values: BTreeMap<_, _> =
+            backbone.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        values.extend(tensors);
+        let parameters = Parameters::from_tensors(values);
+        let snapshot = Snapshot { head, parameters, ..snapshot.clone() };
+        Self::new(snapshot, Arc::clone(executor), Arc::clone(executors))
     }
 
     /// Form and values.

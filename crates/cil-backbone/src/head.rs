@@ -25,15 +25,22 @@ pub enum HeadKind {
     },
     /// Weights alone (WA and R-DFCIL).
     WithoutBias,
+    /// Weights and biases of features brought to length 1 (a discriminant of directions).
+    LinearOfDirections,
 }
 
 impl HeadKind {
     /// Weight rows of each class.
     pub fn proxies(self) -> usize {
         match self {
-            Self::Linear | Self::WithoutBias | Self::Cosine => 1,
+            Self::Linear | Self::LinearOfDirections | Self::WithoutBias | Self::Cosine => 1,
             Self::MultiProxy { proxies } => proxies,
         }
+    }
+
+    /// Whether classes have biases.
+    pub fn is_biased(self) -> bool {
+        matches!(self, Self::Linear | Self::LinearOfDirections)
     }
 
     /// Whether scores are cosines, times a scale.
@@ -76,9 +83,9 @@ pub struct HeadWeights {
     /// `[classes of the block, width]` each; `[classes of the block * proxies, width]` for a head of several proxies,
     /// those of a class following each other.
     pub weights: Vec<Tensor>,
-    /// `[classes of the block]` each, for a linear head; empty for others.
+    /// `[classes of the block]` each, for a head with biases; empty for others.
     pub biases: Vec<Tensor>,
-    /// `[1]`, for a head that is not linear.
+    /// `[1]`, for a head of cosines.
     pub scale: Option<Tensor>,
 }
 
@@ -115,7 +122,7 @@ impl Head {
         }
     }
 
-    /// Names of one block's weight and, for a linear head, bias.
+    /// Names of one block's weight and, for a head with biases, bias.
     pub fn block_names(&self, block: usize) -> Vec<String> {
         self.block_specs(block, 0).into_iter().map(|spec| spec.name).collect()
     }
@@ -141,12 +148,12 @@ impl Head {
     fn block_specs(&self, block: usize, classes: usize) -> Vec<ParameterSpec> {
         let size = 1.0 / (self.width as f64).sqrt();
         let init = match self.kind {
-            HeadKind::Linear | HeadKind::WithoutBias | HeadKind::Cosine => Init::Uniform { bound: size },
             HeadKind::MultiProxy { .. } => Init::Normal { deviation: size },
+            _ => Init::Uniform { bound: size },
         };
         let dims = vec![classes * self.kind.proxies(), self.width];
         let mut specs = vec![weight(format!("head.{block}.weight"), dims, init)];
-        if self.kind == HeadKind::Linear {
+        if self.kind.is_biased() {
             specs.push(weight(format!("head.{block}.bias"), vec![classes], init));
         }
         specs
@@ -187,7 +194,7 @@ impl Head {
     /// # Errors
     /// As `tensor`.
     pub fn weights_from(&self, mut tensor: impl FnMut(&str) -> Result<Tensor>) -> Result<HeadWeights> {
-        let biased = self.kind == HeadKind::Linear;
+        let biased = self.kind.is_biased();
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
         for block in 0..self.blocks.len() {
             weights.push(tensor(&format!("head.{block}.weight"))?);
@@ -217,7 +224,7 @@ impl HeadWeights {
     /// Classifies `[rows, width]` features; differentiable in features and weights.
     ///
     /// # Errors
-    /// If the head has no block, a linear head not one bias per block, another one no scale, or the features another
+    /// If the head has no block, one with biases not one per block, another one no scale, or the features another
     /// width.
     pub fn forward(&self, features: &Tensor) -> Result<HeadOutput> {
         if self.weights.is_empty() {
@@ -231,6 +238,7 @@ impl HeadWeights {
         let cosines = || normalized(features)?.matmul(&normalized(&weight)?.t()?);
         let similarities = match self.kind {
             HeadKind::Linear | HeadKind::WithoutBias => return self.linear(features, &weight),
+            HeadKind::LinearOfDirections => return self.linear(&normalized(features)?, &weight),
             HeadKind::Cosine => cosines()?,
             HeadKind::MultiProxy { proxies } => of_classes(&cosines()?, proxies)?,
         };
@@ -244,7 +252,7 @@ impl HeadWeights {
 
     fn linear(&self, features: &Tensor, weight: &Tensor) -> Result<HeadOutput> {
         let mut logits = features.matmul(&weight.t()?)?;
-        if self.kind == HeadKind::Linear {
+        if self.kind.is_biased() {
             if self.biases.len() != self.weights.len() {
                 bail!("a linear head of {} blocks has {} biases", self.weights.len(), self.biases.len());
             }

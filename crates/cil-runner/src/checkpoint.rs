@@ -169,6 +169,7 @@ fn from_bytes(bytes: &[u8], device: &Device) -> Result<Checkpoint> {
         let (Some(store), Some(name)) = (store, name) else { bail!("its tensor {key} has no place") };
         let dtype = match view.dtype() {
             Dtype::F32 => DType::F32,
+            Dtype::F64 => DType::F64,
             Dtype::U32 => DType::U32,
             other => bail!("its tensor {key} is {other:?}"),
         };
@@ -186,6 +187,7 @@ fn raw(tensor: &Tensor) -> Result<(Dtype, Vec<u8>)> {
     let flat = tensor.flatten_all()?;
     Ok(match tensor.dtype() {
         DType::F32 => (Dtype::F32, flat.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect()),
+        DType::F64 => (Dtype::F64, flat.to_vec1::<f64>()?.into_iter().flat_map(f64::to_le_bytes).collect()),
         DType::U32 => (Dtype::U32, flat.to_vec1::<u32>()?.into_iter().flat_map(u32::to_le_bytes).collect()),
         other => bail!("a checkpoint holds no {other:?}"),
     })

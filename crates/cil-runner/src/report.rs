@@ -45,6 +45,9 @@ pub struct TaskResult {
     pub classes_seen: usize,
     /// Over all classes seen.
     pub accuracy: f64,
+    /// By the head that was trained, where a discriminant is the classifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy_trained_head: Option<f64>,
     /// By the nearest class mean; null if there were no images to take means of.
     pub accuracy_nme: Option<f64>,
     /// Where the means came from, or why there are none.
@@ -177,7 +180,8 @@ fn task_result(task: usize, evaluation: &Evaluation, increments: &[usize]) -> Re
     let old = seen - increments[task];
     let confusion = &evaluation.classifier;
     let square = |it: &Confusion| it.rows.len() == seen && it.rows.iter().all(|row| row.len() == seen);
-    if !square(confusion) || !evaluation.nearest_mean.as_ref().is_none_or(square) {
+    let others = [&evaluation.nearest_mean, &evaluation.trained_head];
+    if !square(confusion) || !others.into_iter().flatten().all(square) {
         bail!("the confusion matrix is not {seen} by {seen}");
     }
     let accuracy = |range| metrics::accuracy(confusion, range).context("there are no images");
@@ -187,6 +191,7 @@ fn task_result(task: usize, evaluation: &Evaluation, increments: &[usize]) -> Re
         task,
         classes_seen: seen,
         accuracy: accuracy(0..seen)?,
+        accuracy_trained_head: evaluation.trained_head.as_ref().and_then(|it| metrics::accuracy(it, 0..seen)),
         accuracy_nme: evaluation.nearest_mean.as_ref().and_then(|it| metrics::accuracy(it, 0..seen)),
         nme_source: evaluation.nearest_mean_source.clone(),
         task_aware_accuracy: share(&evaluation.task_aware),

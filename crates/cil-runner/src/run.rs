@@ -13,7 +13,7 @@ use cil_data::augment::Preparation;
 use cil_data::dataset::{Dataset, Evaluate};
 use cil_data::store::{TestSet, TrainSet};
 use cil_random::Draw;
-use cil_train::evaluate::evaluate;
+use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
 
@@ -304,21 +304,23 @@ impl Drive<'_> {
 
     fn evaluate(&mut self, task: usize) -> Result<()> {
         let model = self.learner.model().context("a task was learned without a model")?;
+        let classifier = self.learner.classifier()?.context("a task was learned without a model")?;
+        let trained = self.checked.config().recipe.discriminant.map(|_| model);
         let what = format!("task {task} class means");
         let means = self.progress.during(&what, || self.learner.class_means(self.train))?;
         let (increments, preparation) = (self.checked.increments(), self.learner.preparation());
         let device = &self.around.engine.device;
         let evaluation = self.progress.during(&self.progress.next(), || {
-            evaluate(model, &means, self.test, increments, task, preparation, device)
+            let subject = Subject { classifier: &classifier, trained, means: &means };
+            evaluate(subject, self.test, increments, task, preparation, device)
         })?;
         let mut card = self.card.clone();
         card.class_names.truncate(model.classes());
-        let bytes = file::to_bytes(model.snapshot(), &card)?;
         if task == 0 {
-            self.recorder.write(BASE, &bytes)?;
+            self.recorder.write(BASE, &file::to_bytes(model.snapshot(), &card)?)?;
         }
         if task + 1 == increments.tasks() {
-            self.recorder.write(MODEL, &bytes)?;
+            self.recorder.write(MODEL, &file::to_bytes(classifier.snapshot(), &card)?)?;
         }
         self.tell(Event::TaskEnd { task, evaluation })
     }

@@ -55,10 +55,14 @@ pub fn comparison(results: &[(String, RunResult)]) -> String {
 
 /// All tasks of one run.
 pub fn single(result: &RunResult) -> String {
+    // The trained head's accuracy is of interest where something else answers.
+    let has_head = result.tasks.iter().any(|task| task.accuracy_trained_head.is_some());
     let header = ["task", "classes", "accuracy", "old", "new", "nearest mean", "task-aware", "top 5"];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    let mut header = header.map(str::to_owned).to_vec();
+    header.extend(has_head.then(|| "trained head".to_owned()));
+    let mut rows = vec![header];
     for task in &result.tasks {
-        rows.push(vec![
+        let mut row = vec![
             task.task.to_string(),
             task.classes_seen.to_string(),
             percent(Some(task.accuracy)),
@@ -67,12 +71,14 @@ pub fn single(result: &RunResult) -> String {
             percent(task.accuracy_nme),
             percent(Some(task.task_aware_accuracy)),
             percent(Some(task.top5)),
-        ]);
+        ];
+        row.extend(has_head.then(|| percent(task.accuracy_trained_head)));
+        rows.push(row);
     }
     let forgetting =
         result.forgetting.map_or_else(String::new, |it| format!(", forgetting {:.1} %", it * 100.0));
     let summary = format!(
-        "average incremental {} %, last {} %{forgetting}; {:.0} s, {:.0} images/s, {} bytes of images kept\n",
+        "average incremental {} %, last {} %{forgetting}; {:.0} s, {:.0} images/s, {} bytes kept\n",
         percent(Some(result.average_incremental_accuracy)),
         percent(Some(result.last_accuracy)),
         result.wall_seconds,

@@ -15,23 +15,35 @@ use cil_data::store::TestSet;
 use crate::event::{Confusion, Evaluation};
 use crate::means::{ClassMeans, INFERENCE_BATCH};
 
-/// Counts over the images of all classes that `model` knows, after `task`.
+/// What is evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The network that answers.
+    pub classifier: &'a Frozen,
+    /// The same backbone with the head that was trained, where another one answers.
+    pub trained: Option<&'a Frozen>,
+    /// Class means for the nearest one.
+    pub means: &'a ClassMeans,
+}
+
+/// Counts over the images of all classes that the classifier knows, after `task`.
 ///
 /// # Errors
 /// If an executor fails.
 pub fn evaluate(
-    model: &Frozen,
-    means: &ClassMeans,
+    subject: Subject<'_>,
     test: &TestSet,
     increments: &Increments,
     task: usize,
     preparation: &Preparation,
     device: &Device,
 ) -> Result<Evaluation> {
+    let Subject { classifier: model, trained, means } = subject;
     let classes = increments.seen(task);
     let tasks: Vec<Range<usize>> = (0..=task).map(|task| increments.classes(task)).collect();
     let empty = Confusion { rows: vec![vec![0; classes]; classes] };
     let (mut classifier, mut nearest) = (empty.clone(), means.means.as_ref().map(|_| empty));
+    let mut trained_head = trained.map(|_| Confusion { rows: vec![vec![0; classes]; classes] });
     let (mut top5, mut task_aware) = (vec![0; classes], vec![0; classes]);
     for batch in test.batches(classes, INFERENCE_BATCH, preparation, device) {
         let (images, labels) = batch?;
@@ -44,6 +56,12 @@ pub fn evaluate(
             task_aware[label] += u32::from(best(row, own) == label);
             top5[label] += u32::from(rank(row, label) < 5);
         }
+        if let (Some(trained), Some(confusion)) = (trained, &mut trained_head) {
+            let logits = trained.head(&view.features)?.logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+            for (row, label) in logits.iter().zip(&labels) {
+                confusion.rows[*label as usize][best(row, 0..classes)] += 1;
+            }
+        }
         if let (Some(means), Some(nearest)) = (&means.means, &mut nearest) {
             for (row, label) in cosines(&view.features, means)?.iter().zip(&labels) {
                 nearest.rows[*label as usize][best(row, 0..classes)] += 1;
@@ -52,6 +70,7 @@ pub fn evaluate(
     }
     Ok(Evaluation {
         classifier,
+        trained_head,
         top5,
         task_aware,
         nearest_mean: nearest,

@@ -35,6 +35,9 @@ pub struct Confusion {
 pub struct Evaluation {
     /// The classifier's predictions.
     pub classifier: Confusion,
+    /// The trained head's predictions, where a discriminant is the classifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_head: Option<Confusion>,
     /// Images whose true class is among the five largest logits, per true class.
     pub top5: Vec<u32>,
     /// Images classified right when only the classes of their own task compete, per true class.

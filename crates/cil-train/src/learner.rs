@@ -19,6 +19,7 @@ use cil_engine::ExecutorFactory;
 use dfgr::{Inversion, Replay};
 use serde::{Deserialize, Serialize};
 
+use crate::discriminant::ClassStatistics;
 use crate::event::{Event, PhaseKind};
 use crate::memory;
 use crate::phase::Surroundings;
@@ -70,6 +71,8 @@ pub struct Learner {
     new_teacher: Option<Frozen>,
     replay: Option<Replay>,
     exemplars: Exemplars,
+    /// Of the classes learned, as `old` sees them, where a discriminant answers.
+    statistics: Option<ClassStatistics>,
 }
 
 impl Learner {
@@ -91,6 +94,7 @@ impl Learner {
             new_teacher: None,
             replay: None,
             exemplars: Exemplars::default(),
+            statistics: None,
         })
     }
 

@@ -4,6 +4,7 @@
 //! nothing: it returns events.
 
 pub mod audit;
+mod discriminant;
 pub mod evaluate;
 pub mod event;
 pub mod kmeans;

@@ -1,15 +1,18 @@
-//! What is left of a task when it is learned: exemplars, and a corrected head.
+//! What is left of a task when it is learned: exemplars, statistics of features, and a corrected head.
 //!
 //! One decision: this trains nothing and keeps no state of its own; what it makes of a model is a model.
 
 use anyhow::{Result, bail};
+use candle_core::Tensor;
 use cil_backbone::align::alignment;
+use cil_backbone::head::normalized;
 use cil_backbone::{Frozen, Network};
 use cil_data::batches::shuffled_batches;
 use cil_data::exemplars::{Budget, Exemplars, herd};
 use cil_data::store::{SampleId, TrainSet};
 use cil_random::Draw;
 
+use crate::discriminant::ClassStatistics;
 use crate::learner::Plan;
 use crate::means;
 use crate::recipe::correction::AlignSpec;
@@ -33,6 +36,36 @@ pub(crate) fn remember(
         exemplars.remember(class, typical(plan, task, class, model, train, count)?);
     }
     Ok(exemplars.len() + held_out * seen)
+}
+
+/// Statistics of all classes seen as `model` sees them: of the task's classes from their images; of old ones as they were
+/// kept, carried from the old model to this one by what both see in the images at hand.
+pub(crate) fn statistics(
+    plan: &Plan,
+    task: usize,
+    (old, model): (Option<&Frozen>, &Frozen),
+    before: Option<&ClassStatistics>,
+    exemplars: &Exemplars,
+    train: &TrainSet,
+) -> Result<ClassStatistics> {
+    let look = |model: &Frozen, samples: &[SampleId]| {
+        let features = means::features(model, train, samples, &plan.preparation, &plan.device)?;
+        anyhow::Ok(normalized(&features)?)
+    };
+    let classes: Vec<_> =
+        plan.increments.classes(task).map(|class| trained_on_of(plan, task, class, train)).collect();
+    let features = classes.iter().map(|samples| look(model, samples)).collect::<Result<Vec<_>>>()?;
+    let newer = ClassStatistics::of(&features)?;
+    let (Some(old), Some(before)) = (old, before) else { return Ok(newer) };
+    let mut samples = classes.concat();
+    let mut after = features;
+    let kept = exemplars.all();
+    if !kept.is_empty() {
+        after.push(look(model, &kept)?);
+        samples.extend(kept);
+    }
+    let carried = before.carried(&look(old, &samples)?, &Tensor::cat(&after, 0)?)?;
+    Ok(carried.joined(&newer))
 }
 
 /// The images of one of the task's classes that `count` exemplars of it would be, the most typical first (herding).
@@ -101,7 +134,7 @@ pub(crate) fn held_out(plan: &Plan, task: usize, train: &TrainSet) -> Result<Vec
 pub(crate) fn align(network: &mut Network, spec: AlignSpec) -> Result<()> {
     let head = network.head().weights(network.parameters())?;
     let Some((new, old)) = head.weights.split_last() else { bail!("there is no head to align") };
-    let mut factor = alignment(&candle_core::Tensor::cat(old, 0)?, new, spec.length)?;
+    let mut factor = alignment(&Tensor::cat(old, 0)?, new, spec.length)?;
     if spec.shrink_only {
         factor = factor.min(1.0);
     }

@@ -33,6 +33,7 @@ pub fn fine_tune(base: Training, increment: Training) -> Recipe {
         balance: None,
         align: None,
         bias_correction: None,
+        discriminant: None,
     }
 }
 

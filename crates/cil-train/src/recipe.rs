@@ -141,6 +141,15 @@ impl NewTeacherSpec {
     }
 }
 
+/// A linear discriminant that answers in place of the trained head, which goes on as teacher and student: class means of
+/// features and one covariance are kept of old classes, and carried along when the backbone changes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DiscriminantSpec {
+    /// Share of the mean variance that is added to the covariance's diagonal.
+    pub shrinkage: f64,
+}
+
 /// A method: everything that distinguishes one learner from another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -178,4 +187,7 @@ pub struct Recipe {
     /// Bias correction after every later task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bias_correction: Option<BiasCorrectionSpec>,
+    /// What answers in place of the trained head after every task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discriminant: Option<DiscriminantSpec>,
 }

@@ -82,7 +82,7 @@ fn imprint(plan: &Plan, network: &mut Network, task: usize, old: &Frozen, train:
         HeadKind::MultiProxy { proxies } => {
             head::at_mean_length(&centres(plan, task, &features, proxies)?, &old)?
         }
-        HeadKind::Linear | HeadKind::WithoutBias | HeadKind::Cosine => head::imprinted(&features, &old)?,
+        _ => head::imprinted(&features, &old)?,
     };
     network.parameters_mut().set(&format!("head.{newest}.weight"), rows);
     Ok(())

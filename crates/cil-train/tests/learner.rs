@@ -2,13 +2,13 @@
 
 mod support;
 
-use cil_backbone::Architecture;
+use cil_backbone::{Architecture, HeadKind};
 use cil_data::exemplars::Budget;
-use cil_train::evaluate::evaluate;
+use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 use cil_train::methods::{fine_tune, joint, lucir, lwf};
-use cil_train::recipe::{PhaseSpec, SyntheticNorm, Trained};
+use cil_train::recipe::{DiscriminantSpec, PhaseSpec, Recipe, SyntheticNorm, Trained};
 use support::{data, data_free, plan, run, run_from, training, values};
 
 fn phases(events: &[Event]) -> Vec<(usize, PhaseKind)> {
@@ -86,6 +86,50 @@ fn a_data_free_run_looks_at_no_old_image() {
 }
 
 #[test]
+fn a_discriminant_answers_and_nothing_is_trained_otherwise() {
+    let (train, test) = data(6);
+    let with = |discriminant| {
+        let recipe = Recipe { discriminant, ..data_free(SyntheticNorm::Joint) };
+        let plan = plan(recipe, &[3, 2, 1], 1);
+        let (mut learner, mut stored, mut heads) = (Learner::new(plan.clone()).unwrap(), 0, Vec::new());
+        let mut before = Vec::new();
+        while let Some(event) = learner.advance(&train).unwrap() {
+            if let Event::TaskStart { .. } = event {
+                before = (0..6).map(|class| train.reads(class)).collect();
+            }
+            if let Event::TaskLearned { task, stored_bytes } = event {
+                let seen = plan.increments.seen(task);
+                let old = seen - plan.increments.classes(task).len();
+                assert!((0..old).all(|class| train.reads(class) == before[class]), "an old image was read");
+                stored = stored_bytes;
+                let classifier = learner.classifier().unwrap().unwrap();
+                let snapshot = classifier.snapshot();
+                assert_eq!(snapshot.head.blocks, plan.increments.sizes()[..=task]);
+                heads.push(snapshot.head.kind);
+            }
+        }
+        let (model, classifier) = (learner.model().unwrap(), learner.classifier().unwrap().unwrap());
+        let means = learner.class_means(&train).unwrap();
+        let trained = discriminant.map(|_| model);
+        let subject = Subject { classifier: &classifier, trained, means: &means };
+        let of = (&plan.increments, &plan.preparation, &plan.device);
+        let evaluation = evaluate(subject, &test, of.0, 2, of.1, of.2).unwrap();
+        (values(&learner), evaluation, stored, heads)
+    };
+    let (plain, head, none, kinds) = with(None);
+    let (same, both, some, linear) = with(Some(DiscriminantSpec { shrinkage: 0.01 }));
+    assert_eq!(plain, same);
+    assert_eq!(kinds, [HeadKind::Cosine; 3]);
+    assert_eq!(linear, [HeadKind::LinearOfDirections; 3]);
+    // Six means and a covariance of features of width 16, in f64.
+    assert_eq!((none, some), (0, (6 * 16 + 16 * 16) * 8));
+    assert_eq!(head.trained_head, None);
+    assert_eq!(both.trained_head.as_ref(), Some(&head.classifier));
+    assert_eq!(both.nearest_mean, head.nearest_mean);
+    assert_ne!(both.classifier, head.classifier);
+}
+
+#[test]
 fn the_number_of_threads_does_not_matter() {
     let (train, test) = data(5);
     let with = |threads: usize| {
@@ -96,7 +140,15 @@ fn the_number_of_threads_does_not_matter() {
             let means = learner.class_means(&train).unwrap();
             let model = learner.model().unwrap();
             let of = (&plan.increments, &plan.preparation, &plan.device);
-            let evaluation = evaluate(model, &means, &test, of.0, 1, of.1, of.2).unwrap();
+            let evaluation = evaluate(
+                Subject { classifier: model, trained: None, means: &means },
+                &test,
+                of.0,
+                1,
+                of.1,
+                of.2,
+            )
+            .unwrap();
             (format!("{events:?}"), values(&learner), evaluation)
         })
     };

@@ -9,7 +9,9 @@ use cil_data::exemplars::Budget;
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 use cil_train::methods::both_teachers_maps;
-use cil_train::recipe::{PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained};
+use cil_train::recipe::{
+    DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained,
+};
 use dtid::dual::DualForm;
 use support::{data, data_free, plan, run, training, values};
 
@@ -142,6 +144,10 @@ fn nonsense_is_named() {
         assert!(error.contains(part), "{error}");
     };
     let given = |recipe: &mut Recipe| recipe.new_teacher.as_mut().unwrap().exemplars = true;
+    let shrunk =
+        |shrinkage| move |recipe: &mut Recipe| recipe.discriminant = Some(DiscriminantSpec { shrinkage });
+    refused(&shrunk(0.0), "discriminant.shrinkage is 0; it should be positive");
+    refused(&shrunk(f64::NAN), "discriminant.shrinkage is NaN");
     refused(&given, "new-teacher.exemplars is true and no exemplar is kept");
     let joint = |recipe: &mut Recipe| {
         for term in &mut recipe.increment.terms {

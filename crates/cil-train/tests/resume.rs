@@ -15,7 +15,9 @@ use cil_train::learner::{Learner, Plan, Position, Saved};
 use cil_train::methods::with_exemplars::bias_correction;
 use cil_train::methods::{joint, podnet};
 use cil_train::recipe::correction::BiasCorrectionSpec;
-use cil_train::recipe::{PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained};
+use cil_train::recipe::{
+    DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained,
+};
 use support::{data, data_free, plan, run, training, values};
 
 /// Every phase, both teachers, exemplars, and terms that bring networks and values of their own.
@@ -36,6 +38,7 @@ fn everything() -> Recipe {
     let new_teacher = recipe.new_teacher.as_mut().unwrap();
     (new_teacher.exemplars, new_teacher.training.epochs) = (true, 2);
     recipe.replay.as_mut().unwrap().warm_start = true;
+    recipe.discriminant = Some(DiscriminantSpec { shrinkage: 0.01 });
     recipe
 }
 
@@ -50,6 +53,7 @@ const PHASES: [PhaseKind; 5] = [
 /// A copy that shares nothing with the learner that gave it, as a file would give it.
 fn copied(saved: &Saved) -> Saved {
     let bits = |tensor: &Tensor| match tensor.dtype() {
+        DType::F64 => Tensor::new(tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap(), tensor.device()),
         DType::U32 => Tensor::new(tensor.flatten_all().unwrap().to_vec1::<u32>().unwrap(), tensor.device()),
         _ => Tensor::new(tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap(), tensor.device()),
     };
@@ -68,7 +72,7 @@ fn copied(saved: &Saved) -> Saved {
 }
 
 /// What the learner says next, and all that it is then.
-fn next(learner: &mut Learner, train: &TrainSet) -> (String, Position, BTreeMap<String, Vec<u32>>) {
+fn next(learner: &mut Learner, train: &TrainSet) -> (String, Position, BTreeMap<String, Vec<u64>>) {
     let event = format!("{:?}", learner.advance(train).unwrap());
     let saved = learner.save().unwrap();
     let mut bits = BTreeMap::new();
@@ -76,8 +80,9 @@ fn next(learner: &mut Learner, train: &TrainSet) -> (String, Position, BTreeMap<
         for (name, tensor) in values.iter() {
             let flat = tensor.flatten_all().unwrap();
             let values = match tensor.dtype() {
-                DType::U32 => flat.to_vec1::<u32>().unwrap(),
-                _ => flat.to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect(),
+                DType::F64 => flat.to_vec1::<f64>().unwrap().into_iter().map(f64::to_bits).collect(),
+                DType::U32 => flat.to_vec1::<u32>().unwrap().into_iter().map(u64::from).collect(),
+                _ => flat.to_vec1::<f32>().unwrap().into_iter().map(|it| it.to_bits().into()).collect(),
             };
             bits.insert(format!("{store}/{name}"), values);
         }
@@ -103,6 +108,11 @@ fn check(plan: &Plan, train: &TrainSet, mut straight: Learner) -> BTreeSet<Phase
                 (means.source, means.means.map(|it| it.to_vec2::<f32>().unwrap()))
             };
             assert_eq!(means(&resumed), means(&straight));
+            let head = |it: &Learner| {
+                let classifier = it.classifier().unwrap().unwrap();
+                format!("{:?}", classifier.snapshot().head.weights(&classifier.snapshot().parameters))
+            };
+            assert_eq!(head(&resumed), head(&straight));
         }
         let text = format!("{:?}", straight.save().unwrap().moving.keys());
         for phase in PHASES {
@@ -198,6 +208,8 @@ fn a_state_that_does_not_fit_is_refused() {
     refused(&|_, at| at["exemplars"]["by-class"][0][0] = 4_000_000_000u32.into(), "exemplars");
     refused(&|_, at| at["exemplars"]["by-class"][1] = at["exemplars"]["by-class"][0].clone(), "exemplars");
     refused(&|wrong, _| drop(wrong.fixed.remove("old")), "\"old\"");
+    refused(&|wrong, _| drop(wrong.fixed.remove("statistics")), "\"statistics\"");
+    refused(&|wrong, _| drop(wrong.fixed.get_mut("statistics").unwrap().remove("means")), "means");
     refused(&|wrong, _| drop(wrong.fixed.get_mut("model").unwrap().remove("head.1.weight")), "head.1.weight");
     let other = saved.fixed["generator"].clone();
     refused(&move |wrong, _| drop(wrong.moving.insert("optimizer".into(), other.clone())), "holds no tensor");

@@ -34,7 +34,7 @@ def head(kind):
     weights = [tensor(f"head.{block}.weight", rows * classes, WIDTH) for block, classes in enumerate(BLOCKS)]
     leaves = {f"head.{block}.weight": weight for block, weight in enumerate(weights)}
     result = {}
-    if kind != "linear":
+    if not kind.startswith("linear"):
         scale = torch.full((1,), SCALE, requires_grad=True)
         leaves["head.scale"] = scale
         if kind == "cosine":
@@ -47,7 +47,8 @@ def head(kind):
     else:
         biases = [tensor(f"head.{block}.bias", classes) for block, classes in enumerate(BLOCKS)]
         leaves |= {f"head.{block}.bias": bias for block, bias in enumerate(biases)}
-        logits = F.linear(features, torch.cat(weights), torch.cat(biases))
+        directions = F.normalize(features) if kind == "linear-of-directions" else features
+        logits = F.linear(directions, torch.cat(weights), torch.cat(biases))
         loss = 0.0
     (loss + (logits * noise("to logits", ROWS, sum(BLOCKS))).sum()).backward()
     result |= {"logits": lists(logits), "features": lists(features.grad)}
@@ -66,5 +67,5 @@ def imprinted():
 
 if __name__ == "__main__":
     walk = lambda v: {k: walk(w) for k, w in v.items()} if isinstance(v, dict) else [float(f"{w:.14g}") for w in v]
-    heads = {kind: head(kind) for kind in ["linear", "cosine", "multi-proxy"]}
+    heads = {kind: head(kind) for kind in ["linear", "cosine", "multi-proxy", "linear-of-directions"]}
     print(json.dumps(walk(heads | {"imprinted": imprinted()})))

@@ -13,7 +13,8 @@ use crate::support::{bits, check, noise, tiny, values};
 const ROWS: usize = 5;
 const WIDTH: usize = 6;
 const PROXIES: HeadKind = HeadKind::MultiProxy { proxies: 3 };
-const KINDS: [HeadKind; 4] = [HeadKind::Linear, HeadKind::WithoutBias, HeadKind::Cosine, PROXIES];
+const KINDS: [HeadKind; 5] =
+    [HeadKind::Linear, HeadKind::LinearOfDirections, HeadKind::WithoutBias, HeadKind::Cosine, PROXIES];
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("../golden/heads.json")).unwrap()
@@ -51,8 +52,8 @@ fn compare(kind: HeadKind, golden: &Value) -> Result<()> {
     let output = head.forward(&features)?;
     assert_eq!(output.logits.dims(), [ROWS, 6]);
     check("logits", &output.logits, &golden["logits"], 1e-12);
-    assert_eq!(output.similarities.is_some(), kind != HeadKind::Linear);
-    assert_eq!(output.scale.is_some(), kind != HeadKind::Linear);
+    assert_eq!(output.similarities.is_some(), kind.is_scaled());
+    assert_eq!(output.scale.is_some(), kind.is_scaled());
     if let Some(similarities) = &output.similarities {
         check("similarities", similarities, &golden["similarities"], 1e-12);
     }
@@ -68,6 +69,11 @@ fn compare(kind: HeadKind, golden: &Value) -> Result<()> {
 #[test]
 fn the_linear_head_equals_pytorch() -> Result<()> {
     compare(HeadKind::Linear, &golden()["linear"])
+}
+
+#[test]
+fn the_linear_head_of_directions_equals_pytorch() -> Result<()> {
+    compare(HeadKind::LinearOfDirections, &golden()["linear-of-directions"])
 }
 
 #[test]
@@ -106,8 +112,8 @@ fn moved(at: &Tensor, index: usize, step: f64) -> Result<Tensor> {
 }
 
 #[test]
-fn the_gradients_of_heads_of_cosines_are_finite_differences() -> Result<()> {
-    [HeadKind::Cosine, PROXIES].into_iter().try_for_each(finite_differences)
+fn the_gradients_of_heads_of_directions_are_finite_differences() -> Result<()> {
+    [HeadKind::Cosine, HeadKind::LinearOfDirections, PROXIES].into_iter().try_for_each(finite_differences)
 }
 
 fn finite_differences(kind: HeadKind) -> Result<()> {
@@ -196,7 +202,7 @@ fn growing_leaves_every_other_value_alone() -> Result<()> {
         for (name, dims, bits) in &before {
             assert_eq!(after[name], (dims.clone(), bits.clone()), "{name}");
         }
-        let grown = if kind == HeadKind::Linear { 2 } else { 1 };
+        let grown = if kind.is_biased() { 2 } else { 1 };
         assert_eq!(after.len(), before.len() + grown);
         assert_eq!((network.head().classes(), &network.head().blocks), (9, &vec![3, 2, 4]));
         network.snapshot().check()?;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use cil_backbone::Frozen;
 use cil_data::store::{TestSet, TrainSet};
 use cil_random::Draw;
-use cil_train::evaluate::evaluate;
+use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 use dfgr::Inversion;
@@ -141,10 +141,13 @@ impl Around<'_> {
     /// Class means and one evaluation; once before it, untimed, where it is the first.
     fn evaluation(&self, learner: &Learner, task: usize, meter: &mut Meter) -> Result<()> {
         let model = learner.model().context("a task was learned without a model")?;
+        let trained = self.checked.config().recipe.discriminant.map(|_| model);
         let (increments, device) = (self.checked.increments(), &self.engine.device);
         let once = || {
             let means = learner.class_means(self.train)?;
-            evaluate(model, &means, self.test, increments, task, learner.preparation(), device)
+            let classifier = learner.classifier()?.context("a task was learned without a model")?;
+            let subject = Subject { classifier: &classifier, trained, means: &means };
+            evaluate(subject, self.test, increments, task, learner.preparation(), device)
         };
         if task == 0 {
             once()?;

@@ -220,7 +220,15 @@ impl<'a> Counter<'a> {
     }
 
     fn memory(&self) -> f64 {
-        if self.checked.config().recipe.exemplars.is_none() { 0.0 } else { self.new as f64 * self.looks }
+        let recipe = &self.checked.config().recipe;
+        let herded = if recipe.exemplars.is_none() { 0 } else { self.new };
+        // The model looks at the images at hand, and so does the old one, if there is one.
+        let of_statistics = match (recipe.discriminant, self.task) {
+            (None, _) => 0,
+            (Some(_), 0) => self.new,
+            (Some(_), _) => 2 * (self.new + self.old),
+        };
+        (herded + of_statistics) as f64 * self.looks
     }
 
     fn evaluation(&self) -> f64 {
@@ -271,6 +279,8 @@ mod tests {
         let (base, teacher) = (find(&items, 0, Activity::Base), find(&items, 1, Activity::NewTeacher));
         assert_eq!(base.work / teacher.work, 3.0, "six classes and two");
         assert_eq!(find(&items, 1, Activity::Memory).work, 0.0);
+        let kept = of("demo-frozen-discriminant", &[]);
+        assert_eq!(find(&kept, 1, Activity::Memory).work * 1.5, find(&kept, 0, Activity::Memory).work);
         let lwf = of("demo-lwf", &[]);
         // 500 real images are four steps of 64 generated ones each.
         let ratio = find(&items, 1, Activity::Student).work / find(&lwf, 1, Activity::Student).work;

@@ -88,6 +88,7 @@ fn accuracies(run: &Recorded, task: usize) -> Vec<(String, f64)> {
             ("top-5", Some(of.top5)),
             ("task-aware", Some(of.task_aware_accuracy)),
             ("nearest-mean", of.accuracy_nme),
+            ("trained-head", of.accuracy_trained_head),
         ];
         tags.extend(named.into_iter().filter_map(|(name, value)| Some((format!("accuracy/{name}"), value?))));
     }

@@ -28,6 +28,7 @@ fn evaluation(classes: usize, right: u32) -> Evaluation {
         classifier: Confusion { rows: (0..classes).map(row).collect() },
         top5: counts.clone(),
         task_aware: counts,
+        trained_head: None,
         nearest_mean: None,
         nearest_mean_source: "none".into(),
     }

@@ -135,6 +135,8 @@ pub(super) fn published() -> Vec<Preset> {
         presets.extend(of_method(&family, "lucir", &published));
         let about = "LUCIR with 20 exemplars a class and one of the two schemes";
         presets.push(family.preset("lucir-e20-dtidkl", "lucir-dtidkl", about, UNKNOWN.to_owned()));
+        let about = "a frozen base model and a discriminant of kept class means and one covariance";
+        presets.push(family.preset("frozen-discriminant", "frozen-discriminant", about, UNKNOWN.to_owned()));
         let about =
             "iCaRL with 20 exemplars a class and softmax, as LUCIR compares with it; see the nearest mean";
         let published = format!(
@@ -207,7 +209,7 @@ pub(super) fn equal() -> Vec<Preset> {
 
 /// Whether equal tasks have a preset of the method at LUCIR's or PODNet's lengths.
 fn ours(method: &str) -> bool {
-    let base = ["lucir-e0", "podnet-e0", "lwf", "joint"];
+    let base = ["lucir-e0", "podnet-e0", "lwf", "joint", "frozen"];
     base.iter().any(|name| method.starts_with(name))
 }
 

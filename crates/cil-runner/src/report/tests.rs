@@ -28,6 +28,7 @@ fn evaluation(rows: Vec<Vec<u32>>, top5: Vec<u32>, task_aware: Vec<u32>) -> Eval
         classifier: Confusion { rows },
         top5,
         task_aware,
+        trained_head: None,
         nearest_mean: None,
         nearest_mean_source: "no exemplars are kept".into(),
     }

@@ -3,12 +3,15 @@
 //! One decision: which images are typical of a class is asked of the model at hand by one ranking (herding), whether they
 //! are kept or only looked at once more.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use candle_core::Tensor;
-use cil_backbone::Frozen;
+use cil_backbone::{Frozen, Head, HeadKind};
 use cil_data::store::{SampleId, TrainSet};
 
 use super::{Learner, Stage};
+use crate::discriminant::ClassStatistics;
 use crate::event::Event;
 use crate::means::{self, ClassMeans};
 use crate::memory;
@@ -18,13 +21,44 @@ impl Learner {
     pub(super) fn finish_task(&mut self, train: &TrainSet) -> Result<Event> {
         let Some(model) = self.model.clone() else { bail!("a task ended without a model") };
         let images = memory::remember(&self.plan, self.task, &model, train, &mut self.exemplars)?;
+        if self.plan.recipe.discriminant.is_some() {
+            let models = (self.old.as_ref(), &model);
+            let before = self.statistics.as_ref();
+            let found = memory::statistics(&self.plan, self.task, models, before, &self.exemplars, train)?;
+            self.statistics = Some(found);
+        }
         self.new_teacher = None;
         self.old = Some(model);
         let task = self.task;
         self.task += 1;
         self.stage = Stage::Before;
-        let stored_bytes = images * train.image_bytes() + self.generator_bytes();
+        let statistics = self.statistics.as_ref().map_or(0, ClassStatistics::bytes);
+        let stored_bytes = images * train.image_bytes() + self.generator_bytes() + statistics;
         Ok(Event::TaskLearned { task, stored_bytes: stored_bytes as u64 })
+    }
+
+    /// The network that answers after the last task that was learned: the model, or its backbone with a discriminant for
+    /// a head; `None` before the first.
+    ///
+    /// # Errors
+    /// If the statistics have no discriminant, or the device refuses its tensors.
+    pub fn classifier(&self) -> Result<Option<Frozen>> {
+        let (Some(spec), Some(statistics)) = (self.plan.recipe.discriminant, &self.statistics) else {
+            return Ok(self.old.clone());
+        };
+        let Some(model) = &self.old else { return Ok(None) };
+        let (weights, biases) = statistics.discriminant(spec.shrinkage, &self.plan.device)?;
+        let blocks = &model.snapshot().head.blocks;
+        let (mut tensors, mut row) = (BTreeMap::new(), 0);
+        for (block, classes) in blocks.iter().enumerate() {
+            let rows = |of: &Tensor| of.narrow(0, row, *classes)?.contiguous()?.to_dtype(model.dtype());
+            tensors.insert(format!("head.{block}.weight"), rows(&weights)?);
+            tensors.insert(format!("head.{block}.bias"), rows(&biases)?);
+            row += classes;
+        }
+        let kind = HeadKind::LinearOfDirections;
+        let head = Head { kind, blocks: blocks.clone(), width: model.feature_width() };
+        Ok(Some(model.with_head(head, tensors)?))
     }
 
     /// Bytes of the generator that is kept for the next task to begin with.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::work::{self, Work};
 use super::{Learner, Plan, Stage};
+use crate::discriminant::ClassStatistics;
 use crate::event::PhaseKind;
 use crate::phase::{AIDS, Job, NETWORK, OPTIMIZER};
 use crate::start;
@@ -25,6 +26,7 @@ use crate::start;
 const OLD: &str = "old";
 const MODEL: &str = "model";
 const NEW_TEACHER: &str = "new-teacher";
+const STATISTICS: &str = "statistics";
 const GENERATOR: &str = "generator";
 const GENERATOR_TEACHER: &str = "generator-teacher";
 
@@ -72,6 +74,7 @@ impl Learner {
             (OLD, self.old.as_ref().map(values)),
             (MODEL, self.model.as_ref().map(values)),
             (NEW_TEACHER, self.new_teacher.as_ref().map(values)),
+            (STATISTICS, self.statistics.as_ref().map(ClassStatistics::values).transpose()?),
             (GENERATOR, self.replay.as_ref().map(|it| it.parameters().clone())),
             (GENERATOR_TEACHER, self.replay.as_ref().map(|it| values(it.teacher()))),
         ];
@@ -89,7 +92,9 @@ impl Learner {
         learner.stand(&saved.position, train)?;
         let forms = learner.forms(saved.fixed.contains_key(MODEL));
         let generator = forms.contains_key(GENERATOR_TEACHER).then_some(GENERATOR);
-        check_names(forms.keys().copied().chain(generator), &saved.fixed)?;
+        let statistics =
+            (learner.plan.recipe.discriminant.is_some() && learner.task > 0).then_some(STATISTICS);
+        check_names(forms.keys().copied().chain(generator).chain(statistics), &saved.fixed)?;
         let mut frozen = BTreeMap::new();
         for (name, blocks) in forms {
             let network = learner.network(blocks, store(&saved.fixed, name)?, train);
@@ -103,6 +108,12 @@ impl Learner {
             let values = store(&saved.fixed, GENERATOR)?;
             let replay = Replay::restore(config, teacher, &plan.executors, values, &plan.device);
             learner.replay = Some(replay.context(GENERATOR)?);
+        }
+        if statistics.is_some() {
+            let seen = learner.plan.increments.seen(learner.task - 1);
+            let width = learner.plan.architecture.feature_width();
+            let values = ClassStatistics::restore(store(&saved.fixed, STATISTICS)?, seen, width);
+            learner.statistics = Some(values.context(STATISTICS)?);
         }
         learner.work = learner.resumed(saved, train)?;
         Ok(learner)

@@ -5,7 +5,7 @@
 
 use dtid::regression::Centring;
 
-use super::{cross_entropy, fine_tune};
+use super::{cross_entropy, fine_tune, lucir};
 use crate::recipe::scaling::Scaling;
 use crate::recipe::{
     Columns, NewTeacherSpec, PhaseSpec, Recipe, ReplaySpec, Rows, SyntheticNorm, TermSpec, Trained, Training,
@@ -30,6 +30,17 @@ pub fn rdfcil(base: Training, increment: Training, refinement: Training, replay:
         terms: vec![TermSpec::ClassBalanced { weight: 0.5, rows: Rows::All }, hard()],
         training: refinement,
     });
+    recipe
+}
+
+/// A backbone that stays as the base classes made it (the floor of whatever trains it further): of a later task, one epoch
+/// of the head alone, which a discriminant of kept statistics makes superfluous. With it, what streaming discriminant
+/// analysis (Hayes and Kanan 2020) and FeCAM with a common covariance (Goswami et al. 2023) are, but for features of length
+/// 1. The base is LUCIR's.
+pub fn frozen_features(base: Training, increment: Training) -> Recipe {
+    let mut recipe = lucir(base, Training { epochs: 1, ..increment }, 0);
+    recipe.increment.trained = Trained::Head;
+    recipe.increment.terms = vec![cross_entropy(Rows::New, Columns::New, false)];
     recipe
 }
 

@@ -70,6 +70,17 @@ impl Recipe {
             }
         }
         self.corrections()?;
+        if let Some(discriminant) = &self.discriminant {
+            let shrinkage = discriminant.shrinkage;
+            if !(shrinkage.is_finite() && shrinkage > 0.0) {
+                bail!("discriminant.shrinkage is {shrinkage}; it should be positive, as 0.01");
+            }
+            if self.joint {
+                bail!(
+                    "discriminant is there and joint is true; with all images there are no statistics to keep"
+                );
+            }
+        }
         if self.base.terms.iter().any(|it| matches!(it, TermSpec::Scaled { .. })) {
             bail!("base.terms has a scaled term; no base class is old, so there is nothing to scale by");
         }
