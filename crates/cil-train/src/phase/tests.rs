@@ -129,6 +129,7 @@ fn on_step(
         old: Some(old),
         new: Some(new),
         replay: Some((generator, &replay)),
+        new_replay: None,
     };
     let spec = PhaseSpec { trained, terms, training: training() };
     // Three new images and two exemplars.

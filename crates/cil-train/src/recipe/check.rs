@@ -69,6 +69,7 @@ impl Recipe {
                 bail!("new-teacher.exemplars is true and no exemplar is kept; it should be false");
             }
         }
+        self.without_new_images()?;
         self.corrections()?;
         if self.base.terms.iter().any(|it| matches!(it, TermSpec::Scaled { .. })) {
             bail!("base.terms has a scaled term; no base class is old, so there is nothing to scale by");
