@@ -321,6 +321,25 @@ mod tests {
     }
 
     #[test]
+    fn a_second_generator_and_its_images_are_counted() {
+        let preset = "demo-lucir-e0-dfgr-dtid";
+        let (shared, unshared) = (of(preset, &[]), of(&format!("{preset}-unshared"), &[]));
+        let of_task = |task| unshared.iter().filter(move |it| it.task == task).map(|it| it.units);
+        assert_eq!(of_task(0).collect::<Vec<_>>(), [10, 1, 1]);
+        assert_eq!(of_task(1).collect::<Vec<_>>(), [4, 6, 4, 8, 1, 1]);
+        // Generators of old and of new classes have one form; 500 images are four whole steps of 128.
+        let (old, new) =
+            (find(&unshared, 1, Activity::Inversion), find(&unshared, 1, Activity::NewInversion));
+        assert_eq!(old.work, new.work);
+        let ratio = find(&unshared, 1, Activity::Student).work / find(&shared, 1, Activity::Student).work;
+        assert!((1.0..1.3).contains(&ratio), "{ratio}");
+        let twice = of(&format!("{preset}-unshared"), &["recipe.new-replay.images-per-class=512"]);
+        let ratio = find(&twice, 1, Activity::Student).work / find(&unshared, 1, Activity::Student).work;
+        assert_eq!(ratio, 2.0);
+        assert!(find(&unshared, 1, Activity::Evaluation).work > 0.0);
+    }
+
+    #[test]
     fn exemplars_and_joint_training_add_their_images() {
         let exemplars = of("demo-lucir-e20", &[]);
         let none = of("demo-lucir-e0", &[]);
