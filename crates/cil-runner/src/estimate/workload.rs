@@ -327,12 +327,13 @@ mod tests {
         let of_task = |task| unshared.iter().filter(move |it| it.task == task).map(|it| it.units);
         assert_eq!(of_task(0).collect::<Vec<_>>(), [10, 1, 1]);
         assert_eq!(of_task(1).collect::<Vec<_>>(), [4, 6, 4, 8, 1, 1]);
-        // Generators of old and of new classes have one form; 500 images are four whole steps of 128.
+        // Generators of old and of new classes have one form.
         let (old, new) =
             (find(&unshared, 1, Activity::Inversion), find(&unshared, 1, Activity::NewInversion));
         assert_eq!(old.work, new.work);
         let ratio = find(&unshared, 1, Activity::Student).work / find(&shared, 1, Activity::Student).work;
-        assert!((1.0..1.3).contains(&ratio), "{ratio}");
+        // 500 images are four whole steps of 128, which are drawn as well: a drawing is some two looks of so small a network.
+        assert!((1.2..1.4).contains(&ratio), "{ratio}");
         let twice = of(&format!("{preset}-unshared"), &["recipe.new-replay.images-per-class=512"]);
         let ratio = find(&twice, 1, Activity::Student).work / find(&unshared, 1, Activity::Student).work;
         assert_eq!(ratio, 2.0);
