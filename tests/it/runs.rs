@@ -43,6 +43,40 @@ fn a_run_leaves_a_whole_folder_and_can_be_repeated_from_its_config() {
 }
 
 #[test]
+fn a_second_generator_s_images_are_kept_and_shown() {
+    let place = Place::new();
+    let preset = "demo-lucir-e0-dfgr-dtid-unshared";
+    let changes = [
+        "recipe.new-replay.inversion.iterations=20",
+        "recipe.new-replay.inversion.batch=16",
+        "recipe.new-replay.inversion.generator.channels=8",
+        "recipe.new-replay.images-per-class=20",
+    ];
+    place.ok(&small_run(preset, &changes));
+    let folder = format!("runs/{preset}-s3");
+    let files = place.list(&folder);
+    for file in ["generated-1.png", "generated-new-1.json", "generated-new-1.png"] {
+        assert!(files.iter().any(|it| it == file), "{file} is missing");
+    }
+    let result = json(place.path().join(&folder).join("result.json"));
+    assert!(result["phase_seconds"]["new-inversion"].as_f64().expect("seconds") > 0.0);
+    place.ok(&["report", &folder, "--html", "page.html"]);
+    let page = fs::read_to_string(place.path().join("page.html")).expect("a page");
+    assert_eq!(page.matches("alt=\"generated images of ").count(), 4, "two old classes and two new ones");
+    assert!(page.contains("for task 1, new classes"));
+    let names = &json(place.path().join(&folder).join("env.json"))["class_names"];
+    let learned = result["class_order"].as_array().expect("labels");
+    for label in learned {
+        let name = names[label.as_u64().expect("a label") as usize].as_str().expect("a name");
+        assert!(page.contains(&format!("alt=\"generated images of {name}\"")), "{name}");
+    }
+
+    let one = small_run(preset, &["increments=[3, 1]"]);
+    let told = place.told(2, &one);
+    assert!(told.contains("recipe.new-replay is there and task 1 has one class"), "{told}");
+}
+
+#[test]
 fn threads_do_not_change_a_bit_and_a_base_model_can_be_taken() {
     let place = Place::new();
     let of = |out: &str, more: &[&str]| {

@@ -187,6 +187,7 @@ impl RunConfig {
         self.recipe
             .check()
             .and_then(|()| self.recipe.check_network(&self.architecture))
+            .and_then(|()| self.recipe.check_increments(&self.increments))
             .map_err(|error| bad_input(format!("recipe: {error:#}").replace("recipe: ", "recipe.")))?;
         let text = toml::to_string(&self).context("the configuration is not TOML")?;
         Ok(Checked { config: self, order, increments, text })

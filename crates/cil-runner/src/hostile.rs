@@ -31,7 +31,7 @@ use crate::sweep::file::SweepFile;
 
 /// Presets that together have every table and kind of term.
 const PRESETS: [&str; 4] =
-    ["demo-fine-tune", "demo-lucir-e20", "demo-lucir-e0-dfgr-dtid", "cifar100-b50-t5-lucir"];
+    ["demo-fine-tune", "demo-lucir-e20", "demo-lucir-e0-dfgr-dtid-unshared", "cifar100-b50-t5-lucir"];
 
 /// Values that no key but a few can take, as TOML.
 const EXTREMES: [&str; 14] = [
@@ -106,7 +106,7 @@ fn extreme_values_of_any_key_are_refused_or_do_no_harm() {
 
 #[test]
 fn values_that_would_fill_the_memory_are_refused() {
-    let config = preset("demo-lucir-e0-dfgr-dtid");
+    let config = preset("demo-lucir-e0-dfgr-dtid-unshared");
     for key in [
         "recipe.base.training.epochs",
         "recipe.increment.training.batch",
@@ -115,6 +115,8 @@ fn values_that_would_fill_the_memory_are_refused() {
         "recipe.replay.inversion.iterations",
         "recipe.replay.inversion.generator.latent",
         "recipe.replay.inversion.generator.channels",
+        "recipe.new-replay.images-per-class",
+        "recipe.new-replay.inversion.iterations",
     ] {
         let told = config.with_changes(&[format!("{key}=1000000000000")], "it").and_then(RunConfig::check);
         let told = told.expect_err(key).to_string();

@@ -119,6 +119,8 @@ mod tests {
             }
         }
         promised.extend(["fine-tune", "lwf", "joint"].map(|method| format!("cifar100-20c-{method}")));
+        let families = ["demo", "cifar100-10c", "cifar100-20c", "cifar100-b50-t5", "cifar100-t10"];
+        promised.extend(families.map(|family| format!("{family}-lucir-e0-dfgr-dtid-unshared")));
         promised.extend([5, 10, 20].map(|tasks| format!("cifar100-t{tasks}-podnet-e0-dfgr-dtid")));
         let small = [
             "fine-tune",

@@ -42,9 +42,11 @@ pub struct Recorded {
 pub struct Picture {
     /// The task that they were generated for.
     pub task: usize,
+    /// Whether they are of its new classes, by the new teacher, else of the old ones.
+    pub new: bool,
     /// A PNG file: a row for each class of `drawn`.
     pub png: Vec<u8>,
-    /// What the old teacher says of them; `None` in runs of before it was recorded.
+    /// What their teacher says of them; `None` in runs of before it was recorded.
     pub drawn: Option<Drawn>,
 }
 
@@ -75,7 +77,9 @@ impl Recorded {
             true => report::report(facts, &lines).map(Some),
             false => report::so_far(facts, &lines),
         };
-        let pictures = (0..checked.increments().tasks()).filter_map(|task| picture(folder, task).transpose());
+        let pictures = (0..checked.increments().tasks())
+            .flat_map(|task| [(task, false), (task, true)])
+            .filter_map(|(task, new)| picture(folder, task, new).transpose());
         Ok(Self {
             name: name.strip_suffix(".partial").unwrap_or(&name).to_owned(),
             folder: folder.to_owned(),
@@ -102,13 +106,13 @@ impl Recorded {
     }
 }
 
-fn picture(folder: &Path, task: usize) -> Result<Option<Picture>> {
-    let path = folder.join(format!("generated-{task}.png"));
+fn picture(folder: &Path, task: usize, new: bool) -> Result<Option<Picture>> {
+    let path = folder.join(format!("{}.png", run::picture_name(task, new)));
     let Some(png) = if_there(&path)? else { return Ok(None) };
     let path = path.with_extension("json");
     let drawn = if_there(&path)?.map(|text| serde_json::from_slice(&text)).transpose();
     let drawn = drawn.with_context(|| format!("{} does not say what was drawn", path.display()))?;
-    Ok(Some(Picture { task, png, drawn }))
+    Ok(Some(Picture { task, new, png, drawn }))
 }
 
 /// A file's content, if there is such a file.

@@ -228,6 +228,7 @@ pub fn phase_name(phase: PhaseKind) -> &'static str {
     match phase {
         PhaseKind::Inversion => "inversion",
         PhaseKind::NewTeacher => "new-teacher",
+        PhaseKind::NewInversion => "new-inversion",
         PhaseKind::Student => "student",
         PhaseKind::Balance => "balance",
         PhaseKind::BiasCorrection => "bias-correction",

@@ -266,14 +266,19 @@ impl Drive<'_> {
                 Event::TaskLearned { task, .. } => Some(*task),
                 _ => None,
             };
-            let inverted = matches!(
-                event,
-                Event::Progress { phase: PhaseKind::Inversion, done, total, .. } if done == total
-            );
+            let inverted = match event {
+                Event::Progress { phase: PhaseKind::Inversion, done, total, .. } => {
+                    (done == total).then_some(false)
+                }
+                Event::Progress { phase: PhaseKind::NewInversion, done, total, .. } => {
+                    (done == total).then_some(true)
+                }
+                _ => None,
+            };
             let task = task_of(&event);
             self.tell(event)?;
-            if let (true, Some(task)) = (inverted, task) {
-                self.picture(task)?;
+            if let (Some(new), Some(task)) = (inverted, task) {
+                self.picture(task, new)?;
             }
             if let Some(task) = learned {
                 self.evaluate(task)?;
@@ -325,17 +330,25 @@ impl Drive<'_> {
         self.tell(Event::TaskEnd { task, evaluation })
     }
 
-    /// Generated images beside each other, a row for each class that the old teacher sees in them.
-    fn picture(&mut self, task: usize) -> Result<()> {
-        let replay = self.learner.replay().context("an inversion left no generator")?;
-        let draw = Draw { task, ..Draw::new(self.checked.config().seed, "picture") };
+    /// Generated images beside each other, a row for each class that their teacher sees in them: the old one, or the new.
+    fn picture(&mut self, task: usize, new: bool) -> Result<()> {
+        let replay = if new { self.learner.new_replay() } else { self.learner.replay() };
+        let replay = replay.context("an inversion left no generator")?;
+        let purpose = if new { "new picture" } else { "picture" };
+        let draw = Draw { task, ..Draw::new(self.checked.config().seed, purpose) };
         let images = replay.sample(PICTURED.0, draw)?;
         let rows = pictures::by_class(&images.labels, replay.teacher().classes(), PICTURED.1);
         let png = pictures::grid(&images.images, &rows, &self.checked.config().normalisation)?;
-        self.recorder.write(&format!("generated-{task}.png"), &png)?;
+        let name = picture_name(task, new);
+        self.recorder.write(&format!("{name}.png"), &png)?;
         let drawn = pictures::Drawn::new(&images.view.logits, &images.labels)?;
-        self.recorder.write(&format!("generated-{task}.json"), &json(&drawn)?)
+        self.recorder.write(&format!("{name}.json"), &json(&drawn)?)
     }
+}
+
+/// Name of a task's picture, and of what is said of it, without the ending; `new` is of new classes.
+pub fn picture_name(task: usize, new: bool) -> String {
+    if new { format!("generated-new-{task}") } else { format!("generated-{task}") }
 }
 
 fn task_of(event: &Event) -> Option<usize> {

@@ -73,7 +73,7 @@ pub fn invert(plan: &Plan, teacher: &Frozen, shown: Shown<'_>) -> Result<Replay>
     let config = spec.inversion.clone();
     let mut inversion = Inversion::new(config, teacher.clone(), &plan.executors, plan.seed, 1, &plan.device)?;
     while !inversion.is_done() {
-        shown(&invert_unit(&mut inversion, 1, spec.units())?)?;
+        shown(&invert_unit(&mut inversion, PhaseKind::Inversion, 1, spec.units())?)?;
     }
     Ok(inversion.replay())
 }
@@ -239,6 +239,7 @@ fn imitate(
         old: None,
         new: None,
         replay: Some((replay.clone(), &spec)),
+        new_replay: None,
     };
     while job.done < job.total() {
         shown(&job.epoch(&around)?)?;

@@ -15,6 +15,8 @@ pub enum PhaseKind {
     Inversion,
     /// The new teacher is trained on the new classes.
     NewTeacher,
+    /// A second generator is trained from the new teacher.
+    NewInversion,
     /// The student learns the task.
     Student,
     /// The head is fine-tuned on a balanced set.

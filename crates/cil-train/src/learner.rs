@@ -23,7 +23,7 @@ use crate::discriminant::ClassStatistics;
 use crate::event::{Event, PhaseKind};
 use crate::memory;
 use crate::phase::Surroundings;
-use crate::recipe::{PhaseSpec, Recipe, ReplaySpec};
+use crate::recipe::{NewReplaySpec, PhaseSpec, Recipe, ReplaySpec};
 pub use saved::{Position, Saved};
 use work::Work;
 
@@ -70,6 +70,7 @@ pub struct Learner {
     model: Option<Frozen>,
     new_teacher: Option<Frozen>,
     replay: Option<Replay>,
+    new_replay: Option<Replay>,
     exemplars: Exemplars,
     /// Of the classes learned, as `old` sees them, where a discriminant answers.
     statistics: Option<ClassStatistics>,
@@ -84,6 +85,7 @@ impl Learner {
         plan.recipe.check().context("recipe")?;
         plan.architecture.check()?;
         plan.recipe.check_network(&plan.architecture).context("recipe")?;
+        plan.recipe.check_increments(plan.increments.sizes()).context("recipe")?;
         Ok(Self {
             plan,
             task: 0,
@@ -93,6 +95,7 @@ impl Learner {
             model: None,
             new_teacher: None,
             replay: None,
+            new_replay: None,
             exemplars: Exemplars::default(),
             statistics: None,
         })
@@ -130,6 +133,11 @@ impl Learner {
     /// The generator of the task that is being learned or was learned last.
     pub fn replay(&self) -> Option<&Replay> {
         self.replay.as_ref()
+    }
+
+    /// The generator of the newest classes, inverted from the new teacher.
+    pub fn new_replay(&self) -> Option<&Replay> {
+        self.new_replay.as_ref()
     }
 
     /// Real images that are kept.
@@ -203,6 +211,7 @@ impl Learner {
                 PhaseKind::NewTeacher,
                 later && recipe.new_teacher.as_ref().is_some_and(|it| it.is_there(n_new)),
             ),
+            (PhaseKind::NewInversion, later && recipe.new_replay.is_some()),
             (PhaseKind::Student, true),
             (PhaseKind::BiasCorrection, later && recipe.bias_correction.is_some()),
             (PhaseKind::Balance, later && recipe.balance.is_some()),
@@ -215,6 +224,7 @@ impl Learner {
         let units = match phase {
             PhaseKind::Inversion => recipe.replay.as_ref().map(ReplaySpec::units),
             PhaseKind::NewTeacher => recipe.new_teacher.as_ref().map(|it| it.training.epochs),
+            PhaseKind::NewInversion => recipe.new_replay.as_ref().map(NewReplaySpec::units),
             PhaseKind::Student => Some(self.student_spec(task).training.epochs),
             PhaseKind::Balance => recipe.balance.as_ref().map(|it| it.training.epochs),
             PhaseKind::BiasCorrection => recipe.bias_correction.as_ref().map(|it| it.training.epochs),
@@ -232,23 +242,23 @@ impl Learner {
             Some(work) => work,
             None => Work::begin(self, phase, train)?,
         };
-        let event = self.advance_work(&mut work, train)?;
+        let event = self.advance_work(phase, &mut work, train)?;
         let Event::Progress { done, total, .. } = &event else { bail!("a phase's unit is no progress") };
         if done < total {
             self.work = Some(work);
             return Ok(event);
         }
         self.stage = Stage::Within { index: index + 1 };
-        self.end(work)?;
+        self.end(phase, work)?;
         Ok(event)
     }
 
-    fn advance_work(&self, work: &mut Work, train: &TrainSet) -> Result<Event> {
+    fn advance_work(&self, phase: PhaseKind, work: &mut Work, train: &TrainSet) -> Result<Event> {
         let task = self.task;
         match work {
             Work::Invert(inversion) => {
-                let total = self.phase_units(PhaseKind::Inversion, task) as usize;
-                invert_unit(inversion, task, total)
+                let total = self.phase_units(phase, task) as usize;
+                invert_unit(inversion, phase, task, total)
             }
             Work::Train(job) => {
                 let alone = job.kind == PhaseKind::NewTeacher;
@@ -262,6 +272,7 @@ impl Learner {
                     old: if alone || self.plan.recipe.joint { None } else { self.old.clone() },
                     new: if alone { None } else { self.new_teacher.clone() },
                     replay: if alone { None } else { replay },
+                    new_replay: if alone { None } else { self.new_replay.clone() },
                 };
                 let around = around.with_maps(job.maps())?;
                 job.epoch(&around)
@@ -269,8 +280,11 @@ impl Learner {
         }
     }
 
-    fn end(&mut self, work: Work) -> Result<()> {
+    fn end(&mut self, phase: PhaseKind, work: Work) -> Result<()> {
         match work {
+            Work::Invert(inversion) if phase == PhaseKind::NewInversion => {
+                self.new_replay = Some(inversion.replay());
+            }
             Work::Invert(inversion) => self.replay = Some(inversion.replay()),
             Work::Train(job) if job.kind == PhaseKind::NewTeacher => {
                 self.new_teacher = Some(job.network.freeze()?);
@@ -291,11 +305,16 @@ impl Learner {
 }
 
 /// One unit of an inversion.
-pub(crate) fn invert_unit(inversion: &mut Inversion, task: usize, total: usize) -> Result<Event> {
+pub(crate) fn invert_unit(
+    inversion: &mut Inversion,
+    phase: PhaseKind,
+    task: usize,
+    total: usize,
+) -> Result<Event> {
     let report = inversion.advance(ReplaySpec::UNIT)?;
     Ok(Event::Progress {
         task,
-        phase: PhaseKind::Inversion,
+        phase,
         done: report.done.div_ceil(ReplaySpec::UNIT),
         total,
         learning_rate: report.learning_rate,

@@ -1,7 +1,8 @@
 //! Class means in feature space.
 //!
 //! One decision: a mean is the direction of the mean normalised feature (iCaRL, Rebuffi et al. 2017), taken of images
-//! that the method may look at: exemplars, or generated images for old classes and this task's images for new ones.
+//! that the method may look at: exemplars, or generated images for old classes and this task's images for new ones, which
+//! are generated ones too where the new images are not shared.
 
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ use dfgr::Replay;
 
 /// Images that go through a network at once when nothing is learned.
 pub(crate) const INFERENCE_BATCH: usize = 250;
-/// Generated images for each old class, on average.
+/// Generated images for each class of a generator's teacher, on average.
 const SYNTHETIC_PER_CLASS: usize = 100;
 
 /// Means of the classes seen, and where they came from.
@@ -50,6 +51,27 @@ pub(crate) fn features(
     Ok(Tensor::cat(&features, 0)?)
 }
 
+/// Features of generated images by the class that the generator's teacher sees in them, `[images, width]` each; `None`
+/// where it sees a class in none.
+pub(crate) fn of_generated(
+    model: &Frozen,
+    replay: &Replay,
+    mut draw: Draw<'_>,
+) -> Result<Vec<Option<Tensor>>> {
+    let classes = replay.teacher().classes();
+    let mut of_class = vec![Vec::new(); classes];
+    while (draw.position as usize) < (classes * SYNTHETIC_PER_CLASS).div_ceil(INFERENCE_BATCH) {
+        let images = replay.sample(INFERENCE_BATCH, draw)?;
+        let features = model.forward(&images.images)?.features;
+        for (row, label) in images.labels.iter().enumerate() {
+            of_class[*label as usize].push(features.narrow(0, row, 1)?);
+        }
+        draw.position += 1;
+    }
+    let joined = |rows: Vec<Tensor>| (!rows.is_empty()).then(|| Tensor::cat(&rows, 0)).transpose();
+    Ok(of_class.into_iter().map(joined).collect::<candle_core::Result<_>>()?)
+}
+
 /// What means are taken with.
 pub(crate) struct Around<'a> {
     pub(crate) model: &'a Frozen,
@@ -75,29 +97,25 @@ impl Around<'_> {
         Ok(ClassMeans { means: Some(Tensor::cat(&means, 0)?), source: "exemplars".to_owned() })
     }
 
-    /// Of generated images for old classes, of this task's images for new ones.
-    pub(crate) fn of_synthetic(&self, replay: &Replay) -> Result<ClassMeans> {
-        let n_old = self.new_classes.start;
-        let mut of_class = vec![Vec::new(); n_old];
-        let mut draw = Draw { task: self.task, ..Draw::new(self.seed, "class means") };
-        while (draw.position as usize) < (n_old * SYNTHETIC_PER_CLASS).div_ceil(INFERENCE_BATCH) {
-            let images = replay.sample(INFERENCE_BATCH, draw)?;
-            let features = self.model.forward(&images.images)?.features;
-            for (row, label) in images.labels.iter().enumerate() {
-                of_class[*label as usize].push(features.narrow(0, row, 1)?);
-            }
-            draw.position += 1;
+    /// Of generated images for old classes, of this task's images for new ones, or generated ones in their place.
+    pub(crate) fn of_synthetic(&self, replay: &Replay, new_replay: Option<&Replay>) -> Result<ClassMeans> {
+        let draw = |purpose| Draw { task: self.task, ..Draw::new(self.seed, purpose) };
+        let mut features = of_generated(self.model, replay, draw("class means"))?;
+        if let Some(replay) = new_replay {
+            features.extend(of_generated(self.model, replay, draw("new class means"))?);
         }
         let mut means = Vec::new();
-        for (class, features) in of_class.iter().enumerate() {
-            if features.is_empty() {
+        for (class, features) in features.into_iter().enumerate() {
+            let Some(features) = features else {
                 let reason = format!("the generator makes no image of class {class}");
                 return Ok(ClassMeans::none(&reason));
-            }
-            means.push(direction(&Tensor::cat(features, 0)?)?);
+            };
+            means.push(direction(&features)?);
         }
-        for class in self.new_classes.clone() {
-            means.push(self.of_samples(&self.train.samples(class..class + 1))?);
+        if new_replay.is_none() {
+            for class in self.new_classes.clone() {
+                means.push(self.of_samples(&self.train.samples(class..class + 1))?);
+            }
         }
         Ok(ClassMeans { means: Some(Tensor::cat(&means, 0)?), source: "synthetic".to_owned() })
     }

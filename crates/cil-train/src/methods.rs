@@ -12,8 +12,8 @@ use dtid::dual::DtidConfig;
 
 use crate::loss::nca::NcaForm;
 use crate::recipe::{
-    Columns, NewTeacherSpec, PhaseSpec, Recipe, Regressor, ReplaySpec, Rows, Teachers, TermSpec, Trained,
-    Training,
+    Columns, NewReplaySpec, NewTeacherSpec, PhaseSpec, Recipe, Regressor, ReplaySpec, Rows, Teachers,
+    TermSpec, Trained, Training,
 };
 
 /// Cross-entropy on new images alone: what forgetting looks like.
@@ -30,6 +30,7 @@ pub fn fine_tune(base: Training, increment: Training) -> Recipe {
         increment: PhaseSpec { trained: Trained::All, terms, training: increment },
         replay: None,
         new_teacher: None,
+        new_replay: None,
         balance: None,
         align: None,
         bias_correction: None,
@@ -155,6 +156,14 @@ pub fn with_dtid(
     base.increment.terms.push(TermSpec::DualTeacher { weight, config, rows: Rows::All, new_rows: Rows::New });
     base.increment.terms.extend(vid);
     base
+}
+
+/// `base` where the new images are not shared but the new teacher is: images of a second generator, inverted from it, in
+/// their place. The patent application of Choi et al. 2021 names such a generator (claim 2); what it is for is our
+/// inference. `base` has both schemes and no exemplar.
+#[must_use]
+pub fn with_new_images_unshared(base: Recipe, new_replay: NewReplaySpec) -> Recipe {
+    Recipe { new_replay: Some(new_replay), ..base }
 }
 
 /// `base` without its own distillation of the old model's maps, for [`with_dtid`] with `vid` to stand in its place:

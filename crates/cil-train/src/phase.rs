@@ -6,6 +6,7 @@
 //! own batch.
 
 mod aids;
+mod around;
 mod correction;
 mod counts;
 mod meter;
@@ -16,68 +17,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use anyhow::{Result, bail};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use cil_backbone::head::SCALE;
 use cil_backbone::{Frozen, Network, POOLED, View};
-use cil_data::augment::Preparation;
 use cil_data::batches::shuffled_batches;
-use cil_data::store::{SampleId, TrainSet};
+use cil_data::store::SampleId;
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
 use cil_engine::{Gradients, NormUpdate};
 use cil_random::Draw;
-use dfgr::Replay;
 
 use crate::event::{Event, PhaseKind};
-use crate::recipe::{PhaseSpec, ReplaySpec, Trained};
+use crate::recipe::{PhaseSpec, Trained};
 use crate::step::Step;
 use crate::term::{Objective, Outcome};
 use aids::Aids;
+use around::Draws;
+pub(crate) use around::{Source, Surroundings};
 use meter::Meter;
 use passes::{gather, joined, old_view};
 pub(crate) use saved::{AIDS, NETWORK, OPTIMIZER};
 
 /// PyTorch's share of a batch in the running statistics.
 const STATISTICS_MOMENTUM: f64 = 0.1;
-
-/// What a job may look at beside its network.
-#[derive(Debug)]
-pub(crate) struct Surroundings<'a> {
-    pub(crate) train: &'a TrainSet,
-    pub(crate) preparation: &'a Preparation,
-    pub(crate) device: &'a Device,
-    pub(crate) seed: u64,
-    pub(crate) task: usize,
-    /// The model of the task before.
-    pub(crate) old: Option<Frozen>,
-    /// The teacher of the new classes.
-    pub(crate) new: Option<Frozen>,
-    /// Generated images of old classes.
-    pub(crate) replay: Option<(Replay, &'a ReplaySpec)>,
-}
-
-impl Surroundings<'_> {
-    /// The same with teachers that hand out these maps; nothing is copied where there are none.
-    pub(crate) fn with_maps(mut self, maps: &[String]) -> Result<Self> {
-        if maps.is_empty() {
-            return Ok(self);
-        }
-        self.old = self.old.map(|teacher| teacher.with_maps(maps)).transpose()?;
-        self.new = self.new.map(|teacher| teacher.with_maps(maps)).transpose()?;
-        self.replay = match self.replay {
-            Some((replay, spec)) => Some((replay.with_maps(maps)?, spec)),
-            None => None,
-        };
-        Ok(self)
-    }
-}
-
-/// What an epoch goes over.
-pub(crate) enum Source {
-    /// Each of these once, with generated images beside them if there is a replay.
-    Samples(Vec<SampleId>),
-    /// That many steps of generated images alone.
-    Generated { steps: usize },
-}
 
 /// One phase of training, between epochs.
 pub(crate) struct Job {
@@ -116,18 +77,11 @@ fn purpose(kind: PhaseKind) -> &'static str {
     match kind {
         PhaseKind::Inversion => "inversion",
         PhaseKind::NewTeacher => "new teacher",
+        PhaseKind::NewInversion => "new inversion",
         PhaseKind::Student => "student",
         PhaseKind::Balance => "balance",
         PhaseKind::BiasCorrection => "bias correction",
     }
-}
-
-/// Where a step's random numbers come from.
-struct Draws<'a> {
-    /// Changes to real images.
-    images: Draw<'a>,
-    /// Noise of generated ones.
-    noise: Draw<'a>,
 }
 
 /// The objective on a batch and its gradient.
@@ -204,13 +158,7 @@ impl Job {
         }
         let (mut images, mut meter) = (0, Meter::default());
         for (at, batch) in batches.iter().enumerate() {
-            // Never two steps of a task with the same noise.
-            let position = (self.done * batches.len() + at) as u64;
-            let purpose = match self.kind {
-                PhaseKind::Balance => "replay balance",
-                _ => "replay",
-            };
-            let draws = Draws { images: draw, noise: Draw { purpose, position, ..draw } };
+            let draws = Draws::new(self.kind, draw, (self.done * batches.len() + at) as u64);
             images += self.step(batch, &draws, learning_rate, around, &mut meter)?;
         }
         self.done += 1;
@@ -279,9 +227,9 @@ impl Job {
 
     /// The objective on a batch and its gradient; changes nothing.
     fn slope(&self, batch: &[SampleId], draws: &Draws<'_>, around: &Surroundings<'_>) -> Result<Slope> {
-        let real = self.real(batch, draws.images, around)?;
+        let real = self.real(batch, draws, around)?;
         let synthetic = match &around.replay {
-            Some((replay, spec)) => Some((replay.sample(spec.batch, draws.noise)?, spec.synthetic_norm)),
+            Some((replay, spec)) => Some((replay.sample(spec.batch, draws.noise[0])?, spec.synthetic_norm)),
             None => None,
         };
         let old =

@@ -6,9 +6,11 @@
 
 mod check;
 pub mod correction;
+mod new_replay;
 pub mod scaling;
 mod term_spec;
 
+pub use new_replay::NewReplaySpec;
 pub use term_spec::{Columns, Regressor, Rows, Teachers, TermSpec};
 
 use cil_backbone::HeadKind;
@@ -79,7 +81,7 @@ pub struct NewTeacherSpec {
 pub struct Training {
     /// Passes over the phase's real images.
     pub epochs: usize,
-    /// Real images in every step.
+    /// Real images in every step; where new images are not shared, generated ones of new classes.
     pub batch: usize,
     /// Starting learning rate.
     pub learning_rate: f64,
@@ -177,6 +179,9 @@ pub struct Recipe {
     /// The second teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_teacher: Option<NewTeacherSpec>,
+    /// Generated images of new classes in place of theirs, which the student then never looks at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_replay: Option<NewReplaySpec>,
     /// A phase after every later task, on what is kept: as many images of every class where there are exemplars, new
     /// classes' chosen by the model so far; else on the new images. Generated images join if there is a replay.
     #[serde(default, skip_serializing_if = "Option::is_none")]

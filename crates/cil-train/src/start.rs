@@ -9,14 +9,22 @@ use cil_backbone::{Frozen, HeadKind, Network, head};
 use cil_data::store::TrainSet;
 use cil_engine::Shape;
 use cil_random::Draw;
+use dfgr::Replay;
 
 use crate::kmeans;
 use crate::learner::Plan;
 use crate::means;
 use crate::recipe::NewTeacherSpec;
 
-/// The student at the beginning of a task: the old model with a head block more, or a new network with all blocks.
-pub(crate) fn student(plan: &Plan, task: usize, old: Option<&Frozen>, train: &TrainSet) -> Result<Network> {
+/// The student at the beginning of a task: the old model with a head block more, or a new network with all blocks. Images
+/// of new classes are `generated`, where they are not shared.
+pub(crate) fn student(
+    plan: &Plan,
+    task: usize,
+    old: Option<&Frozen>,
+    train: &TrainSet,
+    generated: Option<&Replay>,
+) -> Result<Network> {
     let n_new = plan.increments.classes(task).len();
     let (Some(old), false) = (old, plan.recipe.joint || plan.recipe.restart) else {
         let mut network = fresh(plan, plan.recipe.head, plan.seed, train.image_dims())?;
@@ -27,7 +35,11 @@ pub(crate) fn student(plan: &Plan, task: usize, old: Option<&Frozen>, train: &Tr
         Network::from_snapshot(old.snapshot().clone(), &plan.executors, plan.seed, &plan.device)?;
     network.grow(n_new)?;
     if plan.recipe.imprint {
-        imprint(plan, &mut network, task, old, train)?;
+        let features = match generated {
+            Some(replay) => features_of_generated(plan, &network, task, old, replay)?,
+            None => features(plan, task, old, train)?,
+        };
+        imprint(plan, &mut network, task, &features)?;
     }
     Ok(network)
 }
@@ -69,20 +81,43 @@ pub(crate) fn fresh(
     Ok(Network::new(plan.architecture, images, head, &plan.executors, seed, &plan.device)?)
 }
 
-/// Sets the newest head block to where the new classes' features are.
-fn imprint(plan: &Plan, network: &mut Network, task: usize, old: &Frozen, train: &TrainSet) -> Result<()> {
+/// The old model's features of each new class, `[images, width]`.
+fn features(plan: &Plan, task: usize, old: &Frozen, train: &TrainSet) -> Result<Vec<Tensor>> {
     let of_class = |class: usize| {
         means::features(old, train, &train.samples(class..class + 1), &plan.preparation, &plan.device)
     };
-    let features = plan.increments.classes(task).map(of_class).collect::<Result<Vec<_>>>()?;
+    plan.increments.classes(task).map(of_class).collect()
+}
+
+/// The same of generated images; a class of which there are none keeps the directions that its weights were drawn with.
+fn features_of_generated(
+    plan: &Plan,
+    network: &Network,
+    task: usize,
+    old: &Frozen,
+    replay: &Replay,
+) -> Result<Vec<Tensor>> {
+    let draw = Draw { task, ..Draw::new(plan.seed, "imprint") };
+    let (found, proxies) = (means::of_generated(old, replay, draw)?, plan.recipe.head.proxies());
+    let head = network.head().weights(network.parameters())?;
+    let Some(drawn) = head.weights.last() else { bail!("there is no head to imprint") };
+    let of_class = |(class, features): (usize, Option<Tensor>)| match features {
+        Some(features) => Ok(features),
+        None => Ok(drawn.narrow(0, class * proxies, proxies)?),
+    };
+    found.into_iter().enumerate().map(of_class).collect()
+}
+
+/// Sets the newest head block to where the new classes' features are.
+fn imprint(plan: &Plan, network: &mut Network, task: usize, features: &[Tensor]) -> Result<()> {
     let old_head = network.head().weights(network.parameters())?;
     let (newest, blocks) = (old_head.weights.len() - 1, &old_head.weights);
     let old = Tensor::cat(&blocks[..newest], 0)?;
     let rows = match plan.recipe.head {
         HeadKind::MultiProxy { proxies } => {
-            head::at_mean_length(&centres(plan, task, &features, proxies)?, &old)?
+            head::at_mean_length(&centres(plan, task, features, proxies)?, &old)?
         }
-        _ => head::imprinted(&features, &old)?,
+        _ => head::imprinted(features, &old)?,
     };
     network.parameters_mut().set(&format!("head.{newest}.weight"), rows);
     Ok(())

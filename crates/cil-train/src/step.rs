@@ -1,6 +1,7 @@
 //! What a term may look at in one learning step.
 //!
-//! Rows of a step are ordered: new images, then exemplars, then generated images. The student and the old teacher have
+//! Rows of a step are ordered: new images, then exemplars, then generated images of old classes. Where new images are not
+//! shared, generated ones of their classes stand in their place. The student and the old teacher have
 //! seen every row; the new teacher has seen the new images only, or every row where a term asks for that. Views hold the maps that the phase's terms ask for.
 
 use std::collections::BTreeMap;
@@ -20,11 +21,11 @@ pub struct Step<'a> {
     pub classes: usize,
     /// Class of every row.
     pub labels: &'a [u32],
-    /// Rows with real images of this task's classes.
+    /// Rows with images of this task's classes.
     pub new_rows: Range<usize>,
     /// Rows with exemplars.
     pub exemplar_rows: Range<usize>,
-    /// Rows with generated images.
+    /// Rows with generated images of old classes.
     pub synthetic_rows: Range<usize>,
     /// The network that learns, on all rows.
     pub student: &'a View,

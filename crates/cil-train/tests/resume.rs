@@ -16,9 +16,10 @@ use cil_train::methods::with_exemplars::bias_correction;
 use cil_train::methods::{joint, podnet};
 use cil_train::recipe::correction::BiasCorrectionSpec;
 use cil_train::recipe::{
-    DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained,
+    DiscriminantSpec, NewReplaySpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec,
+    Trained,
 };
-use support::{data, data_free, plan, run, training, values};
+use support::{data, data_free, plan, replay, run, training, values};
 
 /// Every phase, both teachers, exemplars, and terms that bring networks and values of their own.
 fn everything() -> Recipe {
@@ -42,9 +43,10 @@ fn everything() -> Recipe {
     recipe
 }
 
-const PHASES: [PhaseKind; 5] = [
+const PHASES: [PhaseKind; 6] = [
     PhaseKind::Inversion,
     PhaseKind::NewTeacher,
+    PhaseKind::NewInversion,
     PhaseKind::Student,
     PhaseKind::Balance,
     PhaseKind::BiasCorrection,
@@ -166,6 +168,21 @@ fn means_of_generated_images_and_a_task_without_new_teacher_go_on_to_the_same_bi
     let (train, _) = data(5);
     let plan = plan(data_free(SyntheticNorm::Joint), &[2, 2, 1], 1);
     check(&plan, &train, Learner::new(plan.clone()).unwrap());
+}
+
+#[test]
+fn a_second_generator_and_a_student_of_its_images_go_on_to_the_same_bits() {
+    let (train, _) = data(6);
+    let mut recipe = data_free(SyntheticNorm::Separate);
+    let inversion = replay(SyntheticNorm::Separate).inversion;
+    recipe.new_replay = Some(NewReplaySpec { inversion, images_per_class: 12 });
+    recipe.increment.terms = everything().increment.terms;
+    let terms = vec![TermSpec::ClassBalanced { weight: 1.0, rows: Rows::All }];
+    recipe.balance = Some(PhaseSpec { trained: Trained::Head, terms, training: training(2) });
+    recipe.new_teacher.as_mut().unwrap().training.epochs = 2;
+    let plan = plan(recipe, &[2, 2, 2], 1);
+    let midway = check(&plan, &train, Learner::new(plan.clone()).unwrap());
+    assert_eq!(midway, PHASES[..5].iter().copied().collect());
 }
 
 #[test]

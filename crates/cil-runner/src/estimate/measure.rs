@@ -14,7 +14,7 @@ use cil_random::Draw;
 use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
-use dfgr::Inversion;
+use dfgr::{Inversion, InversionConfig};
 
 use super::forecast::Pace;
 use super::short::{short_run, units};
@@ -57,12 +57,15 @@ pub fn measure(checked: &Checked, sizes: &Sizes, engine: &Engine, interrupt: &In
         if let Event::TaskLearned { task, .. } = event {
             around.evaluation(&learner, task, &mut meter)?;
             if let (0, Some(model)) = (task, learner.model()) {
-                around.inversion(model, &mut meter)?;
+                around.inversions(model, &mut meter)?;
             }
         }
-        if let (Event::Progress { phase: PhaseKind::Inversion, .. }, Some(replay)) =
-            (&event, learner.replay())
-        {
+        let inverted = match &event {
+            Event::Progress { phase: PhaseKind::Inversion, .. } => learner.replay(),
+            Event::Progress { phase: PhaseKind::NewInversion, .. } => learner.new_replay(),
+            _ => None,
+        };
+        if let Some(replay) = inverted {
             // A run makes a picture of as many.
             replay.sample(run::PICTURED.0, Draw::new(0, "estimate"))?;
         }
@@ -158,21 +161,39 @@ impl Around<'_> {
         Ok(())
     }
 
+    /// Both inversions; the base model has the new teacher's form, but for its classes.
+    fn inversions(&self, model: &Frozen, meter: &mut Meter) -> Result<()> {
+        let recipe = &self.checked.config().recipe;
+        if let Some(replay) = &recipe.replay {
+            self.inversion(&replay.inversion, Activity::Inversion, model, meter)?;
+        }
+        if let Some(replay) = &recipe.new_replay {
+            self.inversion(&replay.inversion, Activity::NewInversion, model, meter)?;
+        }
+        Ok(())
+    }
+
     /// Some iterations of an inversion of the base model, after one that is not timed.
-    fn inversion(&self, model: &Frozen, meter: &mut Meter) -> Result<()> {
-        let config = self.checked.config();
-        let item = meter.items.iter().find(|it| it.activity == Activity::Inversion).copied();
-        let (Some(replay), Some(item)) = (&config.recipe.replay, item) else { return Ok(()) };
+    fn inversion(
+        &self,
+        inversion: &InversionConfig,
+        activity: Activity,
+        model: &Frozen,
+        meter: &mut Meter,
+    ) -> Result<()> {
+        let item = meter.items.iter().find(|it| it.activity == activity).copied();
+        let Some(item) = item else { return Ok(()) };
         // The short run's inversion is one iteration long.
-        let of_one = item.total() / replay.inversion.iterations as f64;
+        let of_one = item.total() / inversion.iterations as f64;
         let count = units(of_one);
-        let inversion = dfgr::InversionConfig { iterations: count, ..replay.inversion.clone() };
-        let (executors, device) = (&self.engine.executors, &self.engine.device);
-        let mut inversion = Inversion::new(inversion, model.clone(), executors, config.seed, 1, device)?;
+        let inversion = InversionConfig { iterations: count, ..inversion.clone() };
+        let (executors, device, seed) =
+            (&self.engine.executors, &self.engine.device, self.checked.config().seed);
+        let mut inversion = Inversion::new(inversion, model.clone(), executors, seed, 1, device)?;
         inversion.advance(1)?;
         let start = Reading::now();
         inversion.advance(count)?;
-        meter.add(Activity::Inversion, of_one * (count - 1) as f64, start.took());
+        meter.add(activity, of_one * (count - 1) as f64, start.took());
         Ok(())
     }
 }
@@ -198,15 +219,24 @@ mod tests {
             lifeline: false,
         };
         let engine = Engine::new(&global).unwrap();
-        let changes =
-            ["architecture.width=4", "recipe.replay.inversion.generator.channels=8"].map(str::to_owned);
-        let checked = configuration("demo-lucir-e20-dfgr-dtidkl", &changes, None).unwrap();
+        let mut changes = vec!["architecture.width=4", "recipe.replay.inversion.generator.channels=8"];
+        let of = |preset: &str, changes: &[&str]| {
+            let changes: Vec<String> = changes.iter().map(|it| (*it).to_owned()).collect();
+            configuration(preset, &changes, None).unwrap()
+        };
+        let checked = of("demo-lucir-e20-dfgr-dtidkl", &changes);
         let sizes = Sizes { image: [3, 32, 32], train: vec![250; 10], test: vec![50; 10] };
         let measured = measure(&checked, &sizes, &engine, &Interrupt::default()).unwrap();
         let activities: Vec<Activity> = measured.wall.keys().copied().collect();
-        use Activity::{Base, Evaluation, Inversion, Memory, NewTeacher, Student};
+        use Activity::{Base, Evaluation, Inversion, Memory, NewInversion, NewTeacher, Student};
         assert_eq!(activities, [Inversion, NewTeacher, Base, Student, Memory, Evaluation]);
         assert!(measured.wall.values().all(|pace| pace.work > 0.0 && pace.seconds > 0.0));
+        changes.push("recipe.new-replay.inversion.generator.channels=8");
+        let unshared = of("demo-lucir-e0-dfgr-dtid-unshared", &changes);
+        let measured = measure(&unshared, &sizes, &engine, &Interrupt::default()).unwrap();
+        for activity in [Inversion, NewTeacher, NewInversion, Student] {
+            assert!(measured.wall[&activity].work > 0.0 && measured.wall[&activity].seconds > 0.0);
+        }
         let asked = Interrupt::default();
         asked.ask();
         assert!(measure(&checked, &sizes, &engine, &asked).unwrap_err().is::<Interrupted>());

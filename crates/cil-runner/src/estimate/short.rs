@@ -88,6 +88,10 @@ fn shortened(mut config: RunConfig, epochs: &BTreeMap<Activity, usize>) -> Resul
     if let Some(replay) = &mut recipe.replay {
         replay.inversion.iterations = 1;
     }
+    if let Some(replay) = &mut recipe.new_replay {
+        // An epoch of one step.
+        (replay.inversion.iterations, replay.images_per_class) = (1, 1);
+    }
     config.check().context("a short run")
 }
 

@@ -8,13 +8,14 @@ use anyhow::Result;
 use cil_engine::{ForwardSpec, Shape};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::recipe::{PhaseSpec, ReplaySpec, Trained};
+use dfgr::InversionConfig;
 use dfgr::generator::generator;
 
 use super::sizes::Sizes;
 use crate::bench::flops;
 use crate::config::Checked;
 
-/// Images of the generator for each old class when class means are taken (see `cil_train::means`).
+/// Images of a generator for each of its classes when class means are taken (see `cil_train::means`).
 const SYNTHETIC_PER_CLASS: usize = 100;
 
 /// What is being done, as far as its speed goes.
@@ -24,6 +25,8 @@ pub enum Activity {
     Inversion,
     /// The new teacher is trained.
     NewTeacher,
+    /// A second generator is trained.
+    NewInversion,
     /// The base classes are learned.
     Base,
     /// A later task is learned.
@@ -44,6 +47,7 @@ impl Activity {
         match self {
             Self::Inversion => "inversion",
             Self::NewTeacher => "new teacher",
+            Self::NewInversion => "new inversion",
             Self::Base => "base classes",
             Self::Student => "student",
             Self::Balance => "balance",
@@ -88,6 +92,7 @@ fn of_phase(phase: PhaseKind, task: usize) -> Activity {
     match phase {
         PhaseKind::Inversion => Activity::Inversion,
         PhaseKind::NewTeacher => Activity::NewTeacher,
+        PhaseKind::NewInversion => Activity::NewInversion,
         PhaseKind::Student if task == 0 => Activity::Base,
         PhaseKind::Student => Activity::Student,
         PhaseKind::Balance => Activity::Balance,
@@ -128,9 +133,24 @@ struct Counter<'a> {
     learns: f64,
     looks: f64,
     probed: f64,
-    /// The generator that learns, and that draws.
-    generator_learns: f64,
+    /// The generator of old classes, and that of new ones.
+    generator: OfGenerator,
+    new_generator: OfGenerator,
+}
+
+/// Operations of a generator that learns, and that draws; 0 where there is none.
+#[derive(Default)]
+struct OfGenerator {
+    learns: f64,
     draws: f64,
+}
+
+impl OfGenerator {
+    fn new(inversion: &InversionConfig, classes: usize, images: Shape) -> Result<Self> {
+        let graph = generator(&inversion.generator, classes, images)?;
+        let of = |spec: ForwardSpec| flops::of_pass(&graph, spec.keep);
+        Ok(Self { learns: of(ForwardSpec::TRAIN), draws: of(ForwardSpec::EVAL) })
+    }
 }
 
 impl<'a> Counter<'a> {
@@ -140,12 +160,12 @@ impl<'a> Counter<'a> {
         let images = Shape::Map { channels, height, width };
         let network = checked.config().architecture.graph(images)?;
         let classes = increments.classes(task);
-        let (mut generator_learns, mut draws) = (0.0, 0.0);
-        if let (Some(replay), true) = (&recipe.replay, task > 0) {
-            let graph = generator(&replay.inversion.generator, classes.start, images)?;
-            generator_learns = flops::of_pass(&graph, ForwardSpec::TRAIN.keep);
-            draws = flops::of_pass(&graph, ForwardSpec::EVAL.keep);
-        }
+        let of = |inversion: Option<&InversionConfig>, classes| match inversion.filter(|_| task > 0) {
+            Some(inversion) => OfGenerator::new(inversion, classes, images),
+            None => Ok(OfGenerator::default()),
+        };
+        let generator = of(recipe.replay.as_ref().map(|it| &it.inversion), classes.start)?;
+        let new_generator = of(recipe.new_replay.as_ref().map(|it| &it.inversion), classes.len())?;
         let old = match recipe.joint {
             true => sizes.train_of(0..classes.start),
             false => kept(checked, sizes, classes.start),
@@ -159,8 +179,8 @@ impl<'a> Counter<'a> {
             learns: flops::of_pass(&network, ForwardSpec::TRAIN.keep),
             looks: flops::of_pass(&network, ForwardSpec::EVAL.keep),
             probed: flops::of_pass(&network, ForwardSpec::PROBE.keep),
-            generator_learns,
-            draws,
+            generator,
+            new_generator,
         })
     }
 
@@ -173,14 +193,17 @@ impl<'a> Counter<'a> {
         }
         let mut items = Vec::new();
         if let Some(replay) = &recipe.replay {
-            let images = (replay.inversion.iterations * replay.inversion.batch) as f64;
-            let work = images * (self.generator_learns + self.probed) / replay.units() as f64;
+            let work = self.inversion(&replay.inversion, &self.generator) / replay.units() as f64;
             items.push(item(Activity::Inversion, replay.units(), work));
         }
         let n_new = self.checked.increments().classes(self.task).len();
         if let Some(spec) = recipe.new_teacher.as_ref().filter(|it| it.is_there(n_new)) {
             let images = self.new + if spec.exemplars { self.old } else { 0 };
             items.push(item(Activity::NewTeacher, spec.training.epochs, images as f64 * self.learns));
+        }
+        if let Some(replay) = &recipe.new_replay {
+            let work = self.inversion(&replay.inversion, &self.new_generator) / replay.units() as f64;
+            items.push(item(Activity::NewInversion, replay.units(), work));
         }
         let student = &recipe.increment;
         items.push(item(
@@ -205,18 +228,28 @@ impl<'a> Counter<'a> {
         items
     }
 
-    /// One pass over that many images of a later task, with generated ones beside them and teachers that look on.
+    fn inversion(&self, inversion: &InversionConfig, generator: &OfGenerator) -> f64 {
+        (inversion.iterations * inversion.batch) as f64 * (generator.learns + self.probed)
+    }
+
+    /// One pass over that many images of a later task, with generated ones beside them and teachers that look on; where new
+    /// images are not shared, over generated ones in their place.
     fn epoch(&self, phase: &PhaseSpec, real: usize) -> f64 {
-        let recipe = &self.checked.config().recipe;
-        let steps = real.div_ceil(phase.training.batch);
+        let (recipe, batch) = (&self.checked.config().recipe, phase.training.batch);
+        let n_new = self.checked.increments().classes(self.task).len();
+        let drawn = recipe.new_replay.as_ref().map(|it| batch * it.steps(n_new, batch));
+        let (real, new) = drawn.map_or((real, self.new), |drawn| (drawn, drawn));
+        let steps = real.div_ceil(batch);
         let generated = steps * recipe.replay.as_ref().map_or(0, |it: &ReplaySpec| it.batch);
         let student = match phase.trained {
             Trained::All => self.learns,
             Trained::Head | Trained::ClassWeights | Trained::Correction => self.looks,
         };
         let old_teacher = if recipe.joint { 0.0 } else { self.looks };
-        let new_teacher = if recipe.new_teacher.is_some() { self.new as f64 * self.looks } else { 0.0 };
-        (real + generated) as f64 * (student + old_teacher) + generated as f64 * self.draws + new_teacher
+        let new_teacher = if recipe.new_teacher.is_some() { new as f64 * self.looks } else { 0.0 };
+        let draws =
+            generated as f64 * self.generator.draws + drawn.unwrap_or(0) as f64 * self.new_generator.draws;
+        (real + generated) as f64 * (student + old_teacher) + draws + new_teacher
     }
 
     fn memory(&self) -> f64 {
@@ -234,15 +267,21 @@ impl<'a> Counter<'a> {
     fn evaluation(&self) -> f64 {
         let (recipe, classes) = (&self.checked.config().recipe, self.checked.increments().classes(self.task));
         let mut looks = self.sizes.test_of(0..classes.end);
-        let mut drawn = 0;
+        let (mut drawn, mut new_drawn) = (0, 0);
         if !recipe.exemplars.is_none() {
             looks += kept(self.checked, self.sizes, classes.end);
         } else if recipe.replay.is_some() && self.task > 0 {
             drawn = classes.start * SYNTHETIC_PER_CLASS;
             // The generator's own teacher looks at what it drew, and so does the model.
-            looks += 2 * drawn + self.new;
+            looks += 2 * drawn;
+            match recipe.new_replay {
+                Some(_) => new_drawn = classes.len() * SYNTHETIC_PER_CLASS,
+                None => looks += self.new,
+            }
+            looks += 2 * new_drawn;
         }
-        looks as f64 * self.looks + drawn as f64 * self.draws
+        let draws = drawn as f64 * self.generator.draws + new_drawn as f64 * self.new_generator.draws;
+        looks as f64 * self.looks + draws
     }
 }
 
@@ -289,6 +328,26 @@ mod tests {
         let of_batch = |batch: &str| find(&of("demo-lucir-e0-dfgr", &[batch]), 1, Activity::Student).work;
         let batch = "recipe.increment.training.batch";
         assert!(of_batch(&format!("{batch}=499")) > of_batch(&format!("{batch}=500")));
+    }
+
+    #[test]
+    fn a_second_generator_and_its_images_are_counted() {
+        let preset = "demo-lucir-e0-dfgr-dtid";
+        let (shared, unshared) = (of(preset, &[]), of(&format!("{preset}-unshared"), &[]));
+        let of_task = |task| unshared.iter().filter(move |it| it.task == task).map(|it| it.units);
+        assert_eq!(of_task(0).collect::<Vec<_>>(), [10, 1, 1]);
+        assert_eq!(of_task(1).collect::<Vec<_>>(), [4, 6, 4, 8, 1, 1]);
+        // Generators of old and of new classes have one form.
+        let (old, new) =
+            (find(&unshared, 1, Activity::Inversion), find(&unshared, 1, Activity::NewInversion));
+        assert_eq!(old.work, new.work);
+        let ratio = find(&unshared, 1, Activity::Student).work / find(&shared, 1, Activity::Student).work;
+        // 500 images are four whole steps of 128, which are drawn as well: a drawing is some two looks of so small a network.
+        assert!((1.2..1.4).contains(&ratio), "{ratio}");
+        let twice = of(&format!("{preset}-unshared"), &["recipe.new-replay.images-per-class=512"]);
+        let ratio = find(&twice, 1, Activity::Student).work / find(&unshared, 1, Activity::Student).work;
+        assert_eq!(ratio, 2.0);
+        assert!(find(&unshared, 1, Activity::Evaluation).work > 0.0);
     }
 
     #[test]

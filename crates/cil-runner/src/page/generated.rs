@@ -4,6 +4,7 @@
 //! its class on any screen; the browser enlarges it, and no pixel is changed.
 
 use std::io::Cursor;
+use std::ops::Range;
 
 use anyhow::{Context, Result};
 use base64::Engine as _;
@@ -14,6 +15,7 @@ use maud::{Markup, html};
 use super::run_name;
 use crate::pictures::{Drawn, GAP, ZOOM};
 use crate::recorded::{Picture, Recorded};
+use crate::run::picture_name;
 use crate::summary::Summary;
 
 /// Bytes of pixels that a byte of a PNG file can stand for; its compression reaches no more.
@@ -27,8 +29,9 @@ pub(super) fn section(summary: &Summary) -> Result<Markup> {
     }
     let mut parts = Vec::new();
     for run in with {
-        let shown = if summary.runs.len() == 1 { run.pictures.len() } else { 1 };
-        for picture in run.pictures.iter().rev().take(shown).rev() {
+        let last = run.pictures.last().map(|it| it.task);
+        let shown = |it: &&Picture| summary.runs.len() == 1 || Some(it.task) == last;
+        for picture in run.pictures.iter().filter(shown) {
             parts.push(one(run, picture)?);
         }
     }
@@ -38,7 +41,7 @@ pub(super) fn section(summary: &Summary) -> Result<Markup> {
             p.note {
                 "What the generator drew for replay: a row for each old class, as the old teacher sees it. Confidence is the "
                 "mean probability that the teacher gives to the class, over all images drawn of it; the row shows the first "
-                "of them."
+                "of them. Where new images are not shared, the new teacher's are here too, a row for each new class."
                 @if summary.runs.len() > 1 { " The last task of each run." }
             }
             @for part in parts { (part) }
@@ -47,14 +50,15 @@ pub(super) fn section(summary: &Summary) -> Result<Markup> {
 }
 
 fn one(run: &Recorded, picture: &Picture) -> Result<Markup> {
-    let place = || format!("{}/generated-{}.png is no picture of a run", run.folder.display(), picture.task);
-    let names = run.class_names();
-    let rows = rows(picture, old_classes(run, picture.task)).with_context(place)?;
+    let name = picture_name(picture.task, picture.new);
+    let place = || format!("{}/{name}.png is no picture of a run", run.folder.display());
+    let (names, classes) = (run.class_names(), classes(run, picture));
+    let rows = rows(picture, classes.len()).with_context(place)?;
     Ok(html! {
-        h3 { (run_name(run)) ", for task " (picture.task) }
+        h3 { (run_name(run)) ", for task " (picture.task) @if picture.new { ", new classes" } }
         div.generated {
             @for (class, row) in rows.iter().enumerate() {
-                @let name = names.get(class).map_or("", String::as_str);
+                @let name = names.get(classes.start + class).map_or("", String::as_str);
                 figure {
                     figcaption { b { (name) } (told(picture.drawn.as_ref(), class)) }
                     img src=(format!("data:image/png;base64,{row}")) alt=(format!("generated images of {name}"));
@@ -75,9 +79,10 @@ fn told(drawn: Option<&Drawn>, class: usize) -> Markup {
     }
 }
 
-/// Classes of the tasks before one.
-fn old_classes(run: &Recorded, task: usize) -> usize {
-    run.checked.increments().sizes().iter().take(task).sum()
+/// Classes that a picture has rows of: those before its task, or its task's.
+fn classes(run: &Recorded, picture: &Picture) -> Range<usize> {
+    let of_task = run.checked.increments().classes(picture.task);
+    if picture.new { of_task } else { 0..of_task.start }
 }
 
 /// Each row of a picture as a PNG file in base 64.
@@ -117,7 +122,7 @@ mod tests {
         let both = Tensor::cat(&[&black, &black.ones_like().unwrap()], 0).unwrap();
         let plain = Normalisation { mean: [0.0; 3], deviation: [1.0; 3] };
         let png = grid(&both, &[vec![0, 1], vec![1]], &plain).unwrap();
-        let picture = Picture { task: 1, png, drawn: None };
+        let picture = Picture { task: 1, new: false, png, drawn: None };
         let rows = rows(&picture, 2).unwrap();
         let read =
             |row: &String| image::load_from_memory(&STANDARD.decode(row).unwrap()).unwrap().into_rgb8();

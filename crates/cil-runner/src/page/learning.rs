@@ -177,11 +177,15 @@ fn charts(summary: &Summary, group: &Group) -> Vec<(String, Chart)> {
     for run in &group.runs {
         let recorded = &summary.runs[*run];
         for (phase, course) in courses(recorded.lines.iter().map(|line| &line.event)) {
+            let units = match phase {
+                PhaseKind::Inversion | PhaseKind::NewInversion => "slices",
+                _ => "epochs",
+            };
             for (part, points) in course.parts {
                 let title = format!("{}: {part}", phase_name(phase));
                 let chart = charts.entry((phase, part)).or_insert_with(|| Chart {
                     about: format!("loss of {}, {title}", group.label),
-                    x: if phase == PhaseKind::Inversion { "slices".to_owned() } else { "epochs".to_owned() },
+                    x: units.to_owned(),
                     y: "loss".to_owned(),
                     range: None,
                     ticks: None,

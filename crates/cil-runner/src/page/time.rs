@@ -11,10 +11,11 @@ use crate::figure::{Figure, Unit};
 use crate::summary::Summary;
 
 /// What a run does, in the order in which a task does it, each with its colour.
-const PHASES: [(&str, usize); 7] = [
+const PHASES: [(&str, usize); 8] = [
     ("preparation", 6),
     ("inversion", 1),
     ("new-teacher", 2),
+    ("new-inversion", 1),
     ("student", 0),
     ("balance", 3),
     ("memory", 5),

@@ -118,6 +118,7 @@ fn lengths_of_podnet() -> Lengths {
         refinement: sgd(40, 0.005, Decay::Constant),
         inversion: InversionConfig::unconditional(5000),
         synthetic: 128,
+        images_per_class: 500,
         exemplars: Budget::PerClass(20),
     }
 }
@@ -253,6 +254,7 @@ fn small(name: &str, cited: &'static str, increments: Vec<usize>, depth: usize) 
         refinement: sgd(5, 0.005, Decay::Constant),
         inversion,
         synthetic: 128,
+        images_per_class: 500,
         exemplars: Budget::PerClass(20),
     };
     Family {

@@ -32,6 +32,7 @@ pub(super) fn presets() -> Vec<Preset> {
         refinement: sgd(3, 0.005, Decay::Constant),
         inversion,
         synthetic: 64,
+        images_per_class: 250,
         exemplars: Budget::PerClass(20),
     };
     METHODS.iter().map(|(method, about)| preset(method, about, &lengths)).collect()

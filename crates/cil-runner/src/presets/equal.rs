@@ -189,6 +189,7 @@ fn lengths(training: Training) -> Lengths {
         refinement: sgd(40, 0.005, Decay::Constant),
         inversion: dfgr::InversionConfig::unconditional(5000),
         synthetic: 128,
+        images_per_class: 500,
         exemplars: Budget::Total(2000),
     }
 }

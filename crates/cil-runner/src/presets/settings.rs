@@ -12,9 +12,11 @@ use cil_train::methods::data_free::{
 use cil_train::methods::with_exemplars::{bias_correction, icarl, icarl_softmax, rehearsal, weight_aligning};
 use cil_train::methods::{
     both_teachers_maps, fine_tune, joint, lucir, lwf, lwf_seen, podnet, with_dfgr, with_dtid,
-    without_maps_of_its_own,
+    with_new_images_unshared, without_maps_of_its_own,
 };
-use cil_train::recipe::{DiscriminantSpec, NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Training};
+use cil_train::recipe::{
+    DiscriminantSpec, NewReplaySpec, NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Training,
+};
 use dfgr::InversionConfig;
 use dtid::dual::{DtidConfig, DualForm};
 
@@ -37,12 +39,14 @@ pub(super) struct Lengths {
     pub(super) inversion: InversionConfig,
     /// Generated images in a step.
     pub(super) synthetic: usize,
+    /// Generated images of a new class in an epoch where its own are not shared; as many as there would be of these.
+    pub(super) images_per_class: usize,
     /// Exemplars of the methods whose name does not say how many.
     pub(super) exemplars: Budget,
 }
 
 /// A method by the last part of its presets' names, and what it is.
-pub(super) const METHODS: [(&str, &str); 36] = [
+pub(super) const METHODS: [(&str, &str); 37] = [
     ("fine-tune", "cross-entropy on the new classes alone"),
     ("lwf", "learning without forgetting: cross-entropy among the new classes, old logits distilled"),
     ("lwf-seen", "learning without forgetting with cross-entropy over all classes seen"),
@@ -62,6 +66,10 @@ pub(super) const METHODS: [(&str, &str); 36] = [
     (
         "frozen-discriminant",
         "the base model's features, never trained again; a discriminant of kept class means and one covariance answers",
+    ),
+    (
+        "lucir-e0-dfgr-dtid-unshared",
+        "LUCIR without exemplars, with both schemes, where new images are not shared but the new teacher is",
     ),
     ("joint", "all images of all classes seen, anew in every task: the upper bound"),
     (
@@ -156,6 +164,10 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
     }
     if method.ends_with("-discriminant") {
         recipe.discriminant = Some(DISCRIMINANT);
+    }
+    if method.ends_with("-unshared") {
+        let (inversion, images_per_class) = (lengths.inversion.clone(), lengths.images_per_class);
+        recipe = with_new_images_unshared(recipe, NewReplaySpec { inversion, images_per_class });
     }
     recipe
 }

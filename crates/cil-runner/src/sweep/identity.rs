@@ -59,7 +59,7 @@ pub fn base_of(checked: &Checked) -> Result<Checked> {
     (recipe.freeze_old_head, recipe.imprint) = (false, false);
     recipe.increment = recipe.base.clone();
     (recipe.replay, recipe.new_teacher, recipe.balance) = (None, None, None);
-    recipe.discriminant = None;
+    (recipe.new_replay, recipe.discriminant) = (None, None);
     // A clipped head is clipped in the base too; what is only scaled is not.
     recipe.align = recipe.align.filter(|align| align.positive);
     let base = RunConfig {
@@ -117,7 +117,13 @@ mod tests {
             base_hash(&base_of(&of(preset, changes)).unwrap(), "portable").unwrap()
         };
         let plain = base("demo-lucir-e0", &[]);
-        for method in ["lucir-e20", "lucir-e0-dfgr-dtidkl", "lucir-e0-dfgr-dtid", "frozen-discriminant"] {
+        for method in [
+            "lucir-e20",
+            "lucir-e0-dfgr-dtidkl",
+            "lucir-e0-dfgr-dtid",
+            "lucir-e0-dfgr-dtid-unshared",
+            "frozen-discriminant",
+        ] {
             assert_eq!(base(&format!("demo-{method}"), &[]), plain);
         }
         assert_eq!(base("demo-lucir-e0", &["increments=[6, 4]"]), plain);

@@ -90,7 +90,7 @@ impl Learner {
             return around.of_exemplars(&self.exemplars);
         }
         match &self.replay {
-            Some(replay) => around.of_synthetic(replay),
+            Some(replay) => around.of_synthetic(replay, self.new_replay.as_ref()),
             None => Ok(ClassMeans::none("no exemplars are kept, and nothing is generated")),
         }
     }

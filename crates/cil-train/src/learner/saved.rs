@@ -12,8 +12,8 @@ use cil_backbone::{Frozen, Network, Snapshot};
 use cil_data::exemplars::Exemplars;
 use cil_data::store::TrainSet;
 use cil_engine::{Parameters, Shape};
-use dfgr::Replay;
 use dfgr::invert::InversionState;
+use dfgr::{InversionConfig, Replay};
 use serde::{Deserialize, Serialize};
 
 use super::work::{self, Work};
@@ -29,6 +29,8 @@ const NEW_TEACHER: &str = "new-teacher";
 const STATISTICS: &str = "statistics";
 const GENERATOR: &str = "generator";
 const GENERATOR_TEACHER: &str = "generator-teacher";
+const NEW_GENERATOR: &str = "new-generator";
+const NEW_GENERATOR_TEACHER: &str = "new-generator-teacher";
 
 /// Where a learner stands, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +79,8 @@ impl Learner {
             (STATISTICS, self.statistics.as_ref().map(ClassStatistics::values).transpose()?),
             (GENERATOR, self.replay.as_ref().map(|it| it.parameters().clone())),
             (GENERATOR_TEACHER, self.replay.as_ref().map(|it| values(it.teacher()))),
+            (NEW_GENERATOR, self.new_replay.as_ref().map(|it| it.parameters().clone())),
+            (NEW_GENERATOR_TEACHER, self.new_replay.as_ref().map(|it| values(it.teacher()))),
         ];
         let fixed = fixed.into_iter().filter_map(|(name, values)| Some((name.to_owned(), values?))).collect();
         let (task, stage, exemplars) = (self.task, self.stage, self.exemplars.clone());
@@ -91,10 +95,12 @@ impl Learner {
         let mut learner = Self::new(plan)?;
         learner.stand(&saved.position, train)?;
         let forms = learner.forms(saved.fixed.contains_key(MODEL));
-        let generator = forms.contains_key(GENERATOR_TEACHER).then_some(GENERATOR);
         let statistics =
             (learner.plan.recipe.discriminant.is_some() && learner.task > 0).then_some(STATISTICS);
-        check_names(forms.keys().copied().chain(generator).chain(statistics), &saved.fixed)?;
+        let generators = [(GENERATOR_TEACHER, GENERATOR), (NEW_GENERATOR_TEACHER, NEW_GENERATOR)];
+        let generators =
+            generators.into_iter().filter(|(teacher, _)| forms.contains_key(teacher)).map(|it| it.1);
+        check_names(forms.keys().copied().chain(generators).chain(statistics), &saved.fixed)?;
         let mut frozen = BTreeMap::new();
         for (name, blocks) in forms {
             let network = learner.network(blocks, store(&saved.fixed, name)?, train);
@@ -103,15 +109,19 @@ impl Learner {
         learner.old = frozen.remove(OLD);
         learner.model = frozen.remove(MODEL);
         learner.new_teacher = frozen.remove(NEW_TEACHER);
-        if let (Some(teacher), Some(spec)) = (frozen.remove(GENERATOR_TEACHER), &learner.plan.recipe.replay) {
-            let (config, plan) = (spec.inversion.generator.clone(), &learner.plan);
-            let values = store(&saved.fixed, GENERATOR)?;
-            let replay = Replay::restore(config, teacher, &plan.executors, values, &plan.device);
-            learner.replay = Some(replay.context(GENERATOR)?);
-        }
+        let (plan, recipe) = (&learner.plan, &learner.plan.recipe);
+        let replay = |teacher: Frozen, config: &InversionConfig, name| {
+            let (config, values) = (config.generator.clone(), store(&saved.fixed, name)?);
+            Replay::restore(config, teacher, &plan.executors, values, &plan.device).context(name)
+        };
+        let of_old = frozen.remove(GENERATOR_TEACHER).zip(recipe.replay.as_ref());
+        let of_new = frozen.remove(NEW_GENERATOR_TEACHER).zip(recipe.new_replay.as_ref());
+        let of_old = of_old.map(|(teacher, spec)| replay(teacher, &spec.inversion, GENERATOR)).transpose()?;
+        let of_new =
+            of_new.map(|(teacher, spec)| replay(teacher, &spec.inversion, NEW_GENERATOR)).transpose()?;
+        (learner.replay, learner.new_replay) = (of_old, of_new);
         if statistics.is_some() {
-            let seen = learner.plan.increments.seen(learner.task - 1);
-            let width = learner.plan.architecture.feature_width();
+            let (seen, width) = (plan.increments.seen(learner.task - 1), plan.architecture.feature_width());
             let values = ClassStatistics::restore(store(&saved.fixed, STATISTICS)?, seen, width);
             learner.statistics = Some(values.context(STATISTICS)?);
         }
@@ -167,6 +177,13 @@ impl Learner {
         if self.plan.recipe.replay.is_some() && inverted > 1 {
             forms.insert(GENERATOR_TEACHER, &sizes[..inverted - 1]);
         }
+        // The new teacher of the last task that inverted one.
+        let last = if self.is_past(PhaseKind::NewInversion) { Some(task) } else { task.checked_sub(1) };
+        if let (Some(last @ 1..), Some(_), Some(spec)) =
+            (last, &self.plan.recipe.new_replay, &self.plan.recipe.new_teacher)
+        {
+            forms.insert(NEW_GENERATOR_TEACHER, start::new_teacher_blocks(&self.plan, spec, last));
+        }
         forms
     }
 
@@ -195,9 +212,9 @@ impl Learner {
         let Some(phase) = self.phases(self.task).get(index).copied() else {
             bail!("the task's phases are over, and {done} of another is done");
         };
-        if phase == PhaseKind::Inversion {
+        if let PhaseKind::Inversion | PhaseKind::NewInversion = phase {
             check_names([NETWORK, OPTIMIZER], moving)?;
-            let mut inversion = work::inversion(self)?;
+            let mut inversion = work::inversion(self, phase)?;
             let (generator, optimizer) = (store(moving, NETWORK)?.clone(), store(moving, OPTIMIZER)?.clone());
             inversion.restore(&InversionState { done, generator, optimizer })?;
             return Ok(Some(Work::Invert(Box::new(inversion))));

@@ -6,6 +6,7 @@
 use anyhow::{Result, bail};
 use cil_backbone::Network;
 use cil_data::store::TrainSet;
+use cil_random::Draw;
 use dfgr::Inversion;
 
 use super::Learner;
@@ -24,8 +25,8 @@ pub(super) enum Work {
 impl Work {
     /// A phase's, at its beginning.
     pub(super) fn begin(learner: &Learner, phase: PhaseKind, train: &TrainSet) -> Result<Self> {
-        if phase == PhaseKind::Inversion {
-            return Ok(Self::Invert(Box::new(inversion(learner)?)));
+        if let PhaseKind::Inversion | PhaseKind::NewInversion = phase {
+            return Ok(Self::Invert(Box::new(inversion(learner, phase)?)));
         }
         let network = network(learner, phase, train)?;
         Ok(Self::Train(Box::new(job(learner, phase, network, train)?)))
@@ -41,9 +42,18 @@ impl Work {
     }
 }
 
-/// The inversion of the old teacher, at its beginning.
-pub(super) fn inversion(learner: &Learner) -> Result<Inversion> {
+/// The inversion of the old teacher or of the new one, at its beginning.
+pub(super) fn inversion(learner: &Learner, phase: PhaseKind) -> Result<Inversion> {
     let plan = &learner.plan;
+    if phase == PhaseKind::NewInversion {
+        let (Some(spec), Some(teacher)) = (&plan.recipe.new_replay, &learner.new_teacher) else {
+            bail!("there is no new teacher to invert");
+        };
+        let (config, teacher, task) = (spec.inversion.clone(), teacher.clone(), learner.task);
+        // A seed of its own: neither its weights nor its noise are those of the first inversion.
+        let seed = Draw { task, ..Draw::new(plan.seed, "new inversion") }.stream("seed").number();
+        return Ok(Inversion::new(config, teacher, &plan.executors, seed, task, &plan.device)?);
+    }
     let (Some(spec), Some(teacher)) = (&plan.recipe.replay, &learner.old) else {
         bail!("there is no teacher to invert");
     };
@@ -60,12 +70,12 @@ pub(super) fn inversion(learner: &Learner) -> Result<Inversion> {
 fn network(learner: &Learner, phase: PhaseKind, train: &TrainSet) -> Result<Network> {
     let (plan, task, old) = (&learner.plan, learner.task, learner.old.as_ref());
     match phase {
-        PhaseKind::Inversion => bail!("an inversion trains a generator"),
+        PhaseKind::Inversion | PhaseKind::NewInversion => bail!("an inversion trains a generator"),
         PhaseKind::NewTeacher => {
             let Some(spec) = &plan.recipe.new_teacher else { bail!("the recipe has no new teacher") };
             start::new_teacher(plan, spec, task, old, train.image_dims())
         }
-        PhaseKind::Student => start::student(plan, task, old, train),
+        PhaseKind::Student => start::student(plan, task, old, train, learner.new_replay.as_ref()),
         PhaseKind::Balance | PhaseKind::BiasCorrection => {
             let Some(model) = &learner.model else { bail!("there is no model to balance or correct") };
             let snapshot = model.snapshot().clone();
@@ -79,7 +89,7 @@ pub(super) fn job(learner: &Learner, phase: PhaseKind, network: Network, train: 
     let (plan, task) = (&learner.plan, learner.task);
     let (recipe, new, draw) = (&plan.recipe, plan.increments.classes(task), (plan.seed, task));
     let (spec, samples) = match phase {
-        PhaseKind::Inversion => bail!("an inversion is no job"),
+        PhaseKind::Inversion | PhaseKind::NewInversion => bail!("an inversion is no job"),
         PhaseKind::NewTeacher => {
             let Some(spec) = &recipe.new_teacher else { bail!("the recipe has no new teacher") };
             let (mut samples, mut columns, mut n_old) = (train.samples(new.clone()), new.clone(), 0);
@@ -117,5 +127,11 @@ pub(super) fn job(learner: &Learner, phase: PhaseKind, network: Network, train: 
         freeze_old_head: recipe.freeze_old_head && task > 0,
         positive_head: recipe.align.is_some_and(|align| align.positive),
     };
-    Job::new(phase, network, spec, Source::Samples(samples), classes, draw)
+    let source = match &recipe.new_replay {
+        Some(generated) if task > 0 => {
+            Source::Generated { steps: generated.steps(new.len(), spec.training.batch) }
+        }
+        _ => Source::Samples(samples),
+    };
+    Job::new(phase, network, spec, source, classes, draw)
 }

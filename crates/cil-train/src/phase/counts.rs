@@ -5,11 +5,12 @@
 
 use anyhow::Result;
 use cil_random::Draw;
+use dfgr::Replay;
 
 use super::{Job, Source, Surroundings};
 use crate::means::INFERENCE_BATCH;
 
-/// Generated images that are counted for each old class, on average.
+/// Generated images that are counted for each class, on average.
 const COUNTED_PER_CLASS: usize = 100;
 
 impl Job {
@@ -20,6 +21,17 @@ impl Job {
         }
         let mut counts = vec![0; self.columns.len()];
         let batch = self.spec.training.batch;
+        let drawn = |replay: &Replay, classes: usize, purpose: &str, images: usize| -> Result<Vec<usize>> {
+            let mut found = vec![0usize; classes];
+            let draws = (classes * COUNTED_PER_CLASS).div_ceil(INFERENCE_BATCH);
+            for position in 0..draws as u64 {
+                for label in replay.sample(INFERENCE_BATCH, Draw { purpose, position, ..draw })?.labels {
+                    found[label as usize] += 1;
+                }
+            }
+            let share = images as f64 / (draws * INFERENCE_BATCH) as f64;
+            Ok(found.into_iter().map(|found| (found as f64 * share).round() as usize).collect())
+        };
         let steps = match &self.source {
             Source::Samples(samples) => {
                 for sample in samples {
@@ -30,18 +42,12 @@ impl Job {
             Source::Generated { steps } => *steps,
         };
         if let Some((replay, spec)) = &around.replay {
-            let mut found = vec![0usize; counts.len()];
-            let draws = (self.n_old * COUNTED_PER_CLASS).div_ceil(INFERENCE_BATCH);
-            for position in 0..draws as u64 {
-                let purpose = "class counts";
-                for label in replay.sample(INFERENCE_BATCH, Draw { purpose, position, ..draw })?.labels {
-                    found[label as usize] += 1;
-                }
-            }
-            let share = (steps * spec.batch) as f64 / (draws * INFERENCE_BATCH) as f64;
-            for (count, found) in counts.iter_mut().zip(found) {
-                *count += (found as f64 * share).round() as usize;
-            }
+            let found = drawn(replay, self.n_old, "class counts", steps * spec.batch)?;
+            counts.iter_mut().zip(found).for_each(|(count, found)| *count += found);
+        }
+        if let Some(replay) = &around.new_replay {
+            let found = drawn(replay, self.columns.len() - self.n_old, "new class counts", steps * batch)?;
+            counts[self.n_old..].iter_mut().zip(found).for_each(|(count, found)| *count += found);
         }
         Ok(counts.into_iter().map(|count| count.max(1)).collect())
     }

@@ -11,12 +11,11 @@ use candle_core::{DType, Tensor};
 use cil_backbone::{Frozen, POOLED, View};
 use cil_data::store::SampleId;
 use cil_engine::{ForwardSpec, Gradients, Keep, Norm, NormUpdate, Pass, Upstream};
-use cil_random::Draw;
 use dfgr::replay::Synthetic;
 use dtid::values::{Value, grain, with_values};
 use rayon::prelude::*;
 
-use super::{Job, Surroundings};
+use super::{Draws, Job, Surroundings};
 use crate::recipe::{SyntheticNorm, Trained};
 
 /// A training pass whose batch norm keeps the running statistics.
@@ -26,16 +25,29 @@ const TRAIN_RUNNING: ForwardSpec =
 /// A pass with batch statistics through a backbone that is not trained.
 const STATISTICS: ForwardSpec = ForwardSpec { norm: Norm::Batch, moments: false, keep: Keep::Nothing };
 
-/// Real images of one step, new classes first.
+/// Images of one step whose labels are known, new classes first: real ones, or generated ones of new classes alone.
 pub(super) struct Real {
     /// `None` in a step of generated images alone.
     pub(super) images: Option<Tensor>,
     pub(super) labels: Vec<u32>,
     pub(super) n_new: usize,
+    /// What the new teacher says of them, if they are its generator's.
+    pub(super) said: Option<View>,
 }
 
 impl Job {
-    pub(super) fn real(&self, batch: &[SampleId], draw: Draw<'_>, around: &Surroundings<'_>) -> Result<Real> {
+    pub(super) fn real(
+        &self,
+        batch: &[SampleId],
+        draws: &Draws<'_>,
+        around: &Surroundings<'_>,
+    ) -> Result<Real> {
+        if let (Some(replay), true) = (&around.new_replay, batch.is_empty()) {
+            let drawn = replay.sample(self.spec.training.batch, draws.noise[1])?;
+            let labels: Vec<u32> = drawn.labels.iter().map(|label| label + self.n_old as u32).collect();
+            let (images, n_new) = (Some(drawn.images), labels.len());
+            return Ok(Real { images, labels, n_new, said: Some(drawn.view) });
+        }
         let is_new = |sample: &SampleId| around.train.class_of(*sample) >= self.columns.start + self.n_old;
         let (mut samples, old): (Vec<SampleId>, Vec<SampleId>) =
             batch.iter().partition(|sample| is_new(sample));
@@ -45,11 +57,12 @@ impl Job {
         let images = match samples.is_empty() {
             true => None,
             false => {
-                let images = around.train.images(&samples, around.preparation, Some(draw), around.device)?;
+                let images =
+                    around.train.images(&samples, around.preparation, Some(draws.images), around.device)?;
                 Some(images.to_dtype(self.dtype())?)
             }
         };
-        Ok(Real { images, labels: samples.iter().map(column).collect(), n_new })
+        Ok(Real { images, labels: samples.iter().map(column).collect(), n_new, said: None })
     }
 
     /// Type of the network's values: `f32`, but for checks in `f64`.
@@ -98,6 +111,9 @@ impl Job {
         let Some(teacher) = &around.new else { return Ok((None, None)) };
         let n_new = self.columns.len() - self.n_old;
         let of_new_images = match &real.images {
+            Some(_) if real.said.is_some() => {
+                real.said.clone().map(|said| of_new_classes(said, n_new)).transpose()?
+            }
             Some(images) if real.n_new > 0 => {
                 Some(of_new_classes(teacher.forward(&images.narrow(0, 0, real.n_new)?)?, n_new)?)
             }
@@ -204,9 +220,12 @@ fn of_new_classes(mut view: View, n_new: usize) -> candle_core::Result<View> {
     Ok(view)
 }
 
-/// What another teacher says of all rows.
+/// What the new teacher says of all rows.
 fn view_of_all(teacher: &Frozen, real: &Real, synthetic: Option<&Synthetic>) -> candle_core::Result<View> {
-    let of_real = real.images.as_ref().map(|images| teacher.forward(images)).transpose()?;
+    let of_real = match (&real.said, &real.images) {
+        (Some(said), _) => Some(said.clone()),
+        (None, images) => images.as_ref().map(|images| teacher.forward(images)).transpose()?,
+    };
     joined_views(of_real, synthetic.map(|it| teacher.forward(&it.images)).transpose()?)
 }
 

@@ -16,8 +16,9 @@ use dtid::dual::{DtidConfig, DualForm};
 
 use super::*;
 use crate::loss::nca::NcaForm;
-use crate::recipe::{Columns, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Training};
-use candle_core::DType;
+use crate::recipe::{Columns, Regressor, ReplaySpec, Rows, SyntheticNorm, Teachers, TermSpec, Training};
+use candle_core::{DType, Device};
+use cil_data::augment::Preparation;
 use cil_engine::ForwardSpec;
 
 fn executors() -> ExecutorFactory {
@@ -129,6 +130,7 @@ fn on_step(
         old: Some(old),
         new: Some(new),
         replay: Some((generator, &replay)),
+        new_replay: None,
     };
     let spec = PhaseSpec { trained, terms, training: training() };
     // Three new images and two exemplars.
@@ -139,7 +141,8 @@ fn on_step(
     let mut job = Job::new(PhaseKind::Student, student, spec, source, classes, (1, 1))?;
     let around = around.with_maps(job.maps())?;
     job.class_counts = job.class_counts(&around, Draw::new(1, "counts"))?;
-    let draws = Draws { images: Draw::new(1, "images"), noise: Draw::new(1, "noise") };
+    let noise = ["noise", "new noise"].map(|purpose| Draw::new(1, purpose));
+    let draws = Draws { images: Draw::new(1, "images"), noise };
     check(&mut job, &samples, &draws, &around)
 }
 

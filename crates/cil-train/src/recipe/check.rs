@@ -69,6 +69,7 @@ impl Recipe {
                 bail!("new-teacher.exemplars is true and no exemplar is kept; it should be false");
             }
         }
+        self.without_new_images()?;
         self.corrections()?;
         if let Some(discriminant) = &self.discriminant {
             let shrinkage = discriminant.shrinkage;

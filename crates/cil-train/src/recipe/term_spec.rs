@@ -14,13 +14,13 @@ use crate::loss::nca::NcaForm;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rows {
-    /// Real images of this task's classes.
+    /// Images of this task's classes: real ones, or generated ones where they are not shared.
     New,
-    /// Real images: this task's, and exemplars.
+    /// The same, and exemplars.
     Real,
-    /// Exemplars and generated images.
+    /// Exemplars and generated images of old classes.
     Old,
-    /// Generated images.
+    /// Generated images of old classes.
     Synthetic,
     /// Every row.
     All,

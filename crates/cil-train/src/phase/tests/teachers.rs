@@ -29,6 +29,38 @@ fn the_gradient_is_right_whatever_images_teachers_are_followed_on() -> Result<()
     Ok(())
 }
 
+/// Five generated images of new classes in place of real ones, beside five of old classes.
+#[test]
+fn the_gradient_is_right_when_new_images_are_generated() -> Result<()> {
+    let check: StepCheck<'_> = &|job, _, draws, around| {
+        let Some((_, spec)) = &around.replay else { bail!("the step has a replay") };
+        let Some(teacher) = &around.new else { bail!("the step has a new teacher") };
+        let (inversion, device) = (spec.inversion.clone(), around.device);
+        let generator = Inversion::new(inversion, teacher.clone(), &executors(), 2, 1, device)?.replay();
+        let around = Surroundings {
+            new_replay: Some(generator),
+            old: around.old.clone(),
+            new: around.new.clone(),
+            replay: around.replay.clone(),
+            ..*around
+        };
+        job.spec.training.batch = 5;
+        let real = job.real(&[], draws, &around)?;
+        assert!(
+            (real.n_new, real.labels.len()) == (5, 5) && real.labels.iter().all(|it| (3..5).contains(it))
+        );
+        // What their generator's teacher says of them is what the new teacher says.
+        let (known, _) = job.new_teacher_views(&real, None, &around)?;
+        let asked = passes::Real { said: None, ..real };
+        let (asked, _) = job.new_teacher_views(&asked, None, &around)?;
+        let logits = |view: Option<View>| view.map(|it| it.logits.to_vec2::<f64>()).transpose();
+        assert_eq!(logits(known)?, logits(asked)?);
+        gradient_is_right(job, &[], draws, &around, 9)
+    };
+    let terms = terms(COLUMNS, Trained::All);
+    on_step(HeadKind::Cosine, terms, SyntheticNorm::Separate, Trained::All, true, check)
+}
+
 /// A loss's own value in a step.
 fn value(term: TermSpec, name: &str) -> Result<f64> {
     let value = std::cell::Cell::new(f64::NAN);

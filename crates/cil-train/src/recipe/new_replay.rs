@@ -1,0 +1,96 @@
+//! The new classes, where their images are not shared but a model of them is.
+//!
+//! One decision: images of a second generator, inverted from the new teacher, stand wherever a student would look at a
+//! real image of a new class; what cannot do without a real one is refused here.
+
+use anyhow::{Result, anyhow, bail};
+use dfgr::InversionConfig;
+use serde::{Deserialize, Serialize};
+
+use super::{Recipe, ReplaySpec};
+
+/// Most generated images of a new class in an epoch; data sets have some hundreds or thousands.
+const MOST_IMAGES: usize = 100_000;
+
+/// Images generated from the new teacher, in place of the new images: these are looked at by the new teacher alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NewReplaySpec {
+    /// How the second generator is trained: from scratch in every task, from the new teacher alone.
+    pub inversion: InversionConfig,
+    /// Generated images of an epoch for each new class. A step has `training.batch` of its phase, and the last step as
+    /// many as the others.
+    pub images_per_class: usize,
+}
+
+impl NewReplaySpec {
+    /// Units of work of the inversion.
+    pub fn units(&self) -> usize {
+        self.inversion.iterations.div_ceil(ReplaySpec::UNIT)
+    }
+
+    /// Steps of an epoch of that many new classes, with `batch` of their images in each.
+    pub fn steps(&self, n_new: usize, batch: usize) -> usize {
+        (self.images_per_class * n_new).div_ceil(batch)
+    }
+}
+
+impl Recipe {
+    /// Refuses what needs a real image of a new class where there is none.
+    pub(super) fn without_new_images(&self) -> Result<()> {
+        let Some(spec) = &self.new_replay else { return Ok(()) };
+        if self.joint {
+            bail!(
+                "new-replay is there and joint is true; joint learns from the images, so leave new-replay out"
+            );
+        }
+        if self.bias_correction.is_some() {
+            bail!(
+                "new-replay and bias-correction are both there; a bias is corrected on images of new classes, which are \
+                 not shared, so leave one of them out"
+            );
+        }
+        if !self.exemplars.is_none() {
+            bail!(
+                "new-replay is there and exemplars are kept; images of new classes are not shared, so exemplars should \
+                 be 0"
+            );
+        }
+        if self.discriminant.is_some() {
+            bail!(
+                "new-replay and discriminant are both there; statistics of new classes are of their images, which are not \
+                 shared, so leave one of them out"
+            );
+        }
+        if self.new_teacher.is_none() {
+            bail!(
+                "new-replay is there; its images are generated from the new teacher: it needs the table new-teacher"
+            );
+        }
+        if self.replay.is_none() {
+            bail!("new-replay is there; no image of an old class would be left: it needs the table replay");
+        }
+        spec.inversion.check().map_err(|error| anyhow!("new-replay.{error}"))?;
+        let count = spec.images_per_class;
+        if count == 0 || count > MOST_IMAGES {
+            bail!("new-replay.images-per-class is {count}; it should be from 1 to {MOST_IMAGES}");
+        }
+        Ok(())
+    }
+
+    /// Refuses what does not suit tasks of those numbers of classes.
+    ///
+    /// # Errors
+    /// Naming the key within the recipe, the task and what would be right.
+    pub fn check_increments(&self, sizes: &[usize]) -> Result<()> {
+        let single = sizes.iter().skip(1).position(|classes| *classes == 1);
+        if let (Some(_), Some(at)) = (&self.new_replay, single) {
+            bail!(
+                "new-replay is there and task {} has one class; a new teacher has nothing to tell it from, so later tasks \
+                 should have 2 or more",
+                at + 1
+            );
+        }
+        Ok(())
+    }
+}
