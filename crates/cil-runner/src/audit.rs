@@ -40,7 +40,7 @@ pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Res
         Ok(Network::from_snapshot(snapshot, &engine.executors, 0, &engine.device)?.freeze()?)
     };
     let (teacher, other) = (model(&arguments.base_model)?, model(&arguments.other_model)?);
-    let dataset = run::load(&checked, &global.data_dir)?;
+    let dataset = engine.keep(run::load(&checked, &global.data_dir)?)?;
     let (train, test) = run::split(&checked, &dataset)?;
     let student = plan.recipe.increment.training.clone();
     let mut progress = match global.json {

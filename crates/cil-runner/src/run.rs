@@ -70,7 +70,8 @@ pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, Run
         true => Progress::silent(),
         false => Progress::on_standard_error(around.name),
     };
-    let dataset = progress.during("reading images", || load(checked, around.data_dir))?;
+    let load = || around.engine.keep(load(checked, around.data_dir)?);
+    let dataset = progress.during("reading images", load)?;
     let (train, test) = split(checked, &dataset)?;
     let sizes = Sizes::of_images(&train, &test);
     progress.expect(items(checked, &sizes, around.base_model.is_some())?);
@@ -105,7 +106,8 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
         true => Progress::silent(),
         false => Progress::on_standard_error(around.name),
     };
-    let dataset = progress.during("reading images", || load(checked, around.data_dir))?;
+    let load = || around.engine.keep(load(checked, around.data_dir)?);
+    let dataset = progress.during("reading images", load)?;
     let own = Environment::new(around.engine, &dataset, None);
     environment.check_same(&own).map_err(|told| bad_input(format!("{}: {told}", partial.display())))?;
     let (train, test) = split(checked, &dataset)?;

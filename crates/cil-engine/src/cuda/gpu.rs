@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaContext, CudaFunction, CudaStream, DevicePtr, LaunchConfig, PushKernelArg, result, sys,
+    CudaContext, CudaFunction, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
 };
 use candle_core::cuda_backend::{CudaDevice, CudaStorage};
 use candle_core::op::BackpropOp;
@@ -146,6 +146,26 @@ impl Gpu {
         done.map_err(|error| explain(error, "clearing memory"))
     }
 
+    /// Brings values to the beginning of a buffer. They are copied before this returns, and nothing is waited for: what
+    /// lies in pageable memory goes through the driver's own.
+    pub(super) fn upload<T: DeviceRepr>(&self, buffer: &Buffer, values: &[T]) -> Result<()> {
+        let stream = self.0.stream.cu_stream();
+        assert!(size_of_val(values) <= buffer.size(), "only what is on loan");
+        // SAFETY: the range lies in the buffer, and the stream orders the write.
+        let done = unsafe { result::memcpy_htod_async(buffer.address(), values, stream) };
+        done.map_err(|error| explain(error, "bringing values to the GPU"))
+    }
+
+    /// Free bytes of memory.
+    ///
+    /// # Errors
+    /// If the driver does not tell.
+    pub fn free_memory(&self) -> Result<usize> {
+        self.bind()?;
+        let told = self.0.stream.context().mem_get_info();
+        told.map(|(free, _)| free).map_err(|error| explain(error, "asking for free memory"))
+    }
+
     /// Runs a kernel of `kernels.cu`; see [`launch_on`].
     pub(super) fn launch(
         &self,
@@ -214,6 +234,7 @@ fn submit(
             Argument::Map(it) => builder.arg(it),
             Argument::Sums(it) => builder.arg(it),
             Argument::Window(it) => builder.arg(it),
+            Argument::Colours(it) => builder.arg(it),
             Argument::Tensors(it) => builder.arg(*it),
             Argument::Moves(it) => builder.arg(*it),
         };

@@ -15,3 +15,4 @@
 #include "kernels/values.cuh"
 #include "kernels/places.cuh"
 #include "kernels/optimizer.cuh"
+#include "kernels/images.cuh"

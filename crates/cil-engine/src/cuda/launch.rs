@@ -3,6 +3,7 @@
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{Result, bail};
 
+use super::images::Colours;
 use super::memory::Buffer;
 use crate::graph::Shape;
 
@@ -173,6 +174,7 @@ pub(super) enum Argument<'a> {
     Map(Map),
     Sums(Sums),
     Window(Window),
+    Colours(Colours),
     Tensors(&'a Tensors),
     Moves(&'a Moves),
 }
@@ -187,7 +189,7 @@ macro_rules! argument {
     };
 }
 
-argument!(u64 => Address, i32 => Int, f32 => Float, Map => Map, Sums => Sums, Window => Window);
+argument!(u64 => Address, i32 => Int, f32 => Float, Map => Map, Sums => Sums, Window => Window, Colours => Colours);
 
 impl From<bool> for Argument<'_> {
     fn from(it: bool) -> Self {

@@ -15,6 +15,8 @@ mod forward;
 #[expect(unsafe_code, reason = "the driver's interface in C, and launches of kernels")]
 mod gpu;
 #[expect(unsafe_code, reason = "structures that are copied to the GPU")]
+mod images;
+#[expect(unsafe_code, reason = "structures that are copied to the GPU")]
 mod launch;
 #[expect(unsafe_code, reason = "memory on the GPU that nobody has written yet")]
 mod memory;
@@ -30,6 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::Result;
 
 pub use gpu::Gpu;
+pub use images::{Colours, Picked, StoredImages};
 
 use crate::executor::{Executor, ForwardSpec, Gradients, Pass, Tape, Upstream};
 use crate::graph::Graph;
