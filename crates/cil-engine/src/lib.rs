@@ -19,6 +19,7 @@ pub mod parameters;
 pub mod reference;
 #[cfg(test)]
 mod testing;
+pub mod uploads;
 
 pub use executor::{
     BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, Keep, MomentGradient, Norm,

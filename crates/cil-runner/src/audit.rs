@@ -59,7 +59,7 @@ pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Res
     let replay = measure::invert(&plan, &teacher, &mut shown).context("the inversion failed")?;
     if let Some(path) = &arguments.picture {
         let images = replay.sample(PICTURED.1, Draw::new(plan.seed, "picture"))?;
-        let rows = pictures::by_class(&images.labels, teacher.classes(), PICTURED.0);
+        let rows = pictures::by_class(&images.labels.to_vec()?, teacher.classes(), PICTURED.0);
         write_atomic(path, &pictures::grid(&images.images, &rows, &checked.config().normalisation)?)?;
     }
     let quality = measure::audit(&plan, &replay, &other, &student, &train, &test, &mut shown)?;

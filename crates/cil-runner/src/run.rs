@@ -330,10 +330,11 @@ impl Drive<'_> {
         let replay = self.learner.replay().context("an inversion left no generator")?;
         let draw = Draw { task, ..Draw::new(self.checked.config().seed, "picture") };
         let images = replay.sample(PICTURED.0, draw)?;
-        let rows = pictures::by_class(&images.labels, replay.teacher().classes(), PICTURED.1);
+        let labels = images.labels.to_vec()?;
+        let rows = pictures::by_class(&labels, replay.teacher().classes(), PICTURED.1);
         let png = pictures::grid(&images.images, &rows, &self.checked.config().normalisation)?;
         self.recorder.write(&format!("generated-{task}.png"), &png)?;
-        let drawn = pictures::Drawn::new(&images.view.logits, &images.labels)?;
+        let drawn = pictures::Drawn::new(&images.view.logits, &labels)?;
         self.recorder.write(&format!("generated-{task}.json"), &json(&drawn)?)
     }
 }

@@ -83,7 +83,7 @@ impl Around<'_> {
         while (draw.position as usize) < (n_old * SYNTHETIC_PER_CLASS).div_ceil(INFERENCE_BATCH) {
             let images = replay.sample(INFERENCE_BATCH, draw)?;
             let features = self.model.forward(&images.images)?.features;
-            for (row, label) in images.labels.iter().enumerate() {
+            for (row, label) in images.labels.to_vec()?.iter().enumerate() {
                 of_class[*label as usize].push(features.narrow(0, row, 1)?);
             }
             draw.position += 1;

@@ -12,7 +12,7 @@ use cil_backbone::{Frozen, frozen::Running};
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
 use cil_engine::{
     BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, MomentGradient, NormUpdate,
-    ParameterKind, ParameterSpec, Parameters, Upstream,
+    ParameterKind, ParameterSpec, Parameters, Upstream, uploads,
 };
 use cil_random::Draw;
 
@@ -214,6 +214,7 @@ impl Inversion {
             Draw { seed: self.seed, purpose: "inversion", task: self.task, position: self.done as u64 };
         let (of, classes, rows) = (&self.config.generator, self.teacher.classes(), self.config.batch);
         let code = Code::draw(of, classes, rows, draw, self.teacher.dtype(), &self.device)?;
+        let _kept = uploads::keep(&self.device);
         let mut drawn = self.executor.forward(&self.parameters, &code.input, ForwardSpec::TRAIN)?;
         let images = Var::from_tensor(drawn.tap(IMAGES)?)?;
         let probe = self.teacher.probe(&images.as_detached_tensor())?;
@@ -250,7 +251,7 @@ impl Inversion {
         sum.add("statistics", weights.statistics.weight, || self.statistics(seen).map(Some))?;
         sum.add("label", weights.label, || {
             let labels = match &code.labels {
-                Some(labels) => Tensor::new(labels.as_slice(), &self.device)?,
+                Some(labels) => uploads::fresh(labels.clone(), labels.len(), &self.device)?,
                 None => logits.detach().argmax(1)?,
             };
             loss::label_cross_entropy(&(&logits / weights.label_temperature)?, &labels).map(Some)

@@ -12,9 +12,9 @@ use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaContext, CudaFunction, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
 };
-use candle_core::cuda_backend::{CudaDevice, CudaStorage};
+use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage};
 use candle_core::op::BackpropOp;
-use candle_core::{DType, Device, Result, Storage, Tensor, bail};
+use candle_core::{DType, Device, Result, Shape, Storage, Tensor, WithDType, bail};
 
 use super::convolution::Library;
 use super::driver::{driver_version, explain, keep_freed_memory, out_of_memory};
@@ -246,6 +246,16 @@ fn submit(
     Ok(())
 }
 
+/// Writes values over others on the GPU, at `address`: in the stream's order, so that what was submitted before reads
+/// those that were there.
+///
+/// The memory there must be large enough: nothing here can check it.
+pub(super) fn overwrite(device: &CudaDevice, address: u64, values: &[f32]) -> Result<()> {
+    // SAFETY: as said above; the stream orders the write.
+    let done = unsafe { result::memcpy_htod_async(address, values, device.cuda_stream().cu_stream()) };
+    done.map_err(|error| explain(error, "bringing values to the GPU"))
+}
+
 /// As [`Gpu::tensor`].
 pub(super) fn tensor_on(device: &CudaDevice, count: usize) -> Result<(Tensor, u64)> {
     let (stream, count) = (device.cuda_stream(), count.max(1));
@@ -258,6 +268,22 @@ pub(super) fn tensor_on(device: &CudaDevice, count: usize) -> Result<(Tensor, u6
     let address = slice.device_ptr(&stream).0;
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
     Ok((Tensor::from_storage(storage, count, BackpropOp::none(), false), address))
+}
+
+/// A number that can be brought to a GPU as it is.
+pub trait Number: WithDType + CudaDType + DeviceRepr {}
+
+impl<T: WithDType + CudaDType + DeviceRepr> Number for T {}
+
+/// A tensor of these values, brought past candle's cache of uploads.
+pub(crate) fn brought<T: Number>(device: &CudaDevice, values: &[T], shape: Shape) -> Result<Tensor> {
+    if values.len() != shape.elem_count() {
+        bail!("{} values for a tensor of {shape:?}; {} are right", values.len(), shape.elem_count());
+    }
+    let slice = device.cuda_stream().clone_htod(values);
+    let slice = slice.map_err(|error| explain(error, "bringing values to the GPU"))?;
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
+    Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
 }
 
 /// As [`Gpu::address`].

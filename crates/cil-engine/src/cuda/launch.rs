@@ -149,9 +149,8 @@ pub(super) struct Moves {
     pub(super) new_first: [u64; MOVES],
     pub(super) new_second: [u64; MOVES],
     pub(super) count: [i32; MOVES],
-    pub(super) rate: [f32; MOVES],
     pub(super) decay: [f32; MOVES],
-    pub(super) root: [f32; MOVES],
+    pub(super) pace: [i32; MOVES],
 }
 
 // SAFETY: plain C structures of numbers, the same as in kernels.cu.

@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Result;
 
-pub use gpu::Gpu;
+pub use gpu::{Gpu, Number};
 pub use images::{Colours, Picked, StoredImages};
 
 use crate::executor::{Executor, ForwardSpec, Gradients, Pass, Tape, Upstream};
@@ -39,7 +39,8 @@ use crate::graph::Graph;
 use crate::parameters::Parameters;
 use gpu::Element;
 
-pub(crate) use steps::{blended, moved};
+pub(crate) use gpu::brought;
+pub(crate) use steps::{Rates, blended, moved};
 
 /// What values are stored and multiplied as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
