@@ -237,6 +237,7 @@ fn submit(
             Argument::Colours(it) => builder.arg(it),
             Argument::Tensors(it) => builder.arg(*it),
             Argument::Moves(it) => builder.arg(*it),
+            Argument::Folds(it) => builder.arg(*it),
         };
     }
     let config =

@@ -15,4 +15,5 @@
 #include "kernels/values.cuh"
 #include "kernels/places.cuh"
 #include "kernels/optimizer.cuh"
+#include "kernels/fold.cuh"
 #include "kernels/images.cuh"

@@ -13,6 +13,8 @@ pub(super) const THREADS: u32 = 256;
 const BLOCKS: usize = 4096;
 /// Tensors of one [`Tensors`].
 pub(super) const MANY: usize = 48;
+/// Convolutions of one [`Folds`].
+pub(super) const FOLDS: usize = 32;
 /// Tensors of one [`Moves`].
 pub(super) const MOVES: usize = 32;
 
@@ -137,6 +139,25 @@ pub(super) struct Tensors {
     pub(super) last: i32,
 }
 
+/// Convolutions and the batch norms behind them, that are to be one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Folds {
+    pub(super) weight: [u64; FOLDS],
+    pub(super) bias: [u64; FOLDS],
+    pub(super) scale: [u64; FOLDS],
+    pub(super) shift: [u64; FOLDS],
+    pub(super) mean: [u64; FOLDS],
+    pub(super) variance: [u64; FOLDS],
+    pub(super) to_weight: [u64; FOLDS],
+    pub(super) to_bias: [u64; FOLDS],
+    pub(super) channels: [i32; FOLDS],
+    pub(super) side: [i32; FOLDS],
+    pub(super) count: [i32; FOLDS],
+    pub(super) epsilon: [f32; FOLDS],
+    pub(super) last: i32,
+}
+
 /// Parameters that one optimiser step moves.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -163,6 +184,8 @@ unsafe impl DeviceRepr for Window {}
 unsafe impl DeviceRepr for Tensors {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for Moves {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for Folds {}
 
 /// One argument of a kernel.
 #[derive(Clone, Copy, Debug)]
@@ -176,6 +199,7 @@ pub(super) enum Argument<'a> {
     Colours(Colours),
     Tensors(&'a Tensors),
     Moves(&'a Moves),
+    Folds(&'a Folds),
 }
 
 macro_rules! argument {
@@ -225,6 +249,12 @@ impl<'a> From<&'a Tensors> for Argument<'a> {
 impl<'a> From<&'a Moves> for Argument<'a> {
     fn from(it: &'a Moves) -> Self {
         Self::Moves(it)
+    }
+}
+
+impl<'a> From<&'a Folds> for Argument<'a> {
+    fn from(it: &'a Folds) -> Self {
+        Self::Folds(it)
     }
 }
 

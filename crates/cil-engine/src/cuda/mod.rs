@@ -16,6 +16,7 @@ mod forward;
 mod gpu;
 #[expect(unsafe_code, reason = "structures that are copied to the GPU")]
 mod images;
+mod inference;
 #[expect(unsafe_code, reason = "structures that are copied to the GPU")]
 mod launch;
 #[expect(unsafe_code, reason = "memory on the GPU that nobody has written yet")]

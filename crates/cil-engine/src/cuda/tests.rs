@@ -3,6 +3,7 @@
 
 #[expect(unsafe_code, reason = "asking whether the driver is the emulator")]
 mod emulator;
+mod inference;
 mod steps;
 
 use std::collections::BTreeMap;
