@@ -231,6 +231,7 @@ fn submit(
             Argument::Address(it) => builder.arg(it),
             Argument::Int(it) => builder.arg(it),
             Argument::Float(it) => builder.arg(it),
+            Argument::Double(it) => builder.arg(it),
             Argument::Map(it) => builder.arg(it),
             Argument::Sums(it) => builder.arg(it),
             Argument::Window(it) => builder.arg(it),
@@ -255,6 +256,16 @@ pub(super) fn overwrite(device: &CudaDevice, address: u64, values: &[f32]) -> Re
     // SAFETY: as said above; the stream orders the write.
     let done = unsafe { result::memcpy_htod_async(address, values, device.cuda_stream().cu_stream()) };
     done.map_err(|error| explain(error, "bringing values to the GPU"))
+}
+
+/// Zeros in `count` values at `address`, in the stream's order.
+///
+/// The memory there must be large enough: nothing here can check it.
+pub(super) fn clear(device: &CudaDevice, address: u64, count: usize) -> Result<()> {
+    let (bytes, stream) = (count * size_of::<f32>(), device.cuda_stream());
+    // SAFETY: as said above; the stream orders the write.
+    let done = unsafe { result::memset_d8_async(address, 0, bytes, stream.cu_stream()) };
+    done.map_err(|error| explain(error, "clearing memory"))
 }
 
 /// As [`Gpu::tensor`].

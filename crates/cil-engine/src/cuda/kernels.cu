@@ -17,3 +17,4 @@
 #include "kernels/optimizer.cuh"
 #include "kernels/fold.cuh"
 #include "kernels/images.cuh"
+#include "kernels/measures.cuh"

@@ -193,6 +193,7 @@ pub(super) enum Argument<'a> {
     Address(u64),
     Int(i32),
     Float(f32),
+    Double(f64),
     Map(Map),
     Sums(Sums),
     Window(Window),
@@ -212,7 +213,7 @@ macro_rules! argument {
     };
 }
 
-argument!(u64 => Address, i32 => Int, f32 => Float, Map => Map, Sums => Sums, Window => Window, Colours => Colours);
+argument!(u64 => Address, i32 => Int, f32 => Float, f64 => Double, Map => Map, Sums => Sums, Window => Window, Colours => Colours);
 
 impl From<bool> for Argument<'_> {
     fn from(it: bool) -> Self {

@@ -19,6 +19,7 @@ mod images;
 mod inference;
 #[expect(unsafe_code, reason = "structures that are copied to the GPU")]
 mod launch;
+pub(crate) mod measures;
 #[expect(unsafe_code, reason = "memory on the GPU that nobody has written yet")]
 mod memory;
 mod plan;

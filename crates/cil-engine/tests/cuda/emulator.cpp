@@ -145,7 +145,7 @@ static const std::map<std::string, Maker> &kernels() {
 }
 
 static bool synchronises(const std::string &name) {
-    for (const char *one : {"moments_", "gradient_sums_", "prepare_", "line_"})
+    for (const char *one : {"moments_", "gradient_sums_", "prepare_", "line_", "gaussian_", "profiles_"})
         if (name.rfind(one, 0) == 0) return true;
     return false;
 }

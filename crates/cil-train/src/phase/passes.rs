@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 use cil_backbone::{Frozen, POOLED, View};
 use cil_data::store::SampleId;
-use cil_engine::{ForwardSpec, Gradients, Keep, Norm, NormUpdate, Pass, Upstream};
+use cil_engine::{ForwardSpec, Gradients, Keep, Norm, NormUpdate, Pass, Upstream, measures};
 use cil_random::Draw;
 use dfgr::replay::Synthetic;
 use dtid::values::{Value, grain, with_values};
@@ -157,8 +157,12 @@ pub(super) fn gather(
     let sum = |(map, parts): (String, Vec<(Range<usize>, Tensor)>)| {
         let sum = match parts.as_slice() {
             [(rows, gradient)] if rows.len() == n_rows => gradient.clone(),
-            [(_, first), ..] if first.dtype() == DType::F64 => summed::<f64>(&parts, n_rows)?,
-            _ => summed::<f32>(&parts, n_rows)?,
+            // A GPU's maps stay there.
+            _ => match (measures::sum_of_rows(&parts, n_rows)?, parts[0].1.dtype()) {
+                (Some(sum), _) => sum,
+                (None, DType::F64) => summed::<f64>(&parts, n_rows)?,
+                (None, _) => summed::<f32>(&parts, n_rows)?,
+            },
         };
         Ok((map, sum))
     };
