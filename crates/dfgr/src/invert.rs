@@ -170,8 +170,11 @@ impl Inversion {
         }
         let count = (end - first).max(1) as f64;
         let mut losses = BTreeMap::new();
-        for (name, sum) in sums {
-            let mean = sum.to_dtype(DType::F64)?.to_scalar::<f64>()? / count;
+        // One read of all of them.
+        let wide = sums.values().map(|sum| sum.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
+        let read = if wide.is_empty() { Vec::new() } else { Tensor::stack(&wide, 0)?.to_vec1::<f64>()? };
+        for (name, sum) in sums.into_keys().zip(read) {
+            let mean = sum / count;
             if !mean.is_finite() {
                 bail!(
                     "inverting the teacher of task {}: the loss {name} is {mean} after {end} iterations; \

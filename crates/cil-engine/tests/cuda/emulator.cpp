@@ -154,7 +154,7 @@ static bool synchronises(const std::string &name) {
 
 typedef std::vector<std::function<void()>> Graph;
 static Graph *capture;
-static unsigned long launches, library_calls, copies, allocations, violations, waits;
+static unsigned long launches, library_calls, copies, uploads, downloads, allocations, violations, waits;
 
 static void violation(const char *what) {
     violations++;
@@ -182,8 +182,9 @@ API void emulator_counts(unsigned long *to) {
 }
 static void __attribute__((destructor)) tell() {
     if (!getenv("EMULATOR_TELL")) return;
-    fprintf(stderr, "emulator: %lu kernels, %lu library calls, %lu copies, %lu allocations, %lu waits\n", launches,
-            library_calls, copies, allocations, waits);
+    fprintf(stderr,
+            "emulator: %lu kernels, %lu library calls, %lu copies, %lu up, %lu down, %lu allocations, %lu waits\n",
+            launches, library_calls, copies, uploads, downloads, allocations, waits);
 }
 
 // ---- memory, with marks on both sides ---------------------------------------------------------------------------------
@@ -257,10 +258,20 @@ static int copy(void *to, const void *from, size_t bytes, const char *host) {
         submit([=] { memcpy(to, from, bytes); });
     return 0;
 }
-API int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) { return copy(to, from, n, "an upload"); }
-API int cuMemcpyHtoD_v2(void *to, const void *from, size_t n) { return copy(to, from, n, "an upload"); }
-API int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, void *) { return copy(to, from, n, "a download"); }
-API int cuMemcpyDtoH_v2(void *to, const void *from, size_t n) { return copy(to, from, n, "a download"); }
+static int upload(void *to, const void *from, size_t bytes) {
+    uploads++;
+    return copy(to, from, bytes, "an upload");
+}
+API int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) { return upload(to, from, n); }
+API int cuMemcpyHtoD_v2(void *to, const void *from, size_t n) { return upload(to, from, n); }
+// Into memory that is not pinned the host waits for what it reads, whatever the call is named.
+static int download(void *to, const void *from, size_t bytes) {
+    waits++;
+    downloads++;
+    return copy(to, from, bytes, "a download");
+}
+API int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, void *) { return download(to, from, n); }
+API int cuMemcpyDtoH_v2(void *to, const void *from, size_t n) { return download(to, from, n); }
 API int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, void *) { return copy(to, from, n, nullptr); }
 
 // ---- the driver -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ use super::{CudaExecutor, Precision, stored, turn};
 use crate::optim::{Group, Optimizer, OptimizerConfig};
 use crate::testing::networks::resnet32;
 use crate::testing::{Dice, bits, parameters};
-use crate::{Executor, ForwardSpec, Gradients, NormStatistics, NormUpdate, Parameters, Upstream};
+use crate::{Executor, ForwardSpec, Gradients, NormStatistics, NormUpdate, Parameters, Upstream, uploads};
 
 const SGD: OptimizerConfig = OptimizerConfig::Sgd { momentum: 0.9, nesterov: false };
 
@@ -110,6 +110,25 @@ fn a_step_can_be_captured_and_replayed() -> Result<()> {
     for (name, tensor) in eager.iter() {
         assert_eq!(bits(tensor)?, bits(replayed.get(name)?)?, "{name} after the replay");
     }
+    Ok(())
+}
+
+#[test]
+fn what_differs_is_brought_every_time_and_waits_for_nothing() -> Result<()> {
+    let Some(turn) = turn("uploads") else { return Ok(()) };
+    let device = turn.gpu.device();
+    let _kept = uploads::keep(&device);
+    emulator::reset();
+    let one = uploads::fresh(vec![1u32, 2, 3], 3, &device)?;
+    let other = uploads::fresh(vec![1.5f32; 6], (2, 3), &device)?;
+    let again = uploads::fresh(vec![1u32, 2, 3], 3, &device)?;
+    if let Some(counts) = emulator::counts() {
+        assert_eq!((counts.copies, counts.waits), (3, 0), "{counts:?}");
+    }
+    assert_eq!((one.to_vec1::<u32>()?, again.to_vec1::<u32>()?), (vec![1, 2, 3], vec![1, 2, 3]));
+    assert_eq!(other.to_vec2::<f32>()?, vec![vec![1.5; 3]; 2]);
+    let message = uploads::fresh(vec![1u32], 2, &device).unwrap_err().to_string();
+    assert!(message.starts_with("1 values for a tensor of [2]; 2 are right"), "{message}");
     Ok(())
 }
 

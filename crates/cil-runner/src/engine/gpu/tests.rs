@@ -7,7 +7,10 @@ use cil_data::augment::{Augmentation, Preparation};
 use cil_data::dataset::Evaluate;
 use cil_data::order::ClassOrder;
 use cil_data::store::Images;
+use cil_engine::measures;
 use cil_random::Draw;
+use cil_train::loss::pod::pod_spatial;
+use dtid::vid::{VARIANCE_FLOOR, vid_slopes};
 
 use super::*;
 
@@ -80,4 +83,43 @@ fn batches_are_the_processors_bits() {
         }
     }
     assert_eq!((here.reads(0), there.reads(0)), (72, 144), "an image counts as read wherever it lies");
+}
+
+fn noise(dims: &[usize], part: &str) -> Tensor {
+    let mut stream = Draw::new(2, "test").stream(part);
+    let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.between(-1.0, 1.0) as f32).collect();
+    Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+}
+
+/// Whether two tensors are alike but for the order of sums in `f32`.
+fn assert_near(found: &Tensor, expected: &Tensor, what: &str) {
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(found.dims(), expected.dims(), "{what}");
+    let (found, expected) = (values(found), values(expected));
+    let size = expected.iter().fold(1e-30f32, |size, it| size.max(it.abs()));
+    for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert!((found - expected).abs() <= 2e-5 * size, "{what} {at}: {found}, not {expected}");
+    }
+}
+
+#[test]
+fn losses_on_maps_are_the_processors() {
+    let Some(turn) = turn("losses on maps") else { return };
+    let device = turn.gpu.device();
+    let there = |tensor: &Tensor| tensor.to_device(&device).unwrap();
+    for dims in [[4, 16, 9, 8], [2, 5, 1, 3], [9, 64, 4, 4]] {
+        let (map, target) = (noise(&dims, "map"), noise(&dims, "target"));
+        let (loss, slope) = pod_spatial(&map, &target, 3.0).unwrap();
+        let (found, found_slope) = pod_spatial(&there(&map), &there(&target), 3.0).unwrap();
+        assert_near(&found, &loss, "pod");
+        assert_near(&found_slope, &slope, "pod's gradient");
+        let raw = noise(&dims[1..2], "raw");
+        let expected = vid_slopes(&map, &target, &raw, 0.7).unwrap();
+        let found =
+            measures::gaussian(&there(&map), &there(&target), &there(&raw), VARIANCE_FLOOR, 0.7).unwrap();
+        let found = found.unwrap();
+        assert_near(&found.loss, &expected.loss, "vid");
+        assert_near(&found.mean, &expected.mean, "vid's gradient to the mean");
+        assert_near(&found.raw_variance, &expected.raw_variance, "vid's gradient to the variances");
+    }
 }
