@@ -170,7 +170,7 @@ mod gpu {
 
     /// The processor's own memory.
     #[derive(Clone, Default)]
-    pub(super) struct Keeper;
+    pub(super) struct Keeper {}
 
     impl Keeper {
         pub(super) fn device(&self) -> Device {

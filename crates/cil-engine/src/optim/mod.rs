@@ -233,7 +233,7 @@ use crate::cuda::Rates;
 /// Nothing: rates that the processor needs are at hand.
 #[cfg(not(feature = "cuda"))]
 #[derive(Clone, Debug, Default)]
-struct Rates;
+struct Rates {}
 
 #[cfg(not(feature = "cuda"))]
 #[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]
