@@ -2,7 +2,7 @@
 # What a GPU is asked in the quarter of an hour that one may be had: check, then race, then train.
 #
 # On the machine that builds (docs/cuda.md says how its toolchain is set up):
-#   gpu.sh pack FOLDER        program, tests, PyTorch's side and CIFAR-100, as parts of at most 60 MB
+#   gpu.sh pack FOLDER        program, tests, PyTorch's side and CIFAR-100, as parts of at most 48 MiB
 # On the machine with the GPU:
 #   gpu.sh keep PART...       takes parts in, in any number of calls; KEEP (/tmp/cil-gpu) is where they go
 #   gpu.sh all OUT            check (100 s at most), race (200 s), and train for the rest of CALL_SECONDS (530)
@@ -61,6 +61,7 @@ pack() {
     cargo test -p "$1" --features cuda --lib --no-run --message-format short 2>&1 |
       sed -n 's/.*Executable.*(\(.*\))/\1/p'
   }
+  mkdir -p "$folder/code"
   strip -o "$folder/code/cil-runner" "$target/debug/cil-runner"
   strip -o "$folder/code/engine-tests" "$(executables cil-engine)"
   strip -o "$folder/code/runner-tests" "$(executables cil-runner)"
@@ -69,7 +70,7 @@ pack() {
   rm -rf "$folder/code"
   [ -d datasets/cifar100 ] || { echo "datasets/cifar100 is missing; cargo xtask fetch-data cifar100 is right" >&2; exit 1; }
   rm -f "$folder"/data.tar.gz.*
-  tar -C datasets -chf - cifar100 class_orders.json | gzip | split -b 60M -d - "$folder/data.tar.gz."
+  tar -C datasets -chf - cifar100 class_orders.json | gzip | split -b 48M -d - "$folder/data.tar.gz."
   ls -l "$folder"
 }
 
