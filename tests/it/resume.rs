@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Place, json, small_run};
 
-/// A method with every phase: inversion, new teacher, student with maps, and balance on exemplars.
+/// A method with every phase: inversion, new teacher, student with maps, balance on exemplars,
+/// and kept statistics.
 const EVERYTHING: &str = "demo-podnet-e20-dfgr-dtid";
-const MORE: [&str; 8] = [
+const MORE: [&str; 9] = [
     "classes=6",
     "increments=[2, 2, 2]",
     "procedural.config.classes=6",
@@ -18,6 +19,7 @@ const MORE: [&str; 8] = [
     "recipe.new-teacher.training.epochs=2",
     "recipe.replay.inversion.iterations=110",
     "recipe.balance.training.epochs=3",
+    "recipe.discriminant.shrinkage=0.01",
 ];
 
 fn started(place: &Place, arguments: &[&str]) -> Child {

@@ -146,11 +146,17 @@ fn presets_are_listed_with_their_sources() {
 #[test]
 fn every_method_of_the_demo_runs_and_exemplars_are_counted() {
     let place = Place::new();
-    for method in ["fine-tune", "joint", "lucir-e20"] {
+    for method in ["fine-tune", "joint", "lucir-e20", "frozen-discriminant"] {
         place.ok(&small_run(&format!("demo-{method}"), &[]));
     }
     let result = json(place.path().join("runs/demo-lucir-e20-s3/result.json"));
     assert_eq!(result["stored_bytes"], 4 * 20 * 3072);
     assert_eq!(result["tasks"][1]["nme_source"], "exemplars");
     assert_eq!(result["accuracy_matrix"].as_array().map(Vec::len), Some(2));
+    // Four means of 16 features and their covariance; what the trained head says stands beside.
+    let result = json(place.path().join("runs/demo-frozen-discriminant-s3/result.json"));
+    assert_eq!(result["stored_bytes"], (4 + 16) * 16 * 8);
+    assert!(result["tasks"][1]["accuracy_trained_head"].is_number());
+    let table = place.ok(&["report", "runs/demo-frozen-discriminant-s3"]);
+    assert!(table.contains("trained head"), "{table}");
 }

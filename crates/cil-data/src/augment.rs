@@ -69,19 +69,21 @@ impl Size {
 
 /// One image's changes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Change {
+pub struct Change {
     /// Rows and columns that the crop begins below and right of the padded image's corner.
-    corner: (usize, usize),
-    mirrored: bool,
-    brightness: f64,
+    pub corner: (usize, usize),
+    /// Whether left and right change places.
+    pub mirrored: bool,
+    /// What brightness is multiplied by.
+    pub brightness: f64,
 }
 
 impl Change {
-    fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { corner: (0, 0), mirrored: false, brightness: 1.0 }
     }
 
-    fn draw(augmentation: &Augmentation, mut stream: Stream) -> Self {
+    pub(crate) fn draw(augmentation: &Augmentation, mut stream: Stream) -> Self {
         let places = 2 * augmentation.crop_padding + 1;
         Self {
             corner: (stream.below(places), stream.below(places)),

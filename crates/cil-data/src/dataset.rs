@@ -146,6 +146,11 @@ impl Dataset {
         &self.digests
     }
 
+    /// Training and test images.
+    pub(crate) fn parts_mut(&mut self) -> [&mut Images; 2] {
+        [&mut self.train, &mut self.test]
+    }
+
     /// The training images, in the data set's own order.
     pub fn train(&self) -> &Images {
         &self.train
@@ -219,7 +224,7 @@ fn load_part(folder: &Path, part: &Part, size: Size, classes: usize) -> Result<I
         bail!("{}: image {at} has label {}, there are {classes} classes", labels_path.display(), labels[at]);
     }
     let pixels = exactly(&folder.join(&part.images), part.count.checked_mul(size.values()))?;
-    Ok(Images { size, pixels: Arc::new(pixels), labels: Arc::new(labels) })
+    Ok(Images { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None })
 }
 
 /// The file's bytes, if it has that length.

@@ -7,6 +7,7 @@
 pub mod augment;
 pub mod batches;
 pub mod dataset;
+pub mod elsewhere;
 pub mod exemplars;
 mod manifest;
 pub mod normalise;

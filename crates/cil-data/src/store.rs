@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Device, Result, Tensor, bail};
 use cil_random::Draw;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::augment::{Preparation, Size, prepare};
+use crate::augment::{Change, Preparation, Size, prepare};
+use crate::elsewhere::Elsewhere;
 
 /// One training image of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ pub struct Images {
     pub(crate) pixels: Arc<Vec<u8>>,
     /// Label of each image, in the data set's numbering.
     pub(crate) labels: Arc<Vec<u16>>,
+    /// The same images where batches of them are needed.
+    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
 }
 
 impl Images {
@@ -53,7 +57,7 @@ impl Images {
                 labels.len() * size.values()
             );
         }
-        Ok(Self { size, pixels: Arc::new(pixels), labels: Arc::new(labels) })
+        Ok(Self { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None })
     }
 
     /// Number of images.
@@ -115,14 +119,21 @@ impl Selection {
         draw: Option<Draw<'_>>,
         device: &Device,
     ) -> Result<Tensor> {
-        let image = |index: usize| {
-            let position = self.positions[index];
-            (self.images.image(position as usize), u64::from(position))
-        };
-        let images: Vec<(&[u8], u64)> = indices.map(image).collect();
-        if images.is_empty() {
+        let positions: Vec<u32> = indices.map(|index| self.positions[index]).collect();
+        if positions.is_empty() {
             bail!("a batch without an image");
         }
+        if let Some(there) = self.images.elsewhere.as_ref().filter(|it| it.device().same_device(device)) {
+            let change = |position: u32| match draw {
+                Some(draw) => Change::draw(&preparation.augmentation, draw.stream_of(u64::from(position))),
+                None => Change::none(),
+            };
+            let changes: Vec<_> = positions.par_iter().map(|it| (*it, change(*it))).collect();
+            let padding = if draw.is_some() { preparation.augmentation.crop_padding } else { 0 };
+            return there.batch(&changes, padding, &preparation.normalisation);
+        }
+        let image = |position: u32| (self.images.image(position as usize), u64::from(position));
+        let images: Vec<(&[u8], u64)> = positions.into_iter().map(image).collect();
         prepare(&images, self.images.size, preparation, draw, device)
     }
 }

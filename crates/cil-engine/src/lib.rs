@@ -12,6 +12,7 @@ pub mod cuda;
 pub mod executor;
 mod fusion;
 pub mod graph;
+pub mod measures;
 #[expect(unsafe_code, reason = "an option of an allocator in C")]
 pub mod memory;
 pub mod optim;
@@ -19,6 +20,7 @@ pub mod parameters;
 pub mod reference;
 #[cfg(test)]
 mod testing;
+pub mod uploads;
 
 pub use executor::{
     BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, Keep, MomentGradient, Norm,

@@ -16,7 +16,7 @@ pub use sweep::Sweep;
 
 const AFTER_HELP: &str = "\
 Examples:
-  cil-runner                                   compare four methods on generated images, in minutes
+  cil-runner                                   compare six methods on generated images, in minutes
   cil-runner presets                           what can be run, from where, and what to expect
   cil-runner run cifar100-10c-lucir-e0-dfgr    one preset; the images come from `cargo xtask fetch-data cifar100`
   cil-runner run cifar100-10c-lwf --set recipe.increment.epochs=5 --seed 2
@@ -82,7 +82,7 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Compare four methods on generated images and print one table
+    /// Compare six methods on generated images and print one table
     Demo,
     /// Run one preset, or a configuration from a file
     #[command(after_help = "\

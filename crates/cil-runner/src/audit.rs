@@ -40,7 +40,7 @@ pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Res
         Ok(Network::from_snapshot(snapshot, &engine.executors, 0, &engine.device)?.freeze()?)
     };
     let (teacher, other) = (model(&arguments.base_model)?, model(&arguments.other_model)?);
-    let dataset = run::load(&checked, &global.data_dir)?;
+    let dataset = engine.keep(run::load(&checked, &global.data_dir)?)?;
     let (train, test) = run::split(&checked, &dataset)?;
     let student = plan.recipe.increment.training.clone();
     let mut progress = match global.json {
@@ -59,7 +59,7 @@ pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Res
     let replay = measure::invert(&plan, &teacher, &mut shown).context("the inversion failed")?;
     if let Some(path) = &arguments.picture {
         let images = replay.sample(PICTURED.1, Draw::new(plan.seed, "picture"))?;
-        let rows = pictures::by_class(&images.labels, teacher.classes(), PICTURED.0);
+        let rows = pictures::by_class(&images.labels.to_vec()?, teacher.classes(), PICTURED.0);
         write_atomic(path, &pictures::grid(&images.images, &rows, &checked.config().normalisation)?)?;
     }
     let quality = measure::audit(&plan, &replay, &other, &student, &train, &test, &mut shown)?;

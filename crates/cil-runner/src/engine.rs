@@ -7,12 +7,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use cil_data::dataset::Dataset;
 use cil_engine::cpu::{CpuExecutor, InstructionPath, Memory};
 use cil_engine::reference::ReferenceExecutor;
 use cil_engine::{Executor, ExecutorFactory, Graph, GraphBuilder, Op, Shape};
 
 use crate::args::{DeviceName, Global, Kernels};
 use crate::failure::bad_input;
+
+#[cfg(feature = "cuda")]
+mod gpu;
 
 /// What computes.
 #[derive(Clone)]
@@ -25,6 +29,8 @@ pub struct Engine {
     pub kernels: &'static str,
     /// Threads in use.
     pub threads: usize,
+    /// Keeps images where batches of them are needed.
+    keeper: gpu::Keeper,
 }
 
 impl Engine {
@@ -40,13 +46,23 @@ impl Engine {
         match place(global)? {
             Place::Processor => {
                 let (executors, kernels) = kernels(global.kernels)?;
-                Ok(Self { executors, device: Device::Cpu, kernels, threads })
+                Ok(Self { executors, device: Device::Cpu, kernels, threads, keeper: gpu::Keeper::default() })
             }
             Place::Gpu(number, kernels) => {
-                let (executors, device) = gpu::open(number, kernels)?;
-                Ok(Self { executors, device, kernels: kernels.name(), threads })
+                let (executors, keeper) = gpu::open(number, kernels)?;
+                let device = keeper.device();
+                Ok(Self { executors, device, kernels: kernels.name(), threads, keeper })
             }
         }
+    }
+
+    /// A data set whose images are kept where this computes: on a GPU, if they take at most half of the memory that is
+    /// free there; the processor makes their batches otherwise.
+    ///
+    /// # Errors
+    /// If the GPU refuses them.
+    pub fn keep(&self, dataset: Dataset) -> Result<Dataset> {
+        self.keeper.keep(dataset)
     }
 }
 
@@ -138,42 +154,11 @@ fn reference() -> ExecutorFactory {
     Arc::new(|graph: Graph| Ok(Arc::new(ReferenceExecutor::new(graph)) as Arc<dyn Executor>))
 }
 
-#[cfg(feature = "cuda")]
-mod gpu {
-    use std::sync::Arc;
-
-    use anyhow::Result;
-    use candle_core::Device;
-    use cil_engine::cuda::{CudaExecutor, Gpu, Precision};
-    use cil_engine::{Executor, ExecutorFactory, Graph};
-
-    use super::OnGpu;
-    use crate::failure::bad_input;
-
-    /// How many there are; none where the driver does not say.
-    pub(super) fn count() -> usize {
-        Gpu::count().unwrap_or(0)
-    }
-
-    pub(super) fn open(number: usize, kernels: OnGpu) -> Result<(ExecutorFactory, Device)> {
-        let gpu = Gpu::open(number).map_err(|error| bad_input(format!("--device cuda:{number}: {error}")))?;
-        let device = gpu.device();
-        let precision = match kernels {
-            OnGpu::Reference => return Ok((super::reference(), device)),
-            OnGpu::Exact => Precision::Exact,
-            OnGpu::Tf32 => Precision::Tf32,
-            OnGpu::Bf16 => Precision::Bf16,
-        };
-        let executors =
-            move |graph: Graph| Ok(Arc::new(CudaExecutor::new(graph, &gpu, precision)) as Arc<dyn Executor>);
-        Ok((Arc::new(executors), device))
-    }
-}
-
 #[cfg(not(feature = "cuda"))]
 mod gpu {
     use anyhow::Result;
     use candle_core::Device;
+    use cil_data::dataset::Dataset;
     use cil_engine::ExecutorFactory;
 
     use super::OnGpu;
@@ -183,7 +168,22 @@ mod gpu {
         0
     }
 
-    pub(super) fn open(number: usize, _: OnGpu) -> Result<(ExecutorFactory, Device)> {
+    /// The processor's own memory.
+    #[derive(Clone, Default)]
+    pub(super) struct Keeper {}
+
+    impl Keeper {
+        pub(super) fn device(&self) -> Device {
+            Device::Cpu
+        }
+
+        #[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]
+        pub(super) fn keep(&self, dataset: Dataset) -> Result<Dataset> {
+            Ok(dataset)
+        }
+    }
+
+    pub(super) fn open(number: usize, _: OnGpu) -> Result<(ExecutorFactory, Keeper)> {
         Err(bad_input(format!(
             "--device cuda:{number}: this program was built without the feature cuda (docs/cuda.md); cpu is right"
         )))

@@ -70,7 +70,8 @@ pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, Run
         true => Progress::silent(),
         false => Progress::on_standard_error(around.name),
     };
-    let dataset = progress.during("reading images", || load(checked, around.data_dir))?;
+    let load = || around.engine.keep(load(checked, around.data_dir)?);
+    let dataset = progress.during("reading images", load)?;
     let (train, test) = split(checked, &dataset)?;
     let sizes = Sizes::of_images(&train, &test);
     progress.expect(items(checked, &sizes, around.base_model.is_some())?);
@@ -105,7 +106,8 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
         true => Progress::silent(),
         false => Progress::on_standard_error(around.name),
     };
-    let dataset = progress.during("reading images", || load(checked, around.data_dir))?;
+    let load = || around.engine.keep(load(checked, around.data_dir)?);
+    let dataset = progress.during("reading images", load)?;
     let own = Environment::new(around.engine, &dataset, None);
     environment.check_same(&own).map_err(|told| bad_input(format!("{}: {told}", partial.display())))?;
     let (train, test) = split(checked, &dataset)?;
@@ -337,11 +339,12 @@ impl Drive<'_> {
         let purpose = if new { "new picture" } else { "picture" };
         let draw = Draw { task, ..Draw::new(self.checked.config().seed, purpose) };
         let images = replay.sample(PICTURED.0, draw)?;
-        let rows = pictures::by_class(&images.labels, replay.teacher().classes(), PICTURED.1);
+        let labels = images.labels.to_vec()?;
+        let rows = pictures::by_class(&labels, replay.teacher().classes(), PICTURED.1);
         let png = pictures::grid(&images.images, &rows, &self.checked.config().normalisation)?;
         let name = picture_name(task, new);
         self.recorder.write(&format!("{name}.png"), &png)?;
-        let drawn = pictures::Drawn::new(&images.view.logits, &images.labels)?;
+        let drawn = pictures::Drawn::new(&images.view.logits, &labels)?;
         self.recorder.write(&format!("{name}.json"), &json(&drawn)?)
     }
 }

@@ -139,7 +139,7 @@ fn generated_images(plan: &Plan, replay: &Replay, count: usize) -> Result<Images
     while labels.len() < count {
         let batch = replay.sample(INFERENCE_BATCH.min(count - labels.len()), draw)?;
         images.push(batch.images);
-        labels.extend(batch.labels);
+        labels.extend(batch.labels.to_vec()?);
         draw.position += 1;
     }
     Ok(Images { images: Tensor::cat(&images, 0)?, labels })

@@ -63,7 +63,7 @@ pub(crate) fn of_generated(
     while (draw.position as usize) < (classes * SYNTHETIC_PER_CLASS).div_ceil(INFERENCE_BATCH) {
         let images = replay.sample(INFERENCE_BATCH, draw)?;
         let features = model.forward(&images.images)?.features;
-        for (row, label) in images.labels.iter().enumerate() {
+        for (row, label) in images.labels.to_vec()?.iter().enumerate() {
             of_class[*label as usize].push(features.narrow(0, row, 1)?);
         }
         draw.position += 1;

@@ -23,12 +23,12 @@ use cil_backbone::{Frozen, Network, POOLED, View};
 use cil_data::batches::shuffled_batches;
 use cil_data::store::SampleId;
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
-use cil_engine::{Gradients, NormUpdate};
+use cil_engine::{Gradients, NormUpdate, uploads};
 use cil_random::Draw;
 
 use crate::event::{Event, PhaseKind};
 use crate::recipe::{PhaseSpec, Trained};
-use crate::step::Step;
+use crate::step::{Labels, Step};
 use crate::term::{Objective, Outcome};
 use aids::Aids;
 use around::Draws;
@@ -191,6 +191,7 @@ impl Job {
         around: &Surroundings<'_>,
         meter: &mut Meter,
     ) -> Result<usize> {
+        let _kept = uploads::keep(around.device);
         let mut slope = self.slope(batch, draws, around)?;
         if let Some(limit) = self.spec.training.gradient_limit {
             slope.gradients.limit(limit)?;
@@ -238,8 +239,9 @@ impl Job {
         let (new, new_of_all) = self.new_teacher_views(&real, synthetic.as_ref().map(|it| &it.0), around)?;
         let old_head = around.old.as_ref().map(old_head).transpose()?;
         let passes = self.passes(&real, synthetic.as_ref())?;
-        let mut labels = real.labels.clone();
-        labels.extend(synthetic.iter().flat_map(|(images, _)| &images.labels));
+        let labels =
+            Labels::new(real.labels.clone(), synthetic.as_ref().map(|it| &it.0.labels), around.device)?;
+        let rows = labels.rows()?;
 
         let features = Var::from_tensor(&joined(&passes, POOLED)?)?;
         let (variables, head) = self.head_variables()?;
@@ -259,7 +261,7 @@ impl Job {
             labels: &labels,
             new_rows: 0..real.n_new,
             exemplar_rows: real.n_new..n_real,
-            synthetic_rows: n_real..labels.len(),
+            synthetic_rows: n_real..rows,
             student: &student,
             old: old.as_ref(),
             new: new.as_ref(),
@@ -283,10 +285,10 @@ impl Job {
         }
         let mut to_maps = on_maps.maps;
         to_maps.extend(self.aids.backward(aid_passes, on_maps.aids, &mut gradients)?);
-        let mut taps = gather(to_maps, labels.len())?;
+        let mut taps = gather(to_maps, rows)?;
         taps.extend(slopes.get(&features).map(|slope| (POOLED.to_owned(), slope.clone())));
         let updates = self.backward(passes, &taps, &mut gradients)?;
-        Ok(Slope { total, parts, gradients, updates, rows: labels.len() })
+        Ok(Slope { total, parts, gradients, updates, rows })
     }
 
     /// The head's trained tensors as variables by name, and the head made of them.

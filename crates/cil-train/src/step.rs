@@ -9,8 +9,41 @@ use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
 use cil_backbone::{HeadWeights, View};
+use cil_engine::uploads;
+use dfgr::replay::Labels as OfGenerated;
 
 use crate::recipe::Rows;
+
+/// Class of every row of a step, where the networks are.
+#[derive(Debug)]
+pub struct Labels {
+    /// Those of the first rows, real images.
+    real: Vec<u32>,
+    /// u32 `[rows]`.
+    all: Tensor,
+}
+
+impl Labels {
+    /// Of real images, and of generated ones behind them; brought to the device at once, and nothing waits for it.
+    ///
+    /// # Errors
+    /// If the device refuses them.
+    pub fn new(real: Vec<u32>, generated: Option<&OfGenerated>, device: &Device) -> Result<Self> {
+        let brought = |labels: &[u32]| uploads::fresh(labels.to_vec(), labels.len(), device);
+        let all = match generated {
+            None => brought(&real)?,
+            Some(OfGenerated::Asked(asked)) => brought(&[real.as_slice(), asked].concat())?,
+            Some(OfGenerated::Told(told)) if real.is_empty() => told.clone(),
+            Some(OfGenerated::Told(told)) => Tensor::cat(&[&brought(&real)?, told], 0)?,
+        };
+        Ok(Self { real, all })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> Result<usize> {
+        self.all.dim(0)
+    }
+}
 
 /// One learning step as terms see it.
 #[derive(Debug)]
@@ -20,7 +53,7 @@ pub struct Step<'a> {
     /// All classes seen, this task's included.
     pub classes: usize,
     /// Class of every row.
-    pub labels: &'a [u32],
+    pub labels: &'a Labels,
     /// Rows with images of this task's classes.
     pub new_rows: Range<usize>,
     /// Rows with exemplars.
@@ -53,7 +86,7 @@ impl Step<'_> {
             Rows::Real => self.new_rows.start..self.exemplar_rows.end,
             Rows::Old => self.exemplar_rows.start..self.synthetic_rows.end,
             Rows::Synthetic => self.synthetic_rows.clone(),
-            Rows::All => 0..self.labels.len(),
+            Rows::All => self.new_rows.start..self.synthetic_rows.end,
         }
     }
 
@@ -81,8 +114,19 @@ impl Step<'_> {
     ///
     /// # Errors
     /// If the device refuses it.
-    pub fn labels(&self, rows: &Range<usize>, device: &Device) -> Result<Tensor> {
-        Tensor::new(&self.labels[rows.clone()], device)
+    pub fn labels(&self, rows: &Range<usize>) -> Result<Tensor> {
+        self.labels.all.narrow(0, rows.start, rows.len())
+    }
+
+    /// Labels of `rows` as numbers; waits for the device where a teacher told some of them.
+    ///
+    /// # Errors
+    /// If the device refuses to hand them out.
+    pub fn label_numbers(&self, rows: &Range<usize>) -> Result<Vec<u32>> {
+        match self.labels.real.get(rows.clone()) {
+            Some(labels) => Ok(labels.to_vec()),
+            None => self.labels(rows)?.to_vec1(),
+        }
     }
 
     /// Weights of `rows` that give every class seen the same share, with mean 1 over the rows.
@@ -90,9 +134,9 @@ impl Step<'_> {
     /// Within new and within old rows classes are drawn alike, so a group's weight is its share of the classes over its
     /// share of the rows.
     pub fn balanced_weights(&self, rows: &Range<usize>) -> Vec<f32> {
-        let old = |label: u32| (label as usize) < self.old_classes;
-        let n_old = self.labels[rows.clone()].iter().filter(|label| old(**label)).count();
-        let n_new = rows.len() - n_old;
+        let is_new = |row: &usize| self.new_rows.contains(row);
+        let n_new = rows.clone().filter(is_new).count();
+        let n_old = rows.len() - n_new;
         if n_old == 0 || n_new == 0 {
             return vec![1.0; rows.len()];
         }
@@ -101,9 +145,6 @@ impl Step<'_> {
         };
         let (old_weight, new_weight) =
             (weight(self.old_classes, n_old), weight(self.classes - self.old_classes, n_new));
-        self.labels[rows.clone()]
-            .iter()
-            .map(|label| if old(*label) { old_weight } else { new_weight })
-            .collect()
+        rows.clone().map(|row| if is_new(&row) { new_weight } else { old_weight }).collect()
     }
 }

@@ -12,7 +12,7 @@ use cil_backbone::{Frozen, frozen::Running};
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
 use cil_engine::{
     BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, MomentGradient, NormUpdate,
-    ParameterKind, ParameterSpec, Parameters, Upstream,
+    ParameterKind, ParameterSpec, Parameters, Upstream, uploads,
 };
 use cil_random::Draw;
 
@@ -170,8 +170,11 @@ impl Inversion {
         }
         let count = (end - first).max(1) as f64;
         let mut losses = BTreeMap::new();
-        for (name, sum) in sums {
-            let mean = sum.to_dtype(DType::F64)?.to_scalar::<f64>()? / count;
+        // One read of all of them.
+        let wide = sums.values().map(|sum| sum.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
+        let read = if wide.is_empty() { Vec::new() } else { Tensor::stack(&wide, 0)?.to_vec1::<f64>()? };
+        for (name, sum) in sums.into_keys().zip(read) {
+            let mean = sum / count;
             if !mean.is_finite() {
                 bail!(
                     "inverting the teacher of task {}: the loss {name} is {mean} after {end} iterations; \
@@ -214,6 +217,7 @@ impl Inversion {
             Draw { seed: self.seed, purpose: "inversion", task: self.task, position: self.done as u64 };
         let (of, classes, rows) = (&self.config.generator, self.teacher.classes(), self.config.batch);
         let code = Code::draw(of, classes, rows, draw, self.teacher.dtype(), &self.device)?;
+        let _kept = uploads::keep(&self.device);
         let mut drawn = self.executor.forward(&self.parameters, &code.input, ForwardSpec::TRAIN)?;
         let images = Var::from_tensor(drawn.tap(IMAGES)?)?;
         let probe = self.teacher.probe(&images.as_detached_tensor())?;
@@ -250,7 +254,7 @@ impl Inversion {
         sum.add("statistics", weights.statistics.weight, || self.statistics(seen).map(Some))?;
         sum.add("label", weights.label, || {
             let labels = match &code.labels {
-                Some(labels) => Tensor::new(labels.as_slice(), &self.device)?,
+                Some(labels) => uploads::fresh(labels.clone(), labels.len(), &self.device)?,
                 None => logits.detach().argmax(1)?,
             };
             loss::label_cross_entropy(&(&logits / weights.label_temperature)?, &labels).map(Some)

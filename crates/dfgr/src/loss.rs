@@ -7,6 +7,7 @@
 
 use candle_core::{D, Device, Result, Tensor, bail};
 use candle_nn::ops::log_softmax;
+use cil_engine::uploads;
 use serde::{Deserialize, Serialize};
 
 /// Stored variances below this count as this much; a channel that was always constant must not explode.
@@ -289,7 +290,7 @@ fn pair_distances(rows: &Tensor, pairs: &[(u32, u32)]) -> Result<Tensor> {
 
 fn index(rows: Vec<u32>, device: &Device) -> Result<Tensor> {
     let n_rows = rows.len();
-    Tensor::from_vec(rows, n_rows, device)
+    uploads::fresh(rows, n_rows, device)
 }
 
 #[cfg(test)]

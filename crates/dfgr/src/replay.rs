@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 use cil_backbone::{Frozen, View};
-use cil_engine::{Executor, ExecutorFactory, ForwardSpec, Parameters};
+use cil_engine::{Executor, ExecutorFactory, ForwardSpec, Parameters, uploads};
 use cil_random::Draw;
 
 use crate::generator::{GeneratorConfig, IMAGES, generator};
@@ -34,7 +34,7 @@ impl Code {
     ) -> Result<Self> {
         let mut stream = draw.stream("noise");
         let noise: Vec<f32> = (0..rows * config.latent).map(|_| stream.normal() as f32).collect();
-        let noise = Tensor::from_vec(noise, (rows, config.latent), device)?.to_dtype(dtype)?;
+        let noise = uploads::fresh(noise, (rows, config.latent), device)?.to_dtype(dtype)?;
         if !config.conditional {
             return Ok(Self { input: noise.clone(), noise, labels: None });
         }
@@ -44,8 +44,30 @@ impl Code {
         for (row, label) in labels.iter().enumerate() {
             one_hot[row * classes + *label as usize] = 1.0;
         }
-        let one_hot = Tensor::from_vec(one_hot, (rows, classes), device)?.to_dtype(dtype)?;
+        let one_hot = uploads::fresh(one_hot, (rows, classes), device)?.to_dtype(dtype)?;
         Ok(Self { input: Tensor::cat(&[&noise, &one_hot], 1)?, noise, labels: Some(labels) })
+    }
+}
+
+/// Class of each generated image.
+#[derive(Clone, Debug)]
+pub enum Labels {
+    /// What a conditional generator was asked for.
+    Asked(Vec<u32>),
+    /// The teacher's likeliest, u32 `[rows]`, where the teacher is.
+    Told(Tensor),
+}
+
+impl Labels {
+    /// As numbers; waits for the device if the teacher told them.
+    ///
+    /// # Errors
+    /// If the device refuses to hand them out.
+    pub fn to_vec(&self) -> Result<Vec<u32>> {
+        match self {
+            Self::Asked(labels) => Ok(labels.clone()),
+            Self::Told(labels) => labels.to_vec1(),
+        }
     }
 }
 
@@ -54,8 +76,8 @@ impl Code {
 pub struct Synthetic {
     /// `[rows, channels, height, width]`, normalised as the teacher takes them.
     pub images: Tensor,
-    /// Class of each row: what a conditional generator was asked for, else the teacher's likeliest.
-    pub labels: Vec<u32>,
+    /// Class of each row.
+    pub labels: Labels,
     /// The teacher's features and logits.
     pub view: View,
 }
@@ -129,12 +151,13 @@ impl Replay {
     pub fn sample(&self, rows: usize, draw: Draw<'_>) -> Result<Synthetic> {
         let classes = self.teacher.classes();
         let code = Code::draw(&self.config, classes, rows, draw, self.teacher.dtype(), &self.device)?;
+        let _kept = uploads::keep(&self.device);
         let pass = self.executor.forward(&self.parameters, &code.input, ForwardSpec::EVAL)?;
         let images = pass.tap(IMAGES)?.clone();
         let view = self.teacher.forward(&images)?;
         let labels = match code.labels {
-            Some(labels) => labels,
-            None => view.logits.argmax(1)?.to_dtype(DType::U32)?.to_vec1()?,
+            Some(labels) => Labels::Asked(labels),
+            None => Labels::Told(view.logits.argmax(1)?.to_dtype(DType::U32)?),
         };
         Ok(Synthetic { images, labels, view })
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::cuda_backend::cudarc::cudnn::result::{self, CudnnError};
 use candle_core::cuda_backend::cudarc::cudnn::sys;
@@ -17,6 +17,10 @@ use candle_core::{Error, Result};
 use super::Precision;
 use super::gpu::Gpu;
 use super::launch::Map;
+
+mod joined;
+
+pub(super) use joined::Tail;
 
 /// What makes two convolutions alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +49,9 @@ struct Prepared {
     forward: Option<(sys::cudnnConvolutionFwdAlgo_t, usize)>,
     data: Option<(sys::cudnnConvolutionBwdDataAlgo_t, usize)>,
     filter: Option<(sys::cudnnConvolutionBwdFilterAlgo_t, usize)>,
+    /// Of a bias by channel, and whether there is a joined call for each kind of [`Tail`].
+    bias: Option<sys::cudnnTensorDescriptor_t>,
+    joined: [Option<bool>; 4],
 }
 
 impl Drop for Prepared {
@@ -55,23 +62,10 @@ impl Drop for Prepared {
             let _ = result::destroy_tensor_descriptor(self.of.y);
             let _ = result::destroy_filter_descriptor(self.of.weight);
             let _ = result::destroy_convolution_descriptor(self.of.convolution);
+            if let Some(bias) = self.bias {
+                let _ = result::destroy_tensor_descriptor(bias);
+            }
         }
-    }
-}
-
-struct State {
-    handle: sys::cudnnHandle_t,
-    prepared: HashMap<Geometry, Prepared>,
-}
-
-// SAFETY: the handle and the descriptors are used by one thread at a time, behind a lock.
-unsafe impl Send for State {}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        self.prepared.clear();
-        // SAFETY: made in `Library::new`, destroyed here only.
-        let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
 
@@ -103,6 +97,59 @@ macro_rules! choose {
         }
     }};
 }
+
+struct State {
+    handle: sys::cudnnHandle_t,
+    activations: joined::Activations,
+    prepared: HashMap<Geometry, Prepared>,
+}
+
+impl State {
+    fn prepared(&mut self, it: Geometry) -> Result<&mut Prepared> {
+        Ok(match self.prepared.entry(it) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let of = describe(it).map_err(|error| explain(error, &format!("describing {it:?}")))?;
+                new.insert(Prepared {
+                    of,
+                    forward: None,
+                    data: None,
+                    filter: None,
+                    bias: None,
+                    joined: [None; 4],
+                })
+            }
+        })
+    }
+
+    /// The algorithm of the forward product, and its bytes of workspace.
+    fn forward_algorithm(&mut self, it: Geometry) -> Result<(sys::cudnnConvolutionFwdAlgo_t, usize)> {
+        let handle = self.handle;
+        let prepared = self.prepared(it)?;
+        let Described { x, y, weight, convolution } = prepared.of;
+        chosen(&mut prepared.forward, || {
+            choose!(
+                cudnnConvolutionFwdAlgoPerf_t,
+                get_convolution_forward_algorithm,
+                get_convolution_forward_workspace_size,
+                (handle, x, weight, convolution, y)
+            )
+        })
+        .map_err(|why| refused(Product::Forward, it, &why))
+    }
+}
+
+// SAFETY: the handle and the descriptors are used by one thread at a time, behind a lock.
+unsafe impl Send for State {}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.prepared.clear();
+        // SAFETY: made in `Library::new`, destroyed here only.
+        let _ = unsafe { result::destroy_handle(self.handle) };
+    }
+}
+
 /// cuDNN, bound to the GPU's stream.
 pub(super) struct Library(Mutex<State>);
 
@@ -131,7 +178,13 @@ impl Library {
         // SAFETY: both live as long as this; cuDNN's stream type is the driver's under another name.
         let bound = unsafe { result::set_stream(handle, stream.cu_stream().cast()) };
         bound.map_err(|error| explain(error, "taking the stream"))?;
-        Ok(Self(Mutex::new(State { handle, prepared: HashMap::new() })))
+        let activations =
+            joined::Activations::new().map_err(|error| explain(error, "describing activations"))?;
+        Ok(Self(Mutex::new(State { handle, activations, prepared: HashMap::new() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Computes one product; adds to the result if `add`.
@@ -146,17 +199,9 @@ impl Library {
         at: Operands,
         add: bool,
     ) -> Result<()> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { handle, prepared } = &mut *state;
-        let handle = *handle;
-        let prepared = match prepared.entry(it) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let of = describe(it).map_err(|error| explain(error, &format!("describing {it:?}")))?;
-                new.insert(Prepared { of, forward: None, data: None, filter: None })
-            }
-        };
-        let Described { x, y, weight, convolution } = prepared.of;
+        let mut state = self.lock();
+        let handle = state.handle;
+        let Described { x, y, weight, convolution } = state.prepared(it)?.of;
         let (alpha, beta) = (1f32, if add { 1f32 } else { 0f32 });
         let (alpha, beta): (*const f32, *const f32) = (&raw const alpha, &raw const beta);
         let (alpha, beta): (*const c_void, *const c_void) = (alpha.cast(), beta.cast());
@@ -165,15 +210,7 @@ impl Library {
         // The workspace is handed back at once: the stream orders who uses it.
         let done = match product {
             Product::Forward => {
-                let (algorithm, bytes) = chosen(&mut prepared.forward, || {
-                    choose!(
-                        cudnnConvolutionFwdAlgoPerf_t,
-                        get_convolution_forward_algorithm,
-                        get_convolution_forward_workspace_size,
-                        (handle, x, weight, convolution, y)
-                    )
-                })
-                .map_err(|why| refused(product, it, &why))?;
+                let (algorithm, bytes) = state.forward_algorithm(it)?;
                 let work = gpu.take(bytes)?;
                 let work = pointer(work.address());
                 // SAFETY: the descriptors are of the shapes whose memory the executor gives, all on this GPU.
@@ -196,7 +233,7 @@ impl Library {
                 }
             }
             Product::Data => {
-                let (algorithm, bytes) = chosen(&mut prepared.data, || {
+                let (algorithm, bytes) = chosen(&mut state.prepared(it)?.data, || {
                     choose!(
                         cudnnConvolutionBwdDataAlgoPerf_t,
                         get_convolution_backward_data_algorithm,
@@ -227,7 +264,7 @@ impl Library {
                 }
             }
             Product::Filter => {
-                let (algorithm, bytes) = chosen(&mut prepared.filter, || {
+                let (algorithm, bytes) = chosen(&mut state.prepared(it)?.filter, || {
                     choose!(
                         cudnnConvolutionBwdFilterAlgoPerf_t,
                         get_convolution_backward_filter_algorithm,
@@ -283,7 +320,8 @@ fn refused(product: Product, it: Geometry, why: &str) -> Error {
     Error::Msg(format!("cuDNN, choosing an algorithm for {product:?} of {it:?}: {why}"))
 }
 
-fn describe(it: Geometry) -> std::result::Result<Described, CudnnError> {
+/// Order and type of values, and how they are multiplied.
+fn values_of(it: Geometry) -> (sys::cudnnTensorFormat_t, sys::cudnnDataType_t, sys::cudnnMathType_t) {
     use sys::cudnnMathType_t as Math;
     let format = match it.from.last {
         0 => sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW,
@@ -294,6 +332,11 @@ fn describe(it: Geometry) -> std::result::Result<Described, CudnnError> {
         Precision::Tf32 => (sys::cudnnDataType_t::CUDNN_DATA_FLOAT, Math::CUDNN_TENSOR_OP_MATH),
         Precision::Bf16 => (sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16, Math::CUDNN_TENSOR_OP_MATH),
     };
+    (format, values, math)
+}
+
+fn describe(it: Geometry) -> std::result::Result<Described, CudnnError> {
+    let (format, values, math) = values_of(it);
     let (rows, kernel) = (it.rows as i32, it.kernel as i32);
     let (stride, padding) = (it.stride as i32, it.padding as i32);
     let dims = |map: Map| [rows, map.channels, map.height, map.width];

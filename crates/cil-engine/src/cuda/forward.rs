@@ -10,7 +10,7 @@ use super::launch::{Grid, Sums, arguments};
 use super::memory::Buffer;
 use super::plan::Convolution;
 use super::weights::{Seen, Weights};
-use super::{CudaExecutor, singles};
+use super::{CudaExecutor, inference, singles};
 use crate::executor::{BatchMoments, ForwardSpec, Keep, Norm, NormStatistics, NormUpdate, Pass, Tape};
 use crate::fusion::NormUnit;
 use crate::graph::Op;
@@ -73,12 +73,17 @@ pub(super) fn run(
     drop(held);
     let mut taps = BTreeMap::new();
     hand_out(executor, &state, 0, &mut taps)?;
+    let inference = inference::is_inference(spec);
+    let free = if inference { &plan.free_in_inference } else { &plan.free_after };
     for (number, node) in plan.steps.iter().enumerate() {
+        if inference && plan.folded.contains(&Some(*node)) {
+            continue;
+        }
         let output = step(executor, &mut state, *node)?;
         state.outputs[*node] = Some(Arc::new(output));
         hand_out(executor, &state, *node, &mut taps)?;
         if spec.keep == Keep::Nothing {
-            plan.free_after[number].iter().for_each(|free| state.outputs[*free] = None);
+            free[number].iter().for_each(|free| state.outputs[*free] = None);
         }
     }
     let (moments, statistics) = what_was_seen(executor, &state)?;
@@ -127,6 +132,10 @@ fn hand_out(
 
 fn step(executor: &CudaExecutor, state: &mut State, node: usize) -> Result<Buffer> {
     if let Some(unit) = &executor.plan.norms[node] {
+        let folded = executor.plan.folded[node].and_then(|at| executor.plan.convolutions[at]);
+        if let (true, Some(convolution)) = (inference::is_inference(state.spec), folded) {
+            return inference::convolve(executor, state, node, unit, convolution);
+        }
         return normalise(executor, state, node, unit);
     }
     match executor.plan.convolutions[node] {

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaContext, CudaFunction, CudaStream, DevicePtr, LaunchConfig, PushKernelArg, result, sys,
+    CudaContext, CudaFunction, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
 };
-use candle_core::cuda_backend::{CudaDevice, CudaStorage};
+use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage};
 use candle_core::op::BackpropOp;
-use candle_core::{DType, Device, Result, Storage, Tensor, bail};
+use candle_core::{DType, Device, Result, Shape, Storage, Tensor, WithDType, bail};
 
 use super::convolution::Library;
 use super::driver::{driver_version, explain, keep_freed_memory, out_of_memory};
@@ -146,6 +146,26 @@ impl Gpu {
         done.map_err(|error| explain(error, "clearing memory"))
     }
 
+    /// Brings values to the beginning of a buffer. They are copied before this returns, and nothing is waited for: what
+    /// lies in pageable memory goes through the driver's own.
+    pub(super) fn upload<T: DeviceRepr>(&self, buffer: &Buffer, values: &[T]) -> Result<()> {
+        let stream = self.0.stream.cu_stream();
+        assert!(size_of_val(values) <= buffer.size(), "only what is on loan");
+        // SAFETY: the range lies in the buffer, and the stream orders the write.
+        let done = unsafe { result::memcpy_htod_async(buffer.address(), values, stream) };
+        done.map_err(|error| explain(error, "bringing values to the GPU"))
+    }
+
+    /// Free bytes of memory.
+    ///
+    /// # Errors
+    /// If the driver does not tell.
+    pub fn free_memory(&self) -> Result<usize> {
+        self.bind()?;
+        let told = self.0.stream.context().mem_get_info();
+        told.map(|(free, _)| free).map_err(|error| explain(error, "asking for free memory"))
+    }
+
     /// Runs a kernel of `kernels.cu`; see [`launch_on`].
     pub(super) fn launch(
         &self,
@@ -211,11 +231,14 @@ fn submit(
             Argument::Address(it) => builder.arg(it),
             Argument::Int(it) => builder.arg(it),
             Argument::Float(it) => builder.arg(it),
+            Argument::Double(it) => builder.arg(it),
             Argument::Map(it) => builder.arg(it),
             Argument::Sums(it) => builder.arg(it),
             Argument::Window(it) => builder.arg(it),
+            Argument::Colours(it) => builder.arg(it),
             Argument::Tensors(it) => builder.arg(*it),
             Argument::Moves(it) => builder.arg(*it),
+            Argument::Folds(it) => builder.arg(*it),
         };
     }
     let config =
@@ -223,6 +246,26 @@ fn submit(
     // SAFETY: see `launch_on`; the tests run every kernel against the reference.
     unsafe { builder.launch(config) }.map_err(|error| explain(error, name))?;
     Ok(())
+}
+
+/// Writes values over others on the GPU, at `address`: in the stream's order, so that what was submitted before reads
+/// those that were there.
+///
+/// The memory there must be large enough: nothing here can check it.
+pub(super) fn overwrite(device: &CudaDevice, address: u64, values: &[f32]) -> Result<()> {
+    // SAFETY: as said above; the stream orders the write.
+    let done = unsafe { result::memcpy_htod_async(address, values, device.cuda_stream().cu_stream()) };
+    done.map_err(|error| explain(error, "bringing values to the GPU"))
+}
+
+/// Zeros in `count` values at `address`, in the stream's order.
+///
+/// The memory there must be large enough: nothing here can check it.
+pub(super) fn clear(device: &CudaDevice, address: u64, count: usize) -> Result<()> {
+    let (bytes, stream) = (count * size_of::<f32>(), device.cuda_stream());
+    // SAFETY: as said above; the stream orders the write.
+    let done = unsafe { result::memset_d8_async(address, 0, bytes, stream.cu_stream()) };
+    done.map_err(|error| explain(error, "clearing memory"))
 }
 
 /// As [`Gpu::tensor`].
@@ -237,6 +280,22 @@ pub(super) fn tensor_on(device: &CudaDevice, count: usize) -> Result<(Tensor, u6
     let address = slice.device_ptr(&stream).0;
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
     Ok((Tensor::from_storage(storage, count, BackpropOp::none(), false), address))
+}
+
+/// A number that can be brought to a GPU as it is.
+pub trait Number: WithDType + CudaDType + DeviceRepr {}
+
+impl<T: WithDType + CudaDType + DeviceRepr> Number for T {}
+
+/// A tensor of these values, brought past candle's cache of uploads.
+pub(crate) fn brought<T: Number>(device: &CudaDevice, values: &[T], shape: Shape) -> Result<Tensor> {
+    if values.len() != shape.elem_count() {
+        bail!("{} values for a tensor of {shape:?}; {} are right", values.len(), shape.elem_count());
+    }
+    let slice = device.cuda_stream().clone_htod(values);
+    let slice = slice.map_err(|error| explain(error, "bringing values to the GPU"))?;
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
+    Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
 }
 
 /// As [`Gpu::address`].

@@ -15,3 +15,6 @@
 #include "kernels/values.cuh"
 #include "kernels/places.cuh"
 #include "kernels/optimizer.cuh"
+#include "kernels/fold.cuh"
+#include "kernels/images.cuh"
+#include "kernels/measures.cuh"

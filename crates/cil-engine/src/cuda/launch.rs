@@ -3,6 +3,7 @@
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{Result, bail};
 
+use super::images::Colours;
 use super::memory::Buffer;
 use crate::graph::Shape;
 
@@ -12,6 +13,8 @@ pub(super) const THREADS: u32 = 256;
 const BLOCKS: usize = 4096;
 /// Tensors of one [`Tensors`].
 pub(super) const MANY: usize = 48;
+/// Convolutions of one [`Folds`].
+pub(super) const FOLDS: usize = 32;
 /// Tensors of one [`Moves`].
 pub(super) const MOVES: usize = 32;
 
@@ -136,6 +139,25 @@ pub(super) struct Tensors {
     pub(super) last: i32,
 }
 
+/// Convolutions and the batch norms behind them, that are to be one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Folds {
+    pub(super) weight: [u64; FOLDS],
+    pub(super) bias: [u64; FOLDS],
+    pub(super) scale: [u64; FOLDS],
+    pub(super) shift: [u64; FOLDS],
+    pub(super) mean: [u64; FOLDS],
+    pub(super) variance: [u64; FOLDS],
+    pub(super) to_weight: [u64; FOLDS],
+    pub(super) to_bias: [u64; FOLDS],
+    pub(super) channels: [i32; FOLDS],
+    pub(super) side: [i32; FOLDS],
+    pub(super) count: [i32; FOLDS],
+    pub(super) epsilon: [f32; FOLDS],
+    pub(super) last: i32,
+}
+
 /// Parameters that one optimiser step moves.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -148,9 +170,8 @@ pub(super) struct Moves {
     pub(super) new_first: [u64; MOVES],
     pub(super) new_second: [u64; MOVES],
     pub(super) count: [i32; MOVES],
-    pub(super) rate: [f32; MOVES],
     pub(super) decay: [f32; MOVES],
-    pub(super) root: [f32; MOVES],
+    pub(super) pace: [i32; MOVES],
 }
 
 // SAFETY: plain C structures of numbers, the same as in kernels.cu.
@@ -163,6 +184,8 @@ unsafe impl DeviceRepr for Window {}
 unsafe impl DeviceRepr for Tensors {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for Moves {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for Folds {}
 
 /// One argument of a kernel.
 #[derive(Clone, Copy, Debug)]
@@ -170,11 +193,14 @@ pub(super) enum Argument<'a> {
     Address(u64),
     Int(i32),
     Float(f32),
+    Double(f64),
     Map(Map),
     Sums(Sums),
     Window(Window),
+    Colours(Colours),
     Tensors(&'a Tensors),
     Moves(&'a Moves),
+    Folds(&'a Folds),
 }
 
 macro_rules! argument {
@@ -187,7 +213,7 @@ macro_rules! argument {
     };
 }
 
-argument!(u64 => Address, i32 => Int, f32 => Float, Map => Map, Sums => Sums, Window => Window);
+argument!(u64 => Address, i32 => Int, f32 => Float, f64 => Double, Map => Map, Sums => Sums, Window => Window, Colours => Colours);
 
 impl From<bool> for Argument<'_> {
     fn from(it: bool) -> Self {
@@ -224,6 +250,12 @@ impl<'a> From<&'a Tensors> for Argument<'a> {
 impl<'a> From<&'a Moves> for Argument<'a> {
     fn from(it: &'a Moves) -> Self {
         Self::Moves(it)
+    }
+}
+
+impl<'a> From<&'a Folds> for Argument<'a> {
+    fn from(it: &'a Folds) -> Self {
+        Self::Folds(it)
     }
 }
 

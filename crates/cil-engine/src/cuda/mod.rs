@@ -15,7 +15,11 @@ mod forward;
 #[expect(unsafe_code, reason = "the driver's interface in C, and launches of kernels")]
 mod gpu;
 #[expect(unsafe_code, reason = "structures that are copied to the GPU")]
+mod images;
+mod inference;
+#[expect(unsafe_code, reason = "structures that are copied to the GPU")]
 mod launch;
+pub(crate) mod measures;
 #[expect(unsafe_code, reason = "memory on the GPU that nobody has written yet")]
 mod memory;
 mod plan;
@@ -29,14 +33,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Result;
 
-pub use gpu::Gpu;
+pub use gpu::{Gpu, Number};
+pub use images::{Colours, Picked, StoredImages};
 
 use crate::executor::{Executor, ForwardSpec, Gradients, Pass, Tape, Upstream};
 use crate::graph::Graph;
 use crate::parameters::Parameters;
 use gpu::Element;
 
-pub(crate) use steps::{blended, moved};
+pub(crate) use gpu::brought;
+pub(crate) use steps::{Rates, blended, moved};
 
 /// What values are stored and multiplied as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

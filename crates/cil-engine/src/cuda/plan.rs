@@ -40,6 +40,11 @@ pub(super) struct Plan {
     pub(super) convolutions: Vec<Option<Convolution>>,
     /// By step: nodes that nobody reads afterwards.
     pub(super) free_after: Vec<Vec<usize>>,
+    /// By node where a unit ends: the convolution before its batch norm, if nobody else reads that. In inference both are
+    /// one convolution.
+    pub(super) folded: Vec<Option<usize>>,
+    /// By step, in inference: nodes that nobody reads afterwards.
+    pub(super) free_in_inference: Vec<Vec<usize>>,
     /// Gradients of weights, in one tensor.
     pub(super) gradients: BTreeMap<String, Part>,
     /// Its values.
@@ -69,22 +74,27 @@ impl Plan {
                 _ => None,
             }
         };
-        let mut last_reader = vec![None; nodes.len()];
-        for (number, step) in steps.iter().enumerate() {
-            let inputs: Vec<usize> = match &fusion.ends[*step] {
+        let convolutions: Vec<Option<Convolution>> = (0..nodes.len()).map(convolution).collect();
+        let folds = |unit: &NormUnit| {
+            let alone = convolutions[unit.source].is_some() && fusion.only_reader(unit.source).is_some();
+            alone.then_some(unit.source)
+        };
+        let folded: Vec<Option<usize>> =
+            fusion.ends.iter().map(|unit| unit.as_ref().and_then(folds)).collect();
+        let inputs_of = |step: usize| -> Vec<usize> {
+            match &fusion.ends[step] {
                 Some(unit) => std::iter::once(unit.source).chain(unit.residual).collect(),
-                None => nodes[*step].inputs.iter().map(|id| id.index()).collect(),
-            };
-            inputs.iter().for_each(|input| last_reader[*input] = Some(number));
-        }
-        let mut free_after = vec![Vec::new(); steps.len()];
-        for (node, reader) in last_reader.iter().enumerate() {
-            // What nobody reads is free as soon as it was handed out.
-            let reader = reader.or_else(|| steps.iter().position(|step| *step == node));
-            if let Some(reader) = reader {
-                free_after[reader].push(node);
+                None => nodes[step].inputs.iter().map(|id| id.index()).collect(),
             }
-        }
+        };
+        let in_inference = |step: usize| {
+            let mut inputs = inputs_of(step);
+            // The convolution is computed here, of what it reads.
+            inputs.extend(folded[step].and_then(|at| convolutions[at]).map(|it| it.input));
+            inputs
+        };
+        let (free_after, free_in_inference) =
+            (free_after(&steps, nodes.len(), inputs_of), free_after(&steps, nodes.len(), in_inference));
         let (mut gradients, mut gradient_values) = (BTreeMap::new(), 0);
         for spec in graph.parameter_specs().into_iter().filter(|it| it.kind == ParameterKind::Weight) {
             let count: usize = spec.dims.iter().product();
@@ -102,13 +112,31 @@ impl Plan {
         Self {
             maps,
             steps,
-            convolutions: (0..nodes.len()).map(convolution).collect(),
+            convolutions,
             norms: fusion.ends,
             free_after,
+            folded,
+            free_in_inference,
             gradients,
             gradient_values,
             moments,
             moment_values,
         }
     }
+}
+
+/// By step: nodes whose last reader it is.
+fn free_after(steps: &[usize], nodes: usize, inputs_of: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<usize>> {
+    let mut last_reader = vec![None; nodes];
+    for (number, step) in steps.iter().enumerate() {
+        inputs_of(*step).iter().for_each(|input| last_reader[*input] = Some(number));
+    }
+    let mut free = vec![Vec::new(); steps.len()];
+    for (node, reader) in last_reader.iter().enumerate() {
+        // What nobody reads is free as soon as it was handed out.
+        if let Some(reader) = reader.or_else(|| steps.iter().position(|step| *step == node)) {
+            free[reader].push(node);
+        }
+    }
+    free
 }

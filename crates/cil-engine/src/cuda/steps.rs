@@ -1,20 +1,61 @@
 //! An optimiser's step, and that of running statistics, on the GPU: one kernel moves up to 32 tensors.
 //!
 //! One decision: the operations are those of `optim/fused.rs` in their order, none contracted, and the new values are new
-//! tensors, as everywhere: what was there before is a snapshot that somebody may hold.
+//! tensors, as everywhere: what was there before is a snapshot that somebody may hold. Learning rates lie in the GPU's
+//! memory, where a captured step finds those of its replay.
 
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::gpu::{Element, address_on, launch_on, tensor_on};
+use super::gpu::{Element, address_on, launch_on, overwrite, tensor_on};
 use super::launch::{Grid, MOVES, Moves, arguments};
 use crate::optim::{Move, OptimizerConfig, State};
 
 /// Values between two tensors of one allocation.
 const ALIGNED: usize = 64;
 
+/// Learning rate, and factor of Adam's root.
+type Pace = [f32; 2];
+
+/// Paces of an optimiser's steps, brought to the GPU where they change; a clone has memory of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    there: Option<(Tensor, u64)>,
+    paces: Vec<Pace>,
+}
+
+impl Clone for Rates {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Rates {
+    /// Where they lie after this.
+    fn bring(&mut self, device: &CudaDevice, paces: Vec<Pace>) -> Result<u64> {
+        let address = match &self.there {
+            Some((tensor, address)) if tensor.elem_count() >= 2 * paces.len() => *address,
+            _ => {
+                // As many as a launch has tensors are enough for all but odd optimisers; a replay finds them where they were.
+                let (tensor, address) = tensor_on(device, 2 * paces.len().next_multiple_of(MOVES))?;
+                self.paces.clear();
+                self.there.insert((tensor, address)).1
+            }
+        };
+        if self.paces != paces {
+            overwrite(device, address, paces.as_flattened())?;
+            self.paces = paces;
+        }
+        Ok(address)
+    }
+}
+
 /// The new values and states, or `None` where a tensor is not this module's to move.
-pub(crate) fn moved(config: OptimizerConfig, moves: &[Move<'_>]) -> Result<Option<Vec<(Tensor, State)>>> {
+pub(crate) fn moved(
+    config: OptimizerConfig,
+    moves: &[Move<'_>],
+    rates: &mut Rates,
+) -> Result<Option<Vec<(Tensor, State)>>> {
     let Some(Device::Cuda(device)) = moves.first().map(|it| it.value.device()) else { return Ok(None) };
     if !moves.iter().all(|it| is_ours(it.value) && is_ours(it.gradient)) {
         return Ok(None);
@@ -24,8 +65,20 @@ pub(crate) fn moved(config: OptimizerConfig, moves: &[Move<'_>]) -> Result<Optio
     let total = counts.iter().map(|count| count.next_multiple_of(ALIGNED)).sum();
     let (values, firsts) = (tensor_on(device, total)?, tensor_on(device, total)?);
     let seconds = if adam { Some(tensor_on(device, total)?) } else { None };
+    let mut paces = Vec::<Pace>::new();
+    let mut pace_of = Vec::with_capacity(moves.len());
+    for it in moves {
+        let own = pace(config, it);
+        let at = paces.iter().position(|known| known == &own).unwrap_or(paces.len());
+        if at == paces.len() {
+            paces.push(own);
+        }
+        pace_of.push(at as i32);
+    }
+    let paces = rates.bring(device, paces)?;
     let (mut start, mut results) = (0, Vec::new());
-    for (part, counts) in moves.chunks(MOVES).zip(counts.chunks(MOVES)) {
+    for ((part, counts), pace_of) in moves.chunks(MOVES).zip(counts.chunks(MOVES)).zip(pace_of.chunks(MOVES))
+    {
         let mut table = Moves::default();
         // Copies in row-major order live until the launch.
         let mut held = Vec::new();
@@ -50,7 +103,7 @@ pub(crate) fn moved(config: OptimizerConfig, moves: &[Move<'_>]) -> Result<Optio
             table.new_second[at] = seconds.as_ref().map_or(0, |(_, address)| address + offset);
             table.count[at] = i32::try_from(*count).map_err(candle_core::Error::wrap)?;
             table.decay[at] = it.weight_decay as f32;
-            (table.rate[at], table.root[at]) = factors(config, it);
+            table.pace[at] = pace_of[at];
             let new = |all: &(Tensor, u64)| all.0.narrow(0, start, *count)?.reshape(dims);
             let second = seconds.as_ref().map(new).transpose()?;
             let state = State { first: new(&firsts)?, second, steps: it.steps() };
@@ -58,7 +111,7 @@ pub(crate) fn moved(config: OptimizerConfig, moves: &[Move<'_>]) -> Result<Optio
             start += count.next_multiple_of(ALIGNED);
         }
         let largest = counts.iter().copied().max().unwrap_or(0);
-        launch(device, config, Grid(Grid::over(largest).0.min(64), part.len() as u32), &table)?;
+        launch(device, config, Grid(Grid::over(largest).0.min(64), part.len() as u32), &table, paces)?;
     }
     Ok(Some(results))
 }
@@ -100,26 +153,27 @@ fn is_ours(tensor: &Tensor) -> bool {
 }
 
 /// The learning rate and the factor of the root, with Adam's bias corrections for this parameter's count of steps.
-fn factors(config: OptimizerConfig, it: &Move<'_>) -> (f32, f32) {
+fn pace(config: OptimizerConfig, it: &Move<'_>) -> Pace {
     match config {
-        OptimizerConfig::Sgd { .. } => (it.learning_rate as f32, 0.0),
+        OptimizerConfig::Sgd { .. } => [it.learning_rate as f32, 0.0],
         OptimizerConfig::Adam { beta1, beta2, .. } => {
             let correction = |beta: f64| 1.0 - beta.powi(it.steps() as i32);
             let root = (1.0 / correction(beta2).sqrt()) as f32;
-            ((it.learning_rate / correction(beta1)) as f32, root)
+            [(it.learning_rate / correction(beta1)) as f32, root]
         }
     }
 }
 
-fn launch(device: &CudaDevice, config: OptimizerConfig, grid: Grid, table: &Moves) -> Result<()> {
+fn launch(device: &CudaDevice, config: OptimizerConfig, grid: Grid, table: &Moves, paces: u64) -> Result<()> {
     match config {
         OptimizerConfig::Sgd { momentum, nesterov } => {
-            launch_on(device, Element::F32, "sgd", grid, arguments![table, momentum as f32, nesterov])
+            let arguments: &[_] = arguments![table, paces, momentum as f32, nesterov];
+            launch_on(device, Element::F32, "sgd", grid, arguments)
         }
         OptimizerConfig::Adam { beta1, beta2, epsilon } => {
             let (first, second) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32);
             let arguments: &[_] =
-                arguments![table, beta1 as f32, first, beta2 as f32, second, epsilon as f32];
+                arguments![table, paces, beta1 as f32, first, beta2 as f32, second, epsilon as f32];
             launch_on(device, Element::F32, "adam", grid, arguments)
         }
     }

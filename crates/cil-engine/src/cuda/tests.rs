@@ -3,6 +3,8 @@
 
 #[expect(unsafe_code, reason = "asking whether the driver is the emulator")]
 mod emulator;
+mod inference;
+mod measures;
 mod steps;
 
 use std::collections::BTreeMap;

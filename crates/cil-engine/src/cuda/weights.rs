@@ -3,12 +3,13 @@
 //! One decision: parameters are values, so what was made of them is right as long as their version is the same; frozen
 //! networks make it once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Result, Tensor};
 
 use super::CudaExecutor;
 use super::gpu::Element;
+use super::inference::Folded;
 use super::launch::{Grid, MANY, Map, Sums, Tensors, arguments};
 use super::memory::Buffer;
 use crate::graph::{Node, Op};
@@ -33,7 +34,11 @@ pub(super) struct Weights {
     /// By node: a bias, or a batch norm's scale and shift, running mean and variance.
     addresses: Vec<[u64; 4]>,
     /// By batch-norm node: what it does with running statistics.
-    running: Mutex<Vec<Option<std::sync::Arc<Buffer>>>>,
+    running: Mutex<Vec<Option<Arc<Buffer>>>>,
+    /// By node: where the weight of a convolution lies in candle's order.
+    plain: Vec<u64>,
+    /// Convolutions with the batch norms behind them, for inference.
+    folded: Mutex<Option<Arc<Folded>>>,
     /// What the addresses point into.
     _tensors: Vec<Tensor>,
     _packed: Option<Buffer>,
@@ -78,6 +83,8 @@ impl Weights {
                 addresses[at][VARIANCE] = find("running_var", &[channels])?;
             }
         }
+        let mut addresses_of = vec![0; nodes];
+        plain.iter().for_each(|(at, address, ..)| addresses_of[*at] = *address);
         let mut convolutions = vec![None; nodes];
         let mut packed = None;
         if executor.precision.channels_last() {
@@ -113,6 +120,8 @@ impl Weights {
             convolutions,
             addresses,
             running: Mutex::new(vec![None; nodes]),
+            plain: addresses_of,
+            folded: Mutex::default(),
             _tensors: tensors,
             _packed: packed,
         })
@@ -132,6 +141,25 @@ impl Weights {
         self.addresses[node][SHIFT]
     }
 
+    /// A convolution's weight in candle's order.
+    pub(super) fn plain(&self, node: usize) -> u64 {
+        self.plain[node]
+    }
+
+    /// A batch norm's scale and shift (0 where it has none), running mean and variance.
+    pub(super) fn of_norm(&self, node: usize) -> [u64; 4] {
+        self.addresses[node]
+    }
+
+    /// Convolutions with the batch norms behind them; made when they are first asked for.
+    pub(super) fn folded(&self, executor: &CudaExecutor) -> Result<Arc<Folded>> {
+        let mut known = self.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(folded) = known.as_ref() {
+            return Ok(folded.clone());
+        }
+        Ok(known.insert(Arc::new(Folded::new(executor, self)?)).clone())
+    }
+
     /// By channel, what a batch norm does: see `prepare` in `kernels.cu`. `seen`: sums over the batch and where its
     /// moments go.
     pub(super) fn table(
@@ -141,7 +169,7 @@ impl Weights {
         at: usize,
         batch: bool,
         seen: Option<Seen<'_>>,
-    ) -> Result<std::sync::Arc<Buffer>> {
+    ) -> Result<Arc<Buffer>> {
         let mut known = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let (None, Some(table)) = (&seen, &known[at]) {
             return Ok(table.clone());
@@ -151,7 +179,7 @@ impl Weights {
         };
         let map = executor.plan.maps[at];
         let channels = map.channels as usize;
-        let table = std::sync::Arc::new(executor.gpu.take(4 * channels * size_of::<f32>())?);
+        let table = Arc::new(executor.gpu.take(4 * channels * size_of::<f32>())?);
         let [scale, shift, mean, variance] = self.addresses[at];
         let nothing = Seen { x: 0, partial: None, sums: Sums::new(map, 1), moments: 0 };
         let with = seen.unwrap_or(nothing);

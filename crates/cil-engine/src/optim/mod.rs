@@ -88,12 +88,13 @@ impl Move<'_> {
 pub struct Optimizer {
     config: OptimizerConfig,
     states: BTreeMap<String, State>,
+    rates: Rates,
 }
 
 impl Optimizer {
     /// An optimiser that has taken no step.
     pub fn new(config: OptimizerConfig) -> Self {
-        Self { config, states: BTreeMap::new() }
+        Self { config, states: BTreeMap::new(), rates: Rates::default() }
     }
 
     /// Moves every parameter that a group names and `gradients` holds.
@@ -139,7 +140,7 @@ impl Optimizer {
                 moves.push((name, of));
             }
         }
-        let moved = match on_gpu(self.config, &moves)? {
+        let moved = match on_gpu(self.config, &moves, &mut self.rates)? {
             Some(moved) => moved,
             None => moves.par_iter().map(|(_, of)| one(self.config, of)).collect::<Result<Vec<_>>>()?,
         };
@@ -217,14 +218,30 @@ fn one(config: OptimizerConfig, of: &Move<'_>) -> Result<(Tensor, State)> {
 
 /// All of them, if they are on a GPU.
 #[cfg(feature = "cuda")]
-fn on_gpu(config: OptimizerConfig, moves: &[(&String, Move<'_>)]) -> Result<Option<Vec<(Tensor, State)>>> {
+fn on_gpu(
+    config: OptimizerConfig,
+    moves: &[(&String, Move<'_>)],
+    rates: &mut Rates,
+) -> Result<Option<Vec<(Tensor, State)>>> {
     let moves: Vec<Move<'_>> = moves.iter().map(|(_, of)| *of).collect();
-    crate::cuda::moved(config, &moves)
+    crate::cuda::moved(config, &moves, rates)
 }
+
+#[cfg(feature = "cuda")]
+use crate::cuda::Rates;
+
+/// Nothing: rates that the processor needs are at hand.
+#[cfg(not(feature = "cuda"))]
+#[derive(Clone, Debug, Default)]
+struct Rates {}
 
 #[cfg(not(feature = "cuda"))]
 #[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]
-fn on_gpu(_: OptimizerConfig, _: &[(&String, Move<'_>)]) -> Result<Option<Vec<(Tensor, State)>>> {
+fn on_gpu(
+    _: OptimizerConfig,
+    _: &[(&String, Move<'_>)],
+    _: &mut Rates,
+) -> Result<Option<Vec<(Tensor, State)>>> {
     Ok(None)
 }
 

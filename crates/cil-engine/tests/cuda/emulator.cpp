@@ -40,6 +40,7 @@ namespace f32 {
 #undef THREADS
 #undef EACH
 #undef MANY
+#undef FOLDS
 } // namespace f32
 namespace bf16 {
 #define VALUE Bf16
@@ -144,7 +145,7 @@ static const std::map<std::string, Maker> &kernels() {
 }
 
 static bool synchronises(const std::string &name) {
-    for (const char *one : {"moments_", "gradient_sums_", "prepare_", "line_"})
+    for (const char *one : {"moments_", "gradient_sums_", "prepare_", "line_", "gaussian_", "profiles_"})
         if (name.rfind(one, 0) == 0) return true;
     return false;
 }
@@ -153,7 +154,7 @@ static bool synchronises(const std::string &name) {
 
 typedef std::vector<std::function<void()>> Graph;
 static Graph *capture;
-static unsigned long launches, library_calls, copies, allocations, violations, waits;
+static unsigned long launches, library_calls, copies, uploads, downloads, allocations, violations, waits;
 
 static void violation(const char *what) {
     violations++;
@@ -181,8 +182,9 @@ API void emulator_counts(unsigned long *to) {
 }
 static void __attribute__((destructor)) tell() {
     if (!getenv("EMULATOR_TELL")) return;
-    fprintf(stderr, "emulator: %lu kernels, %lu library calls, %lu copies, %lu allocations, %lu waits\n", launches,
-            library_calls, copies, allocations, waits);
+    fprintf(stderr,
+            "emulator: %lu kernels, %lu library calls, %lu copies, %lu up, %lu down, %lu allocations, %lu waits\n",
+            launches, library_calls, copies, uploads, downloads, allocations, waits);
 }
 
 // ---- memory, with marks on both sides ---------------------------------------------------------------------------------
@@ -256,10 +258,20 @@ static int copy(void *to, const void *from, size_t bytes, const char *host) {
         submit([=] { memcpy(to, from, bytes); });
     return 0;
 }
-API int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) { return copy(to, from, n, "an upload"); }
-API int cuMemcpyHtoD_v2(void *to, const void *from, size_t n) { return copy(to, from, n, "an upload"); }
-API int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, void *) { return copy(to, from, n, "a download"); }
-API int cuMemcpyDtoH_v2(void *to, const void *from, size_t n) { return copy(to, from, n, "a download"); }
+static int upload(void *to, const void *from, size_t bytes) {
+    uploads++;
+    return copy(to, from, bytes, "an upload");
+}
+API int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) { return upload(to, from, n); }
+API int cuMemcpyHtoD_v2(void *to, const void *from, size_t n) { return upload(to, from, n); }
+// Into memory that is not pinned the host waits for what it reads, whatever the call is named.
+static int download(void *to, const void *from, size_t bytes) {
+    waits++;
+    downloads++;
+    return copy(to, from, bytes, "a download");
+}
+API int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, void *) { return download(to, from, n); }
+API int cuMemcpyDtoH_v2(void *to, const void *from, size_t n) { return download(to, from, n); }
 API int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, void *) { return copy(to, from, n, nullptr); }
 
 // ---- the driver -------------------------------------------------------------------------------------------------------
@@ -522,6 +534,46 @@ static int convolve(Product product, const Descriptor &x, void *px, const Descri
 }
 
 typedef const Descriptor *D;
+// An activation: stride 0 is none, 1 ReLU.
+CREATE(cudnnCreateActivationDescriptor)
+DESTROY(cudnnDestroyActivationDescriptor)
+API int cudnnSetActivationDescriptor(Descriptor *it, int mode, int, double) {
+    if (mode != 1 && mode != 5) return 3000;
+    it->stride = mode == 1;
+    return 0;
+}
+// From now on cuDNN has no call that joins a convolution with what follows it.
+static bool no_joined;
+API void emulator_join(int joins) { no_joined = !joins; }
+API int cudnnConvolutionBiasActivationForward(void *, const float *alpha, D x, void *px, D w, void *pw, D c,
+                                              int algorithm, void *work, size_t bytes, const float *beta, D z, void *pz,
+                                              D b, void *pb, D activation, D y, void *py) {
+    if (no_joined) return 3000;
+    const float nothing = 0;
+    Descriptor bias = *b, result = *y, added = *z;
+    bool fits = bias.dims[0] == 1 && bias.dims[1] == y->dims[1] && bias.dims[2] == 1 && bias.dims[3] == 1 &&
+                bias.type == y->type && !memcmp(added.dims, y->dims, sizeof added.dims) && (algorithm == 1) &&
+                (pz != py || *beta == 0);
+    if (!fits) {
+        fprintf(stderr, "emulator: the descriptors of a joined convolution do not fit\n");
+        abort();
+    }
+    float keep = *beta;
+    bool relu = activation->stride;
+    convolve(FORWARD, *x, px, *w, pw, *c, *y, py, *y, py, alpha, &nothing, algorithm, work, bytes);
+    submit([=] {
+        for (int n = 0; n < result.dims[0]; n++)
+            for (int k = 0; k < result.dims[1]; k++)
+                for (int row = 0; row < result.dims[2]; row++)
+                    for (int column = 0; column < result.dims[3]; column++) {
+                        size_t where = at(result, n, k, row, column);
+                        float value = get(result, py, where) + get(bias, pb, k);
+                        if (keep != 0) value += keep * get(added, pz, where);
+                        set(result, py, where, relu && !(value > 0) ? 0 : value, 0);
+                    }
+    });
+    return 0;
+}
 API int cudnnConvolutionForward(void *, const float *alpha, D x, void *px, D w, void *pw, D c, int algorithm,
                                 void *work, size_t bytes, const float *beta, D y, void *py) {
     return convolve(FORWARD, *x, px, *w, pw, *c, *y, py, *y, py, alpha, beta, algorithm, work, bytes);

@@ -1,28 +1,46 @@
 #!/usr/bin/env bash
-# What a GPU is asked in the half hour that one may be had: check, then race, then train.
+# What a GPU is asked in the quarter of an hour that one may be had: check, then race, then train.
 #
 # On the machine that builds (docs/cuda.md says how its toolchain is set up):
-#   gpu.sh pack FOLDER        program, tests, PyTorch's side and CIFAR-100, as parts of at most 60 MB
+#   gpu.sh pack FOLDER        program, tests, PyTorch's side and CIFAR-100, as parts of at most 48 MiB
 # On the machine with the GPU:
 #   gpu.sh keep PART...       takes parts in, in any number of calls; KEEP (/tmp/cil-gpu) is where they go
-#   gpu.sh all OUT            check, race and train, at most 9 minutes in all; small files in OUT
+#   gpu.sh all OUT            check (100 s at most), race (200 s), and train for the rest of CALL_SECONDS (530)
 #   gpu.sh check|race|train OUT
-# Further slices of the training go on where the last one stopped: gpu.sh train OUT, again. On a fresh machine take in
-# OUT/run.tar.gz of the last slice first, with `keep`.
+# OUT gets eight files at most, of at most 15 MB: summary.txt, report.tar.gz with all that was said, and the run in parts.
+# check and race need no data. Further slices of the training go on where the last one stopped: gpu.sh train OUT, again;
+# on a fresh machine take in OUT/run.tar.gz.* of the last slice first, with `keep`.
 #
-# PRESET (cifar100-b50-t5-lucir-e0-dfgr-dtidkl), KERNELS (tf32), SECONDS_TO_TRAIN (what is left of the call) change it.
+# PRESET (cifar100-b50-t5-lucir-e0-dfgr-dtidkl) and KERNELS (tf32) change what is trained.
 set -euo pipefail
 keep=${KEEP:-/tmp/cil-gpu}
 preset=${PRESET:-cifar100-b50-t5-lucir-e0-dfgr-dtidkl}
 kernels=${KERNELS:-tf32}
-whole=530 # seconds that a call may take
+whole=${CALL_SECONDS:-530} # seconds that a call may take
+deadline=$whole            # of the part that is under way
+report=$keep/report        # what is said, until it is delivered
 
-# within MOST COMMAND...: stops it after MOST seconds, or when the call's time is up.
+# within MOST COMMAND...: stops it after MOST seconds, or when the part's time is up.
 within() {
-  local most=$1 left=$((whole - SECONDS))
+  local most=$1 left=$((deadline - SECONDS))
   shift
-  [ "$left" -gt 5 ] || { echo "no time left for $*"; return 1; }
+  [ "$left" -gt 5 ] || { echo "no time left for $*" >&2; return 1; }
   timeout -s INT -k 20 "$((left < most ? left : most))" "$@"
+}
+
+# part MOST NAME: does it, in MOST seconds at most.
+part() {
+  deadline=$((SECONDS + $1 < whole ? SECONDS + $1 : whole))
+  printf '\n== %s, from second %s\n' "$2" $SECONDS >>"$report/summary.txt"
+  "$2" 2>&1 | tee -a "$report/summary.txt" || echo "$2: failed" | tee -a "$report/summary.txt"
+  deliver
+}
+
+# All that there is so far into OUT: what a later part does not finish is not lost.
+deliver() {
+  cp "$report/summary.txt" "$out/summary.txt"
+  tar -C "$report" -czf "$out/report.tar.gz" .
+  [ ! -d "$keep/runs" ] || tar -C "$keep" -czf - runs | split -b 15M -d - "$out/run.tar.gz."
 }
 
 libraries() { # where CUDA's libraries lie if they came as Python packages
@@ -32,62 +50,75 @@ libraries() { # where CUDA's libraries lie if they came as Python packages
 }
 
 pack() {
-  local root folder target tests
+  local root folder target
   root=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
   mkdir -p "$1"
   folder=$(cd "$1" && pwd)
   target=${CARGO_TARGET_DIR:-$root/target}
   cd "$root"
   cargo build -p cil-runner --features cuda
-  tests=$(cargo test -p cil-engine --features cuda --lib --no-run --message-format short 2>&1 |
-    sed -n 's/.*Executable.*(\(.*\))/\1/p')
+  executables() { # of a crate's unit tests
+    cargo test -p "$1" --features cuda --lib --no-run --message-format short 2>&1 |
+      sed -n 's/.*Executable.*(\(.*\))/\1/p'
+  }
   mkdir -p "$folder/code"
   strip -o "$folder/code/cil-runner" "$target/debug/cil-runner"
-  strip -o "$folder/code/engine-tests" "$tests"
+  strip -o "$folder/code/engine-tests" "$(executables cil-engine)"
+  strip -o "$folder/code/runner-tests" "$(executables cil-runner)"
   cp crates/cil-runner/benches/gpu/* crates/cil-runner/benches/pytorch/*.py "$folder/code/"
   tar -C "$folder" -czf "$folder/code.tar.gz" code
   rm -rf "$folder/code"
-  tar -C datasets -chf - cifar100 class_orders.json | gzip | split -b 60M -d - "$folder/data.tar.gz."
+  [ -d datasets/cifar100 ] || { echo "datasets/cifar100 is missing; cargo xtask fetch-data cifar100 is right" >&2; exit 1; }
+  rm -f "$folder"/data.tar.gz.*
+  tar -C datasets -chf - cifar100 class_orders.json | gzip | split -b 48M -d - "$folder/data.tar.gz."
   ls -l "$folder"
 }
 
 keep() {
-  mkdir -p "$keep"
+  local part kind
+  mkdir -p "$keep/parts"
   for part in "$@"; do
     case $part in
-      *data.tar.gz.*) cp "$part" "$keep/" ;;
+      *.tar.gz.[0-9]*) cp "$part" "$keep/parts/" ;;
       *) tar -C "$keep" -xzf "$part" ;;
     esac
   done
-  if compgen -G "$keep/data.tar.gz.*" >/dev/null && cat "$keep"/data.tar.gz.* | gzip -t 2>/dev/null; then
+  for kind in data run; do
+    compgen -G "$keep/parts/$kind.tar.gz.*" >/dev/null || continue
+    cat "$keep/parts/$kind".tar.gz.* | gzip -t 2>/dev/null || { echo "$kind: more parts are to come"; continue; }
     mkdir -p "$keep/datasets"
-    cat "$keep"/data.tar.gz.* | tar -C "$keep/datasets" -xzf -
-    rm "$keep"/data.tar.gz.*
-  fi
+    cat "$keep/parts/$kind".tar.gz.* | tar -C "$keep$([ $kind = run ] || echo /datasets)" -xzf -
+    rm "$keep/parts/$kind".tar.gz.*
+  done
   ls "$keep"
 }
 
 check() {
-  nvidia-smi >"$1/gpu.txt" 2>&1 || true
-  within 150 "$keep/code/engine-tests" cuda:: --nocapture --test-threads 1 >"$1/check.txt" 2>&1 ||
-    echo "NOT EQUAL, or not done in time: see check.txt" | tee -a "$1/check.txt"
-  tail -n 5 "$1/check.txt"
+  nvidia-smi >"$report/gpu.txt" 2>&1 || true
+  local tests
+  for tests in engine-tests:cuda:: runner-tests:engine::gpu::; do
+    within 100 "$keep/code/${tests%%:*}" "${tests#*:}" --nocapture --test-threads 1 >"$report/${tests%%:*}.txt" 2>&1 ||
+      echo "NOT EQUAL, or not done in time: see report.tar.gz, ${tests%%:*}.txt"
+    grep -E '^test |SKIPPED|panicked|^test result' "$report/${tests%%:*}.txt" | tail -n 60 || true
+  done
 }
 
 race() {
-  local work
-  for work in train eval invert; do
-    for how in exact tf32 bf16; do
-      within 60 "$keep/code/cil-runner" bench --device cuda --kernels $how --work $work --rounds 100 --json \
-        >"$1/ours-$work-$how.json" 2>"$1/ours-$work-$how.txt" || echo "ours, $work, $how: failed"
+  local work how
+  for work in train invert eval; do
+    for how in tf32 bf16 exact; do
+      within 25 "$keep/code/cil-runner" bench --device cuda --kernels $how --work $work --rounds 100 --json \
+        >"$report/ours-$work-$how.json" 2>"$report/ours-$work-$how.txt" || echo "ours, $work, $how: failed"
+      echo "ours, $work, $how: $(tr -d '\n' <"$report/ours-$work-$how.json" | cut -c1-600)"
     done
-    within 90 python3 "$keep/code/pytorch.py" $work >"$1/pytorch-$work.txt" 2>&1 || echo "PyTorch, $work: failed"
+    within 45 python3 "$keep/code/pytorch.py" $work --seconds 20 >"$report/pytorch-$work.txt" 2>&1 ||
+      echo "PyTorch, $work: failed"
+    grep -h images "$report/pytorch-$work.txt" || true
   done
-  grep -h images "$1"/pytorch-*.txt || true
 }
 
 train() {
-  local seconds=${2:-$whole} found run
+  local found run
   mkdir -p "$keep/runs"
   cd "$keep"
   # A run's folder is named after the preset and the seed.
@@ -99,34 +130,35 @@ train() {
   else
     local what=(run "$preset")
     [ -z "$found" ] || what=(resume "$run")
-    within "$seconds" code/cil-runner "${what[@]}" --device cuda --kernels "$kernels" \
-      --data-dir datasets --out runs >>"$1/train.txt" 2>&1 || echo "stopped after at most $seconds s"
+    # What it has when it is stopped is in its checkpoint.
+    within "$whole" code/cil-runner "${what[@]}" --device cuda --kernels "$kernels" \
+      --data-dir datasets --out runs >>"$report/train.txt" 2>&1 || echo "stopped, or failed: see train.txt"
   fi
-  tail -n 3 "$1/train.txt" || true
-  tar -C "$keep" -czf "$1/run.tar.gz" runs
+  tail -n 3 "$report/train.txt" || true
   for file in env.json events.jsonl result.json config.toml; do
-    cp "$run"*/"$file" "$1/" 2>/dev/null || true
+    cp "$run"*/"$file" "$report/" 2>/dev/null || true
   done
+  tail -n 3 "$report/events.jsonl" 2>/dev/null || true
 }
 
 command=${1:-}
-[ $# -ge 2 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 shift
 case $command in
   pack) pack "$1" ;;
   keep) keep "$@" ;;
   check | race | train | all)
-    mkdir -p "$1"
+    mkdir -p "$1" "$report"
     out=$(cd "$1" && pwd)
     export LD_LIBRARY_PATH="$(libraries)${LD_LIBRARY_PATH:-}"
     # The driver compiles the kernels at the first launch; what it made is kept for the next start.
     export CUDA_CACHE_PATH=$keep/cache
     if [ "$command" = all ]; then
-      check "$out"
-      race "$out"
-      train "$out" "${SECONDS_TO_TRAIN:-}"
+      part 100 check
+      part 200 race
+      part "$whole" train
     else
-      "$command" "$out" ${SECONDS_TO_TRAIN:+"$SECONDS_TO_TRAIN"}
+      part "$whole" "$command"
     fi
     ;;
   *) echo "$0: $command is no command; pack, keep, check, race, train or all is right" >&2; exit 2 ;;

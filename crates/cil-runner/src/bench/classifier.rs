@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor, Var};
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
 use cil_engine::{
     Executor, ForwardSpec, Gradients, Graph, MomentGradient, NormUpdate, ParameterKind, Parameters, Pass,
-    Tape, Upstream,
+    Tape, Upstream, uploads,
 };
 use cil_random::{Draw, Stream};
 use cil_train::loss::cross_entropy::cross_entropy;
@@ -118,6 +118,7 @@ impl Classifier {
     /// # Errors
     /// If the executor fails.
     pub fn train(&mut self) -> Result<()> {
+        let _kept = uploads::keep(&self.device);
         let mut pass = self.net.forward(&self.images, ForwardSpec::TRAIN)?;
         let logits = Var::from_tensor(pass.tap(LOGITS)?)?;
         let slopes = cross_entropy(&logits, &self.labels)?.backward()?;
@@ -145,6 +146,7 @@ impl Classifier {
     pub fn invert(&mut self) -> Result<()> {
         let generator = self.generator.as_mut().context("there is no generator")?;
         let noise = normal(&[self.batch, LATENT], &mut self.noise, &self.device)?;
+        let _kept = uploads::keep(&self.device);
         let mut drawn = generator.forward(&noise, ForwardSpec::TRAIN)?;
         let mut seen = self.net.forward(drawn.tap(IMAGES)?, ForwardSpec::PROBE)?;
         let mut upstream_of_net = inversion_slope(&seen, &self.net.values, &self.labels)?;

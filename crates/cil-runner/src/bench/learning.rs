@@ -24,7 +24,7 @@ use dfgr::InversionConfig;
 use dfgr::generator::generator;
 use dtid::dual::{DtidConfig, DualForm};
 
-use super::{Setting, flops};
+use super::{Engine, Setting, flops};
 
 /// Classes of the old model.
 const OLD: usize = 50;
@@ -69,7 +69,7 @@ impl Learning {
             device: engine.device.clone(),
         })?;
         learner.adopt_base(base.snapshot())?;
-        let train = noise(new, batch, seed)?;
+        let train = noise(engine, new, batch, seed)?;
         loop {
             match learner.advance(&train)? {
                 Some(Event::Progress { phase: PhaseKind::Student, .. }) => break,
@@ -135,13 +135,13 @@ fn flops_of_step(recipe: &Recipe, architecture: Architecture, images: Shape, bat
 }
 
 /// `batch` images of `new` classes, and one of each old class, which nobody reads: pixels are noise.
-fn noise(new: usize, batch: usize, seed: u64) -> Result<TrainSet> {
+fn noise(engine: &Engine, new: usize, batch: usize, seed: u64) -> Result<TrainSet> {
     let labels: Vec<u16> = (0..OLD).chain((0..batch).map(|at| OLD + at % new)).map(|it| it as u16).collect();
     let mut stream = Draw::new(seed, "bench").stream("pixels");
     let pixels = (0..labels.len() * 3 * SIDE * SIDE).map(|_| stream.below(256) as u8).collect();
     let names = (0..OLD + new).map(|class| format!("noise {class}")).collect();
     let images = Images::new(SIDE, SIDE, pixels, labels)?;
-    let dataset = Dataset::of_images("noise", names, images.clone(), images)?;
+    let dataset = engine.keep(Dataset::of_images("noise", names, images.clone(), images)?)?;
     let order = ClassOrder::from_labels((0..OLD + new).collect(), OLD + new)?;
     Ok(dataset.split(&order, 0, Evaluate::Test)?.0)
 }

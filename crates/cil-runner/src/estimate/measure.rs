@@ -43,7 +43,7 @@ pub struct Measured {
 /// # Errors
 /// If an executor fails, or the user interrupts it.
 pub fn measure(checked: &Checked, sizes: &Sizes, engine: &Engine, interrupt: &Interrupt) -> Result<Measured> {
-    let (small, train, test) = short_run(checked, sizes)?;
+    let (small, train, test) = short_run(checked, sizes, engine)?;
     let around = Around { checked: &small, engine, train: &train, test: &test };
     let own = Sizes::of_images(&train, &test);
     let mut meter = Meter { items: items(&small, &own, false)?, ..Meter::default() };

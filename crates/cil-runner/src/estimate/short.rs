@@ -15,6 +15,7 @@ use cil_train::recipe::Training;
 use super::sizes::Sizes;
 use super::workload::{Activity, items};
 use crate::config::{Checked, RunConfig};
+use crate::engine::Engine;
 
 /// Images that are classified to time it; one batch of `cil_train::evaluate`.
 const EVALUATED: usize = 250;
@@ -30,7 +31,11 @@ pub(super) fn units(work: f64) -> usize {
 }
 
 /// The short run: the classes before the last task as base, the last task's after them, and images of noise for both.
-pub(super) fn short_run(checked: &Checked, sizes: &Sizes) -> Result<(Checked, TrainSet, TestSet)> {
+pub(super) fn short_run(
+    checked: &Checked,
+    sizes: &Sizes,
+    engine: &Engine,
+) -> Result<(Checked, TrainSet, TestSet)> {
     let config = checked.config();
     let tasks = checked.increments().tasks();
     let n_old = checked.increments().seen(tasks.saturating_sub(2));
@@ -61,7 +66,7 @@ pub(super) fn short_run(checked: &Checked, sizes: &Sizes) -> Result<(Checked, Tr
     let once = items(&shortened(short.clone(), &BTreeMap::new())?, &own, false)?;
     let epochs = once.iter().map(|it| (it.activity, units(it.work))).collect();
     short = shortened(short, &epochs)?.config().clone();
-    let (train, test) = noise(checked, &own)?;
+    let (train, test) = noise(checked, &own, engine)?;
     Ok((short.check().context("a short run")?, train, test))
 }
 
@@ -102,7 +107,7 @@ fn spread(classes: usize, images: usize) -> Vec<usize> {
 }
 
 /// Images of noise of the run's classes.
-fn noise(checked: &Checked, sizes: &Sizes) -> Result<(TrainSet, TestSet)> {
+fn noise(checked: &Checked, sizes: &Sizes, engine: &Engine) -> Result<(TrainSet, TestSet)> {
     let [channels, height, width] = sizes.image;
     let labels = checked.order().labels();
     let mut stream = Draw::new(0, "estimate").stream("pixels");
@@ -115,7 +120,7 @@ fn noise(checked: &Checked, sizes: &Sizes) -> Result<(TrainSet, TestSet)> {
     let (train, test) = (images(&sizes.train)?, images(&sizes.test)?);
     let classes = checked.config().classes_of_dataset()?;
     let names = (0..classes).map(|class| format!("noise {class}")).collect();
-    let dataset = Dataset::of_images("noise", names, train, test)?;
+    let dataset = engine.keep(Dataset::of_images("noise", names, train, test)?)?;
     dataset.split(checked.order(), 0, Evaluate::Test)
 }
 

@@ -16,7 +16,14 @@ const SOURCE: &str = "ours: made to be learned in a minute or two on two process
      measured on, so it shows what the program does and is no result";
 
 /// Methods that the demo compares, in the order of its table.
-pub const COMPARED: [&str; 4] = ["fine-tune", "lwf", "lucir-e0-dfgr-dtidkl", "joint"];
+pub const COMPARED: [&str; 6] = [
+    "fine-tune",
+    "lwf",
+    "frozen-discriminant",
+    "lucir-e0-dfgr-dtidkl",
+    "lucir-e0-dfgr-dtidkl-discriminant",
+    "joint",
+];
 
 /// One preset for each method.
 pub(super) fn presets() -> Vec<Preset> {

@@ -46,7 +46,7 @@ pub(super) struct Lengths {
 }
 
 /// A method by the last part of its presets' names, and what it is.
-pub(super) const METHODS: [(&str, &str); 37] = [
+pub(super) const METHODS: [(&str, &str); 38] = [
     ("fine-tune", "cross-entropy on the new classes alone"),
     ("lwf", "learning without forgetting: cross-entropy among the new classes, old logits distilled"),
     ("lwf-seen", "learning without forgetting with cross-entropy over all classes seen"),
@@ -58,6 +58,10 @@ pub(super) const METHODS: [(&str, &str); 37] = [
     (
         "lucir-e0-dfgr-dtid",
         "LUCIR without exemplars, with data-free generative replay and two teachers, on logits and on maps",
+    ),
+    (
+        "lucir-e0-dfgr-dtidkl-discriminant",
+        "LUCIR without exemplars, with replay, teachers' logits, and a discriminant of kept class means and one covariance",
     ),
     (
         "lucir-e0-dfgr-dtid-discriminant",

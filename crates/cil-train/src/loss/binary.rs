@@ -1,6 +1,7 @@
 //! Binary cross-entropy of every class (iCaRL).
 
 use candle_core::{Result, Tensor, bail};
+use cil_engine::uploads;
 
 use super::filled_dims2;
 
@@ -37,8 +38,7 @@ pub fn distilled_targets(
             new[row * (classes - n_old) + at] = 1.0;
         }
     }
-    let new =
-        Tensor::from_vec(new, (labels.len(), classes - n_old), like.device())?.to_dtype(like.dtype())?;
+    let new = uploads::fresh(new, (labels.len(), classes - n_old), like.device())?.to_dtype(like.dtype())?;
     match old {
         Some(old) => Tensor::cat(&[&candle_nn::ops::sigmoid(&old.detach())?, &new], 1),
         None => Ok(new),

@@ -3,7 +3,7 @@
 //! One decision: what the released code computes and what the paper says are two forms with names, since the published
 //! numbers are those of the first.
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{D, DType, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::filled_dims2;
@@ -27,7 +27,7 @@ pub enum NcaForm {
 /// The loss of every row: `[rows]`. Never negative.
 ///
 /// `logits`: `[rows, classes]`, scores times the head's scale; `labels`: u32 `[rows]`, columns of `logits`; `scale`: the
-/// head's, `[1]`, for the paper's margin. Reads the labels, which waits for the device.
+/// head's, `[1]`, for the paper's margin.
 ///
 /// # Errors
 /// If labels do not fit, or the paper's form has no scale or only one class.
@@ -65,11 +65,8 @@ pub fn nca(logits: &Tensor, labels: &Tensor, form: NcaForm, scale: Option<&Tenso
 
 /// `[rows, classes - 1]`: the columns that are not a row's label.
 fn others(labels: &Tensor, n_classes: usize) -> Result<Tensor> {
-    let device = labels.device();
-    let labels = labels.to_vec1::<u32>()?;
-    let mut columns = Vec::with_capacity(labels.len() * (n_classes - 1));
-    for label in &labels {
-        columns.extend((0..n_classes as u32).filter(|column| column != label));
-    }
-    Tensor::from_vec(columns, (labels.len(), n_classes - 1), device)
+    let columns = Tensor::arange(0, n_classes as u32 - 1, labels.device())?.unsqueeze(0)?;
+    // Those from the label on lie one further.
+    let further = columns.broadcast_ge(&labels.unsqueeze(1)?)?.to_dtype(DType::U32)?;
+    columns.broadcast_add(&further)
 }

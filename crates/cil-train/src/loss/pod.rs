@@ -4,6 +4,7 @@
 //! independent and the mean over them has a fixed order, so the number of threads does not matter.
 
 use candle_core::{DType, Result, Tensor, bail};
+use cil_engine::measures;
 use dtid::values::{Value, grain, with_values};
 use rayon::prelude::*;
 
@@ -18,10 +19,14 @@ const LENGTH_FLOOR: f64 = 1e-12;
 /// `pod(collapse_channels="spatial")` of the authors' code at c09fc54, for one of its maps; that takes the mean over maps.
 ///
 /// # Errors
-/// If the shapes differ or are no maps, the types are not both `f32` or both `f64`, or they are not on the CPU.
+/// If the shapes differ or are no maps, or the types are not both `f32` or both `f64`.
 pub fn pod_spatial(student: &Tensor, old: &Tensor, weight: f64) -> Result<(Tensor, Tensor)> {
     if student.dims() != old.dims() || student.rank() != 4 || student.elem_count() == 0 {
         bail!("the old model's map is {:?}, the student's {:?}", old.dims(), student.dims())
+    }
+    // A GPU's maps stay there.
+    if let Some(found) = measures::profiles(student, old, LENGTH_FLOOR, weight)? {
+        return Ok(found);
     }
     match student.dtype() {
         DType::F32 => pod_of::<f32>(student, old, weight),

@@ -25,7 +25,8 @@ impl Job {
             let mut found = vec![0usize; classes];
             let draws = (classes * COUNTED_PER_CLASS).div_ceil(INFERENCE_BATCH);
             for position in 0..draws as u64 {
-                for label in replay.sample(INFERENCE_BATCH, Draw { purpose, position, ..draw })?.labels {
+                let images = replay.sample(INFERENCE_BATCH, Draw { purpose, position, ..draw })?;
+                for label in images.labels.to_vec()? {
                     found[label as usize] += 1;
                 }
             }

@@ -23,11 +23,17 @@ impl Meter {
         Ok(())
     }
 
+    /// All of them, by one read.
     pub(super) fn means(self) -> candle_core::Result<BTreeMap<String, f64>> {
-        let mean = |(name, (sum, count)): (String, (Tensor, usize))| {
-            Ok((name, sum.to_scalar::<f64>()? / count as f64))
+        if self.sums.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let sums: Vec<&Tensor> = self.sums.values().map(|(sum, _)| sum).collect();
+        let sums = Tensor::stack(&sums, 0)?.to_vec1::<f64>()?;
+        let mean = |((name, (_, count)), sum): ((&String, &(Tensor, usize)), f64)| {
+            (name.clone(), sum / *count as f64)
         };
-        self.sums.into_iter().map(mean).collect()
+        Ok(self.sums.iter().zip(sums).map(mean).collect())
     }
 }
 

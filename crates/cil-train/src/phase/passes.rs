@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 use cil_backbone::{Frozen, POOLED, View};
 use cil_data::store::SampleId;
-use cil_engine::{ForwardSpec, Gradients, Keep, Norm, NormUpdate, Pass, Upstream};
+use cil_engine::{ForwardSpec, Gradients, Keep, Norm, NormUpdate, Pass, Upstream, measures};
 use dfgr::replay::Synthetic;
 use dtid::values::{Value, grain, with_values};
 use rayon::prelude::*;
@@ -44,7 +44,8 @@ impl Job {
     ) -> Result<Real> {
         if let (Some(replay), true) = (&around.new_replay, batch.is_empty()) {
             let drawn = replay.sample(self.spec.training.batch, draws.noise[1])?;
-            let labels: Vec<u32> = drawn.labels.iter().map(|label| label + self.n_old as u32).collect();
+            let labels: Vec<u32> =
+                drawn.labels.to_vec()?.iter().map(|label| label + self.n_old as u32).collect();
             let (images, n_new) = (Some(drawn.images), labels.len());
             return Ok(Real { images, labels, n_new, said: Some(drawn.view) });
         }
@@ -173,8 +174,12 @@ pub(super) fn gather(
     let sum = |(map, parts): (String, Vec<(Range<usize>, Tensor)>)| {
         let sum = match parts.as_slice() {
             [(rows, gradient)] if rows.len() == n_rows => gradient.clone(),
-            [(_, first), ..] if first.dtype() == DType::F64 => summed::<f64>(&parts, n_rows)?,
-            _ => summed::<f32>(&parts, n_rows)?,
+            // A GPU's maps stay there.
+            _ => match (measures::sum_of_rows(&parts, n_rows)?, parts[0].1.dtype()) {
+                (Some(sum), _) => sum,
+                (None, DType::F64) => summed::<f64>(&parts, n_rows)?,
+                (None, _) => summed::<f32>(&parts, n_rows)?,
+            },
         };
         Ok((map, sum))
     };

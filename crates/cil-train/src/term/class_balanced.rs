@@ -31,7 +31,7 @@ impl Term for ClassBalanced {
             bail!("{} classes were counted, there are {}", step.class_counts.len(), step.classes);
         }
         let logits = narrow(&step.student.logits, &rows)?;
-        let labels = step.labels(&rows, logits.device())?;
+        let labels = step.labels(&rows)?;
         let weights = balanced_class_weights(step.class_counts);
         let weights = Tensor::new(weights.as_slice(), logits.device())?.to_dtype(logits.dtype())?;
         weighted_cross_entropy(&logits, &labels, Some(&weights), None, Divisor::Weights).map(Some)

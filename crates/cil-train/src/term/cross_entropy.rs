@@ -26,7 +26,7 @@ impl Term for CrossEntropy {
             return Ok(None);
         }
         let mut logits = narrow(&step.student.logits, &rows)?;
-        let mut labels = step.labels(&rows, logits.device())?;
+        let mut labels = step.labels(&rows)?;
         if self.columns == Columns::New && step.old_classes > 0 {
             logits = logits.narrow(1, step.old_classes, step.classes - step.old_classes)?;
             labels = (labels.to_dtype(DType::I64)? - step.old_classes as f64)?.to_dtype(DType::U32)?;

@@ -26,7 +26,7 @@ impl Term for HeadCrossEntropy {
         }
         let features = narrow(&step.student.features, &rows)?.detach();
         let logits = step.head.forward(&features)?.logits;
-        let labels = step.labels(&rows, logits.device())?;
+        let labels = step.labels(&rows)?;
         if !self.balanced {
             return cross_entropy(&logits, &labels).map(Some);
         }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::{Term, narrow};
-use crate::loss::margin_ranking::margin_ranking;
+use crate::loss::margin_ranking::margin_ranking_of_old;
 use crate::recipe::Rows;
 use crate::step::Step;
 
@@ -27,8 +27,7 @@ impl Term for MarginRanking {
         let Some(similarities) = &step.student.similarities else {
             bail!("the margin ranking loss compares cosines: it needs a cosine head");
         };
-        let labels = step.labels(&rows, similarities.device())?;
         let cosines = narrow(similarities, &rows)?;
-        margin_ranking(&cosines, &labels, step.old_classes, self.margin, self.negatives)
+        margin_ranking_of_old(&cosines, &step.labels(&rows)?, step.old_classes, self.margin, self.negatives)
     }
 }

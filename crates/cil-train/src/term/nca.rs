@@ -26,7 +26,7 @@ impl Term for Nca {
             return Ok(None);
         }
         let logits = narrow(&step.student.logits, &rows)?;
-        let labels = step.labels(&rows, logits.device())?;
+        let labels = step.labels(&rows)?;
         let mut per_row = nca(&logits, &labels, self.form, step.student.scale.as_ref())?;
         if self.balanced {
             let weights = step.balanced_weights(&rows);

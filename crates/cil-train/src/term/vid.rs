@@ -1,8 +1,9 @@
 //! Both teachers' maps, each regressed from the student's (DT-ID at intermediate layers, by VID).
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use cil_engine::measures::{self, Gaussian};
 use cil_engine::{Graph, GraphBuilder, Op, Shape};
-use dtid::vid::{initial_raw_variance, vid_slopes};
+use dtid::vid::{VARIANCE_FLOOR, VidSlopes, initial_raw_variance, vid_slopes};
 
 use super::{Aid, MapSlopes, OUTPUT, Term, narrow};
 use crate::recipe::{Regressor, Rows, Teachers};
@@ -132,7 +133,11 @@ impl Term for Vid {
             };
             let Some(map) = map else { bail!("a teacher hands out no {}", link.map) };
             let Some(raw) = step.aids.get(&link.variance()) else { bail!("{} is missing", link.variance()) };
-            let found = vid_slopes(mean, &map, raw, weight)?;
+            // A GPU's maps stay there.
+            let found = match measures::gaussian(mean, &map, raw, VARIANCE_FLOOR, weight)? {
+                Some(Gaussian { loss, mean, raw_variance }) => VidSlopes { loss, mean, raw_variance },
+                None => vid_slopes(mean, &map, raw, weight)?,
+            };
             slopes.aids.insert(link.name.clone(), found.mean);
             slopes.aids.insert(link.variance(), found.raw_variance);
             sum = Some(match sum {

@@ -1,6 +1,6 @@
 //! Counts of the emulator, where it is the driver.
 
-use std::ffi::{CStr, c_char, c_ulong, c_void};
+use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 
 unsafe extern "C" {
     fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
@@ -29,6 +29,16 @@ pub(super) fn reset() -> bool {
     // SAFETY: the function of that name in tests/cuda/emulator.cpp takes and returns nothing.
     let reset: extern "C" fn() = unsafe { std::mem::transmute(found) };
     reset();
+    true
+}
+
+/// Whether the emulator's cuDNN has calls that join a convolution with what follows it; `false` if the driver is a real
+/// one.
+pub(super) fn join(joins: bool) -> bool {
+    let Some(found) = find(c"emulator_join") else { return false };
+    // SAFETY: the function of that name in tests/cuda/emulator.cpp takes a number and returns nothing.
+    let join: extern "C" fn(c_int) = unsafe { std::mem::transmute(found) };
+    join(c_int::from(joins));
     true
 }
 

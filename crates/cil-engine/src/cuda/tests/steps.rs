@@ -9,7 +9,7 @@ use super::{CudaExecutor, Precision, stored, turn};
 use crate::optim::{Group, Optimizer, OptimizerConfig};
 use crate::testing::networks::resnet32;
 use crate::testing::{Dice, bits, parameters};
-use crate::{Executor, ForwardSpec, Gradients, NormStatistics, NormUpdate, Parameters, Upstream};
+use crate::{Executor, ForwardSpec, Gradients, NormStatistics, NormUpdate, Parameters, Upstream, uploads};
 
 const SGD: OptimizerConfig = OptimizerConfig::Sgd { momentum: 0.9, nesterov: false };
 
@@ -23,7 +23,7 @@ struct Step<'a> {
 
 impl Step<'_> {
     /// Moves the parameters; what the network gave before.
-    fn take(&self, parameters: &mut Parameters, optimizer: &mut Optimizer) -> Result<Tensor> {
+    fn take(&self, parameters: &mut Parameters, optimizer: &mut Optimizer, rate: f64) -> Result<Tensor> {
         let pass = self.executor.forward(parameters, &self.input, ForwardSpec::TRAIN)?;
         let output = pass.tap("pooled")?.clone();
         let Some(tape) = pass.tape else { bail!("no tape") };
@@ -31,7 +31,7 @@ impl Step<'_> {
         upstream.taps.insert("pooled".into(), self.gradient.clone());
         let mut gradients = Gradients::default();
         self.executor.backward(parameters, tape, &upstream, &mut gradients)?;
-        optimizer.step(parameters, &gradients, &self.groups, 0.1)?;
+        optimizer.step(parameters, &gradients, &self.groups, rate)?;
         let Some(statistics) = pass.statistics else { bail!("no statistics") };
         parameters.update_statistics(&statistics, 0.1)?;
         Ok(output)
@@ -58,13 +58,13 @@ fn a_step_takes_few_launches_and_no_wait() -> Result<()> {
         let step = step(&executor, 2, &mut dice)?;
         let mut optimizer = Optimizer::new(SGD);
         for _ in 0..2 {
-            step.take(&mut parameters, &mut optimizer)?;
+            step.take(&mut parameters, &mut optimizer, 0.1)?;
         }
         if !emulator::reset() {
             eprintln!("SKIPPED the count of launches: the driver is a real one, only the emulator counts");
             return Ok(());
         }
-        step.take(&mut parameters, &mut optimizer)?;
+        step.take(&mut parameters, &mut optimizer, 0.1)?;
         let Some(counts) = emulator::counts() else { bail!("no counts") };
         println!("ResNet-32, one training step, {precision:?}: {counts:?}");
         assert!(counts.kernels + counts.library_calls <= 320, "{precision:?}: {counts:?}");
@@ -84,26 +84,51 @@ fn a_step_can_be_captured_and_replayed() -> Result<()> {
     let Device::Cuda(cuda) = &device else { bail!("no GPU") };
     let start = stored(&parameters(executor.graph(), &mut dice)?, &device)?;
     let step = step(&executor, 3, &mut dice)?;
-    // The first step makes what all steps share; it also says what the captured one must give.
-    let (mut eager, mut optimizer) = (start.clone(), Optimizer::new(SGD));
-    let output = bits(&step.take(&mut eager, &mut optimizer)?)?;
-    let (mut replayed, mut optimizer) = (start.clone(), Optimizer::new(SGD));
+    // The first step makes what all steps share. What the captured one must give is at another rate than its capture had:
+    // that rate comes to the GPU by a step that is not captured.
+    let mut optimizer = Optimizer::new(SGD);
+    step.take(&mut start.clone(), &mut optimizer, 0.1)?;
+    let forget = |optimizer: &mut Optimizer| optimizer.load_state(&Parameters::default(), &[]);
+    forget(&mut optimizer)?;
+    let mut replayed = start.clone();
     emulator::reset();
     let stream = cuda.cuda_stream();
     let wrap = candle_core::Error::wrap;
     stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(wrap)?;
-    let captured = step.take(&mut replayed, &mut optimizer);
+    let captured = step.take(&mut replayed, &mut optimizer, 0.1);
     let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
     let graph = stream.end_capture(flags).map_err(wrap)?;
     let (captured, Some(graph)) = (captured?, graph) else { bail!("nothing was captured") };
     if let Some(counts) = emulator::counts() {
         assert_eq!((counts.violations, counts.waits), (0, 0), "{counts:?}");
     }
+    forget(&mut optimizer)?;
+    let mut eager = start.clone();
+    let output = bits(&step.take(&mut eager, &mut optimizer, 0.05)?)?;
     graph.launch().map_err(wrap)?;
     assert_eq!(bits(&captured)?, output);
     for (name, tensor) in eager.iter() {
         assert_eq!(bits(tensor)?, bits(replayed.get(name)?)?, "{name} after the replay");
     }
+    Ok(())
+}
+
+#[test]
+fn what_differs_is_brought_every_time_and_waits_for_nothing() -> Result<()> {
+    let Some(turn) = turn("uploads") else { return Ok(()) };
+    let device = turn.gpu.device();
+    let _kept = uploads::keep(&device);
+    emulator::reset();
+    let one = uploads::fresh(vec![1u32, 2, 3], 3, &device)?;
+    let other = uploads::fresh(vec![1.5f32; 6], (2, 3), &device)?;
+    let again = uploads::fresh(vec![1u32, 2, 3], 3, &device)?;
+    if let Some(counts) = emulator::counts() {
+        assert_eq!((counts.copies, counts.waits), (3, 0), "{counts:?}");
+    }
+    assert_eq!((one.to_vec1::<u32>()?, again.to_vec1::<u32>()?), (vec![1, 2, 3], vec![1, 2, 3]));
+    assert_eq!(other.to_vec2::<f32>()?, vec![vec![1.5; 3]; 2]);
+    let message = uploads::fresh(vec![1u32], 2, &device).unwrap_err().to_string();
+    assert!(message.starts_with("1 values for a tensor of [2]; 2 are right"), "{message}");
     Ok(())
 }
 

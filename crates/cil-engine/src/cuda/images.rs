@@ -1,0 +1,109 @@
+//! Images of 8 bits that lie on the GPU, and batches of them, cropped, mirrored and normalised there.
+//!
+//! One decision: the bytes are brought once, and a batch is one small table and one launch. What becomes of an image is
+//! the caller's to say; nothing is drawn here.
+
+use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
+use candle_core::{Device, Result, Tensor, bail};
+
+use super::gpu::{Element, Gpu};
+use super::launch::{Grid, Map, arguments};
+use super::memory::Buffer;
+use crate::graph::Shape;
+
+/// Colours of an image.
+const COLOURS: usize = 3;
+
+/// What becomes of one stored image.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Picked {
+    image: i32,
+    top: i32,
+    left: i32,
+    mirrored: i32,
+    brightness: f32,
+}
+
+impl Picked {
+    /// Number `image` of those stored, cropped `top` rows and `left` columns from the padded image's corner.
+    ///
+    /// # Errors
+    /// If a number is larger than a kernel can count.
+    pub fn new(image: u32, (top, left): (usize, usize), mirrored: bool, brightness: f32) -> Result<Self> {
+        let narrow = |number: usize| i32::try_from(number).map_err(candle_core::Error::wrap);
+        let (image, top, left) = (narrow(image as usize)?, narrow(top)?, narrow(left)?);
+        Ok(Self { image, top, left, mirrored: i32::from(mirrored), brightness })
+    }
+}
+
+/// Subtracted from and divided into values from 0 to 1, by colour.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Colours {
+    /// Subtracted.
+    pub mean: [f32; COLOURS],
+    /// Divided by afterwards.
+    pub deviation: [f32; COLOURS],
+}
+
+// SAFETY: plain C structures of numbers, the same as in kernels/images.cuh.
+unsafe impl DeviceRepr for Picked {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for Colours {}
+
+/// Images on a GPU.
+#[derive(Debug)]
+pub struct StoredImages {
+    gpu: Gpu,
+    device: Device,
+    bytes: Buffer,
+    count: usize,
+    height: usize,
+    width: usize,
+}
+
+impl StoredImages {
+    /// Brings images of three colours to the GPU: `bytes` is `[image][3][height][width]`.
+    ///
+    /// # Errors
+    /// If they are not whole images, or the GPU has no memory for them.
+    pub fn new(gpu: &Gpu, height: usize, width: usize, bytes: &[u8]) -> Result<Self> {
+        let size = COLOURS * height * width;
+        if size == 0 || bytes.is_empty() || !bytes.len().is_multiple_of(size) {
+            bail!("{} bytes are not some images of {COLOURS}x{height}x{width}", bytes.len());
+        }
+        gpu.bind()?;
+        let stored = gpu.take(bytes.len())?;
+        gpu.upload(&stored, bytes)?;
+        let (gpu, device, count) = (gpu.clone(), gpu.device(), bytes.len() / size);
+        Ok(Self { gpu, device, bytes: stored, count, height, width })
+    }
+
+    /// Where they lie.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// `[picked, 3, height, width]`: each with `padding` black pixels on every side, cropped to its own size, mirrored,
+    /// times its brightness (the fraction is cut off, as torchvision does), divided by 255, and normalised. The host does
+    /// not wait.
+    ///
+    /// # Errors
+    /// If one is none of those stored, or there is no memory.
+    pub fn pick(&self, picked: &[Picked], padding: usize, by: Colours) -> Result<Tensor> {
+        if let Some(it) = picked.iter().find(|it| it.image as usize >= self.count) {
+            bail!("image {} was asked for; {} are stored, counted from 0", it.image, self.count);
+        }
+        let Self { gpu, height, width, .. } = self;
+        gpu.bind()?;
+        let shape = Shape::Map { channels: COLOURS, height: *height, width: *width };
+        let count = Map::new(shape, false).count(picked.len())?;
+        let table = gpu.take(size_of_val(picked))?;
+        gpu.upload(&table, picked)?;
+        let (tensor, address) = gpu.tensor(count)?;
+        let arguments: &[_] = arguments![&self.bytes, &table, address, *height, *width, padding, by, count];
+        gpu.launch(Element::F32, "pick", Grid::over(count), arguments)?;
+        tensor.reshape((picked.len(), COLOURS, *height, *width))
+    }
+}

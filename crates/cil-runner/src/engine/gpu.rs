@@ -1,0 +1,84 @@
+//! What computes on a GPU, and the images that are kept there.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor};
+use cil_data::augment::Change;
+use cil_data::dataset::Dataset;
+use cil_data::elsewhere::Elsewhere;
+use cil_data::normalise::Normalisation;
+use cil_engine::cuda::{Colours, CudaExecutor, Gpu, Picked, Precision, StoredImages};
+use cil_engine::{Executor, ExecutorFactory, Graph};
+
+use super::OnGpu;
+use crate::failure::bad_input;
+
+/// How many there are; none where the driver does not say.
+pub(super) fn count() -> usize {
+    Gpu::count().unwrap_or(0)
+}
+
+pub(super) fn open(number: usize, kernels: OnGpu) -> Result<(ExecutorFactory, Keeper)> {
+    let gpu = Gpu::open(number).map_err(|error| bad_input(format!("--device cuda:{number}: {error}")))?;
+    let keeper = Keeper(Some(gpu.clone()));
+    let precision = match kernels {
+        OnGpu::Reference => return Ok((super::reference(), keeper)),
+        OnGpu::Exact => Precision::Exact,
+        OnGpu::Tf32 => Precision::Tf32,
+        OnGpu::Bf16 => Precision::Bf16,
+    };
+    let executors =
+        move |graph: Graph| Ok(Arc::new(CudaExecutor::new(graph, &gpu, precision)) as Arc<dyn Executor>);
+    Ok((Arc::new(executors), keeper))
+}
+
+/// The GPU whose memory keeps images, if there is one.
+#[derive(Clone, Default)]
+pub(super) struct Keeper(Option<Gpu>);
+
+impl Keeper {
+    pub(super) fn device(&self) -> Device {
+        self.0.as_ref().map_or(Device::Cpu, Gpu::device)
+    }
+
+    pub(super) fn keep(&self, dataset: Dataset) -> Result<Dataset> {
+        let Some(gpu) = &self.0 else { return Ok(dataset) };
+        dataset.kept(|images| {
+            let bytes = images.bytes();
+            if bytes.is_empty() || bytes.len() > gpu.free_memory()? / 2 {
+                return Ok(None);
+            }
+            let (height, width) = images.sides();
+            let stored = StoredImages::new(gpu, height, width, bytes).context("keeping images on the GPU")?;
+            Ok(Some(Arc::new(OnDevice(stored)) as Arc<dyn Elsewhere>))
+        })
+    }
+}
+
+/// Images in a GPU's memory.
+#[derive(Debug)]
+struct OnDevice(StoredImages);
+
+impl Elsewhere for OnDevice {
+    fn device(&self) -> &Device {
+        self.0.device()
+    }
+
+    fn batch(
+        &self,
+        changes: &[(u32, Change)],
+        padding: usize,
+        normalisation: &Normalisation,
+    ) -> candle_core::Result<Tensor> {
+        let picked = |(image, change): &(u32, Change)| {
+            Picked::new(*image, change.corner, change.mirrored, change.brightness as f32)
+        };
+        let picked = changes.iter().map(picked).collect::<candle_core::Result<Vec<_>>>()?;
+        let Normalisation { mean, deviation } = *normalisation;
+        self.0.pick(&picked, padding, Colours { mean, deviation })
+    }
+}
+
+#[cfg(test)]
+mod tests;
