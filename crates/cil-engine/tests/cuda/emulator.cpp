@@ -154,7 +154,7 @@ static bool synchronises(const std::string &name) {
 
 typedef std::vector<std::function<void()>> Graph;
 static Graph *capture;
-static unsigned long launches, library_calls, copies, uploads, downloads, allocations, violations, waits;
+static unsigned long held, most_held, launches, library_calls, copies, uploads, downloads, allocations, violations, waits;
 
 static void violation(const char *what) {
     violations++;
@@ -183,8 +183,9 @@ API void emulator_counts(unsigned long *to) {
 static void __attribute__((destructor)) tell() {
     if (!getenv("EMULATOR_TELL")) return;
     fprintf(stderr,
-            "emulator: %lu kernels, %lu library calls, %lu copies, %lu up, %lu down, %lu allocations, %lu waits\n",
-            launches, library_calls, copies, uploads, downloads, allocations, waits);
+            "emulator: %lu kernels, %lu library calls, %lu copies, %lu up, %lu down, %lu allocations, %lu waits, "
+            "%lu bytes held at most\n",
+            launches, library_calls, copies, uploads, downloads, allocations, waits, most_held);
 }
 
 // ---- memory, with marks on both sides ---------------------------------------------------------------------------------
@@ -192,6 +193,7 @@ static void __attribute__((destructor)) tell() {
 static const size_t MARGIN = 256;
 static const unsigned char MARK = 0xa5;
 struct Given {
+    void *raw;
     size_t bytes;
     bool captured;
 };
@@ -207,11 +209,15 @@ static void check_margins(char *base, size_t bytes) {
 
 static int allocate(void **to, size_t bytes) {
     allocations++;
-    char *base = (char *)aligned_alloc(256, (bytes + 2 * MARGIN + 255) / 256 * 256);
+    // glibc's aligned_alloc does not take again what it gave: a long run would grow with every step.
+    void *raw = malloc(bytes + 2 * MARGIN + 256);
+    char *base = (char *)(((uintptr_t)raw + 255) & ~(uintptr_t)255);
     memset(base, MARK, MARGIN);
     memset(base + MARGIN, skip ? 0 : 0xff, bytes); // 0xff: f32 and bf16 NaNs, so that what is read unwritten is seen
     memset(base + MARGIN + bytes, MARK, MARGIN);
-    memory[base] = {bytes, capture != nullptr};
+    memory[base] = {raw, bytes, capture != nullptr};
+    held += bytes;
+    if (held > most_held) most_held = held;
     *to = base + MARGIN;
     return 0;
 }
@@ -228,8 +234,9 @@ static int release(void *address) {
     // What a graph allocates is its own, whoever frees it: every replay writes there again.
     if (found->second.captured) return 0;
     if (capture) violation("memory from before is freed");
+    held -= found->second.bytes;
+    free(found->second.raw);
     memory.erase(found);
-    free(base);
     return 0;
 }
 
