@@ -7,7 +7,7 @@
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use cil_engine::Parameters;
-use nalgebra::{Cholesky, DMatrix, DVector, RowDVector};
+use nalgebra::{DMatrix, DVector, RowDVector};
 
 /// Share of the mean variance that is added to a map's normal equations: features may have directions without spread.
 const RIDGE: f64 = 1e-4;
@@ -47,7 +47,7 @@ impl ClassStatistics {
     /// unexplained is added.
     ///
     /// # Errors
-    /// If there is no image, or features are not finite.
+    /// If there is no image, or all are alike.
     pub(crate) fn carried(&self, before: &Tensor, after: &Tensor) -> Result<Self> {
         if before.dims() != after.dims() || before.dim(0)? == 0 {
             bail!("features before and after are {:?} and {:?}", before.dims(), after.dims());
@@ -55,7 +55,9 @@ impl ClassStatistics {
         let (from, before) = centred(matrix(before)?);
         let (to, after) = centred(matrix(after)?);
         let normal = shrunk(before.tr_mul(&before), RIDGE);
-        let map = cholesky(normal)?.solve(&before.tr_mul(&after));
+        let spread =
+            "the features of the images at hand do not differ, so they do not tell how the backbone changed";
+        let map = normal.cholesky().context(spread)?.solve(&before.tr_mul(&after));
         let unexplained = after - before * &map;
         let mut means = self.means.clone();
         means.row_iter_mut().for_each(|mut mean| mean -= &from);
@@ -81,7 +83,10 @@ impl ClassStatistics {
     /// # Errors
     /// If the covariance is not positive definite for want of shrinkage, or the device refuses the tensors.
     pub(crate) fn discriminant(&self, shrinkage: f64, device: &Device) -> Result<(Tensor, Tensor)> {
-        let inverse = cholesky(shrunk(self.covariance.clone(), shrinkage))?;
+        let covariance = shrunk(self.covariance.clone(), shrinkage);
+        let inverse = covariance.cholesky().with_context(|| {
+            format!("the features' covariance has no inverse with discriminant.shrinkage {shrinkage}; a larger one may help")
+        })?;
         // A column for each class.
         let weights = inverse.solve(&self.means.transpose());
         let bias = |class: usize| -0.5 * self.means.row(class).transpose().dot(&weights.column(class));
@@ -146,12 +151,6 @@ fn shrunk(mut matrix: DMatrix<f64>, share: f64) -> DMatrix<f64> {
     let added = share * matrix.trace() / matrix.nrows() as f64;
     (0..matrix.nrows()).for_each(|at| matrix[(at, at)] += added);
     matrix
-}
-
-fn cholesky(matrix: DMatrix<f64>) -> Result<Cholesky<f64, nalgebra::Dyn>> {
-    matrix
-        .cholesky()
-        .context("the features' covariance is not positive definite; a larger shrinkage may help")
 }
 
 fn matrix(rows: &Tensor) -> Result<DMatrix<f64>> {
@@ -243,5 +242,7 @@ mod tests {
         let flat = ClassStatistics::of(&[one]).unwrap();
         assert!(flat.discriminant(0.01, &Device::Cpu).unwrap_err().to_string().contains("shrinkage"));
         assert!(flat.carried(&none, &none).is_err());
+        let alike = Tensor::ones((3, 5), DType::F32, &Device::Cpu).unwrap();
+        assert!(flat.carried(&alike, &alike).unwrap_err().to_string().contains("do not differ"));
     }
 }

@@ -2,11 +2,15 @@
 
 mod support;
 
-use cil_backbone::{Architecture, HeadKind};
+use std::ops::Range;
+
+use cil_backbone::head::normalized;
+use cil_backbone::{Architecture, Frozen, HeadKind};
 use cil_data::exemplars::Budget;
+use cil_data::store::TrainSet;
 use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
-use cil_train::learner::Learner;
+use cil_train::learner::{Learner, Plan};
 use cil_train::methods::{fine_tune, joint, lucir, lwf};
 use cil_train::recipe::{DiscriminantSpec, PhaseSpec, Recipe, SyntheticNorm, Trained};
 use support::{data, data_free, plan, run, run_from, training, values};
@@ -85,6 +89,20 @@ fn a_data_free_run_looks_at_no_old_image() {
     assert!(counts().iter().all(|count| *count > 0));
 }
 
+/// A discriminant's bias is minus half of what its weights say of the class's mean; features are of length 1.
+fn assert_biases_follow_from_means(of: &Frozen, train: &TrainSet, plan: &Plan, classes: Range<usize>) {
+    let head = of.snapshot().head.weights(&of.snapshot().parameters).unwrap();
+    let (weights, biases) = (head.weights.last().unwrap(), head.biases.last().unwrap());
+    for (at, class) in classes.enumerate() {
+        let samples = train.samples(class..class + 1);
+        let images = train.images(&samples, &plan.preparation, None, &plan.device).unwrap();
+        let mean = normalized(&of.forward(&images).unwrap().features).unwrap().mean(0).unwrap();
+        let said: f32 = (weights.get(at).unwrap() * mean).unwrap().sum_all().unwrap().to_scalar().unwrap();
+        let bias: f32 = biases.get(at).unwrap().to_scalar().unwrap();
+        assert!((bias + said / 2.0).abs() < 1e-3 * (1.0 + bias.abs()), "class {class}: {bias}, {said}");
+    }
+}
+
 #[test]
 fn a_discriminant_answers_and_nothing_is_trained_otherwise() {
     let (train, test) = data(6);
@@ -106,6 +124,9 @@ fn a_discriminant_answers_and_nothing_is_trained_otherwise() {
                 let snapshot = classifier.snapshot();
                 assert_eq!(snapshot.head.blocks, plan.increments.sizes()[..=task]);
                 heads.push(snapshot.head.kind);
+                if discriminant.is_some() {
+                    assert_biases_follow_from_means(&classifier, &train, &plan, old..seen);
+                }
             }
         }
         let (model, classifier) = (learner.model().unwrap(), learner.classifier().unwrap().unwrap());
