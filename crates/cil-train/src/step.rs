@@ -17,14 +17,14 @@ use crate::recipe::Rows;
 /// Class of every row of a step, where the networks are.
 #[derive(Debug)]
 pub struct Labels {
-    /// Those of the first rows, real images.
+    /// Those of the first rows: of real images, or of what stands in their place.
     real: Vec<u32>,
     /// u32 `[rows]`.
     all: Tensor,
 }
 
 impl Labels {
-    /// Of real images, and of generated ones behind them; brought to the device at once, and nothing waits for it.
+    /// Of real images or what stands in their place, and of generated ones behind them; brought to the device at once, and nothing waits for it.
     ///
     /// # Errors
     /// If the device refuses them.
