@@ -101,7 +101,6 @@ pub(crate) fn prepare(
     size: Size,
     preparation: &Preparation,
     draw: Option<Draw<'_>>,
-    device: &Device,
 ) -> Result<Tensor> {
     let mut values = vec![0f32; images.len() * size.values()];
     values.par_chunks_exact_mut(size.values()).zip(images).for_each(|(out, (bytes, number))| {
@@ -114,7 +113,7 @@ pub(crate) fn prepare(
         };
         apply(bytes, size, padding, change, &preparation.normalisation, out);
     });
-    Tensor::from_vec(values, (images.len(), 3, size.height, size.width), &Device::Cpu)?.to_device(device)
+    Tensor::from_vec(values, (images.len(), 3, size.height, size.width), &Device::Cpu)
 }
 
 fn apply(bytes: &[u8], size: Size, padding: usize, change: Change, by: &Normalisation, out: &mut [f32]) {

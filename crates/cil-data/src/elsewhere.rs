@@ -20,15 +20,22 @@ pub trait Elsewhere: Debug + Send + Sync {
     /// Where batches of them are made.
     fn device(&self) -> &Device;
 
-    /// `[changes, 3, height, width]`: of each image its position among all that are kept and what becomes of it.
+    /// What becomes of each image of a batch, as numbers for [`Self::batch`]: u32 `[changes, numbers]`, with the processor.
+    /// `changes`: the image's position among all that are kept, and what becomes of it.
+    ///
+    /// # Errors
+    /// If an image is none of those kept.
+    fn table(&self, changes: &[(u32, Change)]) -> candle_core::Result<Tensor>;
+
+    /// `[changes, 3, height, width]` of a table, which is here already or is brought.
     ///
     /// `padding`: black pixels on every side before the crop. The operations are those of [`crate::augment`].
     ///
     /// # Errors
-    /// If an image is none of those kept, or the device refuses the tensor.
+    /// If it is no such table, or the device refuses the tensor.
     fn batch(
         &self,
-        changes: &[(u32, Change)],
+        table: &Tensor,
         padding: usize,
         normalisation: &Normalisation,
     ) -> candle_core::Result<Tensor>;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use cil_random::Draw;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -119,6 +119,18 @@ impl Selection {
         draw: Option<Draw<'_>>,
         device: &Device,
     ) -> Result<Tensor> {
+        let drawn = self.drawn(indices, preparation, draw, device)?;
+        self.made(&drawn, preparation, draw.is_some(), device)
+    }
+
+    /// See [`TrainSet::drawn`].
+    fn drawn(
+        &self,
+        indices: impl Iterator<Item = usize>,
+        preparation: &Preparation,
+        draw: Option<Draw<'_>>,
+        device: &Device,
+    ) -> Result<Tensor> {
         let positions: Vec<u32> = indices.map(|index| self.positions[index]).collect();
         if positions.is_empty() {
             bail!("a batch without an image");
@@ -129,12 +141,28 @@ impl Selection {
                 None => Change::none(),
             };
             let changes: Vec<_> = positions.par_iter().map(|it| (*it, change(*it))).collect();
-            let padding = if draw.is_some() { preparation.augmentation.crop_padding } else { 0 };
-            return there.batch(&changes, padding, &preparation.normalisation);
+            return there.table(&changes);
         }
         let image = |position: u32| (self.images.image(position as usize), u64::from(position));
         let images: Vec<(&[u8], u64)> = positions.into_iter().map(image).collect();
-        prepare(&images, self.images.size, preparation, draw, device)
+        prepare(&images, self.images.size, preparation, draw)
+    }
+
+    /// See [`TrainSet::made`].
+    fn made(
+        &self,
+        drawn: &Tensor,
+        preparation: &Preparation,
+        changed: bool,
+        device: &Device,
+    ) -> Result<Tensor> {
+        match &self.images.elsewhere {
+            Some(there) if drawn.dtype() == DType::U32 => {
+                let padding = if changed { preparation.augmentation.crop_padding } else { 0 };
+                there.batch(drawn, padding, &preparation.normalisation)
+            }
+            _ => drawn.to_device(device),
+        }
     }
 }
 
@@ -185,6 +213,38 @@ impl TrainSet {
         self.selection.class_of(sample.index())
     }
 
+    /// What the processor has to do for [`Self::images`], with the processor: the images themselves, or where these are
+    /// kept on `device` a table of what becomes of them there. Each sample counts as a read of its class.
+    ///
+    /// # Errors
+    /// If there is no sample.
+    pub fn drawn(
+        &self,
+        samples: &[SampleId],
+        preparation: &Preparation,
+        draw: Option<Draw<'_>>,
+        device: &Device,
+    ) -> Result<Tensor> {
+        for sample in samples {
+            self.reads[self.class_of(*sample)].fetch_add(1, Ordering::Relaxed);
+        }
+        self.selection.drawn(samples.iter().map(|it| it.index()), preparation, draw, device)
+    }
+
+    /// The images of what [`Self::drawn`] gave, on `device`; `changed` tells whether there was a draw.
+    ///
+    /// # Errors
+    /// If the device refuses the tensor.
+    pub fn made(
+        &self,
+        drawn: &Tensor,
+        preparation: &Preparation,
+        changed: bool,
+        device: &Device,
+    ) -> Result<Tensor> {
+        self.selection.made(drawn, preparation, changed, device)
+    }
+
     /// `[samples, 3, height, width]`: changed as the draw says (only normalised without one); each sample counts as a
     /// read of its class.
     ///
@@ -197,10 +257,7 @@ impl TrainSet {
         draw: Option<Draw<'_>>,
         device: &Device,
     ) -> Result<Tensor> {
-        for sample in samples {
-            self.reads[self.class_of(*sample)].fetch_add(1, Ordering::Relaxed);
-        }
-        self.selection.prepared(samples.iter().map(|it| it.index()), preparation, draw, device)
+        self.made(&self.drawn(samples, preparation, draw, device)?, preparation, draw.is_some(), device)
     }
 
     /// How many images of a class were looked at so far.

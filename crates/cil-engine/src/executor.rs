@@ -212,6 +212,12 @@ pub trait Executor: Send + Sync {
     /// The graph it runs.
     fn graph(&self) -> &Graph;
 
+    /// Whether a step of which its passes are a part can be captured and repeated by the device alone
+    /// ([`crate::captures`]).
+    fn is_capturable(&self) -> bool {
+        false
+    }
+
     /// Runs the network on `input`: `[rows, ...]` of the graph's input shape. Never writes running statistics.
     ///
     /// # Errors

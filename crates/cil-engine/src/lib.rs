@@ -6,6 +6,7 @@
 //!
 //! This crate knows no method and no label, and of losses only measures of maps ([`measures`]). It is the only crate with `unsafe` code.
 
+pub mod captures;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -15,6 +16,7 @@ pub mod graph;
 pub mod measures;
 #[expect(unsafe_code, reason = "an option of an allocator in C")]
 pub mod memory;
+pub mod meter;
 pub mod optim;
 pub mod parameters;
 pub mod reference;

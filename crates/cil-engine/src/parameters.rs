@@ -152,6 +152,12 @@ impl Parameters {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
+    /// Every tensor, in the order of names, to be replaced by others of the same form; counts as a change.
+    pub fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        self.version = next_version();
+        self.tensors.values_mut()
+    }
+
     /// Changes with every change of a value, and differs between stores that were changed apart.
     pub fn version(&self) -> u64 {
         self.version

@@ -71,6 +71,10 @@ pub struct Global {
     /// in the last bits
     #[arg(long, global = true, value_enum, default_value_t = Kernels::Auto)]
     pub kernels: Kernels,
+    /// On a GPU: submit every step kernel by kernel, instead of capturing one of each kind as a CUDA graph and replaying it.
+    /// Slower; the bits are the same
+    #[arg(long, global = true)]
+    pub no_cuda_graphs: bool,
     /// Print JSON, and no progress
     #[arg(long, global = true)]
     pub json: bool,

@@ -49,7 +49,7 @@ impl Engine {
                 Ok(Self { executors, device: Device::Cpu, kernels, threads, keeper: gpu::Keeper::default() })
             }
             Place::Gpu(number, kernels) => {
-                let (executors, keeper) = gpu::open(number, kernels)?;
+                let (executors, keeper) = gpu::open(number, kernels, !global.no_cuda_graphs)?;
                 let device = keeper.device();
                 Ok(Self { executors, device, kernels: kernels.name(), threads, keeper })
             }
@@ -183,7 +183,7 @@ mod gpu {
         }
     }
 
-    pub(super) fn open(number: usize, _: OnGpu) -> Result<(ExecutorFactory, Keeper)> {
+    pub(super) fn open(number: usize, _: OnGpu, _: bool) -> Result<(ExecutorFactory, Keeper)> {
         Err(bad_input(format!(
             "--device cuda:{number}: this program was built without the feature cuda (docs/cuda.md); cpu is right"
         )))

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Event, PhaseKind};
 use crate::learner::{Plan, invert_unit};
 use crate::means::INFERENCE_BATCH;
-use crate::phase::{Classes, Job, Source, Surroundings};
+use crate::phase::{Classes, FrozenNetworks, Job, Source, Surroundings};
 use crate::recipe::{Columns, PhaseSpec, ReplaySpec, Rows, TermSpec, Trained, Training};
 use crate::start;
 
@@ -228,18 +228,15 @@ fn imitate(
     let source = Source::Generated { steps: STEPS };
     let classes =
         Classes { columns: 0..classes, n_old: classes, freeze_old_head: false, positive_head: false };
-    let mut job = Job::new(PhaseKind::Student, network, phase, source, classes, (plan.seed, 1))?;
     let spec = ReplaySpec { batch: student.batch, ..spec.clone() };
+    let teachers = FrozenNetworks { replay: Some((replay.clone(), spec)), ..FrozenNetworks::default() };
+    let mut job = Job::new(PhaseKind::Student, network, phase, source, classes, teachers, (plan.seed, 1))?;
     let around = Surroundings {
         train,
         preparation: &plan.preparation,
         device: &plan.device,
         seed: plan.seed,
         task: 1,
-        old: None,
-        new: None,
-        replay: Some((replay.clone(), &spec)),
-        new_replay: None,
     };
     while job.done < job.total() {
         shown(&job.epoch(&around)?)?;

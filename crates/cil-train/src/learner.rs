@@ -261,21 +261,8 @@ impl Learner {
                 invert_unit(inversion, phase, task, total)
             }
             Work::Train(job) => {
-                let alone = job.kind == PhaseKind::NewTeacher;
-                let replay = self.replay.clone().zip(self.plan.recipe.replay.as_ref());
-                let around = Surroundings {
-                    train,
-                    preparation: &self.plan.preparation,
-                    device: &self.plan.device,
-                    seed: self.plan.seed,
-                    task,
-                    old: if alone || self.plan.recipe.joint { None } else { self.old.clone() },
-                    new: if alone { None } else { self.new_teacher.clone() },
-                    replay: if alone { None } else { replay },
-                    new_replay: if alone { None } else { self.new_replay.clone() },
-                };
-                let around = around.with_maps(job.maps())?;
-                job.epoch(&around)
+                let Plan { preparation, device, seed, .. } = &self.plan;
+                job.epoch(&Surroundings { train, preparation, device, seed: *seed, task })
             }
         }
     }

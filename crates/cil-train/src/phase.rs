@@ -9,9 +9,10 @@ mod aids;
 mod around;
 mod correction;
 mod counts;
-mod meter;
+mod inputs;
 mod passes;
 mod saved;
+mod stepping;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -21,21 +22,22 @@ use candle_core::{Tensor, Var};
 use cil_backbone::head::SCALE;
 use cil_backbone::{Frozen, Network, POOLED, View};
 use cil_data::batches::shuffled_batches;
-use cil_data::store::SampleId;
+use cil_engine::captures::Captures;
+use cil_engine::meter::Meter;
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
 use cil_engine::{Gradients, NormUpdate, uploads};
 use cil_random::Draw;
 
 use crate::event::{Event, PhaseKind};
 use crate::recipe::{PhaseSpec, Trained};
-use crate::step::{Labels, Step};
+use crate::step::Step;
 use crate::term::{Objective, Outcome};
 use aids::Aids;
-use around::Draws;
-pub(crate) use around::{Source, Surroundings};
-use meter::Meter;
+pub(crate) use around::{FrozenNetworks, Source, Surroundings};
+use inputs::{Draws, Inputs, Layout};
 use passes::{gather, joined, old_view};
 pub(crate) use saved::{AIDS, NETWORK, OPTIMIZER};
+use stepping::{Done, Stepping};
 
 /// PyTorch's share of a batch in the running statistics.
 const STATISTICS_MOMENTUM: f64 = 0.1;
@@ -53,6 +55,9 @@ pub(crate) struct Job {
     optimizer: Optimizer,
     groups: Vec<Group>,
     source: Source,
+    teachers: FrozenNetworks,
+    meter: Meter,
+    captures: Captures<Done>,
     /// Classes of the network, as positions in the class order; the new ones are at the end.
     columns: Range<usize>,
     n_old: usize,
@@ -90,17 +95,20 @@ struct Slope {
     parts: BTreeMap<String, Tensor>,
     gradients: Gradients,
     updates: Vec<NormUpdate>,
-    rows: usize,
 }
 
+/// The whole objective, among its parts.
+const TOTAL: &str = "total";
+
 impl Job {
-    /// A job on `source`. Where terms bring networks of their own, these begin as functions of (seed, task, kind, name).
+    /// A job on `source`, beside `teachers`. Where terms bring networks of their own, these begin as functions of (seed, task, kind, name).
     pub(crate) fn new(
         kind: PhaseKind,
         mut network: Network,
         spec: PhaseSpec,
         source: Source,
         classes: Classes,
+        teachers: FrozenNetworks,
         (seed, task): (u64, usize),
     ) -> Result<Self> {
         let groups = groups(&mut network, &spec, classes.freeze_old_head)?;
@@ -111,12 +119,16 @@ impl Job {
         let draw = Draw { task, ..Draw::new(seed, purpose(kind)) };
         let (aids, values) = (objective.aids(network.device())?, objective.values());
         let aids = Aids::new(aids, &values, &network, draw, training.weight_decay)?;
+        let network = if maps.is_empty() { network } else { network.with_maps(&maps)? };
         Ok(Self {
             kind,
             objective,
             optimizer: Optimizer::new(config),
             groups,
-            network: if maps.is_empty() { network } else { network.with_maps(&maps)? },
+            teachers: teachers.with_maps(&maps)?,
+            meter: Meter::default(),
+            captures: Captures::new(&**network.executor(), network.device()),
+            network,
             maps,
             aids,
             done: 0,
@@ -127,11 +139,6 @@ impl Job {
             positive_head: classes.positive_head,
             class_counts: Vec::new(),
         })
-    }
-
-    /// Taps whose maps the teachers in [`Surroundings`] must hand out.
-    pub(crate) fn maps(&self) -> &[String] {
-        &self.maps
     }
 
     /// Epochs in all.
@@ -156,13 +163,21 @@ impl Job {
         if self.class_counts.is_empty() {
             self.class_counts = self.class_counts(around, Draw { position: 0, ..draw })?;
         }
-        let (mut images, mut meter) = (0, Meter::default());
+        let mut images = 0;
+        self.meter.restart()?;
+        let mut captures = std::mem::take(&mut self.captures);
         for (at, batch) in batches.iter().enumerate() {
             let draws = Draws::new(self.kind, draw, (self.done * batches.len() + at) as u64);
-            images += self.step(batch, &draws, learning_rate, around, &mut meter)?;
+            let drawn = self.drawn(batch, &draws, around)?;
+            let kind = drawn.layout.kind();
+            let mut step = Stepping { job: self, around, learning_rate, layout: drawn.layout };
+            captures.step(&mut step, &drawn.tensors, &kind)?;
+            images += drawn.layout.rows();
         }
+        captures.leave(|| self.values_mut())?;
+        self.captures = captures;
         self.done += 1;
-        let losses = meter.means()?;
+        let losses = self.meter.means()?;
         if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
             bail!(
                 "the loss {name} is {value} in task {}, epoch {} of the {:?} phase; a lower learning-rate may help",
@@ -182,24 +197,30 @@ impl Job {
         })
     }
 
-    /// One step of the optimiser; the images that went through the network.
+    /// All that a step moves.
+    fn values_mut(&mut self) -> Vec<&mut Tensor> {
+        let Self { network, aids, optimizer, meter, .. } = self;
+        let values = network.parameters_mut().tensors_mut().chain(aids.parameters.tensors_mut());
+        values.chain(optimizer.tensors_mut()).chain(meter.tensors_mut()).collect()
+    }
+
+    /// One step of the optimiser.
     fn step(
         &mut self,
-        batch: &[SampleId],
-        draws: &Draws<'_>,
+        layout: &Layout,
+        inputs: &[Tensor],
         learning_rate: f64,
         around: &Surroundings<'_>,
-        meter: &mut Meter,
-    ) -> Result<usize> {
+    ) -> Result<Done> {
         let _kept = uploads::keep(around.device);
-        let mut slope = self.slope(batch, draws, around)?;
+        let mut slope = self.slope(layout, inputs, around)?;
         if let Some(limit) = self.spec.training.gradient_limit {
             slope.gradients.limit(limit)?;
         }
         let parameters = self.network.parameters_mut();
-        self.optimizer.step(parameters, &slope.gradients, &self.groups, learning_rate)?;
+        let own = self.optimizer.step(parameters, &slope.gradients, &self.groups, learning_rate)?;
         // One rule and one state for both stores; no name is in both.
-        self.optimizer.step(
+        let of_aids = self.optimizer.step(
             &mut self.aids.parameters,
             &slope.gradients,
             std::slice::from_ref(&self.aids.group),
@@ -219,29 +240,25 @@ impl Job {
                 parameters.set(name, positive);
             }
         }
-        meter.add("total", &slope.total)?;
+        self.meter.add(TOTAL, &slope.total)?;
         for (name, part) in &slope.parts {
-            meter.add(name, part)?;
+            self.meter.add(name, part)?;
         }
-        Ok(slope.rows)
+        Ok(Done { moved: [own, of_aids], parts: slope.parts.into_keys().collect() })
     }
 
-    /// The objective on a batch and its gradient; changes nothing.
-    fn slope(&self, batch: &[SampleId], draws: &Draws<'_>, around: &Surroundings<'_>) -> Result<Slope> {
-        let real = self.real(batch, draws, around)?;
-        let synthetic = match &around.replay {
-            Some((replay, spec)) => Some((replay.sample(spec.batch, draws.noise[0])?, spec.synthetic_norm)),
-            None => None,
-        };
-        let old =
-            around.old.as_ref().map(|teacher| old_view(teacher, &real, synthetic.as_ref().map(|it| &it.0)));
-        let old = old.transpose()?;
-        let (new, new_of_all) = self.new_teacher_views(&real, synthetic.as_ref().map(|it| &it.0), around)?;
-        let old_head = around.old.as_ref().map(old_head).transpose()?;
-        let passes = self.passes(&real, synthetic.as_ref())?;
-        let labels =
-            Labels::new(real.labels.clone(), synthetic.as_ref().map(|it| &it.0.labels), around.device)?;
-        let rows = labels.rows()?;
+    /// The objective on a step's inputs and its gradient; changes nothing.
+    fn slope(&self, layout: &Layout, inputs: &[Tensor], around: &Surroundings<'_>) -> Result<Slope> {
+        let inputs = Inputs::new(layout, inputs)?;
+        let (first, replayed) = self.images(layout, &inputs, around)?;
+        let said = replayed.as_ref().map(|it| &it.view);
+        let labels = inputs.labels(layout, first.said.as_ref(), said, self.n_old)?;
+        let of_old = |teacher| old_view(teacher, &first, replayed.as_ref());
+        let old = self.teachers.old.as_ref().map(of_old).transpose()?;
+        let (new, new_of_all) = self.new_teacher_views(&first, replayed.as_ref())?;
+        let old_head = self.teachers.old.as_ref().map(old_head).transpose()?;
+        let passes = self.passes(&first, replayed.as_ref())?;
+        let rows = layout.rows();
 
         let features = Var::from_tensor(&joined(&passes, POOLED)?)?;
         let (variables, head) = self.head_variables()?;
@@ -254,14 +271,13 @@ impl Job {
             scale: said.scale,
             maps: maps.collect::<Result<_>>()?,
         };
-        let n_real = real.labels.len();
         let mut step = Step {
             old_classes: self.n_old,
             classes: self.columns.len(),
             labels: &labels,
-            new_rows: 0..real.n_new,
-            exemplar_rows: real.n_new..n_real,
-            synthetic_rows: n_real..rows,
+            new_rows: 0..layout.n_new,
+            exemplar_rows: layout.n_new..layout.n_first,
+            synthetic_rows: layout.n_first..rows,
             student: &student,
             old: old.as_ref(),
             new: new.as_ref(),
@@ -288,7 +304,7 @@ impl Job {
         let mut taps = gather(to_maps, rows)?;
         taps.extend(slopes.get(&features).map(|slope| (POOLED.to_owned(), slope.clone())));
         let updates = self.backward(passes, &taps, &mut gradients)?;
-        Ok(Slope { total, parts, gradients, updates, rows })
+        Ok(Slope { total, parts, gradients, updates })
     }
 
     /// The head's trained tensors as variables by name, and the head made of them.

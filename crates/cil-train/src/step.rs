@@ -7,43 +7,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use cil_backbone::{HeadWeights, View};
-use cil_engine::uploads;
-use dfgr::replay::Labels as OfGenerated;
 
 use crate::recipe::Rows;
-
-/// Class of every row of a step, where the networks are.
-#[derive(Debug)]
-pub struct Labels {
-    /// Those of the first rows: of real images, or of what stands in their place.
-    real: Vec<u32>,
-    /// u32 `[rows]`.
-    all: Tensor,
-}
-
-impl Labels {
-    /// Of real images or what stands in their place, and of generated ones behind them; brought to the device at once, and nothing waits for it.
-    ///
-    /// # Errors
-    /// If the device refuses them.
-    pub fn new(real: Vec<u32>, generated: Option<&OfGenerated>, device: &Device) -> Result<Self> {
-        let brought = |labels: &[u32]| uploads::fresh(labels.to_vec(), labels.len(), device);
-        let all = match generated {
-            None => brought(&real)?,
-            Some(OfGenerated::Asked(asked)) => brought(&[real.as_slice(), asked].concat())?,
-            Some(OfGenerated::Told(told)) if real.is_empty() => told.clone(),
-            Some(OfGenerated::Told(told)) => Tensor::cat(&[&brought(&real)?, told], 0)?,
-        };
-        Ok(Self { real, all })
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> Result<usize> {
-        self.all.dim(0)
-    }
-}
 
 /// One learning step as terms see it.
 #[derive(Debug)]
@@ -52,8 +19,9 @@ pub struct Step<'a> {
     pub old_classes: usize,
     /// All classes seen, this task's included.
     pub classes: usize,
-    /// Class of every row.
-    pub labels: &'a Labels,
+    /// Class of every row, u32 `[rows]`, where the networks are. It differs from step to step, so whoever reads it makes
+    /// the host wait, and the step one that no GPU can repeat by itself.
+    pub labels: &'a Tensor,
     /// Rows with images of this task's classes.
     pub new_rows: Range<usize>,
     /// Rows with exemplars.
@@ -110,23 +78,12 @@ impl Step<'_> {
         }
     }
 
-    /// Labels of `rows` as a tensor.
+    /// Labels of `rows`.
     ///
     /// # Errors
     /// If the device refuses it.
     pub fn labels(&self, rows: &Range<usize>) -> Result<Tensor> {
-        self.labels.all.narrow(0, rows.start, rows.len())
-    }
-
-    /// Labels of `rows` as numbers; waits for the device where a teacher told some of them.
-    ///
-    /// # Errors
-    /// If the device refuses to hand them out.
-    pub fn label_numbers(&self, rows: &Range<usize>) -> Result<Vec<u32>> {
-        match self.labels.real.get(rows.clone()) {
-            Some(labels) => Ok(labels.to_vec()),
-            None => self.labels(rows)?.to_vec1(),
-        }
+        self.labels.narrow(0, rows.start, rows.len())
     }
 
     /// Weights of `rows` that give every class seen the same share, with mean 1 over the rows.

@@ -15,7 +15,7 @@ use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
 use cil_train::methods::{both_teachers_maps, podnet, with_dfgr, with_dtid, without_maps_of_its_own};
 use cil_train::recipe::{NewTeacherSpec, Recipe, Rows, SyntheticNorm, TermSpec};
-use cil_train::step::{Labels, Step};
+use cil_train::step::Step;
 use cil_train::term::Objective;
 use dtid::dual::{DtidConfig, DualForm};
 use golden::{Case, assert_close, flat};
@@ -61,7 +61,7 @@ fn objective(term: TermSpec, student: &View, old: &View, labels: &[u32]) -> f64 
     // No term of these reads the head.
     let head =
         HeadWeights { kind: HeadKind::WithoutBias, weights: Vec::new(), biases: Vec::new(), scale: None };
-    let all = Labels::new(labels.to_vec(), None, &Device::Cpu).unwrap();
+    let all = Tensor::new(labels, &Device::Cpu).unwrap();
     let step = Step {
         old_classes: 5,
         classes: 9,

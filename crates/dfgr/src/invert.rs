@@ -4,11 +4,15 @@
 //! and resumed; iteration `i` draws its noise from (seed, task, `i`) alone. Gradients of the losses are candle's, on the
 //! teacher's features and moments; those of teacher and generator are their executors'.
 
+mod iteration;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use candle_core::{Device, Result, Tensor, Var, bail};
 use cil_backbone::{Frozen, frozen::Running};
+use cil_engine::captures::Captures;
+use cil_engine::meter::Meter;
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
 use cil_engine::{
     BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, MomentGradient, NormUpdate,
@@ -19,7 +23,8 @@ use cil_random::Draw;
 use crate::config::InversionConfig;
 use crate::generator::{IMAGES, generator};
 use crate::loss::{self, LayerMoments};
-use crate::replay::{Code, Replay};
+use crate::replay::Replay;
+use iteration::{Asked, Done, Iteration};
 
 /// PyTorch's share of a batch in the running statistics.
 const STATISTICS_MOMENTUM: f64 = 0.1;
@@ -61,6 +66,8 @@ pub struct Inversion {
     seed: u64,
     task: usize,
     done: usize,
+    meter: Meter,
+    captures: Captures<Done>,
 }
 
 impl Inversion {
@@ -83,9 +90,12 @@ impl Inversion {
         let parameters = Parameters::init(&graph, seed_of_weights, device)?.to_dtype(teacher.dtype())?;
         let learned = |spec: &ParameterSpec| spec.kind == ParameterKind::Weight;
         let names = graph.parameter_specs().into_iter().filter(learned).map(|spec| spec.name).collect();
+        let executor = executors(graph)?;
         Ok(Self {
             running: teacher.running_statistics()?,
-            executor: executors(graph)?,
+            captures: Captures::new(&*executor, device),
+            meter: Meter::default(),
+            executor,
             group: Group { names, lr_scale: 1.0, weight_decay: 0.0 },
             optimizer: Optimizer::new(OptimizerConfig::Adam { beta1: 0.5, beta2: 0.999, epsilon: 1e-8 }),
             device: device.clone(),
@@ -157,32 +167,22 @@ impl Inversion {
     pub fn advance(&mut self, iterations: usize) -> Result<Report> {
         let end = self.config.iterations.min(self.done + iterations);
         let (first, learning_rate) = (self.done, self.rate());
-        let mut sums = BTreeMap::<String, Tensor>::new();
+        self.meter.restart()?;
+        let mut captures = std::mem::take(&mut self.captures);
         while self.done < end {
-            for (name, value) in self.step()? {
-                let sum = match sums.remove(&name) {
-                    Some(sum) => (sum + value)?,
-                    None => value,
-                };
-                sums.insert(name, sum);
-            }
+            let inputs = self.inputs()?;
+            captures.step(&mut Iteration(self), &inputs, &[])?;
             self.done += 1;
         }
-        let count = (end - first).max(1) as f64;
-        let mut losses = BTreeMap::new();
-        // One read of all of them.
-        let wide = sums.values().map(|sum| sum.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
-        let read = if wide.is_empty() { Vec::new() } else { Tensor::stack(&wide, 0)?.to_vec1::<f64>()? };
-        for (name, sum) in sums.into_keys().zip(read) {
-            let mean = sum / count;
-            if !mean.is_finite() {
-                bail!(
-                    "inverting the teacher of task {}: the loss {name} is {mean} after {end} iterations; \
-                     a lower inversion.learning-rate may help",
-                    self.task
-                );
-            }
-            losses.insert(name, mean);
+        captures.leave(|| self.values_mut())?;
+        self.captures = captures;
+        let losses = self.meter.means()?;
+        if let Some((name, mean)) = losses.iter().find(|(_, mean)| !mean.is_finite()) {
+            bail!(
+                "inverting the teacher of task {}: the loss {name} is {mean} after {end} iterations; \
+                 a lower inversion.learning-rate may help",
+                self.task
+            );
         }
         Ok(Report { done: self.done, learning_rate, images: (end - first) * self.config.batch, losses })
     }
@@ -198,31 +198,27 @@ impl Inversion {
         )
     }
 
+    /// All that an iteration moves.
+    fn values_mut(&mut self) -> Vec<&mut Tensor> {
+        let Self { parameters, optimizer, meter, .. } = self;
+        parameters.tensors_mut().chain(optimizer.tensors_mut()).chain(meter.tensors_mut()).collect()
+    }
+
     fn rate(&self) -> f64 {
         self.config.schedule.rate(self.config.learning_rate, self.done, self.config.iterations)
     }
 
-    /// One step of Adam; the parts of the loss, unweighted.
-    fn step(&mut self) -> Result<BTreeMap<String, Tensor>> {
-        let slope = self.slope()?;
-        let (group, rate) = (std::slice::from_ref(&self.group), self.rate());
-        self.optimizer.step(&mut self.parameters, &slope.gradients, group, rate)?;
-        self.parameters.update_statistics(&slope.update, STATISTICS_MOMENTUM)?;
-        Ok(slope.parts)
-    }
-
-    /// The loss of this iteration's noise and its gradient to the generator.
-    fn slope(&self) -> Result<Slope> {
-        let draw =
-            Draw { seed: self.seed, purpose: "inversion", task: self.task, position: self.done as u64 };
-        let (of, classes, rows) = (&self.config.generator, self.teacher.classes(), self.config.batch);
-        let code = Code::draw(of, classes, rows, draw, self.teacher.dtype(), &self.device)?;
+    /// The loss on an iteration's inputs and its gradient to the generator.
+    fn slope(&self, inputs: &[Tensor]) -> Result<Slope> {
+        let asked = Asked::new(inputs, self.config.generator.conditional)?;
         let _kept = uploads::keep(&self.device);
-        let mut drawn = self.executor.forward(&self.parameters, &code.input, ForwardSpec::TRAIN)?;
+        let code = asked.code.to_dtype(self.teacher.dtype())?;
+        let mut drawn = self.executor.forward(&self.parameters, &code, ForwardSpec::TRAIN)?;
         let images = Var::from_tensor(drawn.tap(IMAGES)?)?;
         let probe = self.teacher.probe(&images.as_detached_tensor())?;
         let seen = Seen::new(&probe.features, &probe.moments)?;
-        let (total, parts) = self.loss(&images, &seen, &code)?;
+        let noise = code.narrow(1, 0, self.config.generator.latent)?;
+        let (total, parts) = self.loss(&images, &seen, &noise, &asked)?;
         let slopes = total.backward()?;
 
         let features = slopes.get(&seen.features).cloned();
@@ -247,14 +243,20 @@ impl Inversion {
         Ok(Slope { total, parts, gradients, update })
     }
 
-    fn loss(&self, images: &Tensor, seen: &Seen, code: &Code) -> Result<(Tensor, BTreeMap<String, Tensor>)> {
+    fn loss(
+        &self,
+        images: &Tensor,
+        seen: &Seen,
+        noise: &Tensor,
+        asked: &Asked<'_>,
+    ) -> Result<(Tensor, BTreeMap<String, Tensor>)> {
         let weights = &self.config.weights;
         let logits = self.teacher.head(&seen.features)?.logits;
         let mut sum = Sum::default();
         sum.add("statistics", weights.statistics.weight, || self.statistics(seen).map(Some))?;
         sum.add("label", weights.label, || {
-            let labels = match &code.labels {
-                Some(labels) => uploads::fresh(labels.clone(), labels.len(), &self.device)?,
+            let labels = match asked.labels {
+                Some(labels) => labels.clone(),
                 None => logits.detach().argmax(1)?,
             };
             loss::label_cross_entropy(&(&logits / weights.label_temperature)?, &labels).map(Some)
@@ -262,11 +264,8 @@ impl Inversion {
         sum.add("instance-entropy", weights.instance_entropy, || loss::instance_entropy(&logits).map(Some))?;
         sum.add("batch-entropy", weights.batch_entropy, || loss::batch_entropy(&logits).map(Some))?;
         sum.add("diversity", weights.diversity, || {
-            let pairs = match &code.labels {
-                Some(labels) => loss::pairs_within_labels(labels),
-                None => loss::pairs_of_halves(self.config.batch),
-            };
-            loss::diversity(images, &code.noise, &pairs)
+            let of = |(first, second)| loss::diversity_of(images, noise, first, second);
+            asked.pairs.map(of).transpose()
         })?;
         sum.add("smoothness", weights.smoothness, || loss::smoothness(images).map(Some))?;
         sum.add("balance", weights.balance, || loss::balance(&logits))?;

@@ -97,15 +97,30 @@ pub fn batch_entropy(logits: &Tensor) -> Result<Tensor> {
 /// condition the generator, see [`pairs_within_labels`]. `None` without pairs. The released code of Mao et al. 2019
 /// divides mean by mean over the batch; noise distances are all but equal in many dimensions, and so are the two.
 pub fn mode_seeking_ratio(images: &Tensor, noise: &Tensor, pairs: &[(u32, u32)]) -> Result<Option<Tensor>> {
-    if images.dim(0)? != noise.dim(0)? {
-        bail!("{} images were made from {} noise vectors", images.dim(0)?, noise.dim(0)?)
-    }
+    check_pairs(images, noise)?;
     if pairs.is_empty() {
         return Ok(None);
     }
-    let images = pair_distances(images, pairs)?;
-    let noise = pair_distances(&noise.detach(), pairs)?.maximum(f64::from(f32::EPSILON))?;
-    Ok(Some((images / noise)?.mean_all()?))
+    let index = |side: Vec<u32>| {
+        let n_pairs = side.len();
+        uploads::fresh(side, n_pairs, images.device())
+    };
+    let (first, second) = pairs.iter().copied().unzip();
+    mode_seeking_ratio_of(images, noise, &index(first)?, &index(second)?).map(Some)
+}
+
+/// [`mode_seeking_ratio`] of rows `first`, u32 `[pairs]`, with rows `second`; there is at least one pair.
+fn mode_seeking_ratio_of(images: &Tensor, noise: &Tensor, first: &Tensor, second: &Tensor) -> Result<Tensor> {
+    let images = pair_distances(images, first, second)?;
+    let noise = pair_distances(&noise.detach(), first, second)?.maximum(f64::from(f32::EPSILON))?;
+    (images / noise)?.mean_all()
+}
+
+fn check_pairs(images: &Tensor, noise: &Tensor) -> Result<()> {
+    if images.dim(0)? != noise.dim(0)? {
+        bail!("{} images were made from {} noise vectors", images.dim(0)?, noise.dim(0)?)
+    }
+    Ok(())
 }
 
 /// `1 / (ratio + 1e-5)` of [`mode_seeking_ratio`]; minimised, different noise should give different images. Positive,
@@ -115,6 +130,13 @@ pub fn mode_seeking_ratio(images: &Tensor, noise: &Tensor, pairs: &[(u32, u32)])
 pub fn diversity(images: &Tensor, noise: &Tensor, pairs: &[(u32, u32)]) -> Result<Option<Tensor>> {
     let ratio = mode_seeking_ratio(images, noise, pairs)?;
     ratio.map(|it| (it + RATIO_FLOOR)?.recip()).transpose()
+}
+
+/// [`diversity`] of rows `first`, u32 `[pairs]`, with rows `second`, where the images are: nothing is brought there.
+/// There is at least one pair.
+pub fn diversity_of(images: &Tensor, noise: &Tensor, first: &Tensor, second: &Tensor) -> Result<Tensor> {
+    check_pairs(images, noise)?;
+    (mode_seeking_ratio_of(images, noise, first, second)? + RATIO_FLOOR)?.recip()
 }
 
 /// Each row with the next row of the same label. A label with one row has no pair.
@@ -179,9 +201,9 @@ fn blurred(images: &Tensor, dim: usize) -> Result<Tensor> {
         let at = (at as i64 - 2).abs();
         at.min(2 * (size as i64 - 1) - at) as u32
     };
-    let padded = images
-        .contiguous()?
-        .index_select(&index((0..size + 4).map(reflected).collect(), images.device())?, dim)?;
+    // Alike in every step, so candle keeps it where it brought it once.
+    let reflected: Vec<u32> = (0..size + 4).map(reflected).collect();
+    let padded = images.contiguous()?.index_select(&Tensor::new(reflected, images.device())?, dim)?;
     let mut sum = (padded.narrow(dim, 2, size)? * BLUR[0])?;
     for (distance, weight) in [(1, BLUR[1]), (2, BLUR[2])] {
         let both = (padded.narrow(dim, 2 - distance, size)? + padded.narrow(dim, 2 + distance, size)?)?;
@@ -278,19 +300,11 @@ fn check_rows(logits: &Tensor) -> Result<usize> {
 }
 
 /// The mean absolute difference of the two rows of each pair: `[pairs]`.
-fn pair_distances(rows: &Tensor, pairs: &[(u32, u32)]) -> Result<Tensor> {
+fn pair_distances(rows: &Tensor, first: &Tensor, second: &Tensor) -> Result<Tensor> {
     let rows = rows.flatten_from(1)?.contiguous()?;
-    let select = |side: Vec<u32>| rows.index_select(&index(side, rows.device())?, 0);
-    let first = select(pairs.iter().map(|it| it.0).collect())?;
-    let second = select(pairs.iter().map(|it| it.1).collect())?;
-    let difference = (first - second)?;
+    let difference = (rows.index_select(first, 0)? - rows.index_select(second, 0)?)?;
     // Not `abs`: candle 0.11.1 gives it the gradient 1 at zero, which would tear equal images apart to one side.
     (&difference * difference.sign()?)?.mean(1)
-}
-
-fn index(rows: Vec<u32>, device: &Device) -> Result<Tensor> {
-    let n_rows = rows.len();
-    uploads::fresh(rows, n_rows, device)
 }
 
 #[cfg(test)]

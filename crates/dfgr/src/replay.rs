@@ -12,14 +12,13 @@ use cil_random::Draw;
 
 use crate::generator::{GeneratorConfig, IMAGES, generator};
 
-/// A generator's input.
-pub(crate) struct Code {
-    /// `[rows, width]`: noise, joined by one-hot labels if there are any.
-    pub(crate) input: Tensor,
-    /// `[rows, latent]`.
-    pub(crate) noise: Tensor,
+/// What a generator is asked: drawn by the processor, and there.
+#[derive(Clone, Debug)]
+pub struct Code {
+    /// `[rows, width]` in `f32`: noise, joined by one-hot labels if there are any.
+    pub input: Tensor,
     /// What a conditional generator is asked for.
-    pub(crate) labels: Option<Vec<u32>>,
+    pub labels: Option<Vec<u32>>,
 }
 
 impl Code {
@@ -29,23 +28,24 @@ impl Code {
         classes: usize,
         rows: usize,
         draw: Draw<'_>,
-        dtype: DType,
-        device: &Device,
     ) -> Result<Self> {
         let mut stream = draw.stream("noise");
         let noise: Vec<f32> = (0..rows * config.latent).map(|_| stream.normal() as f32).collect();
-        let noise = uploads::fresh(noise, (rows, config.latent), device)?.to_dtype(dtype)?;
         if !config.conditional {
-            return Ok(Self { input: noise.clone(), noise, labels: None });
+            let input = Tensor::from_vec(noise, (rows, config.latent), &Device::Cpu)?;
+            return Ok(Self { input, labels: None });
         }
         let mut stream = draw.stream("labels");
         let labels: Vec<u32> = (0..rows).map(|_| stream.below(classes) as u32).collect();
-        let mut one_hot = vec![0f32; rows * classes];
-        for (row, label) in labels.iter().enumerate() {
-            one_hot[row * classes + *label as usize] = 1.0;
+        let width = config.latent + classes;
+        let mut input = vec![0f32; rows * width];
+        for ((row, noise), label) in
+            input.chunks_exact_mut(width).zip(noise.chunks_exact(config.latent)).zip(&labels)
+        {
+            row[..config.latent].copy_from_slice(noise);
+            row[config.latent + *label as usize] = 1.0;
         }
-        let one_hot = uploads::fresh(one_hot, (rows, classes), device)?.to_dtype(dtype)?;
-        Ok(Self { input: Tensor::cat(&[&noise, &one_hot], 1)?, noise, labels: Some(labels) })
+        Ok(Self { input: Tensor::from_vec(input, (rows, width), &Device::Cpu)?, labels: Some(labels) })
     }
 }
 
@@ -144,21 +144,56 @@ impl Replay {
         &self.parameters
     }
 
+    /// What `rows` images are made of: a function of the draw.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn code(&self, rows: usize, draw: Draw<'_>) -> Result<Code> {
+        Code::draw(&self.config, self.teacher.classes(), rows, draw)
+    }
+
+    /// The images of a code's input, wherever that lies, and what the teacher says of them; classes are the teacher's to
+    /// tell.
+    ///
+    /// # Errors
+    /// If an executor fails.
+    pub fn made(&self, input: &Tensor) -> Result<(Tensor, View)> {
+        let input = match input.device() {
+            Device::Cpu if !self.device.is_cpu() => {
+                uploads::fresh(input.flatten_all()?.to_vec1::<f32>()?, input.dims(), &self.device)?
+            }
+            _ => input.clone(),
+        };
+        let _kept = uploads::keep(&self.device);
+        let pass = self.executor.forward(
+            &self.parameters,
+            &input.to_dtype(self.teacher.dtype())?,
+            ForwardSpec::EVAL,
+        )?;
+        let images = pass.tap(IMAGES)?.clone();
+        let view = self.teacher.forward(&images)?;
+        Ok((images, view))
+    }
+
     /// `rows` images: a function of the draw.
     ///
     /// # Errors
     /// If an executor fails.
     pub fn sample(&self, rows: usize, draw: Draw<'_>) -> Result<Synthetic> {
-        let classes = self.teacher.classes();
-        let code = Code::draw(&self.config, classes, rows, draw, self.teacher.dtype(), &self.device)?;
-        let _kept = uploads::keep(&self.device);
-        let pass = self.executor.forward(&self.parameters, &code.input, ForwardSpec::EVAL)?;
-        let images = pass.tap(IMAGES)?.clone();
-        let view = self.teacher.forward(&images)?;
+        let code = self.code(rows, draw)?;
+        let (images, view) = self.made(&code.input)?;
         let labels = match code.labels {
             Some(labels) => Labels::Asked(labels),
-            None => Labels::Told(view.logits.argmax(1)?.to_dtype(DType::U32)?),
+            None => Labels::Told(told(&view)?),
         };
         Ok(Synthetic { images, labels, view })
     }
+}
+
+/// The likeliest class of each row, u32 `[rows]`.
+///
+/// # Errors
+/// If the device refuses it.
+pub fn told(view: &View) -> Result<Tensor> {
+    view.logits.argmax(1)?.to_dtype(DType::U32)
 }

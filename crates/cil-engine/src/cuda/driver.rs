@@ -1,5 +1,6 @@
 //! What the driver says, as sentences, and how it is set up.
 
+use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, DriverError, sys};
 use candle_core::{Error, Result, bail};
 
@@ -56,6 +57,13 @@ pub(super) fn keep_freed_memory(ordinal: usize) -> std::result::Result<(), Drive
         let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
         sys::cuMemPoolSetAttribute(pool, attribute, threshold.cast()).result()
     }
+}
+
+/// Gives memory that graphs had and no graph uses any more back to the driver.
+pub(super) fn give_back_graphs_memory(device: &CudaDevice) {
+    let ordinal = device.cuda_stream().context().ordinal();
+    // SAFETY: a device's number is all that the call takes. If it fails, the memory stays with graphs to come.
+    let _ = unsafe { sys::cuDeviceGraphMemTrim(ordinal as i32) };
 }
 
 /// What is said where memory for `bytes` bytes is not there.

@@ -8,18 +8,17 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaContext, CudaFunction, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
+    CudaContext, CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
 };
-use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage};
-use candle_core::op::BackpropOp;
-use candle_core::{DType, Device, Result, Shape, Storage, Tensor, WithDType, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use super::convolution::Library;
 use super::driver::{driver_version, explain, keep_freed_memory, out_of_memory};
 use super::launch::{Argument, Grid, THREADS};
-use super::memory::{Buffer, Pool};
+use super::memory::{Buffer, Pool, is_capturing};
+use super::tensors::{Place, address_on, place_on, tensor_on};
 
 const PTX: [&str; 2] = [
     include_str!(concat!(env!("OUT_DIR"), "/kernels_f32.ptx")),
@@ -55,11 +54,14 @@ struct Inner {
 
 /// An NVIDIA GPU; a clone is the same one.
 #[derive(Clone)]
-pub struct Gpu(Arc<Inner>);
+pub struct Gpu {
+    inner: Arc<Inner>,
+    captures: bool,
+}
 
 impl fmt::Debug for Gpu {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Gpu").field(&self.0.device).finish()
+        formatter.debug_tuple("Gpu").field(&self.inner.device).finish()
     }
 }
 
@@ -90,12 +92,24 @@ impl Gpu {
         keep_freed_memory(ordinal).map_err(|error| explain(error, "setting up the memory pool"))?;
         let library = Library::new(&stream)?;
         let pool = Pool::new(stream.clone());
-        Ok(Self(Arc::new(Inner { device, stream, functions: Mutex::default(), pool, library })))
+        let inner = Arc::new(Inner { device, stream, functions: Mutex::default(), pool, library });
+        Ok(Self { inner, captures: true })
+    }
+
+    /// The same GPU, whose steps are all submitted kernel by kernel: nothing is captured as a CUDA graph.
+    #[must_use]
+    pub fn without_captures(self) -> Self {
+        Self { captures: false, ..self }
+    }
+
+    /// Whether steps may be captured as CUDA graphs.
+    pub(super) fn captures(&self) -> bool {
+        self.captures
     }
 
     /// Where candle's tensors live; every tensor that meets this GPU's executors is made on it.
     pub fn device(&self) -> Device {
-        Device::Cuda(self.0.device.clone())
+        Device::Cuda(self.inner.device.clone())
     }
 
     /// The GPU's name, such as `NVIDIA H200`.
@@ -103,21 +117,21 @@ impl Gpu {
     /// # Errors
     /// If the driver does not tell.
     pub fn name(&self) -> Result<String> {
-        self.0.stream.context().name().map_err(|error| explain(error, "asking for the GPU's name"))
+        self.inner.stream.context().name().map_err(|error| explain(error, "asking for the GPU's name"))
     }
 
     /// Gives memory that no pass holds back to the driver.
     pub fn release(&self) {
-        self.0.pool.clear();
+        self.inner.pool.clear();
     }
 
     pub(super) fn library(&self) -> &Library {
-        &self.0.library
+        &self.inner.library
     }
 
     /// Makes this thread one that may submit work.
     pub(super) fn bind(&self) -> Result<()> {
-        self.0
+        self.inner
             .stream
             .context()
             .bind_to_thread()
@@ -126,20 +140,21 @@ impl Gpu {
 
     /// Memory for `bytes` bytes, whatever they hold.
     pub(super) fn take(&self, bytes: usize) -> Result<Buffer> {
-        if let Ok(buffer) = self.0.pool.take(bytes) {
-            return Ok(buffer);
+        let mut taken = self.inner.pool.take(bytes);
+        if taken.is_err() && !is_capturing() {
+            // What other sizes left idle may be enough.
+            self.inner.pool.clear();
+            taken = self.inner.pool.take(bytes);
         }
-        // What other sizes left idle may be enough.
-        self.0.pool.clear();
-        self.0.pool.take(bytes).map_err(|error| match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => out_of_memory(&self.0.stream, bytes),
+        taken.map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => out_of_memory(&self.inner.stream, bytes),
             _ => explain(error, "taking memory"),
         })
     }
 
     /// Zeros in the first `bytes` bytes.
     pub(super) fn zero(&self, buffer: &Buffer, bytes: usize) -> Result<()> {
-        let stream = self.0.stream.cu_stream();
+        let stream = self.inner.stream.cu_stream();
         assert!(bytes <= buffer.size(), "only what is on loan");
         // SAFETY: the range lies in the buffer, and the stream orders the write.
         let done = unsafe { result::memset_d8_async(buffer.address(), 0, bytes, stream) };
@@ -149,7 +164,7 @@ impl Gpu {
     /// Brings values to the beginning of a buffer. They are copied before this returns, and nothing is waited for: what
     /// lies in pageable memory goes through the driver's own.
     pub(super) fn upload<T: DeviceRepr>(&self, buffer: &Buffer, values: &[T]) -> Result<()> {
-        let stream = self.0.stream.cu_stream();
+        let stream = self.inner.stream.cu_stream();
         assert!(size_of_val(values) <= buffer.size(), "only what is on loan");
         // SAFETY: the range lies in the buffer, and the stream orders the write.
         let done = unsafe { result::memcpy_htod_async(buffer.address(), values, stream) };
@@ -162,7 +177,7 @@ impl Gpu {
     /// If the driver does not tell.
     pub fn free_memory(&self) -> Result<usize> {
         self.bind()?;
-        let told = self.0.stream.context().mem_get_info();
+        let told = self.inner.stream.context().mem_get_info();
         told.map(|(free, _)| free).map_err(|error| explain(error, "asking for free memory"))
     }
 
@@ -174,17 +189,22 @@ impl Gpu {
         grid: Grid,
         arguments: &[Argument<'_>],
     ) -> Result<()> {
-        let mut functions = self.0.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut functions = self.inner.functions.lock().unwrap_or_else(PoisonError::into_inner);
         let function = match functions.entry((element, name)) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(function(&self.0.device, element, name)?),
+            Entry::Vacant(new) => new.insert(function(&self.inner.device, element, name)?),
         };
-        submit(&self.0.stream, function, name, grid, arguments)
+        submit(&self.inner.stream, function, name, grid, arguments)
     }
 
     /// A tensor of `count` values that a kernel will write, and where they lie.
     pub(super) fn tensor(&self, count: usize) -> Result<(Tensor, u64)> {
-        tensor_on(&self.0.device, count)
+        tensor_on(&self.inner.device, count)
+    }
+
+    /// As [`place_on`].
+    pub(super) fn place(&self, tensor: &Tensor) -> Result<Place> {
+        place_on(&self.inner.device, tensor)
     }
 
     /// Where a tensor's values lie, in row-major order; the tensor that comes back holds them.
@@ -192,7 +212,7 @@ impl Gpu {
     /// # Errors
     /// If the tensor is not in `f32`, has other dimensions, or is not on this GPU.
     pub(super) fn address(&self, tensor: &Tensor, what: &str, dims: &[usize]) -> Result<(Tensor, u64)> {
-        address_on(&self.0.device, tensor, what, dims)
+        address_on(&self.inner.device, tensor, what, dims)
     }
 }
 
@@ -246,79 +266,4 @@ fn submit(
     // SAFETY: see `launch_on`; the tests run every kernel against the reference.
     unsafe { builder.launch(config) }.map_err(|error| explain(error, name))?;
     Ok(())
-}
-
-/// Writes values over others on the GPU, at `address`: in the stream's order, so that what was submitted before reads
-/// those that were there.
-///
-/// The memory there must be large enough: nothing here can check it.
-pub(super) fn overwrite(device: &CudaDevice, address: u64, values: &[f32]) -> Result<()> {
-    // SAFETY: as said above; the stream orders the write.
-    let done = unsafe { result::memcpy_htod_async(address, values, device.cuda_stream().cu_stream()) };
-    done.map_err(|error| explain(error, "bringing values to the GPU"))
-}
-
-/// Zeros in `count` values at `address`, in the stream's order.
-///
-/// The memory there must be large enough: nothing here can check it.
-pub(super) fn clear(device: &CudaDevice, address: u64, count: usize) -> Result<()> {
-    let (bytes, stream) = (count * size_of::<f32>(), device.cuda_stream());
-    // SAFETY: as said above; the stream orders the write.
-    let done = unsafe { result::memset_d8_async(address, 0, bytes, stream.cu_stream()) };
-    done.map_err(|error| explain(error, "clearing memory"))
-}
-
-/// As [`Gpu::tensor`].
-pub(super) fn tensor_on(device: &CudaDevice, count: usize) -> Result<(Tensor, u64)> {
-    let (stream, count) = (device.cuda_stream(), count.max(1));
-    // SAFETY: the caller writes all values before the tensor is read.
-    let slice = unsafe { stream.alloc::<f32>(count) };
-    let slice = slice.map_err(|error| match error.0 {
-        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => out_of_memory(&stream, count * size_of::<f32>()),
-        _ => explain(error, "taking memory for a tensor"),
-    })?;
-    let address = slice.device_ptr(&stream).0;
-    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
-    Ok((Tensor::from_storage(storage, count, BackpropOp::none(), false), address))
-}
-
-/// A number that can be brought to a GPU as it is.
-pub trait Number: WithDType + CudaDType + DeviceRepr {}
-
-impl<T: WithDType + CudaDType + DeviceRepr> Number for T {}
-
-/// A tensor of these values, brought past candle's cache of uploads.
-pub(crate) fn brought<T: Number>(device: &CudaDevice, values: &[T], shape: Shape) -> Result<Tensor> {
-    if values.len() != shape.elem_count() {
-        bail!("{} values for a tensor of {shape:?}; {} are right", values.len(), shape.elem_count());
-    }
-    let slice = device.cuda_stream().clone_htod(values);
-    let slice = slice.map_err(|error| explain(error, "bringing values to the GPU"))?;
-    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
-    Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
-}
-
-/// As [`Gpu::address`].
-pub(super) fn address_on(
-    device: &CudaDevice,
-    tensor: &Tensor,
-    what: &str,
-    dims: &[usize],
-) -> Result<(Tensor, u64)> {
-    if tensor.dims() != dims {
-        bail!("{what} has shape {:?}, not {dims:?}", tensor.dims());
-    }
-    if tensor.dtype() != DType::F32 {
-        bail!("{what} is {:?}; the CUDA executor takes f32 only", tensor.dtype());
-    }
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cuda(cuda) = &*storage else { bail!("{what} is not on the GPU") };
-    if cuda.device().id() != device.id() {
-        bail!("{what} is on another GPU, or was made through another handle of this one");
-    }
-    let start = cuda.as_cuda_slice::<f32>()?.device_ptr(&device.cuda_stream()).0;
-    let address = start + (layout.start_offset() * size_of::<f32>()) as u64;
-    drop(storage);
-    Ok((tensor, address))
 }

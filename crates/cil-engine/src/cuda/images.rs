@@ -10,12 +10,12 @@ use super::gpu::{Element, Gpu};
 use super::launch::{Grid, Map, arguments};
 use super::memory::Buffer;
 use crate::graph::Shape;
+use crate::uploads;
 
 /// Colours of an image.
 const COLOURS: usize = 3;
 
 /// What becomes of one stored image.
-#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Picked {
     image: i32,
@@ -24,6 +24,9 @@ pub struct Picked {
     mirrored: i32,
     brightness: f32,
 }
+
+/// Numbers of a [`Picked`].
+const NUMBERS: usize = 5;
 
 impl Picked {
     /// Number `image` of those stored, cropped `top` rows and `left` columns from the padded image's corner.
@@ -47,9 +50,7 @@ pub struct Colours {
     pub deviation: [f32; COLOURS],
 }
 
-// SAFETY: plain C structures of numbers, the same as in kernels/images.cuh.
-unsafe impl DeviceRepr for Picked {}
-// SAFETY: as above.
+// SAFETY: a plain C structure of numbers, the same as in kernels/images.cuh.
 unsafe impl DeviceRepr for Colours {}
 
 /// Images on a GPU.
@@ -85,25 +86,47 @@ impl StoredImages {
         &self.device
     }
 
-    /// `[picked, 3, height, width]`: each with `padding` black pixels on every side, cropped to its own size, mirrored,
-    /// times its brightness (the fraction is cut off, as torchvision does), divided by 255, and normalised. The host does
-    /// not wait.
+    /// A table for [`Self::pick`]: u32 `[picked, 5]`, with the processor.
     ///
     /// # Errors
-    /// If one is none of those stored, or there is no memory.
-    pub fn pick(&self, picked: &[Picked], padding: usize, by: Colours) -> Result<Tensor> {
+    /// If an image is none of those stored.
+    pub fn table(&self, picked: &[Picked]) -> Result<Tensor> {
         if let Some(it) = picked.iter().find(|it| it.image as usize >= self.count) {
             bail!("image {} was asked for; {} are stored, counted from 0", it.image, self.count);
         }
+        let words = |it: &Picked| {
+            let [image, top, left, mirrored] =
+                [it.image, it.top, it.left, it.mirrored].map(i32::cast_unsigned);
+            [image, top, left, mirrored, it.brightness.to_bits()]
+        };
+        let words: Vec<u32> = picked.iter().flat_map(words).collect();
+        Tensor::from_vec(words, (picked.len(), NUMBERS), &Device::Cpu)
+    }
+
+    /// `[picked, 3, height, width]` of a table, wherever it lies: each with `padding` black pixels on every side, cropped
+    /// to its own size, mirrored, times its brightness (the fraction is cut off, as torchvision does), divided by 255, and
+    /// normalised. The host does not wait.
+    ///
+    /// # Errors
+    /// If it is no such table, or there is no memory.
+    pub fn pick(&self, table: &Tensor, padding: usize, by: Colours) -> Result<Tensor> {
+        let (rows, NUMBERS) = table.dims2()? else {
+            bail!("a table of images is [rows, {NUMBERS}], not {:?}", table.dims())
+        };
         let Self { gpu, height, width, .. } = self;
         gpu.bind()?;
+        let table = match table.device() {
+            Device::Cpu => {
+                uploads::fresh(table.flatten_all()?.to_vec1::<u32>()?, (rows, NUMBERS), &self.device)?
+            }
+            _ => table.contiguous()?,
+        };
         let shape = Shape::Map { channels: COLOURS, height: *height, width: *width };
-        let count = Map::new(shape, false).count(picked.len())?;
-        let table = gpu.take(size_of_val(picked))?;
-        gpu.upload(&table, picked)?;
+        let count = Map::new(shape, false).count(rows)?;
+        let at = gpu.place(&table)?.address;
         let (tensor, address) = gpu.tensor(count)?;
-        let arguments: &[_] = arguments![&self.bytes, &table, address, *height, *width, padding, by, count];
+        let arguments: &[_] = arguments![&self.bytes, at, address, *height, *width, padding, by, count];
         gpu.launch(Element::F32, "pick", Grid::over(count), arguments)?;
-        tensor.reshape((picked.len(), COLOURS, *height, *width))
+        tensor.reshape((rows, COLOURS, *height, *width))
     }
 }

@@ -8,8 +8,9 @@ use std::ops::Range;
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::gpu::{Element, address_on, clear, launch_on, tensor_on};
+use super::gpu::{Element, launch_on};
 use super::launch::{Argument, Grid, Map, Sums, arguments};
+use super::tensors::{address_on, clear, tensor_on};
 use crate::measures::Gaussian;
 
 /// Blocks that sum for themselves.

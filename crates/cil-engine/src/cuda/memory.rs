@@ -1,18 +1,97 @@
 //! Memory on the GPU that is handed back and used again.
 //!
 //! One decision: all work goes to one stream, in order, so memory may be taken anew as soon as its last reader has been
-//! *submitted*. A step like the one before it then allocates nothing, which is also what lets it be captured.
+//! *submitted*. A step like the one before it then allocates nothing.
+//!
+//! While a step is captured, memory is that capture's own ([`Capturing`]): it is given in it and taken back in it, so a
+//! replay depends on no memory that anybody else may be using by then.
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError};
 
 /// Idle memory by size.
+type Idle = BTreeMap<usize, Vec<CudaSlice<u8>>>;
+
+/// Something that must not go before something else does.
+pub(super) type Held = Arc<dyn Any + Send + Sync>;
+
+/// Memory that executors share.
 #[derive(Debug)]
 pub(super) struct Pool {
     stream: Arc<CudaStream>,
-    idle: Mutex<BTreeMap<usize, Vec<CudaSlice<u8>>>>,
+    idle: Mutex<Idle>,
+}
+
+/// What this thread's capture has.
+struct Capture {
+    number: u64,
+    idle: Idle,
+    on_loan: usize,
+    /// What was made in it and is cached by nobody: it ends with the capture.
+    made: Vec<Held>,
+    /// What was there before and is read in it: it must live as long as the capture can be replayed.
+    read: Vec<Held>,
+}
+
+thread_local! {
+    static CAPTURE: RefCell<Option<Capture>> = const { RefCell::new(None) };
+}
+
+/// Whether this thread's work is being captured.
+pub(super) fn is_capturing() -> bool {
+    CAPTURE.with_borrow(Option::is_some)
+}
+
+/// Keeps what is made in a capture until the capture ends.
+pub(super) fn made(it: Held) {
+    CAPTURE.with_borrow_mut(|capture| capture.iter_mut().for_each(|to| to.made.push(it.clone())));
+}
+
+/// Keeps what a capture reads for as long as it can be replayed, unless it was made in it.
+pub(super) fn read<T: Any + Send + Sync>(it: &Arc<T>) {
+    CAPTURE.with_borrow_mut(|capture| {
+        let Some(capture) = capture else { return };
+        let is_known = |known: &Held| Arc::as_ptr(known).cast::<()>() == Arc::as_ptr(it).cast::<()>();
+        if !capture.made.iter().chain(&capture.read).any(is_known) {
+            capture.read.push(it.clone());
+        }
+    });
+}
+
+/// While it lives, memory that this thread takes is a capture's own.
+pub(super) struct Capturing {}
+
+impl Capturing {
+    pub(super) fn begin() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let (idle, made, read) = (Idle::new(), Vec::new(), Vec::new());
+        CAPTURE.set(Some(Capture { number, idle, on_loan: 0, made, read }));
+        Self {}
+    }
+
+    /// Gives all memory back, within the capture; how many buffers are still on loan (none is right), and what a replay
+    /// reads that was there before.
+    pub(super) fn end(self) -> (usize, Vec<Held>) {
+        // Buffers look for their capture as they go, so nothing may be borrowed then.
+        let made = CAPTURE.with_borrow_mut(|it| it.as_mut().map(|it| std::mem::take(&mut it.made)));
+        drop(made);
+        let ended = CAPTURE.take();
+        drop(self);
+        ended.map_or((0, Vec::new()), |it| (it.on_loan, it.read))
+    }
+}
+
+impl Drop for Capturing {
+    fn drop(&mut self) {
+        // Where it was not ended: the values go after the place is empty.
+        drop(CAPTURE.take());
+    }
 }
 
 impl Pool {
@@ -23,16 +102,26 @@ impl Pool {
     /// At least `bytes` bytes that hold whatever was there before.
     pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Result<Buffer, DriverError> {
         let size = class(bytes);
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = idle.get_mut(&size).and_then(Vec::pop);
-        drop(idle);
+        let of_capture = CAPTURE.with_borrow_mut(|it| {
+            it.as_mut().map(|it| {
+                it.on_loan += 1;
+                (it.number, it.idle.get_mut(&size).and_then(Vec::pop))
+            })
+        });
+        let (capture, found) = match of_capture {
+            Some((number, found)) => (Some(number), found),
+            None => {
+                let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                (None, idle.get_mut(&size).and_then(Vec::pop))
+            }
+        };
         let memory = match found {
             Some(memory) => memory,
             // SAFETY: every kernel writes what it or a later one reads.
             None => unsafe { self.stream.alloc::<u8>(size)? },
         };
         let (address, _) = memory.device_ptr(&self.stream);
-        Ok(Buffer { address, size, memory: Some(memory), pool: self.clone() })
+        Ok(Buffer { address, size, memory: Some(memory), pool: self.clone(), capture })
     }
 
     /// Gives all idle memory back to the driver.
@@ -54,6 +143,8 @@ pub(super) struct Buffer {
     size: usize,
     memory: Option<CudaSlice<u8>>,
     pool: Arc<Pool>,
+    /// The capture whose memory it is.
+    capture: Option<u64>,
 }
 
 impl Buffer {
@@ -70,7 +161,20 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.take() {
+        let Some(memory) = self.memory.take() else { return };
+        if let Some(number) = self.capture {
+            let back = |capture: &mut Option<Capture>| match capture.as_mut().filter(|it| it.number == number)
+            {
+                Some(capture) => {
+                    capture.on_loan -= 1;
+                    capture.idle.entry(self.size).or_default().push(memory);
+                    None
+                }
+                None => Some(memory),
+            };
+            // What outlived its capture is the driver's again.
+            drop(CAPTURE.with_borrow_mut(back));
+        } else {
             let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.entry(self.size).or_default().push(memory);
         }

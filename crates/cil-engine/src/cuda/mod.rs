@@ -7,6 +7,8 @@
 //! docs/cuda.md says how to build it and what was measured.
 
 mod backward;
+#[expect(unsafe_code, reason = "a captured graph is the driver's")]
+mod captures;
 #[expect(unsafe_code, reason = "cuDNN's interface in C")]
 mod convolution;
 #[expect(unsafe_code, reason = "the driver's interface in C")]
@@ -25,24 +27,28 @@ mod memory;
 mod plan;
 mod singles;
 mod steps;
+#[expect(unsafe_code, reason = "the driver's interface in C, and memory that nobody has written yet")]
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod weights;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use candle_core::Result;
 
-pub use gpu::{Gpu, Number};
+pub(crate) use captures::Captures;
+pub use gpu::Gpu;
 pub use images::{Colours, Picked, StoredImages};
+pub use tensors::Number;
 
 use crate::executor::{Executor, ForwardSpec, Gradients, Pass, Tape, Upstream};
 use crate::graph::Graph;
 use crate::parameters::Parameters;
 use gpu::Element;
 
-pub(crate) use gpu::brought;
-pub(crate) use steps::{Rates, blended, moved};
+pub(crate) use steps::{Rates, blended, moved, prepare};
+pub(crate) use tensors::brought;
 
 /// What values are stored and multiplied as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,27 +81,40 @@ pub struct CudaExecutor {
     plan: plan::Plan,
     gpu: Gpu,
     precision: Precision,
-    /// What was made of the parameters that were seen last.
-    weights: Mutex<Option<Arc<weights::Weights>>>,
+    /// What was made of the parameters that were seen last; in a capture it ends with it.
+    weights: Mutex<Weak<weights::Weights>>,
+    /// The same, unless it was made in a capture.
+    kept: Mutex<Option<Arc<weights::Weights>>>,
 }
 
 impl CudaExecutor {
     /// An executor on `gpu`, whose memory it shares with all others there.
     pub fn new(graph: Graph, gpu: &Gpu, precision: Precision) -> Self {
         let plan = plan::Plan::new(&graph, precision);
-        Self { graph, plan, gpu: gpu.clone(), precision, weights: Mutex::default() }
+        let (weights, kept) = (Mutex::default(), Mutex::default());
+        Self { graph, plan, gpu: gpu.clone(), precision, weights, kept }
     }
 
     /// What the parameters look like on the GPU; made once for each version of them.
     fn weights(&self, parameters: &Parameters) -> Result<Arc<weights::Weights>> {
         let mut known = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(weights) = known.as_ref().filter(|it| it.version() == parameters.version()) {
-            return Ok(weights.clone());
+        if let Some(weights) = known.upgrade().filter(|it| it.version() == parameters.version()) {
+            memory::read(&weights);
+            return Ok(weights);
         }
-        // The old ones' memory serves the new ones.
-        *known = None;
+        let capturing = memory::is_capturing();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // The old ones' memory serves the new ones; a capture may free nothing that was there before it.
+        if !capturing {
+            *kept = None;
+        }
         let weights = Arc::new(weights::Weights::new(self, parameters)?);
-        *known = Some(weights.clone());
+        *known = Arc::downgrade(&weights);
+        if capturing {
+            memory::made(weights.clone());
+        } else {
+            *kept = Some(weights.clone());
+        }
         Ok(weights)
     }
 }
@@ -103,6 +122,10 @@ impl CudaExecutor {
 impl Executor for CudaExecutor {
     fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    fn is_capturable(&self) -> bool {
+        self.gpu.captures()
     }
 
     fn forward(

@@ -4,12 +4,15 @@
 //! tensors, as everywhere: what was there before is a snapshot that somebody may hold. Learning rates lie in the GPU's
 //! memory, where a captured step finds those of its replay.
 
+use std::collections::HashMap;
+
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::gpu::{Element, address_on, launch_on, overwrite, tensor_on};
+use super::gpu::{Element, launch_on};
 use super::launch::{Grid, MOVES, Moves, arguments};
-use crate::optim::{Move, OptimizerConfig, State};
+use super::tensors::{address_on, overwrite, tensor_on};
+use crate::optim::{Move, Moved, OptimizerConfig, State};
 
 /// Values between two tensors of one allocation.
 const ALIGNED: usize = 64;
@@ -17,10 +20,17 @@ const ALIGNED: usize = 64;
 /// Learning rate, and factor of Adam's root.
 type Pace = [f32; 2];
 
-/// Paces of an optimiser's steps, brought to the GPU where they change; a clone has memory of its own.
+/// Paces of an optimiser's steps by what they move, brought to the GPU where they change; a clone has memory of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Rates {
-    there: Option<(Tensor, u64)>,
+    of: HashMap<Moved, There>,
+}
+
+/// The paces of one kind of step: a tensor's at its place among those that are moved, at an address that stays.
+#[derive(Debug)]
+struct There {
+    _memory: Tensor,
+    address: u64,
     paces: Vec<Pace>,
 }
 
@@ -32,28 +42,41 @@ impl Clone for Rates {
 
 impl Rates {
     /// Where they lie after this.
-    fn bring(&mut self, device: &CudaDevice, paces: Vec<Pace>) -> Result<u64> {
-        let address = match &self.there {
-            Some((tensor, address)) if tensor.elem_count() >= 2 * paces.len() => *address,
-            _ => {
-                // As many as a launch has tensors are enough for all but odd optimisers; a replay finds them where they were.
-                let (tensor, address) = tensor_on(device, 2 * paces.len().next_multiple_of(MOVES))?;
-                self.paces.clear();
-                self.there.insert((tensor, address)).1
+    fn bring(&mut self, device: &CudaDevice, moved: &Moved, paces: Vec<Pace>) -> Result<u64> {
+        let there = match self.of.get_mut(moved) {
+            Some(there) => there,
+            None => {
+                let (memory, address) = tensor_on(device, 2 * paces.len())?;
+                let there = There { _memory: memory, address, paces: Vec::new() };
+                self.of.entry(moved.clone()).or_insert(there)
             }
         };
-        if self.paces != paces {
-            overwrite(device, address, paces.as_flattened())?;
-            self.paces = paces;
+        if there.paces != paces {
+            overwrite(device, there.address, paces.as_flattened())?;
+            there.paces = paces;
         }
-        Ok(address)
+        Ok(there.address)
     }
+}
+
+/// Brings the paces of the next step of these to the GPU: their learning rates and counts of steps.
+pub(crate) fn prepare(
+    config: OptimizerConfig,
+    device: &Device,
+    moved: &Moved,
+    next: &[(f64, u32)],
+    rates: &mut Rates,
+) -> Result<()> {
+    let Device::Cuda(device) = device else { return Ok(()) };
+    let paces = next.iter().map(|(learning_rate, steps)| pace(config, *learning_rate, *steps)).collect();
+    rates.bring(device, moved, paces).map(|_| ())
 }
 
 /// The new values and states, or `None` where a tensor is not this module's to move.
 pub(crate) fn moved(
     config: OptimizerConfig,
     moves: &[Move<'_>],
+    all: &Moved,
     rates: &mut Rates,
 ) -> Result<Option<Vec<(Tensor, State)>>> {
     let Some(Device::Cuda(device)) = moves.first().map(|it| it.value.device()) else { return Ok(None) };
@@ -65,20 +88,10 @@ pub(crate) fn moved(
     let total = counts.iter().map(|count| count.next_multiple_of(ALIGNED)).sum();
     let (values, firsts) = (tensor_on(device, total)?, tensor_on(device, total)?);
     let seconds = if adam { Some(tensor_on(device, total)?) } else { None };
-    let mut paces = Vec::<Pace>::new();
-    let mut pace_of = Vec::with_capacity(moves.len());
-    for it in moves {
-        let own = pace(config, it);
-        let at = paces.iter().position(|known| known == &own).unwrap_or(paces.len());
-        if at == paces.len() {
-            paces.push(own);
-        }
-        pace_of.push(at as i32);
-    }
-    let paces = rates.bring(device, paces)?;
+    let paces = moves.iter().map(|it| pace(config, it.learning_rate, it.steps())).collect();
+    let paces = rates.bring(device, all, paces)?;
     let (mut start, mut results) = (0, Vec::new());
-    for ((part, counts), pace_of) in moves.chunks(MOVES).zip(counts.chunks(MOVES)).zip(pace_of.chunks(MOVES))
-    {
+    for (first, (part, counts)) in moves.chunks(MOVES).zip(counts.chunks(MOVES)).enumerate() {
         let mut table = Moves::default();
         // Copies in row-major order live until the launch.
         let mut held = Vec::new();
@@ -103,7 +116,7 @@ pub(crate) fn moved(
             table.new_second[at] = seconds.as_ref().map_or(0, |(_, address)| address + offset);
             table.count[at] = i32::try_from(*count).map_err(candle_core::Error::wrap)?;
             table.decay[at] = it.weight_decay as f32;
-            table.pace[at] = pace_of[at];
+            table.pace[at] = (first * MOVES + at) as i32;
             let new = |all: &(Tensor, u64)| all.0.narrow(0, start, *count)?.reshape(dims);
             let second = seconds.as_ref().map(new).transpose()?;
             let state = State { first: new(&firsts)?, second, steps: it.steps() };
@@ -152,14 +165,14 @@ fn is_ours(tensor: &Tensor) -> bool {
     tensor.device().is_cuda() && tensor.dtype() == DType::F32
 }
 
-/// The learning rate and the factor of the root, with Adam's bias corrections for this parameter's count of steps.
-fn pace(config: OptimizerConfig, it: &Move<'_>) -> Pace {
+/// The learning rate and the factor of the root, with Adam's bias corrections for that count of steps.
+fn pace(config: OptimizerConfig, learning_rate: f64, steps: u32) -> Pace {
     match config {
-        OptimizerConfig::Sgd { .. } => [it.learning_rate as f32, 0.0],
+        OptimizerConfig::Sgd { .. } => [learning_rate as f32, 0.0],
         OptimizerConfig::Adam { beta1, beta2, .. } => {
-            let correction = |beta: f64| 1.0 - beta.powi(it.steps() as i32);
+            let correction = |beta: f64| 1.0 - beta.powi(steps as i32);
             let root = (1.0 / correction(beta2).sqrt()) as f32;
-            [(it.learning_rate / correction(beta1)) as f32, root]
+            [(learning_rate / correction(beta1)) as f32, root]
         }
     }
 }

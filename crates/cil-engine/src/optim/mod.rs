@@ -83,6 +83,15 @@ impl Move<'_> {
     }
 }
 
+/// What a step moved, in its order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Moved {
+    /// Names of parameters.
+    names: Vec<String>,
+    /// Factors on the step's learning rate, as bits.
+    lr_scales: Vec<u64>,
+}
+
 /// A rule and its state.
 #[derive(Clone, Debug)]
 pub struct Optimizer {
@@ -97,7 +106,7 @@ impl Optimizer {
         Self { config, states: BTreeMap::new(), rates: Rates::default() }
     }
 
-    /// Moves every parameter that a group names and `gradients` holds.
+    /// Moves every parameter that a group names and `gradients` holds; says which these were.
     ///
     /// # Errors
     /// If two groups name one parameter, a name is not in `parameters`, or a gradient has another shape. Nothing is
@@ -108,7 +117,7 @@ impl Optimizer {
         gradients: &Gradients,
         groups: &[Group],
         learning_rate: f64,
-    ) -> Result<()> {
+    ) -> Result<Moved> {
         let mut seen = BTreeSet::new();
         for name in groups.iter().flat_map(|group| &group.names) {
             if !seen.insert(name) {
@@ -126,7 +135,7 @@ impl Optimizer {
                 _ => {}
             }
         }
-        let mut moves = Vec::new();
+        let (mut moves, mut all) = (Vec::new(), Moved { names: Vec::new(), lr_scales: Vec::new() });
         for group in groups {
             for name in &group.names {
                 let Some(gradient) = gradients.get(name) else { continue };
@@ -137,19 +146,50 @@ impl Optimizer {
                     learning_rate: learning_rate * group.lr_scale,
                     weight_decay: group.weight_decay,
                 };
-                moves.push((name, of));
+                moves.push(of);
+                all.names.push(name.clone());
+                all.lr_scales.push(group.lr_scale.to_bits());
             }
         }
-        let moved = match on_gpu(self.config, &moves, &mut self.rates)? {
+        let moved = match on_gpu(self.config, &moves, &all, &mut self.rates)? {
             Some(moved) => moved,
-            None => moves.par_iter().map(|(_, of)| one(self.config, of)).collect::<Result<Vec<_>>>()?,
+            None => moves.par_iter().map(|of| one(self.config, of)).collect::<Result<Vec<_>>>()?,
         };
-        let names: Vec<String> = moves.iter().map(|(name, _)| (*name).clone()).collect();
-        for (name, (value, state)) in names.into_iter().zip(moved) {
-            parameters.set(&name, value);
-            self.states.insert(name, state);
+        for (name, (value, state)) in all.names.iter().zip(moved) {
+            parameters.set(name, value);
+            self.states.insert(name.clone(), state);
         }
-        Ok(())
+        Ok(all)
+    }
+
+    /// Every tensor of the state, in the order of names: what a step replaces.
+    pub fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
+        self.states
+            .values_mut()
+            .flat_map(|state| std::iter::once(&mut state.first).chain(&mut state.second))
+            .collect()
+    }
+
+    /// Brings to a GPU the pace of the next step that moves the same parameters: what a captured one reads there.
+    ///
+    /// # Errors
+    /// If a parameter was never moved, or the device refuses it.
+    pub fn prepare(&mut self, moved: &Moved, learning_rate: f64) -> Result<()> {
+        let Some(first) = moved.names.first().and_then(|name| self.states.get(name)) else { return Ok(()) };
+        let device = first.first.device().clone();
+        let mut paces = Vec::with_capacity(moved.names.len());
+        for (name, lr_scale) in moved.names.iter().zip(&moved.lr_scales) {
+            let Some(state) = self.states.get(name) else { bail!("{name} was never moved") };
+            paces.push((learning_rate * f64::from_bits(*lr_scale), state.steps + 1));
+        }
+        prepare_on_gpu(self.config, &device, moved, &paces, &mut self.rates)
+    }
+
+    /// Counts a step that moved these and that the device did by itself.
+    pub fn repeated(&mut self, moved: &Moved) {
+        for name in &moved.names {
+            self.states.entry(name.clone()).and_modify(|state| state.steps += 1);
+        }
     }
 
     /// The whole state as named tensors, for a checkpoint.
@@ -218,17 +258,7 @@ fn one(config: OptimizerConfig, of: &Move<'_>) -> Result<(Tensor, State)> {
 
 /// All of them, if they are on a GPU.
 #[cfg(feature = "cuda")]
-fn on_gpu(
-    config: OptimizerConfig,
-    moves: &[(&String, Move<'_>)],
-    rates: &mut Rates,
-) -> Result<Option<Vec<(Tensor, State)>>> {
-    let moves: Vec<Move<'_>> = moves.iter().map(|(_, of)| *of).collect();
-    crate::cuda::moved(config, &moves, rates)
-}
-
-#[cfg(feature = "cuda")]
-use crate::cuda::Rates;
+use crate::cuda::{Rates, moved as on_gpu, prepare as prepare_on_gpu};
 
 /// Nothing: rates that the processor needs are at hand.
 #[cfg(not(feature = "cuda"))]
@@ -239,10 +269,23 @@ struct Rates {}
 #[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]
 fn on_gpu(
     _: OptimizerConfig,
-    _: &[(&String, Move<'_>)],
+    _: &[Move<'_>],
+    _: &Moved,
     _: &mut Rates,
 ) -> Result<Option<Vec<(Tensor, State)>>> {
     Ok(None)
+}
+
+#[cfg(not(feature = "cuda"))]
+#[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]
+fn prepare_on_gpu(
+    _: OptimizerConfig,
+    _: &candle_core::Device,
+    _: &Moved,
+    _: &[(f64, u32)],
+    _: &mut Rates,
+) -> Result<()> {
+    Ok(())
 }
 
 /// Whether two tensors have one shape and type.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor, Var};
-use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
+use cil_engine::captures::{Captures, Repeatable};
+use cil_engine::optim::{Group, Moved, Optimizer, OptimizerConfig};
 use cil_engine::{
     Executor, ForwardSpec, Gradients, Graph, MomentGradient, NormUpdate, ParameterKind, Parameters, Pass,
     Tape, Upstream, uploads,
@@ -60,10 +61,15 @@ impl Learned {
         Ok(self.executor.backward(&self.values, tape, upstream, into)?)
     }
 
-    fn learn(&mut self, gradients: &Gradients, statistics: &NormUpdate) -> Result<()> {
+    fn learn(&mut self, gradients: &Gradients, statistics: &NormUpdate) -> Result<Moved> {
         let groups = std::slice::from_ref(&self.group);
-        self.optimizer.step(&mut self.values, gradients, groups, self.learning_rate)?;
-        Ok(self.values.update_statistics(statistics, STATISTICS_MOMENTUM)?)
+        let moved = self.optimizer.step(&mut self.values, gradients, groups, self.learning_rate)?;
+        self.values.update_statistics(statistics, STATISTICS_MOMENTUM)?;
+        Ok(moved)
+    }
+
+    fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
+        self.values.tensors_mut().chain(self.optimizer.tensors_mut()).collect()
     }
 
     fn flops(&self, spec: ForwardSpec) -> f64 {
@@ -80,6 +86,57 @@ pub struct Classifier {
     noise: Stream,
     batch: usize,
     device: Device,
+    /// Of training, and of inversion.
+    captures: [Captures<Moved>; 2],
+}
+
+/// A training step.
+struct Training<'a>(&'a mut Classifier);
+
+impl Repeatable for Training<'_> {
+    type Done = Moved;
+    type Error = anyhow::Error;
+
+    fn state(&mut self) -> Vec<&mut Tensor> {
+        self.0.net.tensors_mut()
+    }
+
+    fn step(&mut self, _: &[Tensor]) -> Result<Moved> {
+        self.0.trained()
+    }
+
+    fn prepare(&mut self, done: &Moved) -> Result<()> {
+        Ok(self.0.net.optimizer.prepare(done, self.0.net.learning_rate)?)
+    }
+
+    fn repeat(&mut self, done: &Moved) {
+        self.0.net.optimizer.repeated(done);
+    }
+}
+
+/// An inversion step.
+struct Inverting<'a>(&'a mut Classifier);
+
+impl Repeatable for Inverting<'_> {
+    type Done = Moved;
+    type Error = anyhow::Error;
+
+    fn state(&mut self) -> Vec<&mut Tensor> {
+        self.0.generator.iter_mut().flat_map(Learned::tensors_mut).collect()
+    }
+
+    fn step(&mut self, inputs: &[Tensor]) -> Result<Moved> {
+        self.0.inverted(inputs.first().context("an inversion step takes noise")?)
+    }
+
+    fn prepare(&mut self, done: &Moved) -> Result<()> {
+        let generator = self.0.generator.as_mut().context(GENERATOR)?;
+        Ok(generator.optimizer.prepare(done, generator.learning_rate)?)
+    }
+
+    fn repeat(&mut self, done: &Moved) {
+        self.0.generator.iter_mut().for_each(|it| it.optimizer.repeated(done));
+    }
 }
 
 impl Classifier {
@@ -102,8 +159,10 @@ impl Classifier {
         let draw = Draw::new(setting.seed, "bench");
         let mut labels = draw.stream("labels");
         let labels: Vec<u32> = (0..batch).map(|_| labels.below(classes) as u32).collect();
+        let net = Learned::new(graph, sgd, 0.1, 5e-4, setting)?;
         Ok(Self {
-            net: Learned::new(graph, sgd, 0.1, 5e-4, setting)?,
+            captures: [(); 2].map(|()| Captures::new(&*net.executor, &device)),
+            net,
             generator,
             images: normal(&[batch, 3, side, side], &mut draw.stream("images"), &device)?,
             labels: Tensor::new(labels, &device)?,
@@ -118,6 +177,13 @@ impl Classifier {
     /// # Errors
     /// If the executor fails.
     pub fn train(&mut self) -> Result<()> {
+        let mut captures = std::mem::take(&mut self.captures[0]);
+        captures.step(&mut Training(self), &[], &[])?;
+        self.captures[0] = captures;
+        Ok(())
+    }
+
+    fn trained(&mut self) -> Result<Moved> {
         let _kept = uploads::keep(&self.device);
         let mut pass = self.net.forward(&self.images, ForwardSpec::TRAIN)?;
         let logits = Var::from_tensor(pass.tap(LOGITS)?)?;
@@ -144,10 +210,17 @@ impl Classifier {
     /// # Errors
     /// If there is no generator, or an executor fails.
     pub fn invert(&mut self) -> Result<()> {
-        let generator = self.generator.as_mut().context("there is no generator")?;
-        let noise = normal(&[self.batch, LATENT], &mut self.noise, &self.device)?;
+        let noise = normal(&[self.batch, LATENT], &mut self.noise, &Device::Cpu)?;
+        let mut captures = std::mem::take(&mut self.captures[1]);
+        captures.step(&mut Inverting(self), &[noise], &[])?;
+        self.captures[1] = captures;
+        Ok(())
+    }
+
+    fn inverted(&mut self, noise: &Tensor) -> Result<Moved> {
+        let generator = self.generator.as_mut().context(GENERATOR)?;
         let _kept = uploads::keep(&self.device);
-        let mut drawn = generator.forward(&noise, ForwardSpec::TRAIN)?;
+        let mut drawn = generator.forward(noise, ForwardSpec::TRAIN)?;
         let mut seen = self.net.forward(drawn.tap(IMAGES)?, ForwardSpec::PROBE)?;
         let mut upstream_of_net = inversion_slope(&seen, &self.net.values, &self.labels)?;
         let tape = seen.tape.take().context(TAPE)?;
@@ -172,6 +245,7 @@ impl Classifier {
     }
 }
 
+const GENERATOR: &str = "there is no generator";
 const TAPE: &str = "the executor kept no tape of a training pass";
 
 fn upstream(tap: &str, slope: Tensor) -> Upstream {

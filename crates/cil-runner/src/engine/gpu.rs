@@ -19,8 +19,10 @@ pub(super) fn count() -> usize {
     Gpu::count().unwrap_or(0)
 }
 
-pub(super) fn open(number: usize, kernels: OnGpu) -> Result<(ExecutorFactory, Keeper)> {
+/// What runs networks on that GPU, and keeps images there; `graphs`: whether steps may be captured and replayed.
+pub(super) fn open(number: usize, kernels: OnGpu, graphs: bool) -> Result<(ExecutorFactory, Keeper)> {
     let gpu = Gpu::open(number).map_err(|error| bad_input(format!("--device cuda:{number}: {error}")))?;
+    let gpu = if graphs { gpu } else { gpu.without_captures() };
     let keeper = Keeper(Some(gpu.clone()));
     let precision = match kernels {
         OnGpu::Reference => return Ok((super::reference(), keeper)),
@@ -65,18 +67,21 @@ impl Elsewhere for OnDevice {
         self.0.device()
     }
 
-    fn batch(
-        &self,
-        changes: &[(u32, Change)],
-        padding: usize,
-        normalisation: &Normalisation,
-    ) -> candle_core::Result<Tensor> {
+    fn table(&self, changes: &[(u32, Change)]) -> candle_core::Result<Tensor> {
         let picked = |(image, change): &(u32, Change)| {
             Picked::new(*image, change.corner, change.mirrored, change.brightness as f32)
         };
-        let picked = changes.iter().map(picked).collect::<candle_core::Result<Vec<_>>>()?;
+        self.0.table(&changes.iter().map(picked).collect::<candle_core::Result<Vec<_>>>()?)
+    }
+
+    fn batch(
+        &self,
+        table: &Tensor,
+        padding: usize,
+        normalisation: &Normalisation,
+    ) -> candle_core::Result<Tensor> {
         let Normalisation { mean, deviation } = *normalisation;
-        self.0.pick(&picked, padding, Colours { mean, deviation })
+        self.0.pick(table, padding, Colours { mean, deviation })
     }
 }
 

@@ -215,6 +215,7 @@ mod tests {
             seed: None,
             threads: None,
             kernels: Kernels::Auto,
+            no_cuda_graphs: false,
             json: false,
             lifeline: false,
         };

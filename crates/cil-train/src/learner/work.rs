@@ -12,7 +12,7 @@ use dfgr::Inversion;
 use super::Learner;
 use crate::event::PhaseKind;
 use crate::memory;
-use crate::phase::{Classes, Job, Source};
+use crate::phase::{Classes, FrozenNetworks, Job, Source};
 use crate::recipe::ReplaySpec;
 use crate::start;
 
@@ -99,7 +99,8 @@ pub(super) fn job(learner: &Learner, phase: PhaseKind, network: Network, train: 
             }
             let (freeze_old_head, positive_head) = (false, false);
             let classes = Classes { columns, n_old, freeze_old_head, positive_head };
-            return Job::new(phase, network, spec.phase(), Source::Samples(samples), classes, draw);
+            let (source, nobody) = (Source::Samples(samples), FrozenNetworks::default());
+            return Job::new(phase, network, spec.phase(), source, classes, nobody, draw);
         }
         PhaseKind::Student => {
             let mut samples = memory::trained_on(plan, task, train);
@@ -133,5 +134,11 @@ pub(super) fn job(learner: &Learner, phase: PhaseKind, network: Network, train: 
         }
         _ => Source::Samples(samples),
     };
-    Job::new(phase, network, spec, source, classes, draw)
+    let teachers = FrozenNetworks {
+        old: if recipe.joint { None } else { learner.old.clone() },
+        new: learner.new_teacher.clone(),
+        replay: learner.replay.clone().zip(recipe.replay.clone()),
+        new_replay: learner.new_replay.clone(),
+    };
+    Job::new(phase, network, spec, source, classes, teachers, draw)
 }

@@ -1,7 +1,6 @@
 //! Binary cross-entropy of every class (iCaRL).
 
 use candle_core::{Result, Tensor, bail};
-use cil_engine::uploads;
 
 use super::filled_dims2;
 
@@ -26,19 +25,15 @@ pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor>
 /// `labels`: u32 `[rows]`; `old`: `[rows, M]` logits of the old model, if there is one; `classes`: `M` and the new ones.
 /// Rebuffi et al. 2017, algorithm 3: `[rows, classes]`, in the type of `like`.
 pub fn distilled_targets(
-    labels: &[u32],
+    labels: &Tensor,
     old: Option<&Tensor>,
     classes: usize,
     like: &Tensor,
 ) -> Result<Tensor> {
-    let n_old = old.map_or(Ok(0), |it| it.dim(1))?;
-    let mut new = vec![0f32; labels.len() * (classes - n_old)];
-    for (row, label) in labels.iter().enumerate() {
-        if let Some(at) = (*label as usize).checked_sub(n_old) {
-            new[row * (classes - n_old) + at] = 1.0;
-        }
-    }
-    let new = uploads::fresh(new, (labels.len(), classes - n_old), like.device())?.to_dtype(like.dtype())?;
+    let n_old = old.map_or(Ok(0), |it| it.dim(1))? as u32;
+    let new: Vec<u32> = (n_old..classes as u32).collect();
+    let new = Tensor::new(new, like.device())?;
+    let new = labels.unsqueeze(1)?.broadcast_eq(&new.unsqueeze(0)?)?.to_dtype(like.dtype())?;
     match old {
         Some(old) => Tensor::cat(&[&candle_nn::ops::sigmoid(&old.detach())?, &new], 1),
         None => Ok(new),

@@ -8,33 +8,36 @@ use candle_core::Device;
 use cil_backbone::Frozen;
 use cil_data::augment::Preparation;
 use cil_data::store::{SampleId, TrainSet};
-use cil_random::Draw;
 use dfgr::Replay;
 
-use crate::event::PhaseKind;
 use crate::recipe::ReplaySpec;
 
-/// What a job may look at beside its network.
-#[derive(Debug)]
+/// Images, and where and by which numbers a job goes over them.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) train: &'a TrainSet,
     pub(crate) preparation: &'a Preparation,
     pub(crate) device: &'a Device,
     pub(crate) seed: u64,
     pub(crate) task: usize,
+}
+
+/// Frozen networks that a job looks at, the same from its first step to its last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FrozenNetworks {
     /// The model of the task before.
     pub(crate) old: Option<Frozen>,
     /// The teacher of the new classes.
     pub(crate) new: Option<Frozen>,
     /// Generated images of old classes.
-    pub(crate) replay: Option<(Replay, &'a ReplaySpec)>,
+    pub(crate) replay: Option<(Replay, ReplaySpec)>,
     /// Generated images of new classes, by their teacher, in steps without real ones.
     pub(crate) new_replay: Option<Replay>,
 }
 
-impl Surroundings<'_> {
-    /// The same with teachers that hand out these maps; nothing is copied where there are none.
-    pub(crate) fn with_maps(mut self, maps: &[String]) -> Result<Self> {
+impl FrozenNetworks {
+    /// The same, handing out the maps of these taps as well; nothing is copied where there are none.
+    pub(super) fn with_maps(mut self, maps: &[String]) -> Result<Self> {
         if maps.is_empty() {
             return Ok(self);
         }
@@ -55,23 +58,4 @@ pub(crate) enum Source {
     Samples(Vec<SampleId>),
     /// That many steps of generated images alone.
     Generated { steps: usize },
-}
-
-/// Where a step's random numbers come from.
-pub(super) struct Draws<'a> {
-    /// Changes to real images.
-    pub(super) images: Draw<'a>,
-    /// Noise of generated ones of old classes, and of new classes.
-    pub(super) noise: [Draw<'a>; 2],
-}
-
-impl<'a> Draws<'a> {
-    /// Of step `position` of a phase, counted over all its epochs: never two steps of a task with the same noise.
-    pub(super) fn new(kind: PhaseKind, images: Draw<'a>, position: u64) -> Self {
-        let purposes = match kind {
-            PhaseKind::Balance => ["replay balance", "new replay balance"],
-            _ => ["replay", "new replay"],
-        };
-        Self { images, noise: purposes.map(|purpose| Draw { purpose, position, ..images }) }
-    }
 }

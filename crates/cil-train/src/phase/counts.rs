@@ -42,11 +42,11 @@ impl Job {
             }
             Source::Generated { steps } => *steps,
         };
-        if let Some((replay, spec)) = &around.replay {
+        if let Some((replay, spec)) = &self.teachers.replay {
             let found = drawn(replay, self.n_old, "class counts", steps * spec.batch)?;
             counts.iter_mut().zip(found).for_each(|(count, found)| *count += found);
         }
-        if let Some(replay) = &around.new_replay {
+        if let Some(replay) = &self.teachers.new_replay {
             let found = drawn(replay, self.columns.len() - self.n_old, "new class counts", steps * batch)?;
             counts[self.n_old..].iter_mut().zip(found).for_each(|(count, found)| *count += found);
         }

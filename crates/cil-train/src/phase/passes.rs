@@ -9,13 +9,12 @@ use std::ops::Range;
 use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 use cil_backbone::{Frozen, POOLED, View};
-use cil_data::store::SampleId;
 use cil_engine::{ForwardSpec, Gradients, Keep, Norm, NormUpdate, Pass, Upstream, measures};
-use dfgr::replay::Synthetic;
 use dtid::values::{Value, grain, with_values};
 use rayon::prelude::*;
 
-use super::{Draws, Job, Surroundings};
+use super::inputs::{Inputs, Layout};
+use super::{Job, Surroundings};
 use crate::recipe::{SyntheticNorm, Trained};
 
 /// A training pass whose batch norm keeps the running statistics.
@@ -25,45 +24,50 @@ const TRAIN_RUNNING: ForwardSpec =
 /// A pass with batch statistics through a backbone that is not trained.
 const STATISTICS: ForwardSpec = ForwardSpec { norm: Norm::Batch, moments: false, keep: Keep::Nothing };
 
-/// Images of one step whose labels are known, new classes first: real ones, or generated ones of new classes alone.
-pub(super) struct Real {
-    /// `None` in a step of generated images alone.
+/// Images of a step's first rows, new classes first: real ones, or generated ones of new classes alone.
+pub(super) struct First {
+    /// `None` in a step of replayed images alone.
     pub(super) images: Option<Tensor>,
-    pub(super) labels: Vec<u32>,
     pub(super) n_new: usize,
     /// What the new teacher says of them, if they are its generator's.
     pub(super) said: Option<View>,
 }
 
+/// Generated images of old classes, and what the generator's teacher says of them.
+pub(super) struct Replayed {
+    pub(super) images: Tensor,
+    pub(super) view: View,
+    norm: SyntheticNorm,
+}
+
 impl Job {
-    pub(super) fn real(
+    /// A step's images, and of generated ones what teachers say.
+    pub(super) fn images(
         &self,
-        batch: &[SampleId],
-        draws: &Draws<'_>,
+        layout: &Layout,
+        inputs: &Inputs<'_>,
         around: &Surroundings<'_>,
-    ) -> Result<Real> {
-        if let (Some(replay), true) = (&around.new_replay, batch.is_empty()) {
-            let drawn = replay.sample(self.spec.training.batch, draws.noise[1])?;
-            let labels: Vec<u32> =
-                drawn.labels.to_vec()?.iter().map(|label| label + self.n_old as u32).collect();
-            let (images, n_new) = (Some(drawn.images), labels.len());
-            return Ok(Real { images, labels, n_new, said: Some(drawn.view) });
-        }
-        let is_new = |sample: &SampleId| around.train.class_of(*sample) >= self.columns.start + self.n_old;
-        let (mut samples, old): (Vec<SampleId>, Vec<SampleId>) =
-            batch.iter().partition(|sample| is_new(sample));
-        let n_new = samples.len();
-        samples.extend(old);
-        let column = |sample: &SampleId| (around.train.class_of(*sample) - self.columns.start) as u32;
-        let images = match samples.is_empty() {
-            true => None,
-            false => {
-                let images =
-                    around.train.images(&samples, around.preparation, Some(draws.images), around.device)?;
-                Some(images.to_dtype(self.dtype())?)
+    ) -> Result<(First, Option<Replayed>)> {
+        let n_new = layout.n_new;
+        let first = match (inputs.images, inputs.new_code, &self.teachers.new_replay) {
+            (Some(drawn), ..) => {
+                let images = around.train.made(drawn, around.preparation, true, around.device)?;
+                First { images: Some(images.to_dtype(self.dtype())?), n_new, said: None }
             }
+            (None, Some(code), Some(replay)) => {
+                let (images, said) = replay.made(code)?;
+                First { images: Some(images), n_new, said: Some(said) }
+            }
+            _ => First { images: None, n_new, said: None },
         };
-        Ok(Real { images, labels: samples.iter().map(column).collect(), n_new, said: None })
+        let replayed = match (inputs.code, &self.teachers.replay) {
+            (Some(code), Some((replay, spec))) => {
+                let (images, view) = replay.made(code)?;
+                Some(Replayed { images, view, norm: spec.synthetic_norm })
+            }
+            _ => None,
+        };
+        Ok((first, replayed))
     }
 
     /// Type of the network's values: `f32`, but for checks in `f64`.
@@ -72,17 +76,13 @@ impl Job {
     }
 
     /// The network's passes over real and generated images; their rows follow each other.
-    pub(super) fn passes(
-        &self,
-        real: &Real,
-        synthetic: Option<&(Synthetic, SyntheticNorm)>,
-    ) -> Result<Vec<Pass>> {
+    pub(super) fn passes(&self, real: &First, synthetic: Option<&Replayed>) -> Result<Vec<Pass>> {
         let run =
             |images: &Tensor, spec| self.network.executor().forward(self.network.parameters(), images, spec);
         let together = match (&real.images, synthetic) {
-            (Some(real), Some((images, _))) => Tensor::cat(&[real, &images.images], 0)?,
+            (Some(real), Some(it)) => Tensor::cat(&[real, &it.images], 0)?,
             (Some(images), None) => images.clone(),
-            (None, Some((images, _))) => images.images.clone(),
+            (None, Some(it)) => it.images.clone(),
             (None, None) => bail!("a step without an image"),
         };
         let (batch, running) = match self.spec.trained {
@@ -90,12 +90,12 @@ impl Job {
             Trained::Head | Trained::Correction => (ForwardSpec::EVAL, ForwardSpec::EVAL),
             Trained::ClassWeights => (STATISTICS, ForwardSpec::EVAL),
         };
-        Ok(match (&real.images, synthetic) {
+        Ok(match (&real.images, synthetic.map(|it| (&it.images, it.norm))) {
             (Some(real), Some((images, SyntheticNorm::Running))) if batch != running => {
-                vec![run(real, batch)?, run(&images.images, running)?]
+                vec![run(real, batch)?, run(images, running)?]
             }
             (Some(real), Some((images, SyntheticNorm::Separate))) if batch != running => {
-                vec![run(real, batch)?, run(&images.images, batch)?]
+                vec![run(real, batch)?, run(images, batch)?]
             }
             (_, Some((_, SyntheticNorm::Frozen))) => vec![run(&together, running)?],
             _ => vec![run(&together, batch)?],
@@ -105,11 +105,10 @@ impl Job {
     /// What the new teacher says of the new images, and of all rows where a term asks for that.
     pub(super) fn new_teacher_views(
         &self,
-        real: &Real,
-        synthetic: Option<&Synthetic>,
-        around: &Surroundings<'_>,
+        real: &First,
+        synthetic: Option<&Replayed>,
     ) -> candle_core::Result<(Option<View>, Option<View>)> {
-        let Some(teacher) = &around.new else { return Ok((None, None)) };
+        let Some(teacher) = &self.teachers.new else { return Ok((None, None)) };
         let n_new = self.columns.len() - self.n_old;
         let of_new_images = match &real.images {
             Some(_) if real.said.is_some() => {
@@ -209,8 +208,8 @@ fn summed<T: Value>(parts: &[(Range<usize>, Tensor)], n_rows: usize) -> candle_c
 /// What the old teacher says of all rows; the generator's own view is used again, it is of the same teacher.
 pub(super) fn old_view(
     teacher: &Frozen,
-    real: &Real,
-    synthetic: Option<&Synthetic>,
+    real: &First,
+    synthetic: Option<&Replayed>,
 ) -> candle_core::Result<View> {
     let of_real = real.images.as_ref().map(|images| teacher.forward(images)).transpose()?;
     joined_views(of_real, synthetic.map(|it| it.view.clone()))
@@ -226,7 +225,7 @@ fn of_new_classes(mut view: View, n_new: usize) -> candle_core::Result<View> {
 }
 
 /// What the new teacher says of all rows.
-fn view_of_all(teacher: &Frozen, real: &Real, synthetic: Option<&Synthetic>) -> candle_core::Result<View> {
+fn view_of_all(teacher: &Frozen, real: &First, synthetic: Option<&Replayed>) -> candle_core::Result<View> {
     let of_real = match (&real.said, &real.images) {
         (Some(said), _) => Some(said.clone()),
         (None, images) => images.as_ref().map(|images| teacher.forward(images)).transpose()?,

@@ -8,6 +8,7 @@ use cil_data::dataset::{Dataset, Evaluate};
 use cil_data::normalise::Normalisation;
 use cil_data::order::ClassOrder;
 use cil_data::procedural::ProceduralConfig;
+use cil_data::store::SampleId;
 use cil_engine::optim::Schedule;
 use cil_engine::reference::ReferenceExecutor;
 use cil_engine::{Executor, ExecutorFactory, Shape};
@@ -98,6 +99,12 @@ fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: Dua
     check_terms(HeadKind::Cosine, terms(form, trained), parts, norm, trained, freeze_old_head)
 }
 
+/// The slope of what the host draws.
+fn slope_of(job: &Job, samples: &[SampleId], draws: &Draws<'_>, around: &Surroundings<'_>) -> Result<Slope> {
+    let drawn = job.drawn(samples, draws, around)?;
+    job.slope(&drawn.layout, &drawn.tensors, around)
+}
+
 /// A job, and what a step of it looks at.
 type StepCheck<'a> = &'a dyn Fn(&mut Job, &[SampleId], &Draws<'_>, &Surroundings<'_>) -> Result<()>;
 
@@ -121,15 +128,12 @@ fn on_step(
     let generator =
         Inversion::new(inversion.clone(), old.clone(), &executors(), 1, 1, &Device::Cpu)?.replay();
     let replay = ReplaySpec { inversion, batch: 5, synthetic_norm: norm, warm_start: false };
-    let around = Surroundings {
-        train: &train,
-        preparation: &preparation,
-        device: &Device::Cpu,
-        seed: 1,
-        task: 1,
+    let around =
+        Surroundings { train: &train, preparation: &preparation, device: &Device::Cpu, seed: 1, task: 1 };
+    let teachers = FrozenNetworks {
         old: Some(old),
         new: Some(new),
-        replay: Some((generator, &replay)),
+        replay: Some((generator, replay)),
         new_replay: None,
     };
     let spec = PhaseSpec { trained, terms, training: training() };
@@ -138,8 +142,7 @@ fn on_step(
     let source = Source::Samples(samples.clone());
     let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head, positive_head: false };
     let student = network(kind, &[3, 2], 3)?;
-    let mut job = Job::new(PhaseKind::Student, student, spec, source, classes, (1, 1))?;
-    let around = around.with_maps(job.maps())?;
+    let mut job = Job::new(PhaseKind::Student, student, spec, source, classes, teachers, (1, 1))?;
     job.class_counts = job.class_counts(&around, Draw::new(1, "counts"))?;
     let noise = ["noise", "new noise"].map(|purpose| Draw::new(1, purpose));
     let draws = Draws { images: Draw::new(1, "images"), noise };
@@ -172,9 +175,10 @@ fn gradient_is_right(
     around: &Surroundings<'_>,
     parts: usize,
 ) -> Result<()> {
-    let (norm, trained) = (around.replay.as_ref().map(|(_, spec)| spec.synthetic_norm), job.spec.trained);
-    let slope = job.slope(samples, draws, around)?;
-    assert_eq!(slope.rows, 10);
+    let norm = job.teachers.replay.as_ref().map(|(_, spec)| spec.synthetic_norm);
+    let trained = job.spec.trained;
+    assert_eq!(job.drawn(samples, draws, around)?.layout.rows(), 10);
+    let slope = slope_of(job, samples, draws, around)?;
     assert_eq!(slope.parts.len(), parts, "{:?}", slope.parts.keys());
     assert_eq!(
         slope.updates.is_empty(),
@@ -203,7 +207,7 @@ fn gradient_is_right(
             let mut values = before.flatten_all()?.to_vec1::<f64>()?;
             values[at] += by;
             store(job, Tensor::from_vec(values, before.dims(), &Device::Cpu)?);
-            let total = job.slope(samples, draws, around)?.total.to_scalar::<f64>()?;
+            let total = slope_of(job, samples, draws, around)?.total.to_scalar::<f64>()?;
             store(job, before);
             Ok(total)
         };
@@ -269,8 +273,8 @@ fn networks_of_terms_begin_by_seed_task_and_name() -> Result<()> {
             PhaseSpec { trained: Trained::All, terms: terms(COLUMNS, Trained::All), training: training() };
         let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head: false, positive_head: false };
         let source = Source::Generated { steps: 1 };
-        let job =
-            Job::new(kind, network(HeadKind::Cosine, &[3, 2], 3)?, spec, source, classes, (seed, task))?;
+        let (student, nobody) = (network(HeadKind::Cosine, &[3, 2], 3)?, FrozenNetworks::default());
+        let job = Job::new(kind, student, spec, source, classes, nobody, (seed, task))?;
         let values =
             job.aids.parameters.iter().map(|(name, it)| Ok((name.to_owned(), it.flatten_all()?.to_vec1()?)));
         values.collect()

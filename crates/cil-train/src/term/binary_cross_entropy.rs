@@ -25,7 +25,7 @@ impl Term for BinaryCrossEntropy {
         }
         let logits = narrow(&step.student.logits, &rows)?;
         let old = step.old.map(|old| narrow(&old.logits, &rows)).transpose()?;
-        let targets = distilled_targets(&step.label_numbers(&rows)?, old.as_ref(), step.classes, &logits)?;
+        let targets = distilled_targets(&step.labels(&rows)?, old.as_ref(), step.classes, &logits)?;
         binary_cross_entropy(&logits, &targets).map(Some)
     }
 }

@@ -1,5 +1,6 @@
 //! The whole way from generator weights to the loss and back, by finite differences; and what a run of it does.
 
+use candle_core::DType;
 use cil_backbone::{Architecture, HeadKind, Network};
 use cil_engine::Shape;
 use cil_engine::cpu::CpuExecutor;
@@ -72,7 +73,7 @@ fn moved(inversion: &mut Inversion, name: &str, at: usize, by: f64) -> Result<f6
     let mut values = before.flatten_all()?.to_vec1::<f64>()?;
     values[at] += by;
     inversion.parameters.set(name, Tensor::from_vec(values, before.dims(), &Device::Cpu)?);
-    let total = inversion.slope()?.total.to_scalar::<f64>()?;
+    let total = inversion.slope(&inversion.inputs()?)?.total.to_scalar::<f64>()?;
     inversion.parameters.set(name, before);
     Ok(total)
 }
@@ -81,7 +82,7 @@ fn check_by_differences(config: InversionConfig) -> Result<()> {
     let executors = reference();
     let teacher = teacher(&executors, DType::F64)?;
     let mut inversion = Inversion::new(config, teacher, &executors, 3, 1, &Device::Cpu)?;
-    let gradients = inversion.slope()?.gradients;
+    let gradients = inversion.slope(&inversion.inputs()?)?.gradients;
     let names: Vec<String> = gradients.iter().map(|(name, _)| name.to_owned()).collect();
     assert_eq!(names.len(), inversion.group.names.len(), "every weight has a gradient");
     let step = 1e-6;

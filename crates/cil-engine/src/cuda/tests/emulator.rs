@@ -52,3 +52,13 @@ pub(super) fn counts() -> Option<Counts> {
     let [kernels, library_calls, copies, allocations, violations, waits] = all.map(|it| it as usize);
     Some(Counts { kernels, library_calls, copies, allocations, violations, waits })
 }
+
+/// Bytes that a capture allocated and did not free, or `None` if the driver is a real one.
+pub(super) fn outliving() -> Option<usize> {
+    let found = find(c"emulator_outliving")?;
+    // SAFETY: the function of that name in tests/cuda/emulator.cpp writes one number.
+    let read: extern "C" fn(*mut c_ulong) = unsafe { std::mem::transmute(found) };
+    let mut bytes = 0;
+    read(&raw mut bytes);
+    Some(bytes as usize)
+}

@@ -17,6 +17,7 @@ fn engine() -> Engine {
         seed: None,
         threads: None,
         kernels: Kernels::Auto,
+        no_cuda_graphs: false,
         json: false,
         lifeline: false,
     };

@@ -33,29 +33,26 @@ fn the_gradient_is_right_whatever_images_teachers_are_followed_on() -> Result<()
 #[test]
 fn the_gradient_is_right_when_new_images_are_generated() -> Result<()> {
     let check: StepCheck<'_> = &|job, _, draws, around| {
-        let Some((_, spec)) = &around.replay else { bail!("the step has a replay") };
-        let Some(teacher) = &around.new else { bail!("the step has a new teacher") };
+        let Some((_, spec)) = &job.teachers.replay else { bail!("the step has a replay") };
+        let Some(teacher) = &job.teachers.new else { bail!("the step has a new teacher") };
         let (inversion, device) = (spec.inversion.clone(), around.device);
         let generator = Inversion::new(inversion, teacher.clone(), &executors(), 2, 1, device)?.replay();
-        let around = Surroundings {
-            new_replay: Some(generator),
-            old: around.old.clone(),
-            new: around.new.clone(),
-            replay: around.replay.clone(),
-            ..*around
-        };
+        job.teachers.new_replay = Some(generator);
         job.spec.training.batch = 5;
-        let real = job.real(&[], draws, &around)?;
-        assert!(
-            (real.n_new, real.labels.len()) == (5, 5) && real.labels.iter().all(|it| (3..5).contains(it))
-        );
+        let drawn = job.drawn(&[], draws, around)?;
+        let inputs = Inputs::new(&drawn.layout, &drawn.tensors)?;
+        let (first, replayed) = job.images(&drawn.layout, &inputs, around)?;
+        let (said, view) = (first.said.as_ref(), replayed.as_ref().map(|it| &it.view));
+        let labels = inputs.labels(&drawn.layout, said, view, job.n_old)?.to_vec1::<u32>()?;
+        assert_eq!((first.n_new, labels.len()), (5, 10));
+        assert!(labels[..5].iter().all(|it| (3..5).contains(it)) && labels[5..].iter().all(|it| *it < 3));
         // What their generator's teacher says of them is what the new teacher says.
-        let (known, _) = job.new_teacher_views(&real, None, &around)?;
-        let asked = passes::Real { said: None, ..real };
-        let (asked, _) = job.new_teacher_views(&asked, None, &around)?;
+        let (known, _) = job.new_teacher_views(&first, None)?;
+        let asked = passes::First { said: None, ..first };
+        let (asked, _) = job.new_teacher_views(&asked, None)?;
         let logits = |view: Option<View>| view.map(|it| it.logits.to_vec2::<f64>()).transpose();
         assert_eq!(logits(known)?, logits(asked)?);
-        gradient_is_right(job, &[], draws, &around, 9)
+        gradient_is_right(job, &[], draws, around, 9)
     };
     let terms = terms(COLUMNS, Trained::All);
     on_step(HeadKind::Cosine, terms, SyntheticNorm::Separate, Trained::All, true, check)
@@ -72,7 +69,7 @@ fn value(term: TermSpec, name: &str) -> Result<f64> {
         Trained::All,
         false,
         &|job, samples, draws, around| {
-            value.set(job.slope(samples, draws, around)?.parts[name].to_scalar::<f64>()?);
+            value.set(slope_of(job, samples, draws, around)?.parts[name].to_scalar::<f64>()?);
             Ok(())
         },
     )?;
