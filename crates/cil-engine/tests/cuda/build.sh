@@ -1,27 +1,45 @@
 #!/usr/bin/env bash
-# build.sh FOLDER: builds the emulator of the CUDA driver and of cuDNN there; put FOLDER on LD_LIBRARY_PATH to use it.
-# Needs g++ and the sources of cudarc, which cargo has fetched if the feature `cuda` was ever built.
+# build.sh FOLDER: builds the emulator of the CUDA driver, cuBLAS and cuDNN there; put FOLDER on LD_LIBRARY_PATH to use it.
+# Needs g++ and the sources of cudarc and candle-kernels, which cargo has fetched if the feature `cuda` was ever built.
+# It computes with what this processor has: build it where it is to run.
 set -euo pipefail
 [ $# = 1 ] || { echo "usage: $0 FOLDER" >&2; exit 2; }
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 cd "$(dirname "$0")"
-version=$(sed -n '/^name = "cudarc"/{n;s/version = "\(.*\)"/\1/p}' ../../../../Cargo.lock)
-sources=
-for found in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-"$version"/src; do sources=$found; done
-[ -d "$sources" ] || { echo "$0: cudarc $version is not fetched; cargo fetch is right" >&2; exit 1; }
+
+# Where cargo has put the sources of a package, in the version of Cargo.lock.
+fetched() {
+  local version sources= found
+  version=$(sed -n "/^name = \"$1\"/{n;s/version = \"\(.*\)\"/\1/p}" ../../../../Cargo.lock)
+  for found in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$1-$version"/src; do sources=$found; done
+  [ -d "$sources" ] || { echo "$0: $1 $version is not fetched; cargo fetch is right" >&2; return 1; }
+  echo "$sources"
+}
+cudarc=$(fetched cudarc)
+candle=$(fetched candle-kernels)
+
+# CUDA's headers: candle.cpp declares what the kernels need of them.
+mkdir -p "$out/headers/cuda/std"
+for header in cuda.h cuda_fp16.h cuda_bf16.h cuda_fp8.h cuda/std/limits; do : >"$out/headers/$header"; done
+flags=(-std=c++17 -fPIC -fvisibility=hidden -ffp-contract=off -I ../../src/cuda -I "$out" -I "$out/headers" -I "$candle")
 
 grep -oh '^KERNEL([a-z_]*)' ../../src/cuda/kernels/*.cuh | sed 's/KERNEL/ENTRY/' >"$out/entries.inc"
-g++ -std=c++17 -O2 -fPIC -fvisibility=hidden -ffp-contract=off -I ../../src/cuda -I "$out" -c emulator.cpp -o "$out/emulator.o"
-nm "$out/emulator.o" | awk '$2 == "T" { print $3 }' | sort >"$out/defined"
+g++ "${flags[@]}" -E -P -DKERNEL_HERE=KERNEL_HERE candle.cpp | tr '\n' ' ' |
+  grep -oE 'extern "C" +KERNEL_HERE +void +[a-z0-9_]+' | sed 's/.* \([a-z0-9_]*\)$/ENTRY(\1)/' >"$out/candle.inc"
+g++ "${flags[@]}" -O2 -Wno-unknown-pragmas -c candle.cpp -o "$out/candle.o" &
+g++ "${flags[@]}" -O2 -c emulator.cpp -o "$out/emulator.o"
+g++ "${flags[@]}" -O3 -march=native -c products.cpp -o "$out/products.o"
+wait $!
+nm "$out/emulator.o" "$out/products.o" | awk '$2 == "T" { print $3 }' | sort >"$out/defined"
 # Every other function that cudarc may name succeeds and does nothing.
 {
   for module in driver nvrtc curand cublas cublaslt cudnn; do
-    sed -n '/extern "C" {/,/}/p' "$sources/$module/sys/mod.rs" | grep -oE 'fn [A-Za-z_0-9]+ *\(' | sed 's/fn //; s/ *(//'
+    sed -n '/extern "C" {/,/}/p' "$cudarc/$module/sys/mod.rs" | grep -oE 'fn [A-Za-z_0-9]+ *\(' | sed 's/fn //; s/ *(//'
   done | sort -u | comm -23 - "$out/defined" | sed 's/.*/int &() { return 0; }/'
 } >"$out/others.c"
 gcc -O1 -fPIC -w -fno-builtin -c "$out/others.c" -o "$out/others.o"
-g++ -shared -o "$out/libemulator.so" "$out/emulator.o" "$out/others.o"
+g++ -shared -o "$out/libemulator.so" "$out"/{emulator,products,candle,others}.o
 for name in libcuda.so.1 libnvrtc.so.13 libcurand.so.10 libcublas.so.13 libcublasLt.so.13 libcudnn.so.9; do
   ln -sfn libemulator.so "$out/$name"
 done
