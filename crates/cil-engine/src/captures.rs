@@ -40,37 +40,25 @@ pub trait Repeatable {
 /// Steps of one [`Repeatable`], as far as they are captured.
 #[derive(Debug)]
 pub struct Captures<D> {
-    #[cfg(feature = "cuda")]
-    on_gpu: Option<crate::cuda::Captures<D>>,
-    #[cfg(not(feature = "cuda"))]
-    _done: std::marker::PhantomData<fn() -> D>,
+    on_gpu: Option<OnGpu<D>>,
 }
+
+#[cfg(feature = "cuda")]
+use crate::cuda::Captures as OnGpu;
+#[cfg(not(feature = "cuda"))]
+use no_gpu::OnGpu;
 
 impl<D> Default for Captures<D> {
     /// Captures of steps that are calls, as on the processor.
     fn default() -> Self {
-        Self {
-            #[cfg(feature = "cuda")]
-            on_gpu: None,
-            #[cfg(not(feature = "cuda"))]
-            _done: std::marker::PhantomData,
-        }
+        Self { on_gpu: None }
     }
 }
 
 impl<D: Clone + PartialEq> Captures<D> {
     /// Nothing captured yet. Nothing ever is where `executor`, which must be all executors' kind, cannot be captured.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(unused_variables, reason = "nothing is captured on the processor")
-    )]
     pub fn new(executor: &dyn Executor, device: &Device) -> Self {
-        Self {
-            #[cfg(feature = "cuda")]
-            on_gpu: crate::cuda::Captures::new(device, executor.is_capturable()),
-            #[cfg(not(feature = "cuda"))]
-            _done: std::marker::PhantomData,
-        }
+        Self { on_gpu: OnGpu::new(device, executor.is_capturable()) }
     }
 
     /// One step of `of` on inputs that lie with the processor, in `f32` or `u32`. `kind` tells steps apart whose inputs
@@ -84,33 +72,56 @@ impl<D: Clone + PartialEq> Captures<D> {
         &mut self,
         of: &mut R,
         inputs: &[Tensor],
-        #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "every step is a call"))]
         kind: &[usize],
     ) -> Result<D, R::Error> {
-        #[cfg(feature = "cuda")]
-        if let Some(on_gpu) = &mut self.on_gpu {
-            return on_gpu.step(of, inputs, kind);
+        match &mut self.on_gpu {
+            Some(on_gpu) => on_gpu.step(of, inputs, kind),
+            None => of.step(inputs),
         }
-        of.step(inputs)
     }
 
     /// Makes a state one that no later step writes into, as all tensors are.
     ///
     /// # Errors
     /// If the device has no memory.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the other build needs both")
-    )]
     pub fn leave<'a>(
         &mut self,
-        #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "every tensor is a value"))]
         state: impl FnOnce() -> Vec<&'a mut Tensor>,
     ) -> Result<(), candle_core::Error> {
-        #[cfg(feature = "cuda")]
-        if let Some(on_gpu) = &mut self.on_gpu {
-            return on_gpu.leave(state());
+        match &mut self.on_gpu {
+            Some(on_gpu) => on_gpu.leave(state()),
+            None => Ok(()),
         }
-        Ok(())
+    }
+}
+
+/// Without the feature there is no GPU.
+#[cfg(not(feature = "cuda"))]
+mod no_gpu {
+    use std::convert::Infallible;
+    use std::marker::PhantomData;
+
+    use super::{Device, Repeatable, Tensor};
+
+    #[derive(Debug)]
+    pub(super) struct OnGpu<D>(Infallible, PhantomData<fn() -> D>);
+
+    impl<D> OnGpu<D> {
+        pub(super) fn new(_: &Device, _: bool) -> Option<Self> {
+            None
+        }
+
+        pub(super) fn step<R: Repeatable<Done = D>>(
+            &mut self,
+            _: &mut R,
+            _: &[Tensor],
+            _: &[usize],
+        ) -> Result<D, R::Error> {
+            match self.0 {}
+        }
+
+        pub(super) fn leave(&mut self, _: Vec<&mut Tensor>) -> candle_core::Result<()> {
+            match self.0 {}
+        }
     }
 }

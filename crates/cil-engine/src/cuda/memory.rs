@@ -48,7 +48,7 @@ pub(super) fn is_capturing() -> bool {
 }
 
 /// Keeps what is made in a capture until the capture ends.
-pub(super) fn made(it: Held) {
+pub(super) fn made(it: &Held) {
     CAPTURE.with_borrow_mut(|capture| capture.iter_mut().for_each(|to| to.made.push(it.clone())));
 }
 

@@ -111,7 +111,7 @@ impl CudaExecutor {
         let weights = Arc::new(weights::Weights::new(self, parameters)?);
         *known = Arc::downgrade(&weights);
         if capturing {
-            memory::made(weights.clone());
+            memory::made(&(weights.clone() as memory::Held));
         } else {
             *kept = Some(weights.clone());
         }

@@ -106,10 +106,11 @@ check() {
 race() {
   local work how
   for work in train invert eval; do
-    for how in tf32 bf16 exact; do
-      within 25 "$keep/code/cil-runner" bench --device cuda --kernels $how --work $work --rounds 100 --json \
-        >"$report/ours-$work-$how.json" 2>"$report/ours-$work-$how.txt" || echo "ours, $work, $how: failed"
-      echo "ours, $work, $how: $(tr -d '\n' <"$report/ours-$work-$how.json" | cut -c1-600)"
+    for how in tf32 bf16 exact "tf32 --no-cuda-graphs"; do
+      # shellcheck disable=SC2086
+      within 20 "$keep/code/cil-runner" bench --device cuda --kernels $how --work $work --rounds 100 --json \
+        >"$report/ours-$work-${how// /}.json" 2>"$report/ours-$work-${how// /}.txt" || echo "ours, $work, $how: failed"
+      echo "ours, $work, $how: $(tr -d '\n' <"$report/ours-$work-${how// /}.json" | cut -c1-600)"
     done
     within 45 python3 "$keep/code/pytorch.py" $work --seconds 20 >"$report/pytorch-$work.txt" 2>&1 ||
       echo "PyTorch, $work: failed"
@@ -130,9 +131,18 @@ train() {
   else
     local what=(run "$preset")
     [ -z "$found" ] || what=(resume "$run")
-    # What it has when it is stopped is in its checkpoint.
-    within "$whole" code/cil-runner "${what[@]}" --device cuda --kernels "$kernels" \
-      --data-dir datasets --out runs >>"$report/train.txt" 2>&1 || echo "stopped, or failed: see train.txt"
+    # What it has when it is stopped is in its checkpoint. Graphs that a driver refuses are told, and done without.
+    local graphs status
+    for graphs in "" --no-cuda-graphs; do
+      status=0
+      # shellcheck disable=SC2086
+      within "$whole" code/cil-runner "${what[@]}" --device cuda --kernels "$kernels" $graphs \
+        --data-dir datasets --out runs >>"$report/train.txt" 2>&1 || status=$?
+      [ $status = 1 ] || break
+      echo "FAILED ${graphs:-with CUDA graphs}: $(grep '^error' "$report/train.txt" | tail -n 1)"
+      [ ! -d "$run.partial" ] || what=(resume "$run.partial")
+    done
+    [ $status = 0 ] || echo "stopped, or failed: see train.txt"
   fi
   tail -n 3 "$report/train.txt" || true
   for file in env.json events.jsonl result.json config.toml; do
