@@ -8,7 +8,9 @@ use cil_engine::optim::Schedule;
 use serde::{Deserialize, Serialize};
 
 use crate::generator::GeneratorConfig;
-use crate::loss::{ChannelReduction, LayerMoments, bn_kl_generated_to_stored, bn_kl_stored_to_generated};
+use crate::loss::{
+    ChannelReduction, LayerMoments, Stored, bn_kl_generated_to_stored, bn_kl_stored_to_generated,
+};
 
 /// Most images in a step: what one of them takes in a network is some hundred kilobytes.
 const LARGEST_BATCH: usize = 1 << 16;
@@ -46,6 +48,19 @@ impl Statistics {
         match self.direction {
             Direction::GeneratedToStored => bn_kl_generated_to_stored(layers, self.reduction),
             Direction::StoredToGenerated => bn_kl_stored_to_generated(layers, self.reduction),
+        }
+    }
+
+    /// [`Self::divergence`] of a batch whose moments are in one tensor each, the channels of all layers in order.
+    pub(crate) fn divergence_from(
+        &self,
+        stored: &Stored,
+        mean: &Tensor,
+        variance: &Tensor,
+    ) -> Result<Tensor> {
+        match self.direction {
+            Direction::GeneratedToStored => stored.from_generated(mean, variance),
+            Direction::StoredToGenerated => stored.to_generated(mean, variance),
         }
     }
 }

@@ -9,8 +9,9 @@ mod iteration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, Var, bail};
-use cil_backbone::{Frozen, frozen::Running};
+use cil_backbone::Frozen;
 use cil_engine::captures::Captures;
 use cil_engine::meter::Meter;
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
@@ -22,7 +23,7 @@ use cil_random::Draw;
 
 use crate::config::InversionConfig;
 use crate::generator::{IMAGES, generator};
-use crate::loss::{self, LayerMoments};
+use crate::loss::{self, Stored};
 use crate::replay::Replay;
 use iteration::{Asked, Done, Iteration};
 
@@ -57,7 +58,7 @@ pub struct InversionState {
 pub struct Inversion {
     config: InversionConfig,
     teacher: Frozen,
-    running: Vec<Running>,
+    stored: Stored,
     executor: Arc<dyn Executor>,
     parameters: Parameters,
     group: Group,
@@ -91,8 +92,10 @@ impl Inversion {
         let learned = |spec: &ParameterSpec| spec.kind == ParameterKind::Weight;
         let names = graph.parameter_specs().into_iter().filter(learned).map(|spec| spec.name).collect();
         let executor = executors(graph)?;
+        let running = teacher.running_statistics()?;
+        let running: Vec<_> = running.iter().map(|it| (&it.mean, &it.variance)).collect();
         Ok(Self {
-            running: teacher.running_statistics()?,
+            stored: Stored::new(&running, config.weights.statistics.reduction)?,
             captures: Captures::new(&*executor, device),
             meter: Meter::default(),
             executor,
@@ -222,13 +225,7 @@ impl Inversion {
         let slopes = total.backward()?;
 
         let features = slopes.get(&seen.features).cloned();
-        let mut moments = BTreeMap::new();
-        for (name, mean, variance) in &seen.moments {
-            if let (Some(mean), Some(variance)) = (slopes.get(mean), slopes.get(variance)) {
-                moments
-                    .insert(name.clone(), MomentGradient { mean: mean.clone(), variance: variance.clone() });
-            }
-        }
+        let moments = seen.moment_slopes(&slopes)?;
         let mut gradient = self.teacher.probe_backward(probe, features, moments)?;
         if let Some(direct) = slopes.get(&images) {
             gradient = (gradient + direct)?;
@@ -253,7 +250,9 @@ impl Inversion {
         let weights = &self.config.weights;
         let logits = self.teacher.head(&seen.features)?.logits;
         let mut sum = Sum::default();
-        sum.add("statistics", weights.statistics.weight, || self.statistics(seen).map(Some))?;
+        sum.add("statistics", weights.statistics.weight, || {
+            weights.statistics.divergence_from(&self.stored, &seen.mean, &seen.variance).map(Some)
+        })?;
         sum.add("label", weights.label, || {
             let labels = match asked.labels {
                 Some(labels) => labels.clone(),
@@ -275,39 +274,44 @@ impl Inversion {
             None => bail!("no part of the inversion loss applies"),
         }
     }
-
-    fn statistics(&self, seen: &Seen) -> Result<Tensor> {
-        let layers: Vec<LayerMoments<'_>> = seen
-            .moments
-            .iter()
-            .zip(&self.running)
-            .map(|((_, mean, variance), running)| LayerMoments {
-                mean,
-                variance,
-                running_mean: &running.mean,
-                running_variance: &running.variance,
-            })
-            .collect();
-        self.config.weights.statistics.divergence(&layers)
-    }
 }
 
 /// What the teacher saw, as variables that collect gradients.
 struct Seen {
     features: Var,
-    /// Name of the batch norm, mean, variance.
-    moments: Vec<(String, Var, Var)>,
+    /// Of all batch norms, one after the other.
+    mean: Var,
+    variance: Var,
+    /// Names and channels of these.
+    norms: Vec<(String, usize)>,
 }
 
 impl Seen {
     fn new(features: &Tensor, moments: &[BatchMoments]) -> Result<Self> {
-        let variable = |of: &BatchMoments| {
-            Ok((of.name.clone(), Var::from_tensor(&of.mean)?, Var::from_tensor(&of.variance)?))
+        let all = |of: fn(&BatchMoments) -> &Tensor| {
+            Var::from_tensor(&Tensor::cat(&moments.iter().map(of).collect::<Vec<_>>(), 0)?)
         };
         Ok(Self {
             features: Var::from_tensor(features)?,
-            moments: moments.iter().map(variable).collect::<Result<_>>()?,
+            mean: all(|it| &it.mean)?,
+            variance: all(|it| &it.variance)?,
+            norms: moments.iter().map(|it| (it.name.clone(), it.mean.elem_count())).collect(),
         })
+    }
+
+    /// Gradients to each batch norm's moments, if the loss looks at any.
+    fn moment_slopes(&self, slopes: &GradStore) -> Result<BTreeMap<String, MomentGradient>> {
+        let (Some(mean), Some(variance)) = (slopes.get(&self.mean), slopes.get(&self.variance)) else {
+            return Ok(BTreeMap::new());
+        };
+        let (mut start, mut moments) = (0, BTreeMap::new());
+        for (name, channels) in &self.norms {
+            let part = |of: &Tensor| of.narrow(0, start, *channels);
+            let gradient = MomentGradient { mean: part(mean)?, variance: part(variance)? };
+            moments.insert(name.clone(), gradient);
+            start += channels;
+        }
+        Ok(moments)
     }
 }
 

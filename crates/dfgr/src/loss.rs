@@ -42,14 +42,76 @@ pub enum ChannelReduction {
     Mean,
 }
 
+/// What all batch norms of a network store, their channels one after the other: on a GPU a small operation costs its
+/// launch, whatever it computes.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    mean: Tensor,
+    variance: Tensor,
+    /// What each channel's divergence is multiplied by; all count once where there is none.
+    shares: Option<Tensor>,
+}
+
+impl Stored {
+    /// Of running means and variances, `[channels]` each; detached.
+    ///
+    /// # Errors
+    /// If there is no layer.
+    pub fn new(layers: &[(&Tensor, &Tensor)], reduction: ChannelReduction) -> Result<Self> {
+        let Some((first, _)) = layers.first() else { bail!("batch-norm statistics need at least one layer") };
+        let joined = |part: fn(&(&Tensor, &Tensor)) -> Tensor| {
+            Tensor::cat(&layers.iter().map(part).collect::<Vec<_>>(), 0)
+        };
+        let shares = match reduction {
+            ChannelReduction::Sum => None,
+            ChannelReduction::Mean => {
+                let count = |(mean, _): &(&Tensor, &Tensor)| mean.elem_count();
+                let share = |it| std::iter::repeat_n(1.0 / (count(it) * layers.len()) as f64, count(it));
+                let shares = Tensor::from_iter(layers.iter().flat_map(share), &Device::Cpu)?;
+                Some(shares.to_dtype(first.dtype())?.to_device(first.device())?)
+            }
+        };
+        Ok(Self {
+            mean: joined(|(mean, _)| mean.detach())?,
+            variance: joined(|(_, variance)| variance.detach())?.maximum(STORED_VARIANCE_FLOOR)?,
+            shares,
+        })
+    }
+
+    /// `KL(N(mean, variance) ‖ N(running mean, running variance))` per channel, reduced; `mean`, `variance`: a batch's, the
+    /// channels of all layers in their order.
+    ///
+    /// # Errors
+    /// If there are not as many channels.
+    pub fn from_generated(&self, mean: &Tensor, variance: &Tensor) -> Result<Tensor> {
+        let variance = variance.maximum(GENERATED_VARIANCE_FLOOR)?;
+        self.reduced(gaussian_kl(mean, &variance, &self.mean, &self.variance)?)
+    }
+
+    /// `KL(N(running mean, running variance) ‖ N(mean, variance))` per channel, reduced.
+    ///
+    /// # Errors
+    /// If there are not as many channels.
+    pub fn to_generated(&self, mean: &Tensor, variance: &Tensor) -> Result<Tensor> {
+        let variance = variance.maximum(GENERATED_VARIANCE_FLOOR)?;
+        self.reduced(gaussian_kl(&self.mean, &self.variance, mean, &variance)?)
+    }
+
+    fn reduced(&self, per_channel: Tensor) -> Result<Tensor> {
+        match &self.shares {
+            Some(shares) => (per_channel * shares)?.sum_all(),
+            None => per_channel.sum_all(),
+        }
+    }
+}
+
 /// `KL(N(mean, variance) ‖ N(running mean, running variance))` per channel, reduced. Never negative; zero when the
 /// generated moments are the stored ones; `3/2 - ln 2` a channel for equal means and four times the variance.
 ///
 /// The direction of DFQ (Choi et al. 2020): a generated channel may be narrower than the stored one at little cost.
 pub fn bn_kl_generated_to_stored(layers: &[LayerMoments<'_>], reduction: ChannelReduction) -> Result<Tensor> {
-    reduce(layers, reduction, |it| {
-        gaussian_kl(&it.mean, &it.variance, &it.running_mean, &it.running_variance)
-    })
+    let (stored, mean, variance) = joined(layers, reduction)?;
+    stored.from_generated(&mean, &variance)
 }
 
 /// `KL(N(running mean, running variance) ‖ N(mean, variance))` per channel, reduced. Never negative; zero when the
@@ -57,9 +119,17 @@ pub fn bn_kl_generated_to_stored(layers: &[LayerMoments<'_>], reduction: Channel
 ///
 /// The direction of ABD and R-DFCIL: a generated channel that is too narrow costs much.
 pub fn bn_kl_stored_to_generated(layers: &[LayerMoments<'_>], reduction: ChannelReduction) -> Result<Tensor> {
-    reduce(layers, reduction, |it| {
-        gaussian_kl(&it.running_mean, &it.running_variance, &it.mean, &it.variance)
-    })
+    let (stored, mean, variance) = joined(layers, reduction)?;
+    stored.to_generated(&mean, &variance)
+}
+
+/// What layers store, and a batch's means and variances.
+fn joined(layers: &[LayerMoments<'_>], reduction: ChannelReduction) -> Result<(Stored, Tensor, Tensor)> {
+    let running: Vec<_> = layers.iter().map(|it| (it.running_mean, it.running_variance)).collect();
+    let stored = Stored::new(&running, reduction)?;
+    let all =
+        |of: fn(&LayerMoments<'_>) -> Tensor| Tensor::cat(&layers.iter().map(of).collect::<Vec<_>>(), 0);
+    Ok((stored, all(|it| it.mean.clone())?, all(|it| it.variance.clone())?))
 }
 
 /// Mean over rows of `-ln p(label)`: the teacher should see in each image the class that was asked for. Not negative.
@@ -210,73 +280,6 @@ fn blurred(images: &Tensor, dim: usize) -> Result<Tensor> {
         sum = (sum + (both * weight)?)?;
     }
     Ok(sum)
-}
-
-/// A layer's moments, floored, the stored ones detached.
-struct Floored {
-    mean: Tensor,
-    variance: Tensor,
-    running_mean: Tensor,
-    running_variance: Tensor,
-}
-
-fn reduce(
-    layers: &[LayerMoments<'_>],
-    reduction: ChannelReduction,
-    divergence: impl Fn(&Floored) -> Result<Tensor>,
-) -> Result<Tensor> {
-    if layers.iter().any(|layer| !layer.mean.device().is_cpu()) {
-        return reduce_joined(layers, reduction, divergence);
-    }
-    let mut per_layer = Vec::with_capacity(layers.len());
-    for layer in layers {
-        let floored = Floored {
-            mean: layer.mean.clone(),
-            variance: layer.variance.maximum(GENERATED_VARIANCE_FLOOR)?,
-            running_mean: layer.running_mean.detach(),
-            running_variance: layer.running_variance.detach().maximum(STORED_VARIANCE_FLOOR)?,
-        };
-        let per_channel = divergence(&floored)?;
-        per_layer.push(match reduction {
-            ChannelReduction::Sum => per_channel.sum_all()?,
-            ChannelReduction::Mean => per_channel.mean_all()?,
-        });
-    }
-    if per_layer.is_empty() {
-        bail!("batch-norm statistics need at least one layer")
-    }
-    let per_layer = Tensor::stack(&per_layer, 0)?;
-    match reduction {
-        ChannelReduction::Sum => per_layer.sum_all(),
-        ChannelReduction::Mean => per_layer.mean_all(),
-    }
-}
-
-/// As [`reduce`] but for rounding, with the layers' channels in one tensor: on a GPU a small operation costs its launch,
-/// whatever it computes.
-fn reduce_joined(
-    layers: &[LayerMoments<'_>],
-    reduction: ChannelReduction,
-    divergence: impl Fn(&Floored) -> Result<Tensor>,
-) -> Result<Tensor> {
-    let Some(first) = layers.first() else { bail!("batch-norm statistics need at least one layer") };
-    let joined =
-        |of: fn(&LayerMoments<'_>) -> Tensor| Tensor::cat(&layers.iter().map(of).collect::<Vec<_>>(), 0);
-    let floored = Floored {
-        mean: joined(|it| it.mean.clone())?,
-        variance: joined(|it| it.variance.clone())?.maximum(GENERATED_VARIANCE_FLOOR)?,
-        running_mean: joined(|it| it.running_mean.detach())?,
-        running_variance: joined(|it| it.running_variance.detach())?.maximum(STORED_VARIANCE_FLOOR)?,
-    };
-    let per_channel = divergence(&floored)?;
-    if reduction == ChannelReduction::Sum {
-        return per_channel.sum_all();
-    }
-    let share = |it: &LayerMoments<'_>| 1.0 / (it.mean.elem_count() * layers.len()) as f64;
-    let shares: Vec<f64> =
-        layers.iter().flat_map(|it| std::iter::repeat_n(share(it), it.mean.elem_count())).collect();
-    let shares = Tensor::from_vec(shares, per_channel.dims(), &Device::Cpu)?;
-    (per_channel * shares.to_dtype(first.mean.dtype())?.to_device(first.mean.device())?)?.sum_all()
 }
 
 /// `KL(N(mean, variance) ‖ N(other_mean, other_variance))`, elementwise.

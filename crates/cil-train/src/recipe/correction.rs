@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use cil_backbone::align::Length;
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, PhaseSpec, Rows, TermSpec, Trained, Training};
+use super::{Columns, PhaseSpec, Recipe, Rows, TermSpec, Trained, Training};
 
 /// Weight aligning (WA, Zhao et al. 2020): the newest classes' logits times the mean length of old weight rows over that
 /// of new ones.
@@ -60,6 +60,30 @@ impl BiasCorrectionSpec {
             bail!("bias-correction.held-out is {}; it should be between 0 and 1, as 0.1", self.held_out);
         }
         super::check::check_training("bias-correction", &self.training)
+    }
+}
+
+impl Recipe {
+    /// Refuses exemplars of which a bias correction has nothing to hold out, in tasks of those sizes.
+    ///
+    /// # Errors
+    /// Naming the keys, the first such task, and what would be right.
+    pub(super) fn check_held_out(&self, sizes: &[usize]) -> Result<()> {
+        let Some(spec) = &self.bias_correction else { return Ok(()) };
+        let mut seen = 0;
+        for (task, size) in sizes.iter().enumerate() {
+            let kept = self.exemplars.per_class(seen);
+            if task > 0 && spec.held_out_of(kept) == 0 {
+                let enough = (1.0 / spec.held_out).ceil();
+                bail!(
+                    "bias-correction.held-out is {} of {kept} exemplars a class in task {task}: that is no image; {enough} \
+                     exemplars a class are enough",
+                    spec.held_out
+                );
+            }
+            seen += size;
+        }
+        Ok(())
     }
 }
 

@@ -91,6 +91,6 @@ impl Recipe {
                 at + 1
             );
         }
-        Ok(())
+        self.check_held_out(sizes)
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 
-use super::{ChannelReduction, Floored, LayerMoments, gaussian_kl, reduce, reduce_joined};
+use super::{ChannelReduction, LayerMoments, bn_kl_generated_to_stored, bn_kl_stored_to_generated};
 
 fn wave(channels: usize, phase: f64, low: f64) -> Result<Var> {
     let values = (0..channels).map(|at| low + (1.7 * at as f64 + phase).sin());
@@ -26,26 +26,33 @@ fn joined_layers_give_what_layers_apart_give() -> Result<()> {
             running_variance,
         })
         .collect();
-    let divergence =
-        |it: &Floored| gaussian_kl(&it.mean, &it.variance, &it.running_mean, &it.running_variance);
-    for reduction in [ChannelReduction::Sum, ChannelReduction::Mean] {
-        let (apart, joined) =
-            (reduce(&layers, reduction, divergence)?, reduce_joined(&layers, reduction, divergence)?);
-        let near = |one: &Tensor, other: &Tensor| -> Result<()> {
-            let distance = (one - other)?.abs()?.max_all()?.to_scalar::<f64>()?;
-            assert!(distance < 1e-12, "{reduction:?}: off by {distance}");
-            Ok(())
-        };
-        near(&apart, &joined)?;
-        let (apart, joined) = (apart.backward()?, joined.backward()?);
-        for ((mean, variance), _) in &values {
-            for var in [mean, variance] {
-                let of = |slopes: &candle_core::backprop::GradStore| slopes.get(var).cloned();
-                let (Some(apart), Some(joined)) = (of(&apart), of(&joined)) else { panic!("no gradient") };
-                near(&apart, &joined)?;
+    for loss in [bn_kl_generated_to_stored, bn_kl_stored_to_generated] {
+        for reduction in [ChannelReduction::Sum, ChannelReduction::Mean] {
+            let joined = loss(&layers, reduction)?;
+            let each = layers
+                .iter()
+                .map(|it| loss(std::slice::from_ref(it), reduction))
+                .collect::<Result<Vec<_>>>()?;
+            let apart = Tensor::stack(&each, 0)?;
+            let apart =
+                if reduction == ChannelReduction::Sum { apart.sum_all()? } else { apart.mean_all()? };
+            let near = |one: &Tensor, other: &Tensor| -> Result<()> {
+                let distance = (one - other)?.abs()?.max_all()?.to_scalar::<f64>()?;
+                assert!(distance < 1e-12, "{reduction:?}: off by {distance}");
+                Ok(())
+            };
+            near(&apart, &joined)?;
+            let (apart, joined) = (apart.backward()?, joined.backward()?);
+            for ((mean, variance), _) in &values {
+                for var in [mean, variance] {
+                    let of = |slopes: &candle_core::backprop::GradStore| slopes.get(var).cloned();
+                    let (Some(apart), Some(joined)) = (of(&apart), of(&joined)) else {
+                        panic!("no gradient")
+                    };
+                    near(&apart, &joined)?;
+                }
             }
         }
     }
-    assert!(reduce_joined(&[], ChannelReduction::Sum, divergence).is_err());
     Ok(())
 }
