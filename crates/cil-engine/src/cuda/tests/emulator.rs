@@ -52,3 +52,15 @@ pub(super) fn counts() -> Option<Counts> {
     let [kernels, library_calls, copies, allocations, violations, waits] = all.map(|it| it as usize);
     Some(Counts { kernels, library_calls, copies, allocations, violations, waits })
 }
+
+/// Allocations that outlived the capture that they were made in, and frees of such memory outside of it, since
+/// [`reset`]; `None` if the driver is a real one.
+#[expect(dead_code, reason = "for the capture of a whole step")]
+pub(super) fn outliving() -> Option<usize> {
+    let found = find(c"emulator_outliving")?;
+    // SAFETY: the function of that name in tests/cuda/emulator.cpp writes one number.
+    let read: extern "C" fn(*mut c_ulong) = unsafe { std::mem::transmute(found) };
+    let mut count: c_ulong = 0;
+    read(&raw mut count);
+    Some(count as usize)
+}
