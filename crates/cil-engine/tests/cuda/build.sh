@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# build.sh FOLDER: builds the emulator of the CUDA driver, cuBLAS and cuDNN there; put FOLDER on LD_LIBRARY_PATH to use it.
+# build.sh FOLDER: builds the emulator of the CUDA driver, cuBLAS and cuDNN there; with FOLDER on LD_LIBRARY_PATH it is used.
 # Needs g++ and the sources of cudarc and candle-kernels, which cargo has fetched if the feature `cuda` was ever built.
 # It computes with what this processor has: build it where it is to run.
 set -euo pipefail

@@ -1,6 +1,6 @@
-// candle's own kernels, from the sources that cargo has fetched, as they stand; build.sh finds them. Compiled for a GPU so
-// old that it knows neither f16 nor bf16 nor fp8 (__CUDA_ARCH__ is 0): what is left is f32, f64 and whole numbers.
-// convolutions and quantised models' kernels are left out.
+// candle's own kernels, from the sources that cargo has fetched, as they stand; build.sh finds them. They are compiled as
+// for a GPU so old that it has neither f16 nor bf16 nor fp8 (__CUDA_ARCH__ is 0): what is left is f32, f64 and whole
+// numbers. Kernels of convolutions and of quantised models are left out.
 //
 // build.sh reads this file twice: once for the names of the kernels alone (KERNEL_HERE marks them), then to compile it.
 

@@ -1,13 +1,13 @@
 // A CUDA driver, a cuBLAS and a cuDNN that compute on the processor: with them in front of the real libraries, the CUDA
-// executor and whole training runs work where there is no GPU, kernel by kernel and thread by thread. build.sh makes it.
+// executor and whole training runs go where there is no GPU, kernel by kernel and thread by thread. build.sh makes it.
 //
 // It shows that every kernel, ours (from ../../src/cuda) and candle's (candle.cpp, from candle's own sources), computes
 // what the reference does, how many launches a step takes, and that nothing forbidden happens during a capture or to
 // what was captured. It shows neither speed nor what only a GPU does: races between blocks, sums in any order
 // (atomicAdd), the rounding of its own functions, cuDNN's choice of algorithms.
 //
-// Kernels that it does not know (candle's in f16, bf16 and fp8, its convolutions and quantised ones) end the process, and
-// so do products of cuBLAS in other types than f32 and f64: nothing here returns a value that was not computed. With
+// Kernels that it does not know (candle's in f16, bf16 and fp8, its convolutions and quantised ones) end the process, as
+// do products of cuBLAS in other types than f32 and f64: nothing here returns a value that was not computed. With
 // EMULATOR_SKIP=1 nothing at all is computed and memory is zeros: what is left is the sequence of calls.
 
 #include "emulator.h"
@@ -51,27 +51,37 @@ asm(".globl change_stack\nchange_stack:\n"
     "mov %rsp, (%rdi)\nmov %rsi, %rsp\n"
     "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n");
 
-static const int STACK = 16384, WARP = 32;
+// No power of two: the ends of all stacks would share a few lines of the processor's cache.
+static const int STACK = 16384 + 3 * 64, WARP = 32;
 enum State { READY, AT_BLOCK, AT_WARP, ENDED };
 static char *stacks;
 static void *fiber[MOST_THREADS], *scheduler;
 static State state[MOST_THREADS];
 static Dimension place[MOST_THREADS];
 static bool in_fibers;
-static int running;
+static int running, threads_here;
 static const std::function<void()> *body;
+
+// Leaves the thread that runs for the next one, if that can go on, and for the scheduler otherwise.
+static void leave(State as) {
+    void **from = &fiber[running], *to = scheduler;
+    state[running] = as;
+    if (running + 1 < threads_here && state[running + 1] == READY) {
+        threadIdx = place[++running];
+        to = fiber[running];
+    }
+    change_stack(from, to);
+}
 
 static void fiber_main() {
     (*body)();
-    state[running] = ENDED;
-    change_stack(&fiber[running], scheduler);
+    leave(ENDED);
     abort();
 }
 
 static void wait_as(State as) {
     if (!in_fibers) give_up("a kernel synchronises its block and is not on the list of those that do");
-    state[running] = as;
-    change_stack(&fiber[running], scheduler);
+    leave(as);
 }
 void __syncthreads() { wait_as(AT_BLOCK); }
 void wait_for_warp() { wait_as(AT_WARP); }
@@ -92,6 +102,7 @@ static bool release(int from, int to, State from_state) {
 
 static void run_block(const std::function<void()> &kernel, int threads) {
     body = &kernel;
+    threads_here = threads;
     for (int thread = 0; thread < threads; thread++) {
         void **top = (void **)((uintptr_t)(stacks + (size_t)(thread + 1) * STACK) & ~(uintptr_t)15);
         *--top = nullptr;

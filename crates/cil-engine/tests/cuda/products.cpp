@@ -238,7 +238,8 @@ static void convolve_now(Product product, const Descriptor &x, void *px, const D
     const size_t SOME = 256, all = (size_t)y.dims[0] * y.dims[2] * y.dims[3];
     int channels = x.dims[1], outputs = y.dims[1], wide = padded<float>(outputs);
     int places = w.dims[2] * w.dims[3], covered = places * channels, line = padded<float>(covered);
-    Lines vx = product == DATA ? Lines((size_t)x.dims[0] * x.dims[2] * x.dims[3] * channels) : lines_of(x, px, channels);
+    size_t inputs = (size_t)x.dims[0] * x.dims[2] * x.dims[3];
+    Lines vx = product == DATA ? Lines(inputs * channels) : lines_of(x, px, channels);
     Lines vy = product == FORWARD ? Lines(all * wide) : lines_of(y, py, wide);
     // Weights as a line for each place and channel of the window, or as one for each output.
     Lines vw(product == FORWARD ? (size_t)covered * wide : (size_t)outputs * line);
@@ -272,7 +273,7 @@ static void convolve_now(Product product, const Descriptor &x, void *px, const D
     if (product == DATA) put_lines(x, to, vx, channels, scale, keep);
     if (product != FILTER) return;
     flat.resize((size_t)outputs * covered);
-    for (int k = 0; k < outputs; k++) std::copy_n(vw.data() + (size_t)k * line, covered, flat.data() + (size_t)k * covered);
+    for (size_t k = 0; k < (size_t)outputs; k++) std::copy_n(&vw[k * line], covered, &flat[k * covered]);
     put_lines(w, to, flat, channels, scale, keep);
 }
 

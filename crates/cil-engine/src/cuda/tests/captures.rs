@@ -136,8 +136,8 @@ fn repeated_steps_give_the_bits_of_steps_one_by_one() -> Result<()> {
         for (ours, theirs) in &snapshots {
             same(ours, theirs, "a snapshot")?;
         }
-        if let Some(bytes) = emulator::outliving() {
-            assert_eq!(bytes, 0, "memory of a capture outlives it");
+        if let Some(outliving) = emulator::outliving() {
+            assert_eq!(outliving, 0, "memory of a capture outlives it");
         }
     }
     Ok(())

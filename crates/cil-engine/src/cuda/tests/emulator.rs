@@ -53,12 +53,13 @@ pub(super) fn counts() -> Option<Counts> {
     Some(Counts { kernels, library_calls, copies, allocations, violations, waits })
 }
 
-/// Bytes that a capture allocated and did not free, or `None` if the driver is a real one.
+/// Allocations that outlived the capture that they were made in, and frees of such memory outside of it, since
+/// [`reset`]; `None` if the driver is a real one.
 pub(super) fn outliving() -> Option<usize> {
     let found = find(c"emulator_outliving")?;
     // SAFETY: the function of that name in tests/cuda/emulator.cpp writes one number.
     let read: extern "C" fn(*mut c_ulong) = unsafe { std::mem::transmute(found) };
-    let mut bytes = 0;
-    read(&raw mut bytes);
-    Some(bytes as usize)
+    let mut count: c_ulong = 0;
+    read(&raw mut count);
+    Some(count as usize)
 }

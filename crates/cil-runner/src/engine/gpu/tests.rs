@@ -14,6 +14,9 @@ use dtid::vid::{VARIANCE_FLOOR, vid_slopes};
 
 use super::*;
 
+mod candle;
+mod runs;
+
 /// A GPU for one test at a time.
 struct Turn {
     gpu: Gpu,
