@@ -16,7 +16,7 @@ use cil_train::learner::Learner;
 use clap::Parser;
 
 use super::super::*;
-use super::turn;
+use super::{bits, turn};
 use crate::args::Cli;
 use crate::engine::Engine;
 use crate::{presets, run};
@@ -75,8 +75,8 @@ fn values(model: Option<&Frozen>) -> Parameters {
     )
 }
 
-fn left_by(engine: &Engine) -> Left {
-    let changes = SHORT.map(str::to_owned);
+fn left_by(engine: &Engine, changes: &[&str]) -> Left {
+    let changes: Vec<String> = SHORT.iter().chain(changes).map(|it| (*it).to_owned()).collect();
     let config = presets::find(RUN).unwrap().config.with_changes(&changes, RUN).unwrap().check().unwrap();
     let dataset = engine.keep(run::load(&config, "datasets".as_ref()).unwrap()).unwrap();
     let (train, test) = run::split(&config, &dataset).unwrap();
@@ -124,8 +124,8 @@ fn apart(found: &Tensor, expected: &Tensor) -> f32 {
 #[test]
 fn a_run_is_the_processors() {
     let Some(_turn) = turn("a whole run") else { return };
-    let found = left_by(&engine(&["--device", "cuda", "--kernels", "exact"]));
-    let expected = left_by(&engine(&["--device", "cpu"]));
+    let found = left_by(&engine(&["--device", "cuda", "--kernels", "exact"]), &[]);
+    let expected = left_by(&engine(&["--device", "cpu"]), &[]);
     assert!(found.losses.keys().eq(expected.losses.keys()));
     for (key, expected) in &expected.losses {
         let found = found.losses[key];
@@ -143,4 +143,27 @@ fn a_run_is_the_processors() {
     let (logits, images) = (apart(&found.logits, &expected.logits), apart(&found.images, &expected.images));
     assert!(logits <= 1e-2, "logits are {logits} apart");
     assert!(images <= 2e-2, "generated images are {images} apart");
+}
+
+/// Epochs after the second of a phase are replays; exemplars make the number of new images in a batch vary.
+#[test]
+fn a_run_of_captured_steps_has_the_bits_of_steps_one_by_one() {
+    let Some(_turn) = turn("a whole run, captured and not") else { return };
+    let longer = ["recipe.increment.training.epochs=4", "recipe.replay.inversion.iterations=60"];
+    for (kernels, changes) in [
+        ("exact", longer.to_vec()),
+        ("tf32", vec!["recipe.exemplars.per-class=5", "recipe.increment.training.epochs=4"]),
+        ("bf16", vec!["recipe.increment.training.batch=6"]),
+    ] {
+        let line = ["--device", "cuda", "--kernels", kernels];
+        let captured = left_by(&engine(&line), &changes);
+        let one_by_one = left_by(&engine(&[&line[..], &["--no-cuda-graphs"]].concat()), &changes);
+        assert_eq!(captured.losses, one_by_one.losses, "{kernels}");
+        for (found, expected) in [(&captured.base, &one_by_one.base), (&captured.last, &one_by_one.last)] {
+            for (name, expected) in expected.iter() {
+                assert_eq!(bits(found.get(name).unwrap()), bits(expected), "{kernels}: {name}");
+            }
+        }
+        assert_eq!(bits(&captured.images), bits(&one_by_one.images), "{kernels}: generated images");
+    }
 }
