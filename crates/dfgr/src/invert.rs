@@ -9,21 +9,21 @@ mod iteration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, Var, bail};
 use cil_backbone::Frozen;
 use cil_engine::captures::Captures;
 use cil_engine::meter::Meter;
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
 use cil_engine::{
-    BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, MomentGradient, NormUpdate,
-    ParameterKind, ParameterSpec, Parameters, Upstream, uploads,
+    Executor, ExecutorFactory, ForwardSpec, Gradients, NormUpdate, ParameterKind, ParameterSpec, Parameters,
+    Upstream, uploads,
 };
 use cil_random::Draw;
 
 use crate::config::InversionConfig;
 use crate::generator::{IMAGES, generator};
 use crate::loss::{self, Stored};
+use crate::moments::Moments;
 use crate::replay::Replay;
 use iteration::{Asked, Done, Iteration};
 
@@ -219,13 +219,14 @@ impl Inversion {
         let mut drawn = self.executor.forward(&self.parameters, &code, ForwardSpec::TRAIN)?;
         let images = Var::from_tensor(drawn.tap(IMAGES)?)?;
         let probe = self.teacher.probe(&images.as_detached_tensor())?;
-        let seen = Seen::new(&probe.features, &probe.moments)?;
+        let seen =
+            Seen { features: Var::from_tensor(&probe.features)?, moments: Moments::new(&probe.moments)? };
         let noise = code.narrow(1, 0, self.config.generator.latent)?;
         let (total, parts) = self.loss(&images, &seen, &noise, &asked)?;
         let slopes = total.backward()?;
 
         let features = slopes.get(&seen.features).cloned();
-        let moments = seen.moment_slopes(&slopes)?;
+        let moments = seen.moments.slopes(&slopes)?;
         let mut gradient = self.teacher.probe_backward(probe, features, moments)?;
         if let Some(direct) = slopes.get(&images) {
             gradient = (gradient + direct)?;
@@ -251,7 +252,10 @@ impl Inversion {
         let logits = self.teacher.head(&seen.features)?.logits;
         let mut sum = Sum::default();
         sum.add("statistics", weights.statistics.weight, || {
-            weights.statistics.divergence_from(&self.stored, &seen.mean, &seen.variance).map(Some)
+            weights
+                .statistics
+                .divergence_from(&self.stored, &seen.moments.mean, &seen.moments.variance)
+                .map(Some)
         })?;
         sum.add("label", weights.label, || {
             let labels = match asked.labels {
@@ -279,40 +283,7 @@ impl Inversion {
 /// What the teacher saw, as variables that collect gradients.
 struct Seen {
     features: Var,
-    /// Of all batch norms, one after the other.
-    mean: Var,
-    variance: Var,
-    /// Names and channels of these.
-    norms: Vec<(String, usize)>,
-}
-
-impl Seen {
-    fn new(features: &Tensor, moments: &[BatchMoments]) -> Result<Self> {
-        let all = |of: fn(&BatchMoments) -> &Tensor| {
-            Var::from_tensor(&Tensor::cat(&moments.iter().map(of).collect::<Vec<_>>(), 0)?)
-        };
-        Ok(Self {
-            features: Var::from_tensor(features)?,
-            mean: all(|it| &it.mean)?,
-            variance: all(|it| &it.variance)?,
-            norms: moments.iter().map(|it| (it.name.clone(), it.mean.elem_count())).collect(),
-        })
-    }
-
-    /// Gradients to each batch norm's moments, if the loss looks at any.
-    fn moment_slopes(&self, slopes: &GradStore) -> Result<BTreeMap<String, MomentGradient>> {
-        let (Some(mean), Some(variance)) = (slopes.get(&self.mean), slopes.get(&self.variance)) else {
-            return Ok(BTreeMap::new());
-        };
-        let (mut start, mut moments) = (0, BTreeMap::new());
-        for (name, channels) in &self.norms {
-            let part = |of: &Tensor| of.narrow(0, start, *channels);
-            let gradient = MomentGradient { mean: part(mean)?, variance: part(variance)? };
-            moments.insert(name.clone(), gradient);
-            start += channels;
-        }
-        Ok(moments)
-    }
+    moments: Moments,
 }
 
 /// The loss of one iteration and where it goes down.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod generator;
 pub mod invert;
 pub mod loss;
+pub mod moments;
 pub mod replay;
 
 pub use config::InversionConfig;

@@ -125,7 +125,7 @@ impl<D: Clone + PartialEq> Captures<D> {
 }
 
 fn launch(graph: &CudaGraph) -> Result<()> {
-    graph.launch().map_err(|error| explain(error, "replaying a captured step"))
+    graph.launch().map_err(|error| explain(error, "replaying a step as a CUDA graph"))
 }
 
 /// Captures one step from `inputs` and a state that is at `home`, to a state that is at `home`.
@@ -138,7 +138,7 @@ fn capture<R: Repeatable>(
     let stream = device.cuda_stream();
     stream
         .begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
-        .map_err(|error| explain(error, "beginning to capture a step"))?;
+        .map_err(|error| explain(error, "beginning to capture a step as a CUDA graph"))?;
     let capturing = Capturing::begin();
     let mut captured = || -> std::result::Result<R::Done, R::Error> {
         inputs.spread(device)?;
@@ -151,7 +151,7 @@ fn capture<R: Repeatable>(
     // A capture ends in any case, and what went wrong in it is told first.
     let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0));
     let done = done?;
-    let graph = graph.map_err(|error| explain(error, "capturing a step"))?;
+    let graph = graph.map_err(|error| explain(error, "capturing a step as a CUDA graph"))?;
     if on_loan > 0 {
         let what = format!("{on_loan} buffers of a captured step outlive it: a replay would write into them");
         return Err(candle_core::Error::Msg(what).into());

@@ -437,6 +437,8 @@ API int cuStreamSynchronize(void *) {
     return 0;
 }
 API int cuStreamBeginCapture_v2(void *, int) {
+    // A driver that refuses: CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED.
+    if (getenv("EMULATOR_REFUSES_CAPTURES")) return 900;
     if (capture) give_up("a capture begins within a capture");
     capture = new Graph();
     return 0;

@@ -11,12 +11,13 @@ use candle_core::{Device, Tensor, Var};
 use cil_engine::captures::{Captures, Repeatable};
 use cil_engine::optim::{Group, Moved, Optimizer, OptimizerConfig};
 use cil_engine::{
-    Executor, ForwardSpec, Gradients, Graph, MomentGradient, NormUpdate, ParameterKind, Parameters, Pass,
-    Tape, Upstream, uploads,
+    Executor, ForwardSpec, Gradients, Graph, NormUpdate, ParameterKind, Parameters, Pass, Tape, Upstream,
+    uploads,
 };
 use cil_random::{Draw, Stream};
 use cil_train::loss::cross_entropy::cross_entropy;
-use dfgr::loss::{ChannelReduction, LayerMoments, bn_kl_generated_to_stored, label_cross_entropy};
+use dfgr::loss::{ChannelReduction, Stored, label_cross_entropy};
+use dfgr::moments::Moments;
 
 use super::networks::{self, IMAGES, LATENT, LOGITS};
 use super::{Model, Setting, Work, flops};
@@ -81,6 +82,8 @@ impl Learned {
 pub struct Classifier {
     net: Learned,
     generator: Option<Learned>,
+    /// Of the network as it begins: what is inverted is not trained.
+    stored: Stored,
     images: Tensor,
     labels: Tensor,
     noise: Stream,
@@ -161,6 +164,7 @@ impl Classifier {
         let labels: Vec<u32> = (0..batch).map(|_| labels.below(classes) as u32).collect();
         let net = Learned::new(graph, sgd, 0.1, 5e-4, setting)?;
         Ok(Self {
+            stored: stored(&net)?,
             captures: [(); 2].map(|()| Captures::new(&*net.executor, &device)),
             net,
             generator,
@@ -222,7 +226,7 @@ impl Classifier {
         let _kept = uploads::keep(&self.device);
         let mut drawn = generator.forward(noise, ForwardSpec::TRAIN)?;
         let mut seen = self.net.forward(drawn.tap(IMAGES)?, ForwardSpec::PROBE)?;
-        let mut upstream_of_net = inversion_slope(&seen, &self.net.values, &self.labels)?;
+        let mut upstream_of_net = inversion_slope(&seen, &self.stored, &self.labels)?;
         let tape = seen.tape.take().context(TAPE)?;
         let mut gradients = Gradients::default();
         let image = self.net.backward(tape, &upstream_of_net, &mut gradients)?;
@@ -253,32 +257,22 @@ fn upstream(tap: &str, slope: Tensor) -> Upstream {
 }
 
 /// Gradient of the inversion's loss to what the frozen network said and saw.
-fn inversion_slope(seen: &Pass, values: &Parameters, labels: &Tensor) -> Result<Upstream> {
-    let logits = Var::from_tensor(seen.tap(LOGITS)?)?;
-    let mut moments = Vec::new();
-    for of in &seen.moments {
-        let running = |suffix: &str| values.get(&format!("{}.{suffix}", of.name));
-        let (mean, variance) = (Var::from_tensor(&of.mean)?, Var::from_tensor(&of.variance)?);
-        moments.push((of.name.clone(), mean, variance, running("running_mean")?, running("running_var")?));
-    }
-    let layers: Vec<LayerMoments<'_>> = moments
-        .iter()
-        .map(|(_, mean, variance, running_mean, running_variance)| LayerMoments {
-            mean,
-            variance,
-            running_mean,
-            running_variance,
-        })
-        .collect();
-    let statistics = bn_kl_generated_to_stored(&layers, ChannelReduction::Sum)?;
+fn inversion_slope(seen: &Pass, stored: &Stored, labels: &Tensor) -> Result<Upstream> {
+    let (logits, moments) = (Var::from_tensor(seen.tap(LOGITS)?)?, Moments::new(&seen.moments)?);
+    let statistics = stored.from_generated(&moments.mean, &moments.variance)?;
     let slopes = (label_cross_entropy(&logits, labels)? + statistics)?.backward()?;
-    let slope = |of: &Var| slopes.get(of).cloned().context("a moment has no gradient");
-    let mut into = upstream(LOGITS, slope(&logits)?);
-    for (name, mean, variance, ..) in &moments {
-        let gradient = MomentGradient { mean: slope(mean)?, variance: slope(variance)? };
-        into.moments.insert(name.clone(), gradient);
-    }
-    Ok(into)
+    let slope = slopes.get(&logits).context("the logits have no gradient")?.clone();
+    Ok(Upstream { moments: moments.slopes(&slopes)?, ..upstream(LOGITS, slope) })
+}
+
+/// What a network's batch norms store.
+fn stored(net: &Learned) -> Result<Stored> {
+    let running = |name: &&str| -> Result<(&Tensor, &Tensor)> {
+        let of = |suffix: &str| net.values.get(&format!("{name}.{suffix}"));
+        Ok((of("running_mean")?, of("running_var")?))
+    };
+    let layers = net.executor.graph().batch_norms().iter().map(running).collect::<Result<Vec<_>>>()?;
+    Ok(Stored::new(&layers, ChannelReduction::Sum)?)
 }
 
 fn normal(dims: &[usize], stream: &mut Stream, device: &Device) -> Result<Tensor> {

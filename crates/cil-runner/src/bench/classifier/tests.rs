@@ -55,7 +55,7 @@ fn inversion_moves_the_generator_alone_by_the_closed_form() {
     let setting = Setting { engine: &engine, seed: 1, batch: 8, side: 64 };
     let mut it = Classifier::new(Model::Resnet32, true, &setting).unwrap();
     let seen = it.net.forward(&it.images, ForwardSpec::PROBE).unwrap();
-    let slope = inversion_slope(&seen, &it.net.values, &it.labels).unwrap();
+    let slope = inversion_slope(&seen, &it.stored, &it.labels).unwrap();
     assert_eq!(slope.moments.len(), 33);
     for of in &seen.moments {
         // Running mean 0 and variance 1: the derivatives of (mean^2 + variance) / 2 - ln(variance) / 2.
