@@ -59,6 +59,17 @@ pub(super) fn keep_freed_memory(ordinal: usize) -> std::result::Result<(), Drive
     }
 }
 
+/// Waits for all work, and gives what is free back to the driver.
+pub(super) fn give_back_freed_memory(stream: &CudaStream) -> std::result::Result<(), DriverError> {
+    stream.synchronize()?;
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: the pool is the device's own and lives as long as the driver.
+    unsafe {
+        sys::cuDeviceGetDefaultMemPool(&raw mut pool, stream.context().ordinal() as i32).result()?;
+        sys::cuMemPoolTrimTo(pool, 0).result()
+    }
+}
+
 /// Gives memory that graphs had and no graph uses any more back to the driver.
 pub(super) fn give_back_graphs_memory(device: &CudaDevice) {
     let ordinal = device.cuda_stream().context().ordinal();

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::CudaDevice;
@@ -15,7 +16,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::convolution::Library;
-use super::driver::{driver_version, explain, keep_freed_memory, out_of_memory};
+use super::driver::{driver_version, explain, give_back_freed_memory, keep_freed_memory, out_of_memory};
 use super::launch::{Argument, Grid, THREADS};
 use super::memory::{Buffer, Pool, is_capturing};
 use super::tensors::{Place, address_on, place_on, tensor_on};
@@ -50,6 +51,8 @@ struct Inner {
     pool: Arc<Pool>,
     stream: Arc<CudaStream>,
     device: CudaDevice,
+    /// Whether memory was asked for that is not there.
+    starved: AtomicBool,
 }
 
 /// An NVIDIA GPU; a clone is the same one.
@@ -92,7 +95,8 @@ impl Gpu {
         keep_freed_memory(ordinal).map_err(|error| explain(error, "setting up the memory pool"))?;
         let library = Library::new(&stream)?;
         let pool = Pool::new(stream.clone());
-        let inner = Arc::new(Inner { device, stream, functions: Mutex::default(), pool, library });
+        let (functions, starved) = (Mutex::default(), AtomicBool::new(false));
+        let inner = Arc::new(Inner { device, stream, functions, pool, library, starved });
         Ok(Self { inner, captures: true })
     }
 
@@ -147,9 +151,23 @@ impl Gpu {
             taken = self.inner.pool.take(bytes);
         }
         taken.map_err(|error| match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => out_of_memory(&self.inner.stream, bytes),
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                self.inner.starved.store(true, Ordering::Relaxed);
+                out_of_memory(&self.inner.stream, bytes)
+            }
             _ => explain(error, "taking memory"),
         })
+    }
+
+    /// Where a pass asked for memory that is not there: the bytes that are free once nothing of it is held. Once for each
+    /// time.
+    pub(super) fn left_to_starve(&self) -> Option<usize> {
+        if is_capturing() || !self.inner.starved.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        self.inner.pool.clear();
+        give_back_freed_memory(&self.inner.stream).ok()?;
+        self.free_memory().ok()
     }
 
     /// Zeros in the first `bytes` bytes.

@@ -35,14 +35,14 @@ mod weights;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use candle_core::Result;
+use candle_core::{Error, Result};
 
 pub(crate) use captures::Captures;
 pub use gpu::Gpu;
 pub use images::{Colours, Picked, StoredImages};
 pub use tensors::Number;
 
-use crate::executor::{Executor, ForwardSpec, Gradients, Pass, Tape, Upstream};
+use crate::executor::{Executor, ForwardSpec, Gradients, Keep, Pass, Tape, Upstream};
 use crate::graph::Graph;
 use crate::parameters::Parameters;
 use gpu::Element;
@@ -95,6 +95,20 @@ impl CudaExecutor {
         Self { graph, plan, gpu: gpu.clone(), precision, weights, kept }
     }
 
+    /// What went wrong in a pass over so many rows; where memory ran out, with how many it would not.
+    fn failed(&self, error: Error, rows: usize, keep: Keep) -> Error {
+        const MEBIBYTE: usize = 1 << 20;
+        let Some(free) = self.gpu.left_to_starve() else { return error };
+        let (fixed, row) = self.plan.bytes_of_pass(self.precision.element().bytes(), keep != Keep::Nothing);
+        // What is free lies in pieces, and convolutions work in some of it.
+        let fit = (free / 10 * 9).saturating_sub(fixed) / row;
+        let all = (fixed + rows * row).div_ceil(MEBIBYTE);
+        Error::Msg(format!(
+            "{error}; {rows} rows of this network take about {all} MiB, {} MiB are free without them: {fit} rows fit",
+            free / MEBIBYTE
+        ))
+    }
+
     /// What the parameters look like on the GPU; made once for each version of them.
     fn weights(&self, parameters: &Parameters) -> Result<Arc<weights::Weights>> {
         let mut known = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,7 +148,8 @@ impl Executor for CudaExecutor {
         input: &candle_core::Tensor,
         spec: ForwardSpec,
     ) -> Result<Pass> {
-        forward::run(self, parameters, input, spec)
+        let rows = input.dims().first().copied().unwrap_or(0);
+        forward::run(self, parameters, input, spec).map_err(|error| self.failed(error, rows, spec.keep))
     }
 
     fn backward(
@@ -145,6 +160,9 @@ impl Executor for CudaExecutor {
         into: &mut Gradients,
     ) -> Result<Option<candle_core::Tensor>> {
         let state = tape.open::<forward::State>(parameters)?;
-        backward::run(self, &state, upstream, into)
+        let (rows, keep) = (state.rows, state.spec.keep);
+        let done = backward::run(self, &state, upstream, into);
+        drop(state);
+        done.map_err(|error| self.failed(error, rows, keep))
     }
 }

@@ -125,6 +125,20 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// About what a pass takes at most beside its rows, and what each row takes, in values of `bytes` bytes: where a tape is
+    /// kept weights, their gradients and these in another order, all outputs and, on the way back, three of the largest;
+    /// elsewhere weights and these three alone.
+    pub(super) fn bytes_of_pass(&self, bytes: usize, keeps: bool) -> (usize, usize) {
+        let of = |node: &usize| self.maps[*node].elements();
+        let largest = self.steps.iter().map(of).max().unwrap_or(1);
+        let kept: usize = if keeps { self.steps.iter().map(of).sum() } else { 0 };
+        let weights = self.gradient_values * size_of::<f32>();
+        // Memory is handed out in steps of up to an eighth.
+        (if keeps { 3 * weights } else { weights }, (kept + 3 * largest) * bytes * 9 / 8)
+    }
+}
+
 /// By step: nodes whose last reader it is.
 fn free_after(steps: &[usize], nodes: usize, inputs_of: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<usize>> {
     let mut last_reader = vec![None; nodes];

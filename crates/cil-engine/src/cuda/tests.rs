@@ -6,6 +6,7 @@ mod captures;
 mod emulator;
 mod inference;
 mod measures;
+mod memory;
 mod steps;
 
 use std::collections::BTreeMap;

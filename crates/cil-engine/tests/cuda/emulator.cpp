@@ -224,7 +224,12 @@ static void check_margins(char *base, size_t bytes) {
         }
 }
 
+static size_t most_allowed = (size_t)1 << 34;
+// From now on there is that much memory beside what is held.
+API void emulator_leave(unsigned long bytes) { most_allowed = bytes ? held + bytes : (size_t)1 << 34; }
+
 static int allocate(void **to, size_t bytes) {
+    if (held + bytes > most_allowed) return 2; // CUDA_ERROR_OUT_OF_MEMORY
     allocations++;
     // glibc's aligned_alloc does not take again what it gave: a long run would grow with every step.
     void *raw = malloc(bytes + 2 * MARGIN + 256);
@@ -387,7 +392,8 @@ API int cuCtxSetCurrent(void *context) {
     return 0;
 }
 API int cuMemGetInfo_v2(size_t *left, size_t *total) {
-    *left = *total = (size_t)1 << 34;
+    *total = most_allowed;
+    *left = most_allowed - held;
     return 0;
 }
 API int cuDeviceGetDefaultMemPool(void **pool, int) {

@@ -63,3 +63,13 @@ pub(super) fn outliving() -> Option<usize> {
     read(&raw mut count);
     Some(count as usize)
 }
+
+/// From now on there are so many bytes of memory beside those that are held, or as many as anybody wants; `false` if the
+/// driver is a real one.
+pub(super) fn leave(bytes: Option<usize>) -> bool {
+    let Some(found) = find(c"emulator_leave") else { return false };
+    // SAFETY: the function of that name in tests/cuda/emulator.cpp takes a number and returns nothing.
+    let leave: extern "C" fn(c_ulong) = unsafe { std::mem::transmute(found) };
+    leave(bytes.unwrap_or(0) as c_ulong);
+    true
+}
