@@ -11,10 +11,10 @@
 # check and race need no data. Further slices of the training go on where the last one stopped: gpu.sh train OUT, again;
 # on a fresh machine take in OUT/run.tar.gz.* of the last slice first, with `keep`.
 #
-# PRESET (cifar100-b50-t5-lucir-e0-dfgr-dtidkl) and KERNELS (tf32) change what is trained.
+# SWEEP (b50-five-steps.toml: the paper's protocol, its base task once) and KERNELS (tf32) change what is trained.
 set -euo pipefail
 keep=${KEEP:-/tmp/cil-gpu}
-preset=${PRESET:-cifar100-b50-t5-lucir-e0-dfgr-dtidkl}
+sweep=${SWEEP:-$keep/code/b50-five-steps.toml}
 kernels=${KERNELS:-tf32}
 whole=${CALL_SECONDS:-530} # seconds that a call may take
 deadline=$whole            # of the part that is under way
@@ -65,7 +65,7 @@ pack() {
   strip -o "$folder/code/cil-runner" "$target/debug/cil-runner"
   strip -o "$folder/code/engine-tests" "$(executables cil-engine)"
   strip -o "$folder/code/runner-tests" "$(executables cil-runner)"
-  cp crates/cil-runner/benches/gpu/* crates/cil-runner/benches/pytorch/*.py "$folder/code/"
+  cp crates/cil-runner/benches/gpu/* crates/cil-runner/benches/pytorch/*.py docs/sweeps/*.toml "$folder/code/"
   tar -C "$folder" -czf "$folder/code.tar.gz" code
   rm -rf "$folder/code"
   [ -d datasets/cifar100 ] || { echo "datasets/cifar100 is missing; cargo xtask fetch-data cifar100 is right" >&2; exit 1; }
@@ -119,36 +119,26 @@ race() {
 }
 
 train() {
-  local found run
+  local graphs status
   mkdir -p "$keep/runs"
   cd "$keep"
-  # A run's folder is named after the preset and the seed.
-  found=$(compgen -G "runs/$preset-s*" | head -n 1 || true)
-  run=${found:-runs/$preset-s1}
-  run=${run%.partial}
-  if [ -d "$run" ]; then
-    echo "$run is whole"
-  else
-    local what=(run "$preset")
-    [ -z "$found" ] || what=(resume "$run")
-    # What it has when it is stopped is in its checkpoint. Graphs that a driver refuses are told, and done without.
-    local graphs status
-    for graphs in "" --no-cuda-graphs; do
-      status=0
-      # shellcheck disable=SC2086
-      within "$whole" code/cil-runner "${what[@]}" --device cuda --kernels "$kernels" $graphs \
-        --data-dir datasets --out runs >>"$report/train.txt" 2>&1 || status=$?
-      [ $status = 1 ] || break
-      echo "FAILED ${graphs:-with CUDA graphs}: $(grep '^error' "$report/train.txt" | tail -n 1)"
-      [ ! -d "$run.partial" ] || what=(resume "$run.partial")
-    done
-    [ $status = 0 ] || echo "stopped, or failed: see train.txt"
-  fi
-  tail -n 3 "$report/train.txt" || true
-  for file in env.json events.jsonl result.json config.toml; do
-    cp "$run"*/"$file" "$report/" 2>/dev/null || true
+  # What it has when it is stopped is in its checkpoints. Graphs that a driver refuses are told, and done without.
+  for graphs in "" --no-cuda-graphs; do
+    status=0
+    # shellcheck disable=SC2086
+    within "$whole" code/cil-runner sweep run "$sweep" --device cuda --kernels "$kernels" $graphs \
+      --data-dir datasets --out runs >"$report/train.txt" 2>>"$report/train-log.txt" || status=$?
+    [ $status = 1 ] || break
+    echo "FAILED ${graphs:-with CUDA graphs}: $(grep -h '^error' "$report/train-log.txt" runs/*/logs/* 2>/dev/null | tail -n 3)"
   done
-  tail -n 3 "$report/events.jsonl" 2>/dev/null || true
+  [ $status = 0 ] || echo "stopped, or failed: see train-log.txt"
+  tail -n 3 "$report/train-log.txt" || true
+  code/cil-runner sweep status "$sweep" --device cpu --data-dir datasets --out runs 2>/dev/null || true
+  code/cil-runner sweep report "$sweep" --device cpu --data-dir datasets --out runs >"$report/sweep.md" 2>/dev/null || true
+  local result
+  for result in runs/*/*/result.json; do
+    [ ! -f "$result" ] || cp "$result" "$report/$(basename "$(dirname "$result")").json"
+  done
 }
 
 command=${1:-}

@@ -83,6 +83,9 @@ fn common(global: &Global, kernels: &str) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["--data-dir".into(), global.data_dir.clone().into()];
     arguments.extend(["--kernels".into(), kernels.into()]);
     arguments.extend(["--device".into(), global.device.to_string().into()]);
+    if global.no_cuda_graphs {
+        arguments.push("--no-cuda-graphs".into());
+    }
     arguments
 }
 
@@ -198,4 +201,23 @@ impl Execution<'_> {
 
 fn was_stopped(status: ExitStatus) -> bool {
     status.code().is_some_and(exit_status_means_interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn what_computes_is_the_childrens_too() {
+        let told = |line: &[&str]| {
+            let cli = Cli::try_parse_from(["cil-runner"].iter().chain(line)).unwrap();
+            common(&cli.global, "tf32").join(" ".as_ref()).into_string().unwrap()
+        };
+        assert_eq!(told(&[]), "--data-dir datasets --kernels tf32 --device auto");
+        let other = told(&["--device", "cuda:1", "--data-dir", "there", "--no-cuda-graphs"]);
+        assert_eq!(other, "--data-dir there --kernels tf32 --device cuda:1 --no-cuda-graphs");
+    }
 }
