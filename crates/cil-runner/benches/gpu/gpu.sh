@@ -24,7 +24,7 @@ report=$keep/report        # what is said, until it is delivered
 within() {
   local most=$1 left=$((deadline - SECONDS))
   shift
-  [ "$left" -gt 5 ] || { echo "no time left for $*" >&2; return 1; }
+  [ "$left" -gt 5 ] || { echo "no time left for $*" >&2; return 124; }
   timeout -s INT -k 20 "$((left < most ? left : most))" "$@"
 }
 
