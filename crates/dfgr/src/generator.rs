@@ -28,7 +28,7 @@ pub enum GeneratorKind {
 
 /// A generator's form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct GeneratorConfig {
     /// Which network.
     pub kind: GeneratorKind,
@@ -37,6 +37,8 @@ pub struct GeneratorConfig {
     /// Whether a label is asked for. The input is then noise and one-hot label side by side.
     pub conditional: bool,
     /// Width of the label's embedding; read only if `conditional`.
+    // As it was written before.
+    #[serde(alias = "label_width")]
     pub label_width: usize,
     /// Channels of the widest map: 128 in DAFL's, 512 in DFQ's. A multiple of 2 or 8; all other widths follow.
     pub channels: usize,
