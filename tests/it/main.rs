@@ -4,6 +4,7 @@ mod bad_input;
 mod bench;
 mod embedded;
 mod files;
+mod printed;
 mod reports;
 mod resume;
 mod runs;

@@ -3,6 +3,7 @@
 //! One decision: a configuration is complete (no key has a default), so what is saved with a run says everything; and
 //! only a [`Checked`] one can be run. Keys that concern the method alone are in the recipe.
 
+pub mod comments;
 mod order;
 
 use std::path::Path;
@@ -141,10 +142,11 @@ impl RunConfig {
     }
 
     fn changed(mut table: Table, changes: &[String], origin: &str) -> Result<Self> {
+        let mut made = Vec::new();
         for change in changes {
-            overlay::set(&mut table, change)?;
+            made.extend(overlay::set(&mut table, change)?);
         }
-        overlay::read(table, origin)
+        overlay::read_changed(table, origin, &made)
     }
 
     /// Classes that the data set has.

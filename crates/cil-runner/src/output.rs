@@ -27,6 +27,12 @@ impl<'a> Output<'a> {
         self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()).context("cannot print")
     }
 
+    /// Tells what is no result, such as what was written where, on standard error.
+    pub fn note(&self, text: &str) {
+        // Best effort, as progress is: where standard error is gone, nobody reads it.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
     /// Prints a value as JSON, over several lines.
     pub fn value(&mut self, value: &impl Serialize) -> Result<()> {
         let text = serde_json::to_string_pretty(value)?;

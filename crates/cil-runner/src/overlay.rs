@@ -15,27 +15,62 @@ const DEEPEST: usize = 16;
 /// Applies `change`, of the form `dotted.key=value`, to `table`.
 ///
 /// The value is TOML; what is not TOML is a string. Parts of the key lead into tables, which are made where they are
-/// missing, and into arrays by position. Keys may be written with `-` or `_`.
-pub fn set(table: &mut Table, change: &str) -> Result<()> {
+/// missing, and into arrays by position; `+` at the end appends. Keys may be written with `-` or `_`. Returns the key of
+/// the first table that was made.
+pub fn set(table: &mut Table, change: &str) -> Result<Option<String>> {
     let Some((key, text)) = change.split_once('=') else {
         return Err(bad_input(format!("--set {change}: it must be of the form key=value")));
     };
     let key = key.trim();
     let parts: Vec<&str> = key.split('.').collect();
     if parts.iter().any(|part| part.is_empty()) {
-        return Err(bad_input(format!("--set {change}: {key:?} is not a key such as recipe.base.epochs")));
+        return Err(bad_input(format!(
+            "--set {change}: {key:?} is not a key such as recipe.base.training.epochs"
+        )));
     }
     if parts.len() > DEEPEST {
         let told = format!("a key has at most {DEEPEST} parts, this one {}", parts.len());
         return Err(bad_input(format!("--set {change}: {told}")));
     }
     let mut root = Value::Table(std::mem::take(table));
+    let made = missing_table(&root, &parts);
     let placed = place(&mut root, &parts, parse(text.trim()))
         .map_err(|reason| bad_input(format!("--set {change}: {reason}")));
     if let Value::Table(root) = root {
         *table = root;
     }
-    placed
+    placed.map(|()| made)
+}
+
+/// The key that a change sets, as it is spelled in configurations.
+pub fn key_of(change: &str) -> String {
+    change.split_once('=').map_or(change, |(key, _)| key).trim().replace('_', "-")
+}
+
+/// The key of the first table on the way to `parts` that is not there.
+fn missing_table(root: &Value, parts: &[&str]) -> Option<String> {
+    let (mut at, mut way) = (root, Vec::new());
+    for part in &parts[..parts.len() - 1] {
+        let inner = match at {
+            Value::Table(table) => {
+                let key = spelled(table, part);
+                let inner = table.get(&key);
+                way.push(key);
+                inner
+            }
+            Value::Array(items) => {
+                way.push((*part).to_owned());
+                part.parse().ok().and_then(|index: usize| items.get(index))
+            }
+            // Told when the value is placed.
+            _ => return None,
+        };
+        match inner {
+            Some(inner) => at = inner,
+            None => return Some(way.join(".")),
+        }
+    }
+    None
 }
 
 fn parse(text: &str) -> Value {
@@ -55,9 +90,17 @@ fn place(at: &mut Value, parts: &[&str], value: Value) -> Result<(), String> {
             let inner = table.entry(key).or_insert_with(|| Value::Table(Table::new()));
             place(inner, rest, value)
         }
+        Value::Array(items) if *part == "+" && rest.is_empty() => {
+            items.push(value);
+            Ok(())
+        }
         Value::Array(items) => {
             let length = items.len();
-            let wrong = || format!("{part:?} is no position in a list of {length}; positions begin at 0");
+            let wrong = || {
+                format!(
+                    "{part:?} is no position in a list of {length}; positions begin at 0, and + at the end appends"
+                )
+            };
             let inner = part.parse().ok().and_then(|index: usize| items.get_mut(index)).ok_or_else(wrong)?;
             place(inner, rest, value)
         }
@@ -82,8 +125,26 @@ pub fn parse_table(text: &str, origin: &str) -> Result<Table> {
 
 /// Reads a type from a table; an error is one sentence of bad input that begins with `origin`.
 pub fn read<T: DeserializeOwned>(table: Table, origin: &str) -> Result<T> {
+    read_changed(table, origin, &[])
+}
+
+/// The same of a table in which tables of the keys `made` stand by changes alone; see [`set`].
+pub fn read_changed<T: DeserializeOwned>(table: Table, origin: &str, made: &[String]) -> Result<T> {
+    let kept = table.clone();
     table.try_into().map_err(|error: toml::de::Error| {
-        bad_input(format!("{origin}: {}", sentence(error.message(), &place_of(&error))))
+        let place = place_of(&error);
+        let is_within = |key: &&String| place == **key || place.starts_with(&format!("{key}."));
+        let told = match made.iter().find(is_within) {
+            Some(key) if error.message().starts_with("missing field") => {
+                let field = error.message().split('`').nth(1).unwrap_or_default();
+                format!(
+                    "it has no table {key}, and a change of one key in it leaves {place} without {field}; leave the change \
+                     out, or set the whole table"
+                )
+            }
+            _ => sentence(error.message(), &place, &kept),
+        };
+        bad_input(format!("{origin}: {told}"))
     })
 }
 
@@ -94,15 +155,16 @@ fn place_of(error: &toml::de::Error) -> String {
     line.unwrap_or_default().to_owned()
 }
 
-fn sentence(message: &str, place: &str) -> String {
+fn sentence(message: &str, place: &str, table: &Table) -> String {
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let (wrong, known) = wrong_and_known(rest);
         // The place of an unknown key may end with the key itself.
         let parent = place.strip_suffix(wrong).map_or(place, |parent| parent.trim_end_matches('.'));
         let full = |name: &str| if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") };
-        return match nearest(wrong, known.iter().copied()) {
-            Some(right) => format!("there is no key {}; did you mean {}?", full(wrong), full(right)),
+        let meant = elsewhere(table, parent, wrong);
+        return match meant.or_else(|| nearest(wrong, known.iter().copied()).map(full)) {
+            Some(right) => format!("there is no key {}; did you mean {right}?", full(wrong)),
             None => format!("there is no key {}; the keys there are {}", full(wrong), known.join(", ")),
         };
     }
@@ -114,7 +176,64 @@ fn sentence(message: &str, place: &str) -> String {
             None => format!("{before}there is no {wrong:?}; it may be {}", known.join(", ")),
         };
     }
-    before + &message
+    if message.contains("wanted exactly 1 element") {
+        let keys = keys(table).into_iter().filter(|key| parent_of(key) == place);
+        let keys: Vec<String> = keys.filter_map(|key| Some(key.rsplit('.').next()?.to_owned())).collect();
+        return format!(
+            "{before}it takes one of its keys, not {}; set it whole, such as {place}={{ {} = .. }}",
+            keys.join(" and "),
+            keys.last().map_or("", String::as_str)
+        );
+    }
+    before + &without_types(&message)
+}
+
+/// The key that `wrong` is somewhere else: below `parent` first, anywhere if there is but one.
+fn elsewhere(table: &Table, parent: &str, wrong: &str) -> Option<String> {
+    let plain = |key: &str| key.replace('-', "_");
+    let is_it = |key: &&String| {
+        key.rsplit('.').next().is_some_and(|last| plain(last) == plain(wrong)) && parent_of(key) != parent
+    };
+    let all = keys(table);
+    let found: Vec<&String> = all.iter().filter(is_it).collect();
+    let below = found.iter().filter(|key| parent.is_empty() || key.starts_with(&format!("{parent}.")));
+    let nearest = below.min_by_key(|key| key.matches('.').count());
+    let only = || Some(&found[0]).filter(|_| found.len() == 1);
+    (!found.is_empty()).then(|| nearest.or_else(only)).flatten().map(|key| (*key).clone())
+}
+
+/// Every key of a table, dotted, those of lists by position.
+fn keys(table: &Table) -> Vec<String> {
+    fn below(before: &str, value: &Value, keys: &mut Vec<String>) {
+        let mut each = |key: &str, value: &Value| {
+            let key = if before.is_empty() { key.to_owned() } else { format!("{before}.{key}") };
+            keys.push(key.clone());
+            below(&key, value, keys);
+        };
+        match value {
+            Value::Table(table) => table.iter().for_each(|(key, value)| each(key, value)),
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(at, value)| each(&at.to_string(), value));
+            }
+            _ => {}
+        }
+    }
+    let mut all = Vec::new();
+    below("", &Value::Table(table.clone()), &mut all);
+    all
+}
+
+/// A dotted key without its last part.
+fn parent_of(key: &str) -> &str {
+    key.rsplit_once('.').map_or("", |(parent, _)| parent)
+}
+
+/// A message with what is expected in a user's words where it names a type of this program.
+fn without_types(message: &str) -> String {
+    match message.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected a table"),
+        None => message.to_owned(),
+    }
 }
 
 /// Of "wrong`, expected one of `a`, `b`": what was wrong and what would be right.
@@ -138,6 +257,23 @@ mod tests {
         list: Vec<Inner>,
         #[serde(default)]
         colour: Colour,
+        #[serde(default)]
+        more: Option<Inner>,
+        #[serde(default)]
+        budget: Budget,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(rename_all = "kebab-case")]
+    enum Budget {
+        PerClass(usize),
+        Total(usize),
+    }
+
+    impl Default for Budget {
+        fn default() -> Self {
+            Self::PerClass(0)
+        }
     }
 
     #[derive(Debug, Default, Deserialize, PartialEq)]
@@ -160,10 +296,11 @@ mod tests {
 
     fn changed(changes: &[&str]) -> Result<Outer> {
         let mut table: Table = TEXT.parse().unwrap();
+        let mut made = Vec::new();
         for change in changes {
-            set(&mut table, change)?;
+            made.extend(set(&mut table, change)?);
         }
-        read(table, "preset x")
+        read_changed(table, "preset x", &made)
     }
 
     fn told(change: &str) -> String {
@@ -196,6 +333,13 @@ mod tests {
             told("inner.zzz=1"),
             "preset x: there is no key inner.zzz; the keys there are epochs, learning-rate"
         );
+        // One level too high, one too low, and where there is but one of the name.
+        assert_eq!(told("epochs=1"), "preset x: there is no key epochs; did you mean inner.epochs?");
+        assert_eq!(told("inner.seed=1"), "preset x: there is no key inner.seed; did you mean seed?");
+        assert_eq!(
+            told("inner.epochs=1\ninner.x=2"),
+            "preset x: inner.epochs: invalid type: string \"1\\ninner.x=2\", expected usize"
+        );
         assert_eq!(told("iner.epochs=1"), "preset x: there is no key iner; did you mean inner?");
     }
 
@@ -211,12 +355,24 @@ mod tests {
             "preset x: colour: there is no \"dark-rd\"; did you mean \"dark-red\"?"
         );
         assert_eq!(told("colour=xyz"), "preset x: colour: there is no \"xyz\"; it may be dark-red, green");
+        assert_eq!(
+            told("more.epochs=1"),
+            "preset x: it has no table more, and a change of one key in it leaves more without learning-rate; leave the \
+             change out, or set the whole table"
+        );
+        assert_eq!(told("more=1"), "preset x: more: invalid type: integer `1`, expected a table");
+        let two = changed(&["budget.total=3", "budget.per-class=2"]).unwrap_err().to_string();
+        assert_eq!(
+            two,
+            "preset x: budget: it takes one of its keys, not per-class and total; set it whole, such as budget={ total = .. }"
+        );
+        assert_eq!(changed(&["list.+={ epochs = 5, learning-rate = 1.0 }"]).unwrap().list[1].epochs, 5);
         assert_eq!(told("seed"), "--set seed: it must be of the form key=value");
-        assert_eq!(told("a..b=1"), "--set a..b=1: \"a..b\" is not a key such as recipe.base.epochs");
+        assert_eq!(told("a..b=1"), "--set a..b=1: \"a..b\" is not a key such as recipe.base.training.epochs");
         assert_eq!(told("seed.x=1"), "--set seed.x=1: \"x\" cannot be set in the integer before it");
         assert_eq!(
             told("list.1.epochs=1"),
-            "--set list.1.epochs=1: \"1\" is no position in a list of 1; positions begin at 0"
+            "--set list.1.epochs=1: \"1\" is no position in a list of 1; positions begin at 0, and + at the end appends"
         );
         assert_eq!(crate::failure::exit_status(&changed(&["seed=-1"]).unwrap_err()), 2);
     }
