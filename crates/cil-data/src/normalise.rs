@@ -23,6 +23,11 @@ impl Normalisation {
         Self { mean: [0.5071, 0.4867, 0.4408], deviation: [0.2675, 0.2565, 0.2761] }
     }
 
+    /// CIFAR-10: mean and deviation over all pixels of its training images, as widely used.
+    pub fn cifar10() -> Self {
+        Self { mean: [0.4914, 0.4822, 0.4465], deviation: [0.2470, 0.2435, 0.2616] }
+    }
+
     /// One half and one quarter: for images of unknown statistics.
     pub fn half() -> Self {
         Self { mean: [0.5; 3], deviation: [0.25; 3] }

@@ -200,14 +200,17 @@ impl Report {
             ]);
         }
         format!(
-            "{}, batch {}, {} steps each; {} threads, {}, {}\n\n{}\n\
+            "{}, batch {}, {} steps each; {}, {}, {}\n\n{}\n\
              Peak: {:.0} GFLOP/s, the fastest of {PEAK_ROUNDS} products of two {PEAK_SIDE}x{PEAK_SIDE} matrices. \
              GFLOP counts direct convolution, so a rate may\nexceed what direct convolution could reach, and even the \
              peak, where Winograd's algorithm does less.\n",
             self.model,
             self.batch,
             self.rounds,
-            self.threads,
+            match self.threads {
+                1 => "1 thread".to_owned(),
+                several => format!("{several} threads"),
+            },
             self.kernels,
             self.processor.as_deref().unwrap_or("processor unknown"),
             table::layout(&rows),
