@@ -9,6 +9,7 @@ pub mod batches;
 pub mod dataset;
 pub mod elsewhere;
 pub mod exemplars;
+mod known;
 mod manifest;
 pub mod normalise;
 pub mod order;
