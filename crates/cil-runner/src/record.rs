@@ -7,6 +7,7 @@
 
 mod files;
 mod log;
+mod name;
 pub mod sums;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -23,6 +24,7 @@ use crate::machine;
 use files::{cannot_write, is_half, remove_best_effort, remove_halves};
 pub use files::{export, write_atomic};
 pub use log::{EVENTS, FORMAT, Line, Log, event, load_events};
+pub use name::check_name;
 use sums::{SUMS, Sums};
 
 /// What follows the dot in the name of a folder whose run is not whole.
@@ -199,30 +201,6 @@ impl Recorder {
     }
 }
 
-/// Refuses what is not a name for a run folder.
-///
-/// # Errors
-/// Naming it.
-pub fn check_name(name: &str) -> Result<()> {
-    let is_plain = !name.is_empty()
-        && !name.starts_with('.')
-        && name.trim() == name
-        && !name.chars().any(|it| matches!(it, '/' | '\\') || it.is_control());
-    if !is_plain {
-        return Err(bad_input(format!(
-            "{name:?} is not a name for a folder; give a plain one, such as demo-lwf-s1"
-        )));
-    }
-    // What ends like this is taken for a run that is not whole, or for a file that is being written.
-    let ending = Path::new(name).extension().and_then(|it| it.to_str()).unwrap_or_default();
-    if [PARTIAL, "tmp"].iter().any(|it| ending.eq_ignore_ascii_case(it)) {
-        return Err(bad_input(format!(
-            "{name:?} is not a name for a run: .{ending} is what the folder of an unfinished one ends with; choose another"
-        )));
-    }
-    Ok(())
-}
-
 /// Whether nothing was begun in the folder `partial`: its process was killed before the first checkpoint, which is
 /// written before any work. One with files that no run writes is somebody's own.
 pub fn is_unbegun(partial: &Path) -> bool {
@@ -316,31 +294,6 @@ mod tests {
         drop(under_way);
         assert!(Recorder::create(out.path(), "../b").is_err());
         assert!(!out.path().join("a.partial").exists());
-    }
-
-    #[test]
-    fn names_that_mean_something_else_are_refused() {
-        for name in [
-            "",
-            ".",
-            "..",
-            ".a",
-            "a/b",
-            "a\\b",
-            "a\0",
-            "a\n",
-            " a",
-            "a.partial",
-            "a.PARTIAL",
-            "a.b.partial",
-            "a.tmp",
-        ] {
-            let told = check_name(name).unwrap_err().to_string();
-            assert!(told.contains(&format!("{name:?} is not a name")), "{told}");
-        }
-        for name in ["a", "a-s1", "partial", "a.partial-s1", "lucir 2", "été", "a.toml"] {
-            check_name(name).unwrap();
-        }
     }
 
     #[test]
