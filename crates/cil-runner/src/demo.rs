@@ -125,7 +125,48 @@ fn next(folders: &[PathBuf], out: &Path) -> String {
 mod tests {
     use std::fs;
 
+    use clap::Parser;
+
     use super::*;
+    use crate::args::Cli;
+    use crate::failure::Kept;
+
+    #[test]
+    fn what_is_done_is_read_what_was_stopped_goes_on_and_what_is_another_s_is_left() {
+        let out = tempfile::tempdir().unwrap();
+        let place = out.path().display().to_string();
+        let global =
+            Cli::try_parse_from(["cil-runner", "--threads", "1", "--json", "--out", &place]).unwrap().global;
+        let engine = Engine::new(&global).unwrap();
+        let small = |epochs: usize| {
+            let changes = [
+                "classes=4",
+                "increments=[2, 2]",
+                "architecture.width=4",
+                "procedural.config.classes=4",
+                "procedural.config.train-per-class=8",
+                "procedural.config.test-per-class=4",
+                "recipe.base.training.batch=8",
+                &format!("recipe.base.training.epochs={epochs}"),
+            ];
+            configuration("demo-fine-tune", &changes.map(str::to_owned), None).unwrap()
+        };
+        let (asked, free) = (Interrupt::default(), Interrupt::default());
+        asked.ask();
+        let with = |interrupt, epochs| {
+            one(&small(epochs), &around(&global, &engine, interrupt, "a", Checkpoints::default()))
+        };
+        assert!(with(&asked, 2).unwrap_err().is::<Kept>());
+        assert!(out.path().join("a.partial").is_dir());
+        let (folder, result) = with(&free, 2).unwrap();
+        assert_eq!(folder, out.path().join("a"));
+        assert_eq!(run::read_environment(&folder).unwrap().resumes.len(), 1);
+        let log = || fs::read(folder.join("events.jsonl")).unwrap();
+        let before = log();
+        let again = with(&free, 2).unwrap();
+        assert_eq!((again, log()), ((folder.clone(), result), before));
+        assert_eq!(with(&free, 1).unwrap().0, out.path().join("a-2"), "another configuration");
+    }
 
     #[test]
     fn a_name_that_another_run_has_is_not_taken() {

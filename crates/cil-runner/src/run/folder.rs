@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::environment::Environment;
+use crate::integrity;
 use crate::record::sums::Sums;
 use crate::record::write_atomic;
 use crate::report::RunResult;
@@ -43,9 +44,12 @@ pub fn write_result(folder: &Path, result: &RunResult) -> Result<()> {
 /// The result in a run's folder.
 ///
 /// # Errors
-/// Naming the file, if it cannot be read.
+/// Naming the file, if it cannot be read or is not what the run wrote.
 pub fn read_result(folder: &Path) -> Result<RunResult> {
-    read_json(&folder.join(RESULT))
+    let path = folder.join(RESULT);
+    let bytes = read(&path)?;
+    integrity::hold_file(&path, &bytes)?;
+    from_json(&path, &bytes)
 }
 
 /// What a run's folder says it ran on.
@@ -53,12 +57,16 @@ pub fn read_result(folder: &Path) -> Result<RunResult> {
 /// # Errors
 /// Naming the file, if it cannot be read.
 pub fn read_environment(folder: &Path) -> Result<Environment> {
-    read_json(&folder.join(ENVIRONMENT))
+    let path = folder.join(ENVIRONMENT);
+    from_json(&path, &read(&path)?)
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is not what a run writes", path.display()))
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).with_context(|| format!("{} is not what a run writes", path.display()))
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
