@@ -6,11 +6,13 @@
 
 mod check;
 pub mod correction;
+mod custom;
 pub mod discriminant;
 mod new_replay;
 pub mod scaling;
 mod term_spec;
 
+pub use custom::CustomTerm;
 pub use discriminant::DiscriminantSpec;
 pub use new_replay::NewReplaySpec;
 pub use term_spec::{Columns, Regressor, Rows, Teachers, TermSpec};
