@@ -72,27 +72,6 @@ pub(crate) fn generator() -> Result<Graph> {
     builder.build()
 }
 
-/// The generator of the published settings: `latent` numbers to an image of 32 x 32.
-pub(crate) fn image_generator(latent: usize) -> Result<Graph> {
-    let mut builder = GraphBuilder::new(Shape::Vector { width: latent });
-    let norm = |affine| Op::BatchNorm { affine, epsilon: 1e-5 };
-    let (up, leaky) = (Op::UpsampleNearest { factor: 2 }, Op::LeakyRelu { slope: 0.2 });
-    let x = builder.add("linear", Op::Linear { out_features: 128 * 8 * 8, bias: true }, &[NodeId(0)])?;
-    let x = builder.reshape("map", x, map(128, 8, 8))?;
-    let mut x = builder.add("bn0", norm(true), &[x])?;
-    for (at, channels) in [128, 64].into_iter().enumerate() {
-        x = builder.add(&format!("up{at}"), up.clone(), &[x])?;
-        x = builder.add(&format!("conv{at}"), conv(channels, 3, 1, 1, true), &[x])?;
-        x = builder.add(&format!("conv{at}.bn"), norm(true), &[x])?;
-        x = builder.add(&format!("conv{at}.act"), leaky.clone(), &[x])?;
-    }
-    let x = builder.add("last", conv(3, 3, 1, 1, true), &[x])?;
-    let x = builder.add("tanh", Op::Tanh, &[x])?;
-    let x = builder.add("bn", norm(false), &[x])?;
-    builder.tap("image", x);
-    builder.build()
-}
-
 pub(crate) fn random_graph(dice: &mut Dice) -> Result<Graph> {
     let (height, width) = (5 + dice.below(6), 5 + dice.below(6));
     let mut builder = GraphBuilder::new(map(dice.pick(&[1, 3, 5, 16, 18]), height, width));

@@ -7,11 +7,32 @@ use candle_core::Result;
 
 use super::{ALL, Checks, CudaExecutor, Precision, near_together, on_gpu, same_again, turn};
 use crate::cpu::CpuExecutor;
-use crate::testing::networks::{image_generator, resnet32};
+use crate::testing::networks::{conv, map, resnet32};
 use crate::testing::{Dice, outcome, parameters, upstream};
-use crate::{ForwardSpec, Graph};
+use crate::{ForwardSpec, Graph, GraphBuilder, NodeId, Op, Shape};
 
 const ROWS: usize = 128;
+
+/// The generator of the published settings: `latent` numbers to an image of 32 x 32.
+fn image_generator(latent: usize) -> Result<Graph> {
+    let mut builder = GraphBuilder::new(Shape::Vector { width: latent });
+    let norm = |affine| Op::BatchNorm { affine, epsilon: 1e-5 };
+    let (up, leaky) = (Op::UpsampleNearest { factor: 2 }, Op::LeakyRelu { slope: 0.2 });
+    let x = builder.add("linear", Op::Linear { out_features: 128 * 8 * 8, bias: true }, &[NodeId(0)])?;
+    let x = builder.reshape("map", x, map(128, 8, 8))?;
+    let mut x = builder.add("bn0", norm(true), &[x])?;
+    for (at, channels) in [128, 64].into_iter().enumerate() {
+        x = builder.add(&format!("up{at}"), up.clone(), &[x])?;
+        x = builder.add(&format!("conv{at}"), conv(channels, 3, 1, 1, true), &[x])?;
+        x = builder.add(&format!("conv{at}.bn"), norm(true), &[x])?;
+        x = builder.add(&format!("conv{at}.act"), leaky.clone(), &[x])?;
+    }
+    let x = builder.add("last", conv(3, 3, 1, 1, true), &[x])?;
+    let x = builder.add("tanh", Op::Tanh, &[x])?;
+    let x = builder.add("bn", norm(false), &[x])?;
+    builder.tap("image", x);
+    builder.build()
+}
 
 #[test]
 fn networks_at_their_sizes_equal_the_processor() -> Result<()> {
