@@ -52,7 +52,7 @@ fn a_sweep_shares_its_base_gives_the_same_bits_and_does_only_what_is_missing() {
         place.list("figures").contains(&"accuracy.svg".to_owned()) && place.path().join("s.csv").is_file()
     );
     let page = fs::read_to_string(place.path().join("s.html")).expect("a page");
-    assert!(page.contains("2 runs of 2 methods") && page.contains("for task 1"));
+    assert!(page.contains("2 runs of 2 methods") && page.contains("for task 2"));
     let bases = place.list("runs/s/bases");
     assert_eq!(bases.len(), 1);
     let base = place.path().join("runs/s/bases").join(&bases[0]);

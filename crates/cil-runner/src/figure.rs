@@ -230,7 +230,7 @@ pub fn columns(names: &[ColumnName], metric: Metric, tasks: usize) -> Vec<Figure
                 figures.push(percent("forgetting".into(), "/forgetting".into(), Better::Lower));
             }
             ColumnName::Tasks => figures.extend((0..tasks).map(|task| {
-                percent(named(&format!("task {task}")), format!("/tasks/{task}/{key}"), Better::Higher)
+                percent(named(&format!("task {}", task + 1)), format!("/tasks/{task}/{key}"), Better::Higher)
             })),
             ColumnName::Seconds => figures.push(Figure::new("seconds", "/wall_seconds", Unit::Seconds)),
             ColumnName::Memory => {

@@ -12,13 +12,15 @@ use anyhow::{Context, Result};
 use crate::args::{Files, Report};
 use crate::comparison::{Choice, Comparison};
 use crate::export::{tables, tensorboard};
-use crate::failure::bad_input;
+use crate::failure::{bad_input, sentence};
 use crate::figures;
 use crate::gather::gather;
+use crate::integrity;
 use crate::output::Output;
 use crate::page::page;
 use crate::paper;
-use crate::record::{EVENTS, write_atomic};
+use crate::progress::note;
+use crate::record::{EVENTS, export};
 use crate::recorded::Recorded;
 use crate::run;
 use crate::summary::{Orders, Summary};
@@ -29,18 +31,27 @@ use crate::table;
 /// # Errors
 /// If a folder cannot be read, or a file cannot be written.
 pub fn show(arguments: &Report, output: &mut Output<'_>) -> Result<()> {
+    if arguments.verify {
+        return integrity::report(&arguments.runs, output);
+    }
     check_apart(&arguments.files)?;
     let gathered = gather(&arguments.runs)?;
-    gathered.left_out.iter().for_each(|told| output.note(&format!("left out: {told}")));
+    gathered.left_out.iter().for_each(|told| note(&format!("left out: {told}")));
     let summary = Summary::new(gathered.runs, Orders::Apart)?;
     for run in summary.runs.iter().filter(|run| run.finished) {
         if let Some(result) = &run.result {
-            run::write_result(&run.folder, result)?;
+            // A run of somebody else, or on a disk that is only read, is shown all the same.
+            if let Err(error) = run::write_result(&run.folder, result) {
+                note(&format!("{}; the result is shown and not kept", sentence(&error)));
+            }
         }
+    }
+    for run in summary.runs.iter().filter(|run| !run.verified) {
+        note(&format!("{}: unverified, it was written before digests were kept", run.folder.display()));
     }
     let choice = arguments.table.choice(arguments.baseline.as_deref());
     let compared = Comparison::new(&summary, &choice)?;
-    write_files(&summary, &compared, &choice, &arguments.files, output)?;
+    write_files(&summary, &compared, &choice, &arguments.files)?;
     match (&summary.runs[..], output.json) {
         ([Recorded { finished: true, result: Some(result), .. }], true) => output.value(result),
         (_, true) => output.value(&summary.json()),
@@ -70,13 +81,7 @@ pub fn check_apart(files: &Files) -> Result<()> {
 ///
 /// # Errors
 /// If a picture is broken, or a file cannot be written.
-pub fn write_files(
-    summary: &Summary,
-    compared: &Comparison,
-    choice: &Choice,
-    files: &Files,
-    output: &Output<'_>,
-) -> Result<()> {
+pub fn write_files(summary: &Summary, compared: &Comparison, choice: &Choice, files: &Files) -> Result<()> {
     for (flag, path) in files.named() {
         let more = match flag {
             "--html" => {
@@ -116,7 +121,7 @@ pub fn write_files(
                 format!(" (`tensorboard --logdir {}` shows it)", path.display())
             }
         };
-        output.note(&format!("wrote {}{more}", path.display()));
+        note(&format!("wrote {}{more}", path.display()));
     }
     Ok(())
 }
@@ -129,7 +134,7 @@ fn write(flag: &str, path: &Path, content: &[u8]) -> Result<()> {
     if path.is_dir() {
         return Err(bad_input(format!("{flag} {}: it is a folder, a file is to be written", path.display())));
     }
-    write_atomic(path, content)
+    export(path, content)
 }
 
 /// An event file for each run, below a folder of its name.
@@ -137,13 +142,18 @@ fn write_events(summary: &Summary, place: &Path) -> Result<()> {
     for run in &summary.runs {
         let place = place.join(&run.name);
         folder("--tensorboard", &place)?;
-        write_atomic(&place.join(tensorboard::FILE), &tensorboard::event_file(run, begin(run)?))?;
+        tensorboard::write(&place, |begun| {
+            Ok(tensorboard::event_file(run, begun.map_or_else(|| begin(run), Ok)?))
+        })?;
     }
     Ok(())
 }
 
-/// When a run began, in seconds since 1970: its log was last written at its last event.
+/// When a run began, in seconds since 1970: as it recorded, else its log was last written at its last event.
 fn begin(run: &Recorded) -> Result<f64> {
+    if let Some(started) = run.environment.started() {
+        return Ok(started.duration_since(UNIX_EPOCH).map_or(0.0, |it| it.as_secs_f64()));
+    }
     let path = run.folder.join(EVENTS);
     let written = fs::metadata(&path).and_then(|it| it.modified());
     let written = written.with_context(|| format!("cannot read {}", path.display()))?;
@@ -153,7 +163,7 @@ fn begin(run: &Recorded) -> Result<f64> {
 
 fn text(summary: &Summary, compared: &Comparison) -> String {
     let mut text = match &summary.runs[..] {
-        [run] => run.result.as_ref().map_or_else(String::new, table::single),
+        [run] => run.result.as_ref().map_or_else(String::new, table::single) + &made(run),
         _ => several(summary, compared),
     };
     for run in summary.runs.iter().filter(|run| !run.finished) {
@@ -161,6 +171,13 @@ fn text(summary: &Summary, compared: &Comparison) -> String {
         text.push_str(&format!("{} is not finished: {done} of {all} tasks were evaluated\n", run.name));
     }
     text
+}
+
+/// When, where and by which command a run was made, as far as it was recorded.
+fn made(run: &Recorded) -> String {
+    let Some(made) = &run.environment.made else { return String::new() };
+    let host = made.host.as_ref().map_or(String::new(), |host| format!(" on {host}"));
+    format!("made {}{host} by `{}`\n", made.started, made.command_line())
 }
 
 /// Each run where a method has several, then the methods.

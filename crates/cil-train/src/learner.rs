@@ -113,6 +113,12 @@ impl Learner {
         if base.architecture != plan.architecture {
             bail!("the base model is {}, the run needs {}", base.architecture, plan.architecture);
         }
+        if !base.head.stages.is_empty() {
+            bail!(
+                "the base model answers by statistics of several stages; a run goes on from the head that was trained, \
+                 as base.safetensors of a run has it"
+            );
+        }
         if base.head.kind != plan.recipe.head || base.head.blocks != [classes] {
             bail!(
                 "the base model's head is {:?} with blocks {:?}, the run needs {:?} with [{classes}]",
@@ -148,6 +154,16 @@ impl Learner {
     /// How images are changed and normalised.
     pub fn preparation(&self) -> &Preparation {
         &self.plan.preparation
+    }
+
+    /// What it is made of.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Tasks that were learned to their end.
+    pub fn tasks_learned(&self) -> usize {
+        self.task
     }
 
     /// Units that are left, each of them one [`Event::Progress`]; before the run begins, those of the whole run.

@@ -21,7 +21,7 @@ fn ignored(command: &str) -> Vec<&'static str> {
         // The images of the demo are drawn by the program.
         "demo" => vec![DATA],
         "resume" => vec![OUT, SEED],
-        "sweep plan" | "sweep run" => vec![SEED],
+        "sweep plan" | "sweep run" | "sweep task" | "sweep script" => vec![SEED],
         // The kernels and the device name base models.
         "sweep status" | "sweep report" => vec![DATA, SEED, "threads", "no_cuda_graphs"],
         _ => Vec::new(),
@@ -69,7 +69,7 @@ pub(super) fn check(matches: &ArgMatches) -> Result<(), String> {
             let option = name.replace('_', "-");
             let why = match (command.as_str(), name) {
                 ("resume", SEED) => "; a run that goes on has its own seed",
-                ("sweep plan" | "sweep run" | "sweep status" | "sweep report", SEED) => {
+                (it, SEED) if it.starts_with("sweep ") => {
                     "; the seeds of a sweep are in its file"
                 }
                 _ => "",

@@ -17,6 +17,7 @@ Examples:
   cil-runner report runs/* --csv numbers.csv --tensorboard logs && tensorboard --logdir logs
   cil-runner report runs/compare --baseline lwf --latex table.tex --figures figures
   cil-runner report runs/* --columns last,average,tasks --metric nearest-mean --markdown table.md
+  cil-runner report runs --verify                               whether anything rotted, in all run folders below
 
 A folder of run folders stands for its runs; what is no run is left out and named. Runs whose settings differ in nothing
 but the seed, and whose images are the same, are one group, and its mean and sample standard deviation are over its whole
@@ -35,6 +36,9 @@ pub struct Report {
     /// Run folders, whole or still going (NAME.partial), or folders of them
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
+    /// Show nothing of the runs, but whether each file is what its run wrote: events, models, settings, pictures
+    #[arg(long, conflicts_with_all = ["html", "csv", "latex", "markdown", "figures", "tensorboard", "baseline"])]
+    pub verify: bool,
     /// The method that others are compared with, seed by seed
     #[arg(long, value_name = "METHOD")]
     pub baseline: Option<String>,

@@ -58,7 +58,7 @@ fn one(summary: &Summary, at: usize, picture: &Picture) -> Result<Markup> {
     let (names, classes) = (run.class_names(), classes(run, picture));
     let rows = rows(picture, classes.len()).with_context(place)?;
     Ok(html! {
-        h3 { (run_name(summary, at)) ", for task " (picture.task) @if picture.new { ", new classes" } }
+        h3 { (run_name(summary, at)) ", for task " (picture.task + 1) @if picture.new { ", new classes" } }
         div.generated {
             @for (class, row) in rows.iter().enumerate() {
                 @let name = names.get(classes.start + class).map_or("", String::as_str);

@@ -83,7 +83,7 @@ pub fn report(meant: &Meant, arguments: &SweepReport, output: &mut Output<'_>) -
     let baseline = arguments.baseline.as_deref().or(meant.file.baseline.as_deref());
     let choice = arguments.table.choice(baseline);
     let compared = Comparison::new(&shown, &choice)?;
-    show::write_files(&shown, &compared, &choice, &arguments.files, output)?;
+    show::write_files(&shown, &compared, &choice, &arguments.files)?;
     tell(meant, &shown, &compared, output)
 }
 
