@@ -48,7 +48,9 @@ fn commands(text: &str) -> Vec<String> {
                 .or_else(|| part.strip_prefix("cargo run --release -p cil-runner -- "))
                 .or_else(|| part.strip_prefix("cil-runner "));
             // Behind two spaces or a mark is what it does.
-            let command = rest.map(|it| it.split(" #").next().unwrap_or(it).split("  ").next().unwrap_or(it));
+            let command = rest
+                .map(|it| it.split(" #").next().unwrap_or(it).split("  ").next().unwrap_or(it))
+                .map(|it| it.split(" > ").next().unwrap_or(it));
             found.extend(command.map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned));
         }
     }
@@ -83,7 +85,8 @@ fn every_command_that_is_printed_can_be_typed() {
     assert!(all.len() > 20, "documents have commands: {all:?}");
     let before = all.len();
     for help in HELPS {
-        let text = place.ok(help);
+        let output = place.program(help).env("COLUMNS", "120").output().expect("the program runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
         all.extend(commands(&text));
     }
     assert!(all.len() > before + 20, "so has the help");
@@ -91,12 +94,23 @@ fn every_command_that_is_printed_can_be_typed() {
     let source = |name: &&str| {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name)).expect("a source")
     };
-    all.extend(sources.iter().flat_map(|name| commands(&source(name))));
+    all.extend(sources.iter().flat_map(|name| commands(&source(name))).map(|it| filled(&it)));
     all.sort();
     all.dedup();
     for command in &all {
         tried(&place, command);
     }
+}
+
+/// A command of a source, with a path where it is filled in.
+fn filled(command: &str) -> String {
+    let mut parts = command.split('{');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str("runs/a");
+        text.push_str(part.split_once('}').map_or("", |(_, rest)| rest));
+    }
+    text
 }
 
 /// Reads the command, and does what takes no time of it.
@@ -105,7 +119,6 @@ fn tried(place: &Place, command: &str) {
     // A document's variables and places stand for values.
     let typed =
         command.replace("$seed", "1").replace("$method", "lwf").replace("...", "").replace(['<', '>'], "");
-    let typed = typed.replace("{path}", "runs/a").replace("{}", "runs/a");
     let words = words(&typed);
     let line = std::iter::once("cil-runner").chain(words.iter().map(String::as_str));
     match Cli::read(line) {

@@ -138,7 +138,7 @@ be another. A run that is whole is left as it is.")]
 Examples:
   cil-runner run demo-lucir-e0 --seed 1        makes the model to invert
   cil-runner run demo-lucir-e0 --seed 2        makes one of another seed
-  cil-runner audit demo-lucir-e0-dfgr --base-model runs/demo-lucir-e0-s1/base.safetensors --other-model runs/demo-lucir-e0-s2/base.safetensors")]
+  cil-runner audit demo-lucir-e0-dfgr --base-model s1/base.safetensors --other-model s2/base.safetensors")]
     Audit(Audit),
     /// Measure how fast this machine computes the steps that a run is made of
     #[command(after_help = "\

@@ -10,10 +10,12 @@ const HEAD: &str = "\
 # Configuration
 
 Every key of a run's configuration, written by `cargo xtask keys` from the doc comments of the types that read it; change
-those, not this file. A configuration is complete: no key has a default, but those that may be left out. `cil-runner run
-PRESET --dry-run > my.toml` writes a preset's whole configuration, each key with a comment; edit it and run it with
-`cil-runner run my.toml`. `--set key=value` changes one key, by its dotted name (`recipe.base.training.epochs`; entries of
-lists by position: `recipe.increment.terms.0.weight`; `+` appends: `recipe.increment.terms.+={ .. }`).
+those, not this file. A configuration is complete: no key has a default, but those that may be left out.
+
+- `cil-runner run PRESET --dry-run > my.toml` writes a preset's whole configuration, each key with a comment; edit it, and
+  run it with `cil-runner run my.toml`.
+- `--set key=value` changes one key by its dotted name, such as `recipe.base.training.epochs`. Entries of lists are named by
+  position, `recipe.increment.terms.0.weight`, and `+` appends: `--set 'recipe.increment.terms.+={ .. }'`.
 ";
 
 /// The document.

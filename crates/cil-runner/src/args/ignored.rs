@@ -69,9 +69,7 @@ pub(super) fn check(matches: &ArgMatches) -> Result<(), String> {
             let option = name.replace('_', "-");
             let why = match (command.as_str(), name) {
                 ("resume", SEED) => "; a run that goes on has its own seed",
-                (it, SEED) if it.starts_with("sweep ") => {
-                    "; the seeds of a sweep are in its file"
-                }
+                (it, SEED) if it.starts_with("sweep ") => "; the seeds of a sweep are in its file",
                 _ => "",
             };
             Err(format!("`{command}` has no use for --{option}; leave it out{why}"))
