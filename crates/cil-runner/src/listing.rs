@@ -134,7 +134,7 @@ mod tests {
             "a part of names is enough"
         );
         assert!(shown(None, true).unwrap().matches("    source: ").count() > 250);
-        let told = shown(Some("cifar100-10d"), false).unwrap_err().to_string();
-        assert_eq!(told, "there is no family or preset \"cifar100-10d\"; did you mean \"cifar100-10c\"?");
+        let told = shown(Some("demoo"), false).unwrap_err().to_string();
+        assert_eq!(told, "there is no family or preset \"demoo\"; did you mean \"demo\"?");
     }
 }

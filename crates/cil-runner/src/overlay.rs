@@ -191,8 +191,13 @@ fn sentence(message: &str, place: &str, table: &Table) -> String {
 /// The key that `wrong` is somewhere else: below `parent` first, anywhere if there is but one.
 fn elsewhere(table: &Table, parent: &str, wrong: &str) -> Option<String> {
     let plain = |key: &str| key.replace('-', "_");
+    // Where an error is, entries of lists are not told by position.
+    let unplaced = |key: &str| {
+        let parts = parent_of(key).split('.').filter(|part| part.parse::<usize>().is_err());
+        parts.collect::<Vec<_>>().join(".")
+    };
     let is_it = |key: &&String| {
-        key.rsplit('.').next().is_some_and(|last| plain(last) == plain(wrong)) && parent_of(key) != parent
+        key.rsplit('.').next().is_some_and(|last| plain(last) == plain(wrong)) && unplaced(key) != parent
     };
     let all = keys(table);
     let found: Vec<&String> = all.iter().filter(is_it).collect();

@@ -145,7 +145,7 @@ mod tests {
             "{}",
             line("seed")
         );
-        assert!(line("margin = ").contains("Margin between cosines"), "{}", line("margin"));
+        assert!(line("adaptive = ").contains("Whether the weight is multiplied"), "{}", line("adaptive"));
         assert!(line("[recipe.replay.inversion]").contains(" # "), "{}", line("[recipe.replay.inversion]"));
     }
 }

@@ -153,6 +153,7 @@ fn every_figure_of_the_page_is_the_one_of_the_result() {
             "percent" => format!("{:.1}", value * 100.0),
             "seconds" => format!("{value:.1}"),
             "mebibytes" => format!("{:.1}", value / 1_048_576.0),
+            "bytes" if value == 0.0 => "0 B".to_owned(),
             "bytes" => format!("{:.1} MiB", value / 1_048_576.0),
             _ => format!("{value:.0}"),
         };
