@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::normalise::Normalisation;
+use crate::resized_crop::ResizedCrop;
 
 /// Random changes to training images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,12 +22,15 @@ pub struct Augmentation {
     pub flip: bool,
     /// Brightness is multiplied by a factor within this of 1 (torchvision's `ColorJitter`); 63/255 in PODNet.
     pub brightness: f64,
+    /// A part of the picture at the network's size, before all else; on ImageNet in place of the crop with padding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resized_crop: Option<ResizedCrop>,
 }
 
 impl Augmentation {
     /// No change at all.
     pub fn none() -> Self {
-        Self { crop_padding: 0, flip: false, brightness: 0.0 }
+        Self { crop_padding: 0, flip: false, brightness: 0.0, resized_crop: None }
     }
 
     /// Whether images can be changed so.
@@ -36,6 +40,9 @@ impl Augmentation {
     pub fn check(&self) -> anyhow::Result<()> {
         if !(0.0..=1.0).contains(&self.brightness) {
             anyhow::bail!("brightness is {}; it should be from 0 to 1", self.brightness);
+        }
+        if let Some(crop) = &self.resized_crop {
+            crop.check().map_err(|error| anyhow::anyhow!("resized-crop.{error}"))?;
         }
         if self.crop_padding > 1024 {
             anyhow::bail!("crop-padding is {}; it should be at most 1024", self.crop_padding);
@@ -230,7 +237,8 @@ mod tests {
 
     #[test]
     fn every_place_and_both_sides_are_drawn_alike_often() {
-        let augmentation = Augmentation { crop_padding: 2, flip: true, brightness: 0.3 };
+        let augmentation =
+            Augmentation { crop_padding: 2, flip: true, brightness: 0.3, ..Augmentation::none() };
         let (mut rows, mut columns, mut mirrored) = ([0; 5], [0; 5], 0);
         for sample in 0..5000 {
             let stream = Draw::new(1, "test").stream_of(sample);
@@ -266,6 +274,6 @@ mod tests {
             serde_json::from_str::<Augmentation>(r#"{"crop_padding":1,"flip":true,"brightness":0}"#).is_err()
         );
         let read = serde_json::from_str::<Augmentation>(r#"{"crop-padding":4,"flip":true,"brightness":0}"#);
-        assert_eq!(read.unwrap(), Augmentation { crop_padding: 4, flip: true, brightness: 0.0 });
+        assert_eq!(read.unwrap(), Augmentation { crop_padding: 4, flip: true, ..Augmentation::none() });
     }
 }

@@ -58,7 +58,7 @@ impl Learning {
             Network::new(architecture, images, HeadKind::Cosine, &engine.executors, seed, &engine.device)?;
         base.grow(OLD)?;
         let normalisation = Normalisation::cifar100_lucir();
-        let augmentation = Augmentation { crop_padding: 4, flip: true, brightness: 0.0 };
+        let augmentation = Augmentation { crop_padding: 4, flip: true, ..Augmentation::none() };
         let mut learner = Learner::new(Plan {
             recipe,
             architecture,

@@ -52,7 +52,12 @@ pub(crate) fn plan(recipe: Recipe, increments: &[usize], seed: u64) -> Plan {
         architecture: Architecture { width: 4, ..Architecture::lucir(8) },
         increments: Increments::new(increments.to_vec(), increments.iter().sum()).unwrap(),
         preparation: Preparation {
-            augmentation: Augmentation { crop_padding: 2, flip: true, brightness: 0.1 },
+            augmentation: Augmentation {
+                crop_padding: 2,
+                flip: true,
+                brightness: 0.1,
+                ..Augmentation::none()
+            },
             normalisation: Normalisation::half(),
         },
         seed,

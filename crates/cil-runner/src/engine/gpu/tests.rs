@@ -64,7 +64,7 @@ fn batches_are_the_processors_bits() {
     samples.reverse();
     let normalisation = Normalisation::cifar100_lucir();
     for (crop_padding, flip, brightness) in [(4, true, 63.0 / 255.0), (0, false, 0.0), (9, true, 1.0)] {
-        let augmentation = Augmentation { crop_padding, flip, brightness };
+        let augmentation = Augmentation { crop_padding, flip, brightness, ..Augmentation::none() };
         let preparation = Preparation { augmentation, normalisation: normalisation.clone() };
         let what = (crop_padding, flip, brightness);
         for position in 0..4 {
