@@ -20,7 +20,7 @@ use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::{Checked, DatasetName};
+use crate::config::Checked;
 use crate::engine::Engine;
 use crate::environment::{BaseModel, Environment, Resume};
 use crate::estimate::sizes::Sizes;
@@ -148,20 +148,18 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
 
 /// What [`load`] does, in words.
 pub fn loading(checked: &Checked) -> &'static str {
-    match checked.config().dataset {
-        DatasetName::Procedural => "drawing images",
-        _ => "reading images",
+    match checked.config().dataset.is_procedural() {
+        true => "drawing images",
+        false => "reading images",
     }
 }
 
 /// The images that a configuration names.
 pub fn load(checked: &Checked, data_dir: &Path) -> Result<Dataset> {
     let config = checked.config();
-    match (config.dataset, &config.procedural) {
-        (DatasetName::Procedural, Some(procedural)) => {
-            Dataset::procedural(&procedural.config, procedural.seed)
-        }
-        (name, _) => Dataset::load(data_dir, name.name()),
+    match &config.procedural {
+        Some(procedural) => Dataset::procedural(&procedural.config, procedural.seed),
+        None => config.dataset.load(data_dir, &|_| {}),
     }
 }
 
