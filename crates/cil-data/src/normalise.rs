@@ -33,11 +33,12 @@ impl Normalisation {
     /// # Errors
     /// Naming the value that cannot be.
     pub fn check(&self) -> anyhow::Result<()> {
-        if let Some(value) = self.mean.iter().find(|value| !value.is_finite()) {
-            anyhow::bail!("mean holds {value}; it should be a number");
+        // Pixels are from 0 to 1, so a mean is too and a deviation is at most 0.5; there is room for other uses.
+        if let Some(value) = self.mean.iter().find(|value| !(-100.0..=100.0).contains(*value)) {
+            anyhow::bail!("mean holds {value:?}; it should be from -100 to 100");
         }
-        if let Some(value) = self.deviation.iter().find(|value| !(value.is_finite() && **value > 0.0)) {
-            anyhow::bail!("deviation holds {value}; it should be positive");
+        if let Some(value) = self.deviation.iter().find(|value| !(0.001..=1000.0).contains(*value)) {
+            anyhow::bail!("deviation holds {value:?}; it should be from 0.001 to 1000");
         }
         Ok(())
     }
