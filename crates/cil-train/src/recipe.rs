@@ -4,10 +4,12 @@
 //! for how long. It is plain data: it goes into the run's config and comes back from it, and a variant of a method is a
 //! function from recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
 
+mod advice;
 mod check;
 pub mod correction;
 mod new_replay;
 pub mod scaling;
+mod small;
 mod term_spec;
 
 pub use new_replay::NewReplaySpec;
