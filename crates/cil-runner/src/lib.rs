@@ -19,6 +19,7 @@ pub mod figure;
 pub mod follow;
 pub mod interrupt;
 pub mod machine;
+pub mod model;
 pub mod output;
 pub mod overlay;
 pub mod page;
@@ -38,3 +39,5 @@ pub mod table;
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod tiny;
