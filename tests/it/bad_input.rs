@@ -16,7 +16,27 @@ fn told_by_set(change: &str) -> String {
 fn a_wrong_key_value_or_preset_is_told() {
     let cases = [
         ("recipe.increment.training.epoch=1", "did you mean recipe.increment.training.epochs?"),
-        ("seed=one", "seed: invalid type: string \"one\""),
+        ("seed=one", "seed: invalid type: string \"one\", expected a whole number from 0 up"),
+        ("recipe.new-teacher.training.epochs=1", "demo-lwf has no table recipe.new-teacher; leave this out"),
+        ("recipe.new-teacher.training.epochs=1", "the key recipe.new-teacher."),
+        ("recipe.replay=1", "recipe.replay: invalid type: integer `1`, expected a table"),
+        (
+            "recipe.exemplars.total=20",
+            "recipe.exemplars: it may hold one of its keys alone; set the whole of it",
+        ),
+        (
+            "recipe.exemplars={ total = 7 }",
+            "recipe.exemplars.total is 7, and 8 classes are seen after task 1",
+        ),
+        (
+            "recipe.increment.terms.9.weight=1",
+            "is no position in a list of 2; they are from 0, and + appends",
+        ),
+        (
+            "recipe.increment.training.schedule.decay={ kind = 'cosine', minimum = nan }",
+            "minimum is NaN; it should be",
+        ),
+        ("recipe.increment.terms.1.weight=1e30", "weight is 1e30; it should be from 0 to 1000000"),
         ("increments=[6, 2, 3]", "increments: [6, 2, 3] add up to 11, there are 10 classes"),
         ("increments=[10, 0]", "increments: task 1 has 0 classes"),
         ("class-order=[0, 1, 2, 3, 4, 5, 6, 7, 8, 8]", "class-order: it holds label 8 twice"),
@@ -60,10 +80,11 @@ fn an_output_folder_that_exists_is_refused_and_kept() {
 #[test]
 fn a_model_of_another_form_is_refused() {
     let place = Place::new();
-    place.ok(&small_run("demo-lucir-e0", &[]));
+    let order = "class-order=[0, 1, 2, 3]";
+    place.ok(&small_run("demo-lucir-e0", &[order]));
     let base = "runs/demo-lucir-e0-s3/base.safetensors";
     let refused = |more: &[&str], part: &str| {
-        let mut arguments = small_run("demo-lucir-e0", more);
+        let mut arguments = small_run("demo-lucir-e0", &[&[order], more].concat());
         arguments.extend(["--name", "other", "--base-model", base]);
         let told = place.told(2, &arguments);
         assert!(told.contains(base) && told.contains(part), "{told}");
@@ -71,8 +92,19 @@ fn a_model_of_another_form_is_refused() {
     };
     refused(&["architecture.width=8"], "of width 4, the run needs LUCIR's ResNet-8 of width 8");
     refused(&["increments=[3, 1]"], "blocks [2]");
+    // Of the right form, and of something else: taken, it would be wrong in every image.
+    refused(&["class-order=[1, 0, 2, 3]"], "the model's class 0 is ");
+    refused(&["normalisation.mean=[0.4, 0.5, 0.5]"], "mean [0.5, 0.5, 0.5] and deviation");
+    refused(&["procedural.seed=2"], "the model was trained on images of the digest ");
+    refused(&["procedural.config.train-per-class=21"], "the model was trained on images of the digest ");
+    refused(&["validation-per-class=5"], "0 images of each class were held out when the model was trained");
     let path = place.path().join(base);
     let bytes = fs::read(&path).expect("a model");
+    let mut broken = bytes.clone();
+    let end = broken.len();
+    broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, broken).expect("a file");
+    refused(&[], "holds NaN: a model whose training diverged");
     fs::write(&path, &bytes[..bytes.len() / 2]).expect("a file");
     refused(&[], "safetensors");
 }

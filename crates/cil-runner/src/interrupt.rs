@@ -1,4 +1,4 @@
-//! Ctrl-C and termination.
+//! Ctrl-C, termination, and a terminal that goes away.
 //!
 //! One decision: the first signal asks the run to stop after the unit it is in; a second one ends the process at once,
 //! as it would without this module.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::TERM_SIGNALS;
+use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
 use signal_hook::flag;
 
 /// Whether the run was asked to stop.
@@ -23,7 +23,9 @@ impl Interrupt {
     /// Listens for the signals that ask a process to end.
     pub fn listen() -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
-        for signal in TERM_SIGNALS {
+        // Who started this with `nohup` wants it to outlive the terminal.
+        let hangup = (!is_ignored(SIGHUP)).then_some(&SIGHUP);
+        for signal in TERM_SIGNALS.iter().chain(hangup) {
             // In this order: the first signal finds the flag down and only raises it.
             flag::register_conditional_default(*signal, Arc::clone(&asked))
                 .and_then(|_| flag::register(*signal, Arc::clone(&asked)))
@@ -51,6 +53,15 @@ impl Interrupt {
             interrupt.ask();
         });
     }
+}
+
+/// Whether the process was started with a signal ignored, as `nohup` does; where the system does not tell, it may have
+/// been.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 #[cfg(test)]
