@@ -75,11 +75,21 @@ impl Recipe {
                     );
                 }
             }
-            if self.discriminant.is_some() && of_task.iter().all(|count| *count < 2) {
-                bail!(
-                    "discriminant is there, and no class of task {task} has 2 training images or more; a covariance \
-                     within classes needs 2 of at least one, so more images of a class would do, or no discriminant"
-                );
+            if self.discriminant.is_some() {
+                let told = "more images of a class would do, or no discriminant";
+                if task == 0 && of_task.iter().all(|count| *count < 2) {
+                    bail!(
+                        "discriminant is there, and no class of task 0 has 2 training images or more; a covariance within \
+                         classes needs 2 of at least one: {told}"
+                    );
+                }
+                let at_hand = of_task.iter().sum::<usize>() + first * self.exemplars.per_class(first);
+                if task > 0 && at_hand < 2 {
+                    bail!(
+                        "discriminant is there, and task {task} has {at_hand} training images and exemplars; two tell how \
+                         the features changed: {told}"
+                    );
+                }
             }
             first += size;
         }
