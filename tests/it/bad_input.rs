@@ -67,6 +67,36 @@ fn a_wrong_key_value_or_preset_is_told() {
 }
 
 #[test]
+fn a_seed_that_no_file_can_hold_is_refused_and_the_largest_one_comes_back() {
+    let place = Place::new();
+    let told = place.told(2, &["run", "demo-lwf", "--seed", "18446744073709551615"]);
+    assert_eq!(told, "error: seed is 18446744073709551615; it should be at most 9223372036854775807");
+    assert_eq!(place.list("."), Vec::<String>::new());
+    let text = place.ok(&["run", "demo-lwf", "--seed", "9223372036854775807", "--dry-run", "--no-estimate"]);
+    fs::write(place.path().join("own.toml"), text).expect("a file");
+    let json = place.ok(&["run", "own.toml", "--dry-run", "--no-estimate", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(value["config"]["seed"], 9_223_372_036_854_775_807u64);
+}
+
+#[test]
+fn a_model_that_its_last_step_made_diverge_is_an_error_and_no_result() {
+    let place = Place::new();
+    let changes = [
+        "classes=12",
+        "increments=[6, 6]",
+        "procedural.config.classes=12",
+        "recipe.increment.training.batch=1000",
+        "recipe.increment.training.learning-rate=1e5",
+    ];
+    let told = place.told(1, &small_run("demo-fine-tune", &changes));
+    assert!(told.contains("the student diverged in task 1, student phase: "), "{told}");
+    assert!(told.contains("recipe.increment.training.learning-rate is 100000.0"), "{told}");
+    assert!(!told.contains("cil-runner resume"), "{told}");
+    assert_eq!(place.list("runs"), ["demo-fine-tune-s3.partial"]);
+}
+
+#[test]
 fn an_output_folder_that_exists_is_refused_and_kept() {
     let place = Place::new();
     fs::create_dir_all(place.path().join("runs/demo-lwf-s3")).expect("a folder");

@@ -226,6 +226,7 @@ fn a_configuration_that_was_edited_is_refused_by_its_key() {
             "training.learning-rate is 0.01, and the run began with 0.05",
         ),
         ("epochs = 3", "epochs = 4", "training.epochs is 4, and the run began with 3"),
+        ("learning-rate = 0.05", "learning-rate = 1e30", "training.learning-rate is 1e30; it should be"),
         ("seed = 3\n", "seed = 4\n", "seed is 4, and the run began with 3"),
         ("method = \"podnet", "method = \"other", "method is \"other"),
     ];

@@ -53,7 +53,12 @@ pub fn configuration(target: &str, changes: &[String], seed: Option<u64>) -> Res
     if let Some(seed) = seed {
         config.seed = seed;
     }
-    config.check()
+    if is_file { checked(config, path) } else { config.check() }
+}
+
+/// A configuration from a file, checked; every complaint names the file.
+fn checked(config: RunConfig, path: &Path) -> Result<Checked> {
+    config.check().map_err(|error| bad_input(format!("{}: {}", path.display(), sentence(&error))))
 }
 
 fn demo(global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
@@ -156,7 +161,8 @@ fn resume(arguments: &Resume, global: &Global, interrupt: &Interrupt, output: &m
     let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let partial = whole.with_file_name(format!("{name}.{PARTIAL}"));
     let (folder, result) = if partial.is_dir() {
-        let checked = RunConfig::load(&partial.join(run::CONFIG), &[])?.check()?;
+        let path = partial.join(run::CONFIG);
+        let checked = checked(RunConfig::load(&path, &[])?, &path)?;
         let engine = Engine::new(global)?;
         let around = around(global, &engine, interrupt, &name, None, arguments.checkpoints);
         run::resume(&partial, &checked, &around)?
