@@ -31,7 +31,7 @@ pub use saved::{Position, Saved};
 use work::Work;
 
 /// Images that a network is asked about when its training ends.
-const ASKED: usize = 32;
+const ASKED: usize = 8;
 
 /// What a learner is made of.
 #[derive(Clone)]
@@ -306,7 +306,7 @@ impl Learner {
                     memory::align(&mut network, spec)?;
                 }
                 let model = network.freeze()?;
-                self.sound(phase, &model.snapshot().parameters, || self.asked(kind, &model, train))?;
+                self.sound(phase, &model.snapshot().parameters, || self.asked(&model, train.image_dims()))?;
                 match kind {
                     PhaseKind::NewTeacher => self.new_teacher = Some(model),
                     _ => self.model = Some(model),
@@ -316,7 +316,7 @@ impl Learner {
         Ok(())
     }
 
-    /// Refuses a network whose values, or whose answers to a few images, are no numbers.
+    /// Refuses a network whose values, or whose answers to some images, are no numbers.
     fn sound(
         &self,
         phase: PhaseKind,
@@ -333,17 +333,13 @@ impl Learner {
         }
     }
 
-    /// What a network that was trained says of some of the task's images, or of generated ones where it may not look at
-    /// these.
-    fn asked(&self, phase: PhaseKind, model: &Frozen, train: &TrainSet) -> Result<Tensor> {
-        let Plan { preparation, device, recipe, .. } = &self.plan;
-        let unshared = phase != PhaseKind::NewTeacher && recipe.new_replay.is_some();
-        if let (true, Some(replay)) = (unshared && self.task > 0, &self.replay) {
-            return Ok(model.forward(&replay.sample(ASKED, self.asking())?.images)?.logits);
-        }
-        let mut samples = train.samples(self.plan.increments.classes(self.task));
-        samples.truncate(ASKED);
-        Ok(model.forward(&train.images(&samples, preparation, None, device)?)?.logits)
+    /// What a network that was trained says of noise: no image is looked at for this.
+    fn asked(&self, model: &Frozen, [channels, height, width]: [usize; 3]) -> Result<Tensor> {
+        let mut stream = self.asking().stream("noise");
+        let count = ASKED * channels * height * width;
+        let values: Vec<f32> = (0..count).map(|_| stream.normal() as f32).collect();
+        let images = Tensor::from_vec(values, (ASKED, channels, height, width), &self.plan.device)?;
+        Ok(model.forward(&images)?.logits)
     }
 
     fn asking(&self) -> Draw<'static> {

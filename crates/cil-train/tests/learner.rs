@@ -319,20 +319,21 @@ fn a_network_that_diverges_is_named_with_task_phase_and_the_likely_key() {
             }
         }
     };
-    let fast = |batch: usize| {
-        let mut training = training(1);
-        (training.learning_rate, training.batch) = (1e6, batch);
+    let fast = |epochs: usize| {
+        let mut training = training(epochs);
+        (training.learning_rate, training.batch) = (1e6, 1000);
         training
     };
-    // Many steps: a loss is told. One step: its loss is that of the weights before it, so the weights are.
-    for batch in [8, 1000] {
-        let base = told(fine_tune(fast(batch), training(1)), &[2]);
+    // Many steps: a loss is told. One step: its loss is that of the weights before it, so what they answer is.
+    for (epochs, part) in [(1, "its logits hold "), (20, "the loss ")] {
+        let base = told(fine_tune(fast(epochs), training(1)), &[2]);
+        assert!(base.contains(part), "{base}");
         assert!(base.starts_with("the base model diverged in task 0, student phase: "), "{base}");
         assert!(
             base.contains("recipe.base.training.learning-rate is 1000000.0, which is far from"),
             "{base}"
         );
-        let later = told(fine_tune(training(1), fast(batch)), &[2, 2]);
+        let later = told(fine_tune(training(1), fast(epochs)), &[2, 2]);
         assert!(later.starts_with("the student diverged in task 1, student phase: "), "{later}");
         assert!(later.contains("recipe.increment.training.learning-rate is 1000000.0"), "{later}");
     }
@@ -341,19 +342,20 @@ fn a_network_that_diverges_is_named_with_task_phase_and_the_likely_key() {
         change(&mut recipe);
         told(recipe, &[2, 2])
     };
-    let teacher = with(&|it| it.new_teacher.as_mut().unwrap().training = fast(1000));
+    let teacher = with(&|it| it.new_teacher.as_mut().unwrap().training = fast(1));
     assert!(teacher.starts_with("the new teacher diverged in task 1, new-teacher phase: "), "{teacher}");
     assert!(teacher.contains("recipe.new-teacher.training.learning-rate"), "{teacher}");
     let balanced = with(&|it| {
         let (trained, terms) = (Trained::All, it.base.terms.clone());
-        it.balance = Some(PhaseSpec { trained, terms, training: fast(1000) });
+        it.balance = Some(PhaseSpec { trained, terms, training: fast(1) });
     });
     assert!(balanced.starts_with("the student diverged in task 1, balance phase: "), "{balanced}");
     let weighted = with(&|it| {
         if let TermSpec::CrossEntropy { weight, .. } = &mut it.increment.terms[0] {
             *weight = 1e6;
         }
-        it.increment.training.learning_rate = 0.5;
+        (it.increment.training.learning_rate, it.increment.training.batch) = (0.5, 1000);
+        it.increment.training.epochs = 1;
     });
     assert!(weighted.contains("recipe.increment.terms.0.weight is 1000000.0"), "{weighted}");
 }
