@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::{Place, SMALL, small_run};
+use crate::{Place, SMALL, SMALL_REPLAY, small_run};
 
 fn told_by_set(change: &str) -> String {
     let place = Place::new();
@@ -62,6 +62,10 @@ fn a_wrong_key_value_or_preset_is_told() {
     fs::write(place.path().join("broken.toml"), "seed = = 1\n").expect("a file");
     let told = place.told(2, &["run", "broken.toml"]);
     assert!(told.contains("broken.toml is not TOML") && told.contains("line 1"), "{told}");
+    for name in ["a.partial", "a.tmp", "../a", ".a", ""] {
+        let told = place.told(2, &["run", "demo-lwf", "--name", name]);
+        assert!(told.contains(&format!("{name:?} is not a name")), "{told}");
+    }
     let told = place.told(2, &["run", "demo-lwf", "--device", "cuda"]);
     assert!(told.contains("--device cuda"), "{told}");
 }
@@ -112,7 +116,10 @@ fn a_model_of_another_form_is_refused() {
     let place = Place::new();
     let order = "class-order=[0, 1, 2, 3]";
     place.ok(&small_run("demo-lucir-e0", &[order]));
-    let base = "runs/demo-lucir-e0-s3/base.safetensors";
+    // Outside its folder, whose digests would tell of damage first.
+    let base = "own.safetensors";
+    fs::copy(place.path().join("runs/demo-lucir-e0-s3/base.safetensors"), place.path().join(base))
+        .expect("a copy");
     let refused = |more: &[&str], part: &str| {
         let mut arguments = small_run("demo-lucir-e0", &[&[order], more].concat());
         arguments.extend(["--name", "other", "--base-model", base]);
@@ -128,6 +135,13 @@ fn a_model_of_another_form_is_refused() {
     refused(&["procedural.seed=2"], "the model was trained on images of the digest ");
     refused(&["procedural.config.train-per-class=21"], "the model was trained on images of the digest ");
     refused(&["validation-per-class=5"], "0 images of each class were held out when the model was trained");
+    // So is one that is audited.
+    let mut audit = vec!["audit", "demo-lucir-e0-dfgr-dtidkl", "--base-model", base, "--other-model", base];
+    for change in SMALL.iter().chain(&SMALL_REPLAY).chain(&["class-order=[1, 0, 2, 3]"]) {
+        audit.extend(["--set", change]);
+    }
+    let told = place.told(2, &audit);
+    assert!(told.contains(base) && told.contains("the model's class 0 is "), "{told}");
     let path = place.path().join(base);
     let bytes = fs::read(&path).expect("a model");
     let mut broken = bytes.clone();

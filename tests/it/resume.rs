@@ -123,7 +123,7 @@ fn a_run_that_is_asked_to_stop_saves_and_a_second_process_is_refused() {
     place.ok(&["resume", "runs/a.partial", "--threads", "2"]);
     assert_same(&place, "a");
     assert_eq!(resumes(&place, "a"), 1);
-    assert!(place.ok(&["resume", "runs/a"]).contains("runs/a is complete"));
+    assert!(place.ok(&["resume", "runs/a"]).contains("runs/a is already finished"));
     assert!(place.told(2, &["resume", "runs/b"]).contains("there is no run folder runs/b.partial"));
 }
 
@@ -238,8 +238,7 @@ fn a_configuration_that_was_edited_is_refused_by_its_key() {
         assert!(told.contains("runs/a.partial/config.toml: ") && told.contains(part), "{told}");
         assert_eq!(place.list("runs/a.partial"), before);
     }
-    // A comment is no other configuration.
-    fs::write(&config, format!("# mine\n{begun}")).expect("it can be edited");
+    fs::write(&config, begun).expect("it can be put back");
     place.ok(&["resume", "runs/a"]);
 }
 

@@ -4,6 +4,7 @@
 //! not tell is null.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use cil_data::dataset::Dataset;
 use serde::{Deserialize, Serialize};
@@ -34,9 +35,48 @@ pub struct Environment {
     /// Names of the data set's classes, by label; none in runs of before they were recorded.
     #[serde(default)]
     pub class_names: Vec<String>,
+    /// When, where and by which command; not told of runs of before it was recorded.
+    #[serde(default)]
+    pub made: Option<Made>,
     /// How often the run was taken up again, and by what.
     #[serde(default)]
     pub resumes: Vec<Resume>,
+}
+
+/// When, where and by which command a run was made. Two runs of the same bits differ in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Made {
+    /// When the process began, in UTC: `2026-01-31T12:00:00Z`.
+    pub started: String,
+    /// When it ended; null if it was stopped.
+    pub finished: Option<String>,
+    /// The machine's name.
+    pub host: Option<String>,
+    /// The command line, an argument each.
+    pub command: Vec<String>,
+}
+
+impl Made {
+    /// By this process, now.
+    pub fn now() -> Self {
+        let command = std::env::args_os().map(|it| it.to_string_lossy().into_owned()).collect();
+        Self { started: now(), finished: None, host: machine::host(), command }
+    }
+
+    /// The command line as it could be typed again.
+    pub fn command_line(&self) -> String {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:,+%@".contains(&byte);
+        let quoted = |word: &String| match !word.is_empty() && word.bytes().all(is_plain) {
+            true => word.clone(),
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        };
+        self.command.iter().map(quoted).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The time in UTC, to the second.
+pub fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
 /// A process that went on with a run.
@@ -48,6 +88,9 @@ pub struct Resume {
     pub threads: usize,
     /// The processor's name.
     pub processor: Option<String>,
+    /// When, where and by which command.
+    #[serde(default)]
+    pub made: Option<Made>,
 }
 
 /// A model that a run started from.
@@ -79,12 +122,26 @@ impl Environment {
             test_digest: dataset.digests().test.clone(),
             base_model,
             class_names: dataset.class_names().to_vec(),
+            made: Some(Made::now()),
             resumes: Vec::new(),
         }
     }
 }
 
 impl Environment {
+    /// Takes note that this process ends the run now.
+    pub fn finish(&mut self) {
+        let last = self.resumes.last_mut().map_or(&mut self.made, |resume| &mut resume.made);
+        if let Some(made) = last {
+            made.finished = Some(now());
+        }
+    }
+
+    /// When the run began, as far as it was recorded.
+    pub fn started(&self) -> Option<SystemTime> {
+        humantime::parse_rfc3339(&self.made.as_ref()?.started).ok()
+    }
+
     /// Refuses to go on with a run of `self` by a process of `own` whose numbers could be others.
     ///
     /// # Errors
@@ -114,4 +171,22 @@ impl Environment {
 /// Bytes as digits.
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_typed_again() {
+        let command = ["cil-runner", "run", "my file.toml", "--set", "increments=[2, 2]", "--name=it's", ""];
+        let made = Made { command: command.map(str::to_owned).to_vec(), ..Made::now() };
+        let line = "cil-runner run 'my file.toml' --set 'increments=[2, 2]' '--name=it'\\''s' ''";
+        assert_eq!(made.command_line(), line);
+        assert!(
+            humantime::parse_rfc3339(&made.started).is_ok_and(|it| it <= SystemTime::now()),
+            "{}",
+            made.started
+        );
+    }
 }

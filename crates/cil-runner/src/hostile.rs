@@ -230,7 +230,7 @@ fn log() -> String {
 fn reported(bytes: &[u8]) -> Option<Vec<Line>> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(EVENTS), bytes).unwrap();
-    let lines = load_events(folder.path()).ok()?;
+    let lines = load_events(folder.path()).ok()?.lines;
     let checked = preset("demo-lwf").check().unwrap();
     // An error is as good as a result.
     drop(report(facts(&checked), &lines));

@@ -8,8 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
+use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::flag;
+
+/// What a scheduler may send before a time limit, beside the signals that end a process.
+#[cfg(unix)]
+const BEFORE_A_LIMIT: &[i32] = &[signal_hook::consts::SIGUSR1];
+#[cfg(not(unix))]
+const BEFORE_A_LIMIT: &[i32] = &[];
 
 /// Whether the run was asked to stop.
 #[derive(Clone, Debug, Default)]
@@ -23,9 +29,7 @@ impl Interrupt {
     /// Listens for the signals that ask a process to end.
     pub fn listen() -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
-        // Who started this with `nohup` wants it to outlive the terminal.
-        let hangup = (!is_ignored(SIGHUP)).then_some(&SIGHUP);
-        for signal in TERM_SIGNALS.iter().chain(hangup) {
+        for signal in TERM_SIGNALS.iter().chain(BEFORE_A_LIMIT).chain(hangup()) {
             // In this order: the first signal finds the flag down and only raises it.
             flag::register_conditional_default(*signal, Arc::clone(&asked))
                 .and_then(|_| flag::register(*signal, Arc::clone(&asked)))
@@ -55,8 +59,20 @@ impl Interrupt {
     }
 }
 
+/// The signal of a terminal that goes away, unless it is ignored: who started this with `nohup` wants it to go on.
+#[cfg(unix)]
+fn hangup() -> Option<&'static i32> {
+    (!is_ignored(signal_hook::consts::SIGHUP)).then_some(&signal_hook::consts::SIGHUP)
+}
+
+#[cfg(not(unix))]
+fn hangup() -> Option<&'static i32> {
+    None
+}
+
 /// Whether the process was started with a signal ignored, as `nohup` does; where the system does not tell, it may have
 /// been.
+#[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -26,6 +26,13 @@ pub fn processor_milliseconds() -> Option<f64> {
     Some(nanoseconds as f64 / 1e6)
 }
 
+/// The name that this machine has for itself.
+pub fn host() -> Option<String> {
+    let name =
+        fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok())?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 /// The processor's own name.
 pub fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;

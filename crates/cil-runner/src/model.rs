@@ -15,6 +15,7 @@ use crate::config::Checked;
 use crate::engine::Engine;
 use crate::environment::BaseModel;
 use crate::failure::bad_input;
+use crate::integrity;
 
 /// A model file.
 pub struct Loaded {
@@ -33,6 +34,7 @@ pub struct Loaded {
 pub fn load(path: &Path, engine: &Engine) -> Result<Loaded> {
     let bytes =
         std::fs::read(path).map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
+    integrity::hold_file(path, &bytes)?;
     let (snapshot, card) = file::from_bytes(&bytes, &engine.device)
         .map_err(|error| bad_input(format!("{}: {error}", path.display())))?;
     if let Some((name, value)) = snapshot.parameters.not_finite()? {
