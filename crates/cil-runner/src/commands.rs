@@ -54,7 +54,7 @@ pub fn configuration(target: &str, changes: &[String], seed: Option<u64>) -> Res
     if let Some(seed) = seed {
         config.seed = seed;
     }
-    if is_file { checked(config, path) } else { config.check() }
+    if is_file(target) { checked(config, Path::new(target)) } else { config.check() }
 }
 
 /// A configuration from a file, checked; every complaint names the file.
