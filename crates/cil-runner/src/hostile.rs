@@ -114,13 +114,14 @@ fn extreme_values_of_any_key_are_refused_or_do_no_harm() {
 }
 
 /// Keys whose values multiply a loss, a gradient, a step or a pixel.
-const FACTORS: [&str; 12] = [
+const FACTORS: [&str; 13] = [
     "weight",
     "temperature",
     "margin",
     "rate",
     "decay",
     "gamma",
+    "shrinkage",
     "minimum",
     "limit",
     "mean",

@@ -173,7 +173,7 @@ fn a_discriminant_of_several_stages_answers_of_what_it_says_it_keeps() {
         if let Event::TaskStart { .. } = event {
             before = counts();
         }
-        if let Event::TaskLearned { task, stored_bytes } = event {
+        if let Event::TaskLearned { task, stored_bytes, .. } = event {
             let seen = plan.increments.seen(task);
             let old = seen - plan.increments.classes(task).len();
             assert_eq!(counts()[..old], before[..old], "an old image was read");
