@@ -40,6 +40,8 @@ pub struct Step<'a> {
     pub head: &'a HeadWeights,
     /// Weights of the old teacher's head, `[old classes, width]`.
     pub old_head: Option<&'a Tensor>,
+    /// Exemplars' share of the old classes' weight where generated images are beside them; each row alike without it.
+    pub exemplar_share: Option<f64>,
     /// Images of every class in an epoch, generated ones estimated; empty where no term asks for them.
     pub class_counts: &'a [usize],
     /// What the terms' own networks say of the student's maps, and their other values, by name.
@@ -52,6 +54,7 @@ impl Step<'_> {
         match rows {
             Rows::New => self.new_rows.clone(),
             Rows::Real => self.new_rows.start..self.exemplar_rows.end,
+            Rows::Exemplars => self.exemplar_rows.clone(),
             Rows::Old => self.exemplar_rows.start..self.synthetic_rows.end,
             Rows::Synthetic => self.synthetic_rows.clone(),
             Rows::All => self.new_rows.start..self.synthetic_rows.end,
@@ -89,19 +92,31 @@ impl Step<'_> {
     /// Weights of `rows` that give every class seen the same share, with mean 1 over the rows.
     ///
     /// Within new and within old rows classes are drawn alike, so a group's weight is its share of the classes over its
-    /// share of the rows.
+    /// share of the rows. [`Self::exemplar_share`] divides the old rows' further.
     pub fn balanced_weights(&self, rows: &Range<usize>) -> Vec<f32> {
-        let is_new = |row: &usize| self.new_rows.contains(row);
-        let n_new = rows.clone().filter(is_new).count();
+        let count = |part: &Range<usize>| rows.end.min(part.end).saturating_sub(rows.start.max(part.start));
+        let (n_new, n_kept) = (count(&self.new_rows), count(&self.exemplar_rows));
         let n_old = rows.len() - n_new;
-        if n_old == 0 || n_new == 0 {
-            return vec![1.0; rows.len()];
-        }
         let weight = |classes: usize, count: usize| {
             (classes as f64 / self.classes as f64 * rows.len() as f64 / count as f64) as f32
         };
-        let (old_weight, new_weight) =
-            (weight(self.old_classes, n_old), weight(self.classes - self.old_classes, n_new));
-        rows.clone().map(|row| if is_new(&row) { new_weight } else { old_weight }).collect()
+        let (old_weight, new_weight) = match n_old == 0 || n_new == 0 {
+            true => (1.0, 1.0),
+            false => (weight(self.old_classes, n_old), weight(self.classes - self.old_classes, n_new)),
+        };
+        let (kept_weight, generated_weight) = match self.exemplar_share {
+            Some(share) if n_kept > 0 && n_kept < n_old => {
+                let part =
+                    |share: f64, count: usize| old_weight * (share * n_old as f64 / count as f64) as f32;
+                (part(share, n_kept), part(1.0 - share, n_old - n_kept))
+            }
+            _ => (old_weight, old_weight),
+        };
+        let of_row = |row: usize| match row {
+            row if self.new_rows.contains(&row) => new_weight,
+            row if self.exemplar_rows.contains(&row) => kept_weight,
+            _ => generated_weight,
+        };
+        rows.clone().map(of_row).collect()
     }
 }
