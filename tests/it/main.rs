@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod cluster;
 mod embedded;
 mod files;
 mod reports;

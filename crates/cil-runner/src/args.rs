@@ -4,7 +4,7 @@
 //! used. It reads no file.
 
 mod report;
-mod sweep;
+pub mod sweep;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -5,14 +5,15 @@
 
 use std::ops::Range;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use cil_backbone::{Frozen, head::normalized};
 use cil_data::augment::Preparation;
 use cil_data::split::Increments;
-use cil_data::store::TestSet;
+use cil_data::store::{TestSet, TrainSet};
 
 use crate::event::{Confusion, Evaluation};
+use crate::learner::{Learner, Plan};
 use crate::means::{ClassMeans, INFERENCE_BATCH};
 
 /// What is evaluated.
@@ -76,6 +77,57 @@ pub fn evaluate(
         nearest_mean: nearest,
         nearest_mean_source: means.source.clone(),
     })
+}
+
+/// What a learner answers with after a task, taken out of it: the learner may go on meanwhile.
+#[derive(Clone, Debug)]
+pub struct Evaluator {
+    classifier: Frozen,
+    /// The model with the head that was trained, where a discriminant answers.
+    trained: Option<Frozen>,
+    means: ClassMeans,
+    increments: Increments,
+    task: usize,
+    preparation: Preparation,
+    device: Device,
+}
+
+impl Evaluator {
+    /// The network that answers.
+    pub fn classifier(&self) -> &Frozen {
+        &self.classifier
+    }
+
+    /// See [`evaluate`].
+    ///
+    /// # Errors
+    /// If an executor fails.
+    pub fn evaluate(&self, test: &TestSet) -> Result<Evaluation> {
+        let Self { classifier, trained, means, increments, task, preparation, device } = self;
+        let subject = Subject { classifier, trained: trained.as_ref(), means };
+        evaluate(subject, test, increments, *task, preparation, device)
+    }
+}
+
+impl Learner {
+    /// What this learner answers with after the last task that it learned. Class means are taken of `train`'s exemplars.
+    ///
+    /// # Errors
+    /// If no task is learned yet, or an executor fails.
+    pub fn evaluator(&self, train: &TrainSet) -> Result<Evaluator> {
+        let classifier = self.classifier()?.context("no task is learned yet")?;
+        let task = self.tasks_learned().checked_sub(1).context("no task is learned yet")?;
+        let Plan { recipe, increments, preparation, device, .. } = self.plan();
+        Ok(Evaluator {
+            classifier,
+            trained: recipe.discriminant.as_ref().and(self.model().cloned()),
+            means: self.class_means(train)?,
+            increments: increments.clone(),
+            task,
+            preparation: preparation.clone(),
+            device: device.clone(),
+        })
+    }
 }
 
 /// `[rows][classes]`: among vectors of length 1 the nearest is the one of the largest cosine.

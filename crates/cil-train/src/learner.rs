@@ -150,6 +150,16 @@ impl Learner {
         &self.plan.preparation
     }
 
+    /// What it is made of.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Tasks that were learned to their end.
+    pub fn tasks_learned(&self) -> usize {
+        self.task
+    }
+
     /// Units that are left, each of them one [`Event::Progress`]; before the run begins, those of the whole run.
     pub fn units(&self) -> u64 {
         let of_phases = |task: usize, first: usize| -> u64 {

@@ -6,10 +6,12 @@
 
 mod check;
 pub mod correction;
+mod custom;
 mod new_replay;
 pub mod scaling;
 mod term_spec;
 
+pub use custom::CustomTerm;
 pub use new_replay::NewReplaySpec;
 pub use term_spec::{Columns, Regressor, Rows, Teachers, TermSpec};
 

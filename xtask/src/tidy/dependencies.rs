@@ -6,7 +6,8 @@
 use super::Finding;
 
 /// A crate, and every workspace crate that it may depend on.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
+    ("cil", &["cil-backbone", "cil-data", "cil-engine", "cil-train", "dfgr", "dtid"]),
     ("cil-backbone", &["cil-engine", "cil-random"]),
     ("cil-data", &["cil-random"]),
     ("cil-engine", &["cil-random"]),

@@ -7,6 +7,7 @@ use dtid::dual::DtidConfig;
 use dtid::regression::Centring;
 use serde::{Deserialize, Serialize};
 
+use super::custom::CustomTerm;
 use super::scaling::Scaling;
 use crate::loss::nca::NcaForm;
 
@@ -241,6 +242,9 @@ pub enum TermSpec {
         /// What is subtracted from the teachers' logits.
         centring: Centring,
     },
+    /// A term of a program that uses this library. No file can name it: a recipe with one cannot be written.
+    #[serde(skip)]
+    Custom(CustomTerm),
 }
 
 fn all() -> Rows {
@@ -292,6 +296,7 @@ impl TermSpec {
             | Self::DoubleRegression { weight, .. }
             | Self::Vid { weight, .. } => weight,
             Self::Scaled { ref term, .. } => term.weight(),
+            Self::Custom(ref term) => term.weight(),
         }
     }
 

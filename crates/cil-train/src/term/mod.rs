@@ -251,6 +251,7 @@ fn build(spec: &TermSpec, graph: &Graph) -> Result<(f64, Box<dyn Term>)> {
             let maps = stage_maps(graph, stages)?;
             Box::new(vid::Vid::new(teachers, &maps, (rows, new_rows), regressor))
         }
+        TermSpec::Custom(ref custom) => custom.term(),
     };
     Ok((spec.weight(), term))
 }
