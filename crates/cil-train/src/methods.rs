@@ -132,8 +132,8 @@ const EXEMPLAR_SHARE: f64 = 0.5;
 /// generated images too.
 #[must_use]
 pub fn with_dfgr(mut base: Recipe, replay: ReplaySpec) -> Recipe {
-    let exemplar_share = (!base.exemplars.is_none()).then_some(EXEMPLAR_SHARE);
-    base.replay = Some(ReplaySpec { exemplar_share, ..replay });
+    let half = (!base.exemplars.is_none()).then_some(EXEMPLAR_SHARE);
+    base.replay = Some(ReplaySpec { exemplar_share: replay.exemplar_share.or(half), ..replay });
     for term in base.increment.terms.iter_mut().chain(base.balance.iter_mut().flat_map(|it| &mut it.terms)) {
         match term {
             TermSpec::CrossEntropy { rows, columns, balanced, .. } => {

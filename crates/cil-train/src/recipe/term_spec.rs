@@ -321,7 +321,7 @@ impl TermSpec {
                 vec![rows, new_rows]
             }
             Self::Scaled { ref term, .. } => term.selections(),
-            Self::DoubleRegression { .. } => Vec::new(),
+            Self::DoubleRegression { .. } | Self::Custom(_) => Vec::new(),
         }
     }
 
