@@ -80,7 +80,7 @@ fn the_sweeps_of_the_docs_can_be_run_and_share_their_bases() {
         ("b50-and-after", include_str!("../../../../../docs/sweeps/b50-and-after.toml"), 12, 6),
         ("b50-more-seeds", include_str!("../../../../../docs/sweeps/b50-more-seeds.toml"), 8, 4),
         ("equal-tasks", include_str!("../../../../../docs/sweeps/equal-tasks.toml"), 27, 6),
-        ("twenty-classes", include_str!("../../../../../docs/sweeps/twenty-classes.toml"), 66, 15),
+        ("twenty-classes", include_str!("../../../../../docs/sweeps/twenty-classes.toml"), 66, 12),
     ] {
         let expanded = of(text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
         assert_eq!((expanded.runs.len(), expanded.bases.len()), (runs, bases), "{name}");
