@@ -10,7 +10,7 @@ mod settings;
 
 use serde::Serialize;
 
-pub use demo::COMPARED;
+pub use demo::{COMPARED, DEMO};
 
 use crate::config::RunConfig;
 use crate::failure::{bad_input, nearest};

@@ -60,7 +60,12 @@ fn on_step<Out>(exemplar_share: Option<f64>, see: impl FnOnce(&Step<'_>) -> Out)
 
 #[test]
 fn exemplars_have_their_stated_share_of_what_old_classes_count_for() {
-    let weights = |share, rows| on_step(share, |step| step.balanced_weights(&step.rows(rows)));
+    let weights = |share, rows| {
+        on_step(share, |step| {
+            let weights = step.balanced_weights(&step.rows(rows), &step.student.logits).unwrap();
+            weights.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap()
+        })
+    };
     // Old classes are 6 of 8, so old rows weigh 12 of 16 together and new ones 4.
     assert_eq!(weights(None, Rows::All), [vec![0.5; 8], vec![1.5; 8]].concat());
     assert_eq!(weights(Some(0.5), Rows::All), [vec![0.5; 8], vec![3.0; 2], vec![1.0; 6]].concat());

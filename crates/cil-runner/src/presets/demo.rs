@@ -15,6 +15,8 @@ use crate::config::{DatasetName, OrderSpec, Procedural, RunConfig};
 const SOURCE: &str = "ours: made to be learned in a minute or two on two processor cores; chosen on the very images that it is \
      measured on, so it shows what the program does and is no result";
 
+/// The family that the demo is of.
+pub const DEMO: &str = "demo";
 /// Methods that the demo compares, in the order of its table.
 pub const COMPARED: [&str; 6] = [
     "fine-tune",

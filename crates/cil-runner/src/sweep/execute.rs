@@ -147,7 +147,7 @@ impl Execution<'_> {
         }
         let child = Child::start(job, left.as_deref(), self.folder, log, &self.settings, at)?;
         self.jobs[index].1 = Stand::Going;
-        self.watch.begun(index, self.settings.threads_of(at), left.is_some())?;
+        self.watch.begun(index, self.settings.threads_of(at), left.is_some());
         self.places[at] = Some((index, child));
         Ok(())
     }
