@@ -30,12 +30,15 @@ use crate::sweep::expand::expand;
 use crate::sweep::file::SweepFile;
 
 /// Presets that together have every table and kind of term.
-const PRESETS: [&str; 5] = [
+const PRESETS: [&str; 8] = [
     "demo-fine-tune",
     "demo-lucir-e20",
     "demo-lucir-e0-dfgr-dtid-unshared",
     "demo-frozen-stages",
     "cifar100-b50-t5-lucir",
+    "demo-lucir-e20-dfgr",
+    "cifar100-t10-abd",
+    "cifar100-t10-rehearsal",
 ];
 
 /// Values that no key but a few can take, as TOML.

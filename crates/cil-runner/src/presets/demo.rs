@@ -38,7 +38,8 @@ pub(super) fn presets() -> Vec<Preset> {
         new_teacher: sgd(6, 0.1, cosine),
         fine_tuning: sgd(8, 0.05, Decay::Constant),
         correction: correction(50, 0.1, Decay::Constant),
-        refinement: sgd(3, 0.005, Decay::Constant),
+        // R-DFCIL's own, 160 steps where a task has two classes.
+        refinement: sgd(40, 0.005, Decay::Constant),
         inversion,
         synthetic: 64,
         images_per_class: 250,
@@ -60,7 +61,7 @@ fn preset(method: &str, about: &str, lengths: &Lengths) -> Preset {
         evaluate_on: Evaluate::Test,
         seed: 1,
         architecture: settings::architecture(method, 8),
-        augmentation: Augmentation { crop_padding: 2, flip: false, brightness: 0.0 },
+        augmentation: Augmentation { crop_padding: 2, ..Augmentation::none() },
         normalisation: Normalisation::half(),
         procedural: Some(Procedural {
             seed: 1,

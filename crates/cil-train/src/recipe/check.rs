@@ -67,6 +67,19 @@ impl Recipe {
             if replay.batch > LARGEST_BATCH {
                 bail!("replay.batch is {}; it should be from 1 to {LARGEST_BATCH}", replay.batch);
             }
+            if let Some(share) = replay.exemplar_share {
+                if !(0.0..=1.0).contains(&share) {
+                    bail!("replay.exemplar-share is {share}; it should be from 0 to 1, or left out");
+                }
+                if self.exemplars.is_none() {
+                    bail!("replay.exemplar-share is {share} and no exemplar is kept; leave it out");
+                }
+            }
+        }
+        for (key, is_set) in [("random-exemplars", self.random_exemplars), ("oversample", self.oversample)] {
+            if is_set && self.exemplars.is_none() {
+                bail!("{key} is true and no exemplar is kept; it should be false");
+            }
         }
         if let Some(new_teacher) = &self.new_teacher {
             check_training("new-teacher", &new_teacher.training)?;
@@ -205,6 +218,9 @@ impl Recipe {
     fn term(&self, term: &TermSpec) -> Result<()> {
         let weight = term.weight();
         within("weight", weight, 0.0, LARGEST_WEIGHT)?;
+        if self.exemplars.is_none() && term.selections().contains(&Rows::Exemplars) {
+            bail!("rows is \"exemplars\" and no exemplar is kept; exemplars should not be 0");
+        }
         match *term {
             TermSpec::Scaled { ref term, .. } => self.term(term),
             TermSpec::CrossEntropy { rows, columns: Columns::New, .. } if rows != Rows::New => {
@@ -230,6 +246,11 @@ impl Recipe {
             }
             TermSpec::MarginRanking { .. } if self.head != HeadKind::Cosine => {
                 bail!("margin-ranking compares cosines, so head must be \"cosine\"")
+            }
+            TermSpec::MarginRanking { rows: Rows::New | Rows::Real | Rows::All, .. } => {
+                bail!(
+                    "margin-ranking is of old images; rows should be \"old\", \"exemplars\" or \"synthetic\""
+                )
             }
             TermSpec::MarginRanking { margin, .. } => Ok(within("margin", margin, -2.0, 2.0)?),
             TermSpec::DualTeacher { config, rows, .. } => {
