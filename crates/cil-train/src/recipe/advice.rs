@@ -160,6 +160,7 @@ mod tests {
             nesterov: false,
             weight_decay: 5e-4,
             gradient_limit: None,
+            drop_last: false,
         };
         let mut recipe = lwf(training.clone(), training);
         let told = |recipe: &Recipe, phase| recipe.advice(phase, 1);
@@ -181,7 +182,8 @@ mod tests {
         let mut inversion = InversionConfig::unconditional(10);
         inversion.weights.statistics.weight = 1e5;
         let synthetic_norm = SyntheticNorm::Joint;
-        recipe.replay = Some(ReplaySpec { inversion, batch: 8, synthetic_norm, warm_start: false });
+        recipe.replay =
+            Some(ReplaySpec { inversion, batch: 8, synthetic_norm, exemplar_share: None, warm_start: false });
         let told = told(&recipe, PhaseKind::Inversion);
         assert!(told.starts_with("recipe.replay.inversion.weights.statistics.weight is 100000.0"), "{told}");
     }
