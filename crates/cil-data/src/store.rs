@@ -189,9 +189,10 @@ impl Selection {
             bail!("a batch without an image");
         }
         let crop = preparation.augmentation.resized_crop.zip(draw);
-        let there =
-            self.images.elsewhere.as_ref().filter(|it| it.device().same_device(device) && crop.is_none());
-        if let Some(there) = there {
+        // What no table tells is done here.
+        let fits = draw.is_none() || preparation.augmentation.fits_a_table();
+        let elsewhere = self.images.elsewhere.as_ref().filter(|it| fits && it.device().same_device(device));
+        if let Some(there) = elsewhere {
             let change = |position: u32| match draw {
                 Some(draw) => Change::draw(&preparation.augmentation, draw.stream_of(u64::from(position))),
                 None => Change::none(),

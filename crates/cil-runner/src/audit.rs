@@ -17,6 +17,7 @@ use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::{Activity, Item, items};
 use crate::failure::bad_input;
 use crate::machine;
+use crate::model::{self, Loaded};
 use crate::output::Output;
 use crate::pictures;
 use crate::progress::Progress;
@@ -36,12 +37,14 @@ pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Res
     }
     let engine = Engine::new(global)?;
     let plan = run::plan(&checked, &engine);
+    let dataset = engine.keep(run::load(&checked, &global.data_dir)?)?;
+    let own = model::card(&checked, &dataset);
     let model = |path: &std::path::Path| -> Result<Frozen> {
-        let (snapshot, _) = run::load_model(path, &engine)?;
+        let Loaded { snapshot, card, .. } = model::load(path, &engine)?;
+        model::check_suits(path, &card, &own)?;
         Ok(Network::from_snapshot(snapshot, &engine.executors, 0, &engine.device)?.freeze()?)
     };
     let (teacher, other) = (model(&arguments.base_model)?, model(&arguments.other_model)?);
-    let dataset = engine.keep(run::load(&checked, &global.data_dir)?)?;
     let (train, test) = run::split(&checked, &dataset)?;
     let student = plan.recipe.increment.training.clone();
     let mut progress = match global.json {

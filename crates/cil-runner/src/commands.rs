@@ -64,7 +64,13 @@ pub fn configuration_of(
     if let Some(seed) = seed {
         config.seed = seed;
     }
-    config.counted(data_dir)?.check()
+    config = config.counted(data_dir)?;
+    if is_file(target) { checked(config, Path::new(target)) } else { config.check() }
+}
+
+/// A configuration from a file, checked; every complaint names the file.
+fn checked(config: RunConfig, path: &Path) -> Result<Checked> {
+    config.check().map_err(|error| bad_input(format!("{}: {}", path.display(), sentence(&error))))
 }
 
 fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
@@ -160,7 +166,8 @@ fn resume(arguments: &Resume, global: &Global, interrupt: &Interrupt, output: &m
         return Err(bad_input(format!("{}: {}", partial.display(), run::UNBEGUN)));
     }
     let (folder, result) = if partial.is_dir() {
-        let checked = RunConfig::load(&partial.join(run::CONFIG), &[])?.check()?;
+        let path = partial.join(run::CONFIG);
+        let checked = checked(RunConfig::load(&path, &[])?, &path)?;
         let engine = Engine::new(global)?;
         let around = around(global, &engine, interrupt, &name, arguments.checkpoints);
         run::resume(&partial, &checked, &around)?

@@ -5,6 +5,7 @@
 
 mod data;
 mod order;
+mod written;
 
 use std::path::Path;
 
@@ -20,10 +21,12 @@ use cil_train::recipe::Recipe;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use crate::failure::bad_input;
+use crate::estimate::sizes::Sizes;
+use crate::failure::{bad_input, sentence};
 use crate::overlay;
 pub use data::{DatasetSpec, FolderSpec, Named};
 pub use order::OrderSpec;
+pub use written::{Difference, differences};
 
 /// The generated data set: it is data, so its seed is not the run's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,10 +123,21 @@ impl RunConfig {
     }
 
     fn changed(mut table: Table, changes: &[String], origin: &str) -> Result<Self> {
+        let mut made = Vec::new();
         for change in changes {
-            overlay::set(&mut table, change)?;
+            made.extend(overlay::set(&mut table, change)?.map(|table| (table, change)));
         }
-        overlay::read(table, origin)
+        overlay::read(table, origin).map_err(|error| {
+            // Most often a change that is meant for several methods, one of which has no such table.
+            let told = sentence(&error);
+            match made.iter().find(|(table, _)| told.contains(&format!("the key {table}."))) {
+                Some((table, change)) => bad_input(format!(
+                    "--set {change}: {origin} has no table {table}; leave this out, use it for a method that has one, \
+                     or set all keys of {table}: {told}"
+                )),
+                None => error,
+            }
+        })
     }
 
     /// Classes that the data set has.
@@ -163,7 +177,8 @@ impl RunConfig {
             let (classes, name) = (self.classes, self.dataset.name());
             return Err(bad_input(format!("classes: {classes} of the {available} classes of {name}")));
         }
-        let at = |key: &'static str| move |error: anyhow::Error| bad_input(format!("{key}: {error:#}"));
+        let at =
+            |key: &'static str| move |error: anyhow::Error| bad_input(format!("{key}: {}", sentence(&error)));
         let order =
             self.class_order.resolve(&self.dataset.of_order(), available).map_err(at("class-order"))?;
         let order = order.take(self.classes).map_err(at("classes"))?;
@@ -178,8 +193,14 @@ impl RunConfig {
             .check()
             .and_then(|()| self.recipe.check_network(&self.architecture))
             .and_then(|()| self.recipe.check_increments(&self.increments))
-            .map_err(|error| bad_input(format!("recipe: {error:#}").replace("recipe: ", "recipe.")))?;
-        let text = toml::to_string(&self).context("the configuration is not TOML")?;
+            .map_err(|error| {
+                bad_input(format!("recipe.{}", sentence(&error).trim_start_matches("recipe: ")))
+            })?;
+        if self.procedural.is_some() {
+            // Of other data sets the images are counted when they are loaded.
+            Sizes::of_outline(&self, Path::new(""))?.check(&self)?;
+        }
+        let text = written::text(&self)?;
         Ok(Checked { config: self, order, increments, text })
     }
 }

@@ -40,6 +40,7 @@ pub struct GeneratorConfig {
     /// Whether a label is asked for. The input is then noise and one-hot label side by side.
     pub conditional: bool,
     /// Width of the label's embedding; read only if `conditional`.
+    #[serde(rename = "label-width", alias = "label_width")]
     pub label_width: usize,
     /// Channels of the widest map: 128 in DAFL's, 512 in DFQ's. A multiple of 2 or 8; all other widths follow.
     pub channels: usize,

@@ -108,9 +108,11 @@ fn recipe(batch: usize) -> Recipe {
         nesterov: false,
         weight_decay: 5e-4,
         gradient_limit: None,
+        drop_last: false,
     };
     let inversion = InversionConfig { batch: 2, ..InversionConfig::unconditional(1) };
-    let replay = ReplaySpec { inversion, batch, synthetic_norm: SyntheticNorm::Joint, warm_start: false };
+    let synthetic_norm = SyntheticNorm::Joint;
+    let replay = ReplaySpec { inversion, batch, synthetic_norm, exemplar_share: None, warm_start: false };
     let new_teacher = NewTeacherSpec { from_old: false, exemplars: false, training: training(1) };
     let both = DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } };
     with_dtid(

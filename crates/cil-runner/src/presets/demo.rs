@@ -38,7 +38,8 @@ pub(super) fn presets() -> Vec<Preset> {
         new_teacher: sgd(6, 0.1, cosine),
         fine_tuning: sgd(8, 0.05, Decay::Constant),
         correction: correction(50, 0.1, Decay::Constant),
-        refinement: sgd(3, 0.005, Decay::Constant),
+        // R-DFCIL's own, 160 steps where a task has two classes.
+        refinement: sgd(40, 0.005, Decay::Constant),
         inversion,
         synthetic: 64,
         images_per_class: 250,
