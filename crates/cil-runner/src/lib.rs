@@ -26,6 +26,7 @@ pub mod integrity;
 pub mod interrupt;
 pub mod listing;
 pub mod machine;
+pub mod model;
 pub mod naming;
 pub mod output;
 pub mod overlay;
@@ -46,3 +47,5 @@ pub mod table;
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod tiny;

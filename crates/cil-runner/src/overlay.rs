@@ -15,8 +15,8 @@ const DEEPEST: usize = 16;
 /// Applies `change`, of the form `dotted.key=value`, to `table`.
 ///
 /// The value is TOML; what is not TOML is a string. Parts of the key lead into tables, which are made where they are
-/// missing, and into arrays by position; `+` at the end appends. Keys may be written with `-` or `_`. Returns the key of
-/// the first table that was made.
+/// missing, and into arrays by position; the part `+` is a new position behind the last. Keys may be written with `-` or
+/// `_`. Returned is the key of the table that had to be made, if one was: the configuration had nothing there.
 pub fn set(table: &mut Table, change: &str) -> Result<Option<String>> {
     let Some((key, text)) = change.split_once('=') else {
         return Err(bad_input(format!("--set {change}: it must be of the form key=value")));
@@ -33,7 +33,7 @@ pub fn set(table: &mut Table, change: &str) -> Result<Option<String>> {
         return Err(bad_input(format!("--set {change}: {told}")));
     }
     let mut root = Value::Table(std::mem::take(table));
-    let made = missing_table(&root, &parts);
+    let made = missing(&root, &parts).map(|count| parts[..count].join("."));
     let placed = place(&mut root, &parts, parse(text.trim()))
         .map_err(|reason| bad_input(format!("--set {change}: {reason}")));
     if let Value::Table(root) = root {
@@ -47,28 +47,18 @@ pub fn key_of(change: &str) -> String {
     change.split_once('=').map_or(change, |(key, _)| key).trim().replace('_', "-")
 }
 
-/// The key of the first table on the way to `parts` that is not there.
-fn missing_table(root: &Value, parts: &[&str]) -> Option<String> {
-    let (mut at, mut way) = (root, Vec::new());
-    for part in &parts[..parts.len() - 1] {
-        let inner = match at {
-            Value::Table(table) => {
-                let key = spelled(table, part);
-                let inner = table.get(&key);
-                way.push(key);
-                inner
-            }
-            Value::Array(items) => {
-                way.push((*part).to_owned());
-                part.parse().ok().and_then(|index: usize| items.get(index))
-            }
-            // Told when the value is placed.
+/// How many parts of a key lead to a table that is missing, in which more would be set.
+fn missing(root: &Value, parts: &[&str]) -> Option<usize> {
+    let mut at = root;
+    for (count, part) in parts.iter().enumerate().take(parts.len() - 1) {
+        at = match at {
+            Value::Table(table) => match table.get(&spelled(table, part)) {
+                Some(inner) => inner,
+                None => return Some(count + 1),
+            },
+            Value::Array(items) => items.get(part.parse::<usize>().ok()?)?,
             _ => return None,
         };
-        match inner {
-            Some(inner) => at = inner,
-            None => return Some(way.join(".")),
-        }
     }
     None
 }
@@ -90,17 +80,14 @@ fn place(at: &mut Value, parts: &[&str], value: Value) -> Result<(), String> {
             let inner = table.entry(key).or_insert_with(|| Value::Table(Table::new()));
             place(inner, rest, value)
         }
-        Value::Array(items) if *part == "+" && rest.is_empty() => {
-            items.push(value);
-            Ok(())
-        }
         Value::Array(items) => {
+            if *part == "+" {
+                items.push(Value::Table(Table::new()));
+            }
             let length = items.len();
-            let wrong = || {
-                format!(
-                    "{part:?} is no position in a list of {length}; positions begin at 0, and + at the end appends"
-                )
-            };
+            let part = if *part == "+" { (length - 1).to_string() } else { (*part).to_owned() };
+            let wrong =
+                || format!("{part:?} is no position in a list of {length}; they are from 0, and + appends");
             let inner = part.parse().ok().and_then(|index: usize| items.get_mut(index)).ok_or_else(wrong)?;
             place(inner, rest, value)
         }
@@ -125,26 +112,9 @@ pub fn parse_table(text: &str, origin: &str) -> Result<Table> {
 
 /// Reads a type from a table; an error is one sentence of bad input that begins with `origin`.
 pub fn read<T: DeserializeOwned>(table: Table, origin: &str) -> Result<T> {
-    read_changed(table, origin, &[])
-}
-
-/// The same of a table in which tables of the keys `made` stand by changes alone; see [`set`].
-pub fn read_changed<T: DeserializeOwned>(table: Table, origin: &str, made: &[String]) -> Result<T> {
-    let kept = table.clone();
+    let whole = table.clone();
     table.try_into().map_err(|error: toml::de::Error| {
-        let place = place_of(&error);
-        let is_within = |key: &&String| place == **key || place.starts_with(&format!("{key}."));
-        let told = match made.iter().find(is_within) {
-            Some(key) if error.message().starts_with("missing field") => {
-                let field = error.message().split('`').nth(1).unwrap_or_default();
-                format!(
-                    "it has no table {key}, and a change of one key in it leaves {place} without {field}; leave the change \
-                     out, or set the whole table"
-                )
-            }
-            _ => sentence(error.message(), &place, &kept),
-        };
-        bad_input(format!("{origin}: {told}"))
+        bad_input(format!("{origin}: {}", sentence(error.message(), &place_of(&error), &whole)))
     })
 }
 
@@ -169,6 +139,19 @@ fn sentence(message: &str, place: &str, table: &Table) -> String {
         };
     }
     let before = if place.is_empty() { String::new() } else { format!("{place}: ") };
+    if message == "wanted exactly 1 element, more than 1 element" {
+        return format!(
+            "{before}it may hold one of its keys alone; set the whole of it, as {place}={{ key = value }}"
+        );
+    }
+    if let Some(rest) = message.strip_prefix("missing field `") {
+        let name = rest.trim_end_matches('`');
+        return match place.is_empty() {
+            true => format!("the key {name} is missing"),
+            false => format!("the key {place}.{name} is missing"),
+        };
+    }
+    let message = with_words_for_types(&message);
     if let Some(rest) = message.strip_prefix("unknown variant `") {
         let (wrong, known) = wrong_and_known(rest);
         return match nearest(wrong, known.iter().copied()) {
@@ -176,16 +159,7 @@ fn sentence(message: &str, place: &str, table: &Table) -> String {
             None => format!("{before}there is no {wrong:?}; it may be {}", known.join(", ")),
         };
     }
-    if message.contains("wanted exactly 1 element") {
-        let keys = keys(table).into_iter().filter(|key| parent_of(key) == place);
-        let keys: Vec<String> = keys.filter_map(|key| Some(key.rsplit('.').next()?.to_owned())).collect();
-        return format!(
-            "{before}it takes one of its keys, not {}; set it whole, such as {place}={{ {} = .. }}",
-            keys.join(" and "),
-            keys.last().map_or("", String::as_str)
-        );
-    }
-    before + &without_types(&message)
+    before + &message
 }
 
 /// The key that `wrong` is somewhere else: below `parent` first, anywhere if there is but one.
@@ -233,12 +207,17 @@ fn parent_of(key: &str) -> &str {
     key.rsplit_once('.').map_or("", |(parent, _)| parent)
 }
 
-/// A message with what is expected in a user's words where it names a type of this program.
-fn without_types(message: &str) -> String {
-    match message.split_once("expected struct ") {
-        Some((before, _)) => format!("{before}expected a table"),
-        None => message.to_owned(),
-    }
+/// What the reader of types calls by Rust's names, in words.
+fn with_words_for_types(message: &str) -> String {
+    let Some((found, expected)) = message.rsplit_once("expected ") else { return message.to_owned() };
+    let words = match expected {
+        "u64" | "usize" | "u32" | "u16" => "a whole number from 0 up",
+        "f64" | "f32" => "a number",
+        "a sequence" => "a list",
+        _ if expected.starts_with("struct ") || expected == "a map" => "a table",
+        _ => expected,
+    };
+    format!("{found}expected {words}")
 }
 
 /// Of "wrong`, expected one of `a`, `b`": what was wrong and what would be right.
@@ -262,23 +241,6 @@ mod tests {
         list: Vec<Inner>,
         #[serde(default)]
         colour: Colour,
-        #[serde(default)]
-        more: Option<Inner>,
-        #[serde(default)]
-        budget: Budget,
-    }
-
-    #[derive(Debug, Deserialize, PartialEq)]
-    #[serde(rename_all = "kebab-case")]
-    enum Budget {
-        PerClass(usize),
-        Total(usize),
-    }
-
-    impl Default for Budget {
-        fn default() -> Self {
-            Self::PerClass(0)
-        }
     }
 
     #[derive(Debug, Default, Deserialize, PartialEq)]
@@ -301,11 +263,10 @@ mod tests {
 
     fn changed(changes: &[&str]) -> Result<Outer> {
         let mut table: Table = TEXT.parse().unwrap();
-        let mut made = Vec::new();
         for change in changes {
-            made.extend(set(&mut table, change)?);
+            set(&mut table, change)?;
         }
-        read_changed(table, "preset x", &made)
+        read(table, "preset x")
     }
 
     fn told(change: &str) -> String {
@@ -341,43 +302,51 @@ mod tests {
         // One level too high, one too low, and where there is but one of the name.
         assert_eq!(told("epochs=1"), "preset x: there is no key epochs; did you mean inner.epochs?");
         assert_eq!(told("inner.seed=1"), "preset x: there is no key inner.seed; did you mean seed?");
-        assert_eq!(
-            told("inner.epochs=1\ninner.x=2"),
-            "preset x: inner.epochs: invalid type: string \"1\\ninner.x=2\", expected usize"
-        );
         assert_eq!(told("iner.epochs=1"), "preset x: there is no key iner; did you mean inner?");
     }
 
     #[test]
+    fn a_table_that_had_to_be_made_is_told() {
+        let made = |change: &str| set(&mut TEXT.parse().unwrap(), change).unwrap();
+        assert_eq!(made("inner.epochs=1"), None);
+        assert_eq!(made("other=1"), None, "a key is no table");
+        assert_eq!(made("list.0.epochs=1"), None);
+        assert_eq!(made("other.epochs=1").as_deref(), Some("other"));
+        assert_eq!(made("inner.other.more.epochs=1").as_deref(), Some("inner.other"));
+        assert_eq!(told("inner={ epochs = 1 }"), "preset x: the key inner.learning-rate is missing");
+        assert_eq!(told("inner=1"), "preset x: inner: invalid type: integer `1`, expected a table");
+    }
+
+    #[test]
+    fn a_list_grows_by_a_plus() {
+        let got = changed(&["list.+={ epochs = 7, learning-rate = 1 }", "list.1.epochs=8"]).unwrap();
+        assert_eq!(got.list.iter().map(|it| it.epochs).collect::<Vec<_>>(), [3, 8]);
+        let got = changed(&["list.+.epochs=5", "list.1.learning-rate=2"]).unwrap();
+        assert_eq!((got.list[1].epochs, got.list[1].learning_rate), (5, 2.0));
+        assert!(told("inner.+=1").contains("there is no key inner.+"));
+    }
+
+    #[test]
     fn a_wrong_type_or_form_is_told() {
-        assert_eq!(told("seed=abc"), "preset x: seed: invalid type: string \"abc\", expected u64");
+        assert_eq!(
+            told("seed=abc"),
+            "preset x: seed: invalid type: string \"abc\", expected a whole number from 0 up"
+        );
         assert_eq!(
             told("inner.epochs=1.5"),
-            "preset x: inner.epochs: invalid type: floating point `1.5`, expected usize"
+            "preset x: inner.epochs: invalid type: floating point `1.5`, expected a whole number from 0 up"
         );
         assert_eq!(
             told("colour=dark-rd"),
             "preset x: colour: there is no \"dark-rd\"; did you mean \"dark-red\"?"
         );
         assert_eq!(told("colour=xyz"), "preset x: colour: there is no \"xyz\"; it may be dark-red, green");
-        assert_eq!(
-            told("more.epochs=1"),
-            "preset x: it has no table more, and a change of one key in it leaves more without learning-rate; leave the \
-             change out, or set the whole table"
-        );
-        assert_eq!(told("more=1"), "preset x: more: invalid type: integer `1`, expected a table");
-        let two = changed(&["budget.total=3", "budget.per-class=2"]).unwrap_err().to_string();
-        assert_eq!(
-            two,
-            "preset x: budget: it takes one of its keys, not per-class and total; set it whole, such as budget={ total = .. }"
-        );
-        assert_eq!(changed(&["list.+={ epochs = 5, learning-rate = 1.0 }"]).unwrap().list[1].epochs, 5);
         assert_eq!(told("seed"), "--set seed: it must be of the form key=value");
         assert_eq!(told("a..b=1"), "--set a..b=1: \"a..b\" is not a key such as recipe.base.training.epochs");
         assert_eq!(told("seed.x=1"), "--set seed.x=1: \"x\" cannot be set in the integer before it");
         assert_eq!(
             told("list.1.epochs=1"),
-            "--set list.1.epochs=1: \"1\" is no position in a list of 1; positions begin at 0, and + at the end appends"
+            "--set list.1.epochs=1: \"1\" is no position in a list of 1; they are from 0, and + appends"
         );
         assert_eq!(crate::failure::exit_status(&changed(&["seed=-1"]).unwrap_err()), 2);
     }

@@ -103,3 +103,18 @@ fn a_grid_is_a_method_for_each_value_with_each() {
     let expanded = of(&format!("seeds = [1]\n{all}[[method]]\npreset = \"demo-lwf\"\n")).unwrap();
     assert_eq!(expanded.methods[0], "lwf-recipe-base-training-epochs-1-recipe-increment-training-epochs-3");
 }
+
+#[test]
+fn the_sweeps_of_the_docs_can_be_run_and_share_their_bases() {
+    // Runs and base models of each.
+    for (name, text, runs, bases) in [
+        ("b50-five-steps", include_str!("../../../../../docs/sweeps/b50-five-steps.toml"), 10, 3),
+        ("b50-and-after", include_str!("../../../../../docs/sweeps/b50-and-after.toml"), 12, 6),
+        ("b50-more-seeds", include_str!("../../../../../docs/sweeps/b50-more-seeds.toml"), 8, 4),
+        ("equal-tasks", include_str!("../../../../../docs/sweeps/equal-tasks.toml"), 27, 6),
+        ("twenty-classes", include_str!("../../../../../docs/sweeps/twenty-classes.toml"), 66, 12),
+    ] {
+        let expanded = of(text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        assert_eq!((expanded.runs.len(), expanded.bases.len()), (runs, bases), "{name}");
+    }
+}
