@@ -42,7 +42,7 @@ pub struct Family {
 }
 
 /// Families in the order of [`all`].
-pub const FAMILIES: [Family; 12] = [
+pub const FAMILIES: [Family; 15] = [
     Family { name: "demo", about: "images drawn by the program, 6 + 2 + 2 classes, ResNet-8; minutes" },
     Family { name: "cifar100-10c", about: "ten classes of CIFAR-100, 6 + 2 + 2, ResNet-14; minutes" },
     Family {
@@ -72,6 +72,9 @@ pub const FAMILIES: [Family; 12] = [
         name: "cifar10-t5",
         about: "CIFAR-10 in five equal tasks of 2 classes, ResNet-20; under an hour",
     },
+    Family { name: "tiny-b100", about: "Tiny-ImageNet: 100 classes, then t tasks; for a GPU" },
+    Family { name: "imagenet100-b50", about: "100 classes of ImageNet: 50, then t tasks; for a GPU" },
+    Family { name: "imagenet1000-b500", about: "ImageNet: 500 classes, then t tasks; for a GPU" },
     Family { name: "other", about: "what belongs to no family" },
 ];
 

@@ -6,6 +6,9 @@
 use anyhow::Result;
 use syn::{Attribute, Expr, Fields, Lit, Meta, Type};
 
+/// Enums that are read by hand, each variant by its form.
+const BY_HAND: [&str; 1] = ["DatasetSpec"];
+
 /// A struct or an enum.
 #[derive(Debug)]
 pub(super) struct Item {
@@ -76,8 +79,9 @@ pub(super) fn read(text: &str) -> Result<Vec<Item>> {
                 let form = Form::Table(fields(&it.fields, told.rename_all)?);
                 items.push(Item { name: it.ident.to_string(), about: about(&it.attrs), form });
             }
-            syn::Item::Enum(it) if is_serde(&it.attrs) => {
-                let told = serde(&it.attrs)?;
+            syn::Item::Enum(it) if is_serde(&it.attrs) || BY_HAND.iter().any(|name| it.ident == name) => {
+                let mut told = serde(&it.attrs)?;
+                told.untagged |= BY_HAND.iter().any(|name| it.ident == name);
                 let mut variants = Vec::new();
                 for variant in &it.variants {
                     let own = serde(&variant.attrs)?;

@@ -158,6 +158,12 @@ pub(super) fn list(items: &[&Item]) -> String {
                         ([one], true) if !untagged => {
                             line(&item.name, &variant.name, &one.of, &variant.about)
                         }
+                        // A table that is told by its form has the keys of its type.
+                        ([one], true) => {
+                            let inner =
+                                items.iter().filter(|it| it.name == one.of).flat_map(|it| it.fields());
+                            inner.for_each(|it| line(&item.name, &it.key, &it.of, &it.about));
+                        }
                         (_, true) => {}
                         (all, false) if *untagged => {
                             all.iter().for_each(|it| line(&item.name, &it.key, &it.of, &it.about));

@@ -8,7 +8,7 @@ use cil_data::normalise::Normalisation;
 use super::Preset;
 use super::cifar100::small;
 use super::settings::METHODS;
-use crate::config::{DatasetName, OrderSpec};
+use crate::config::{DatasetSpec, OrderSpec};
 
 const SOURCE: &str = "ours: cifar100-10c's settings with ResNet-20 on CIFAR-10 in five equal tasks, classes in the order of \
      their labels; nothing was chosen on these images";
@@ -18,7 +18,7 @@ pub(super) fn presets() -> Vec<Preset> {
     let family = small("cifar10-t5", SOURCE, vec![2; 5], 20);
     let of = |(method, about): &(&str, &str)| {
         let mut preset = family.preset(method, method, about, "not run here yet".to_owned());
-        preset.config.dataset = DatasetName::Cifar10;
+        preset.config.dataset = DatasetSpec::named("cifar10");
         preset.config.class_order = OrderSpec::Labels((0..10).collect());
         preset.config.normalisation = Normalisation::cifar10();
         preset
