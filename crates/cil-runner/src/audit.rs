@@ -150,7 +150,7 @@ mod tests {
         // Three times chance among six classes is a half.
         assert!(
             of(&quality, "another").contains("generated at least 0.500")
-                && of(&quality, "another").ends_with("  reached")
+                && of(&quality, "another").ends_with("0.500 reached")
         );
         let poor =
             Quality { variance_within_class: pair(1.0, 10.0), other_accuracy: pair(0.49, 0.9), ..quality };
