@@ -5,10 +5,12 @@
 
 pub mod audit;
 mod discriminant;
+mod diverged;
 pub mod evaluate;
 pub mod event;
 pub mod kmeans;
 pub mod learner;
+mod looks;
 pub mod loss;
 pub mod means;
 mod memory;
@@ -19,3 +21,5 @@ pub mod recipe;
 mod start;
 pub mod step;
 pub mod term;
+
+pub use diverged::Diverged;

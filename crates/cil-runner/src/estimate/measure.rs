@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use cil_backbone::Frozen;
 use cil_data::store::{TestSet, TrainSet};
+use cil_engine::optim::Schedule;
 use cil_random::Draw;
 use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
@@ -144,7 +145,7 @@ impl Around<'_> {
     /// Class means and one evaluation; once before it, untimed, where it is the first.
     fn evaluation(&self, learner: &Learner, task: usize, meter: &mut Meter) -> Result<()> {
         let model = learner.model().context("a task was learned without a model")?;
-        let trained = self.checked.config().recipe.discriminant.map(|_| model);
+        let trained = self.checked.config().recipe.discriminant.as_ref().map(|_| model);
         let (increments, device) = (self.checked.increments(), &self.engine.device);
         let once = || {
             let means = learner.class_means(self.train)?;
@@ -186,7 +187,8 @@ impl Around<'_> {
         // The short run's inversion is one iteration long.
         let of_one = item.total() / inversion.iterations as f64;
         let count = units(of_one);
-        let inversion = InversionConfig { iterations: count, ..inversion.clone() };
+        let schedule = Schedule::constant();
+        let inversion = InversionConfig { iterations: count, schedule, ..inversion.clone() };
         let (executors, device, seed) =
             (&self.engine.executors, &self.engine.device, self.checked.config().seed);
         let mut inversion = Inversion::new(inversion, model.clone(), executors, seed, 1, device)?;

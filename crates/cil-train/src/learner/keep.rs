@@ -34,7 +34,8 @@ impl Learner {
         self.stage = Stage::Before;
         let statistics = self.statistics.as_ref().map_or(0, ClassStatistics::bytes);
         let stored_bytes = images * train.image_bytes() + self.generator_bytes() + statistics;
-        Ok(Event::TaskLearned { task, stored_bytes: stored_bytes as u64 })
+        let exemplars = Some(images as u64);
+        Ok(Event::TaskLearned { task, stored_bytes: stored_bytes as u64, exemplars })
     }
 
     /// The network that answers after the last task that was learned: the model, or its backbone with a discriminant for
@@ -43,7 +44,7 @@ impl Learner {
     /// # Errors
     /// If the statistics have no discriminant, or the device refuses its tensors.
     pub fn classifier(&self) -> Result<Option<Frozen>> {
-        let (Some(spec), Some(statistics)) = (self.plan.recipe.discriminant, &self.statistics) else {
+        let (Some(spec), Some(statistics)) = (&self.plan.recipe.discriminant, &self.statistics) else {
             return Ok(self.old.clone());
         };
         let Some(model) = &self.old else { return Ok(None) };
@@ -56,8 +57,9 @@ impl Learner {
             tensors.insert(format!("head.{block}.bias"), rows(&biases)?);
             row += classes;
         }
-        let kind = HeadKind::LinearOfDirections;
-        let head = Head { kind, blocks: blocks.clone(), width: model.feature_width() };
+        let kind = if spec.stages.is_empty() { HeadKind::LinearOfDirections } else { HeadKind::Linear };
+        let (width, stages) = (spec.width(&self.plan.architecture), spec.stages.clone());
+        let head = Head { kind, blocks: blocks.clone(), width, stages };
         Ok(Some(model.with_head(head, tensors)?))
     }
 
