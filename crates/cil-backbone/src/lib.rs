@@ -5,12 +5,14 @@
 //! can train it. This crate knows neither tasks nor losses.
 
 pub mod align;
+pub mod cells;
 pub mod file;
 pub mod frozen;
 pub mod head;
 pub mod network;
 pub mod resnet;
 
+pub use cells::StageCells;
 pub use frozen::{Frozen, Probe, Running};
 pub use head::{Head, HeadKind, HeadOutput, HeadWeights};
 pub use network::{Network, Snapshot, View};

@@ -83,6 +83,19 @@ impl Architecture {
         if self.variant == Variant::Lucir { 3 } else { 4 }
     }
 
+    /// Channels of the map that is handed out as `stage1`, `stage2`, ...
+    pub fn stage_channels(&self, stage: usize) -> usize {
+        let last = self.stages();
+        let doublings = match self.variant {
+            // The last block alone is its fourth stage, behind the third of the same width; at depth 8 there is no other
+            // block in the third, whose map is then the second's.
+            Variant::Podnet if stage == last => 2,
+            Variant::Podnet if stage == 3 && self.depth == 8 => 1,
+            _ => stage.clamp(1, last) - 1,
+        };
+        self.width << doublings
+    }
+
     /// Refuses what no ResNet is.
     ///
     /// # Errors

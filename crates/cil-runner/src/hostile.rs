@@ -30,8 +30,13 @@ use crate::sweep::expand::expand;
 use crate::sweep::file::SweepFile;
 
 /// Presets that together have every table and kind of term.
-const PRESETS: [&str; 4] =
-    ["demo-fine-tune", "demo-lucir-e20", "demo-lucir-e0-dfgr-dtid-unshared", "cifar100-b50-t5-lucir"];
+const PRESETS: [&str; 5] = [
+    "demo-fine-tune",
+    "demo-lucir-e20",
+    "demo-lucir-e0-dfgr-dtid-unshared",
+    "demo-frozen-stages",
+    "cifar100-b50-t5-lucir",
+];
 
 /// Values that no key but a few can take, as TOML.
 const EXTREMES: [&str; 14] = [

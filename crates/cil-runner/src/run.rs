@@ -323,7 +323,7 @@ impl Drive<'_> {
     fn evaluate(&mut self, task: usize) -> Result<()> {
         let model = self.learner.model().context("a task was learned without a model")?;
         let classifier = self.learner.classifier()?.context("a task was learned without a model")?;
-        let trained = self.checked.config().recipe.discriminant.map(|_| model);
+        let trained = self.checked.config().recipe.discriminant.as_ref().map(|_| model);
         let what = format!("task {} class means", task + 1);
         let means = self.progress.during(&what, || self.learner.class_means(self.train))?;
         let (increments, preparation) = (self.checked.increments(), self.learner.preparation());

@@ -5,15 +5,15 @@
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 use cil_backbone::align::alignment;
-use cil_backbone::head::normalized;
 use cil_backbone::{Frozen, Network};
 use cil_data::batches::shuffled_batches;
 use cil_data::exemplars::{Budget, Exemplars, herd};
 use cil_data::store::{SampleId, TrainSet};
 use cil_random::Draw;
 
-use crate::discriminant::ClassStatistics;
+use crate::discriminant::{ClassStatistics, Form};
 use crate::learner::Plan;
+use crate::looks::Looked;
 use crate::means;
 use crate::recipe::correction::AlignSpec;
 
@@ -48,24 +48,36 @@ pub(crate) fn statistics(
     exemplars: &Exemplars,
     train: &TrainSet,
 ) -> Result<ClassStatistics> {
-    let look = |model: &Frozen, samples: &[SampleId]| {
-        let features = means::features(model, train, samples, &plan.preparation, &plan.device)?;
-        anyhow::Ok(normalized(&features)?)
-    };
+    let form = form(plan);
+    let looked = Looked::new(plan, model)?;
     let classes: Vec<_> =
         plan.increments.classes(task).map(|class| trained_on_of(plan, task, class, train)).collect();
-    let features = classes.iter().map(|samples| look(model, samples)).collect::<Result<Vec<_>>>()?;
-    let newer = ClassStatistics::of(&features)?;
-    let (Some(old), Some(before)) = (old, before) else { return Ok(newer) };
-    let mut samples = classes.concat();
-    let mut after = features;
+    // A task's features are needed once more where old statistics are carried; those of the base classes are not.
+    let carried = old.zip(before);
+    let mut after = Vec::new();
+    let features = classes.iter().map(|samples| {
+        let features = looked.features(train, samples)?;
+        if carried.is_some() {
+            after.push(features.clone());
+        }
+        Ok(features)
+    });
+    let newer = ClassStatistics::of(features, form)?;
+    let Some((old, before)) = carried else { return Ok(newer) };
+    let old = Looked::new(plan, old)?;
     let kept = exemplars.all();
+    let mut seen = classes.iter().map(|samples| old.features(train, samples)).collect::<Result<Vec<_>>>()?;
     if !kept.is_empty() {
-        after.push(look(model, &kept)?);
-        samples.extend(kept);
+        after.push(looked.features(train, &kept)?);
+        seen.push(old.features(train, &kept)?);
     }
-    let carried = before.carried(&look(old, &samples)?, &Tensor::cat(&after, 0)?)?;
-    Ok(carried.joined(&newer))
+    Ok(before.carried(&Tensor::cat(&seen, 0)?, &Tensor::cat(&after, 0)?)?.joined(&newer))
+}
+
+/// How the plan's discriminant takes and keeps its statistics.
+pub(crate) fn form(plan: &Plan) -> Form {
+    let stages = plan.recipe.discriminant.as_ref().is_some_and(|it| !it.stages.is_empty());
+    if stages { Form::Stages } else { Form::Pooled }
 }
 
 /// The images of one of the task's classes that `count` exemplars of it would be, the most typical first (herding).

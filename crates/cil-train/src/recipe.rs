@@ -7,11 +7,13 @@
 mod check;
 pub mod correction;
 mod custom;
+pub mod discriminant;
 mod new_replay;
 pub mod scaling;
 mod term_spec;
 
 pub use custom::CustomTerm;
+pub use discriminant::DiscriminantSpec;
 pub use new_replay::NewReplaySpec;
 pub use term_spec::{Columns, Regressor, Rows, Teachers, TermSpec};
 
@@ -143,15 +145,6 @@ impl NewTeacherSpec {
             training: self.training.clone(),
         }
     }
-}
-
-/// A linear discriminant that answers in place of the trained head, which goes on as teacher and student: class means of
-/// features and one covariance are kept of old classes, and carried along when the backbone changes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct DiscriminantSpec {
-    /// Share of the mean variance that is added to the covariance's diagonal.
-    pub shrinkage: f64,
 }
 
 /// A method: everything that distinguishes one learner from another.

@@ -89,19 +89,80 @@ impl Step<'_> {
     /// Weights of `rows` that give every class seen the same share, with mean 1 over the rows.
     ///
     /// Within new and within old rows classes are drawn alike, so a group's weight is its share of the classes over its
-    /// share of the rows.
-    pub fn balanced_weights(&self, rows: &Range<usize>) -> Vec<f32> {
-        let is_new = |row: &usize| self.new_rows.contains(row);
-        let n_new = rows.clone().filter(is_new).count();
+    /// share of the rows. `[rows]`, made where `like` is and in its type: nothing is brought there, however many rows.
+    ///
+    /// # Errors
+    /// If the device refuses it.
+    pub fn balanced_weights(&self, rows: &Range<usize>, like: &Tensor) -> Result<Tensor> {
+        // New rows are a step's first ones.
+        let n_new = self.new_rows.end.clamp(rows.start, rows.end) - rows.start;
         let n_old = rows.len() - n_new;
+        let full =
+            |value: f32, count: usize| Tensor::full(value, count, like.device())?.to_dtype(like.dtype());
         if n_old == 0 || n_new == 0 {
-            return vec![1.0; rows.len()];
+            return full(1.0, rows.len());
         }
         let weight = |classes: usize, count: usize| {
             (classes as f64 / self.classes as f64 * rows.len() as f64 / count as f64) as f32
         };
         let (old_weight, new_weight) =
             (weight(self.old_classes, n_old), weight(self.classes - self.old_classes, n_new));
-        rows.clone().map(|row| if is_new(&row) { new_weight } else { old_weight }).collect()
+        Tensor::cat(&[full(new_weight, n_new)?, full(old_weight, n_old)?], 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use cil_backbone::HeadKind;
+
+    use super::*;
+
+    /// Every row's weight as its definition has it: the share of its group's classes over the share of its rows.
+    #[test]
+    fn balanced_weights_are_the_share_of_classes_over_the_share_of_rows() {
+        let device = Device::Cpu;
+        let tensor = Tensor::zeros((0, 1), DType::F32, &device).unwrap();
+        let student = View {
+            features: tensor.clone(),
+            logits: tensor.clone(),
+            similarities: None,
+            scale: None,
+            maps: BTreeMap::new(),
+        };
+        let head =
+            HeadWeights { kind: HeadKind::WithoutBias, weights: Vec::new(), biases: Vec::new(), scale: None };
+        for (n_new, n_exemplars, n_generated) in [(3, 2, 4), (900, 0, 1100), (0, 5, 2), (7, 0, 0)] {
+            let end = n_new + n_exemplars + n_generated;
+            let step = Step {
+                old_classes: 50,
+                classes: 60,
+                labels: &tensor,
+                new_rows: 0..n_new,
+                exemplar_rows: n_new..n_new + n_exemplars,
+                synthetic_rows: n_new + n_exemplars..end,
+                student: &student,
+                old: None,
+                new: None,
+                new_of_all: None,
+                head: &head,
+                old_head: None,
+                class_counts: &[],
+                aids: BTreeMap::new(),
+            };
+            for rows in [0..end, 0..n_new, n_new..end, n_new / 2..end - end / 3] {
+                let n_of_new = rows.clone().filter(|row| *row < n_new).count();
+                let weight = |row: usize| {
+                    let (classes, count) =
+                        if row < n_new { (10, n_of_new) } else { (50, rows.len() - n_of_new) };
+                    (f64::from(classes) / 60.0 * rows.len() as f64 / count as f64) as f32
+                };
+                let alike = n_of_new == 0 || n_of_new == rows.len();
+                let expected: Vec<f32> =
+                    rows.clone().map(|row| if alike { 1.0 } else { weight(row) }).collect();
+                let found = step.balanced_weights(&rows, &tensor).unwrap();
+                assert_eq!(found.to_vec1::<f32>().unwrap(), expected, "{rows:?} of {n_new} new and {end}");
+            }
+        }
     }
 }

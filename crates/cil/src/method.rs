@@ -116,7 +116,7 @@ impl Method {
     /// Answers by a linear discriminant of kept class means of features and one covariance, in place of the trained head;
     /// `shrinkage` is the share of the mean variance added to the covariance's diagonal (0.01 in our runs).
     pub fn discriminant(mut self, shrinkage: f64) -> Self {
-        self.recipe.discriminant = Some(DiscriminantSpec { shrinkage });
+        self.recipe.discriminant = Some(DiscriminantSpec::pooled(shrinkage));
         self
     }
 

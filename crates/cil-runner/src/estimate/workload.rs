@@ -256,10 +256,10 @@ impl<'a> Counter<'a> {
         let recipe = &self.checked.config().recipe;
         let herded = if recipe.exemplars.is_none() { 0 } else { self.new };
         // The model looks at the images at hand, and so does the old one, if there is one.
-        let of_statistics = match (recipe.discriminant, self.task) {
+        let of_statistics = match (&recipe.discriminant, self.task) {
             (None, _) => 0,
-            (Some(_), 0) => self.new,
-            (Some(_), _) => 2 * (self.new + self.old),
+            (Some(spec), 0) => self.new * (1 + usize::from(spec.mirrored)),
+            (Some(spec), _) => 2 * (self.new + self.old) * (1 + usize::from(spec.mirrored)),
         };
         (herded + of_statistics) as f64 * self.looks
     }

@@ -150,6 +150,9 @@ pub(super) fn published() -> Vec<Preset> {
         presets.push(family.preset("lucir-e20-dtidkl", "lucir-dtidkl", about, UNKNOWN.to_owned()));
         let about = "a frozen base model and a discriminant of kept class means and one covariance";
         presets.push(family.preset("frozen-discriminant", "frozen-discriminant", about, UNKNOWN.to_owned()));
+        presets.extend(of_method(&family, "frozen-stages", UNKNOWN));
+        presets.extend(of_method(&family, "lwf-d", UNKNOWN));
+        presets.extend(of_method(&family, "lwf-stages", UNKNOWN));
         let about =
             "iCaRL with 20 exemplars a class and softmax, as LUCIR compares with it; see the nearest mean";
         let published = format!(

@@ -43,7 +43,7 @@ impl Learner {
     /// # Errors
     /// If the statistics have no discriminant, or the device refuses its tensors.
     pub fn classifier(&self) -> Result<Option<Frozen>> {
-        let (Some(spec), Some(statistics)) = (self.plan.recipe.discriminant, &self.statistics) else {
+        let (Some(spec), Some(statistics)) = (&self.plan.recipe.discriminant, &self.statistics) else {
             return Ok(self.old.clone());
         };
         let Some(model) = &self.old else { return Ok(None) };
@@ -56,8 +56,9 @@ impl Learner {
             tensors.insert(format!("head.{block}.bias"), rows(&biases)?);
             row += classes;
         }
-        let kind = HeadKind::LinearOfDirections;
-        let head = Head { kind, blocks: blocks.clone(), width: model.feature_width() };
+        let kind = if spec.stages.is_empty() { HeadKind::LinearOfDirections } else { HeadKind::Linear };
+        let (width, stages) = (spec.width(&self.plan.architecture), spec.stages.clone());
+        let head = Head { kind, blocks: blocks.clone(), width, stages };
         Ok(Some(model.with_head(head, tensors)?))
     }
 

@@ -72,10 +72,7 @@ impl Recipe {
         self.without_new_images()?;
         self.corrections()?;
         if let Some(discriminant) = &self.discriminant {
-            let shrinkage = discriminant.shrinkage;
-            if !(shrinkage.is_finite() && shrinkage > 0.0) {
-                bail!("discriminant.shrinkage is {shrinkage}; it should be positive, as 0.01");
-            }
+            discriminant.check()?;
             if self.joint {
                 bail!(
                     "discriminant is there and joint is true; with all images there are no statistics to keep"
@@ -93,6 +90,9 @@ impl Recipe {
     /// # Errors
     /// Naming the key within the recipe, its value and what would be right.
     pub fn check_network(&self, architecture: &Architecture) -> Result<()> {
+        if let Some(discriminant) = &self.discriminant {
+            discriminant.check_network(architecture)?;
+        }
         let n_stages = architecture.stages();
         let phases = [("base", Some(&self.base)), ("increment", Some(&self.increment))];
         for (key, phase) in phases.into_iter().chain([("balance", self.balance.as_ref())]) {

@@ -15,6 +15,7 @@ use dtid::vid::{VARIANCE_FLOOR, vid_slopes};
 use super::*;
 
 mod candle;
+mod losses;
 mod runs;
 
 /// A GPU for one test at a time.
