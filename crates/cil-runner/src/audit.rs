@@ -11,7 +11,7 @@ use cil_train::audit::{self as measure, Quality};
 use cil_train::event::Event;
 
 use crate::args::{Audit, Global};
-use crate::commands::configuration;
+use crate::commands::configuration_of;
 use crate::engine::Engine;
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::{Activity, Item, items};
@@ -30,7 +30,8 @@ const PICTURED: (usize, usize) = (16, 1000);
 
 /// Does what `audit` says.
 pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Result<()> {
-    let checked = configuration(&arguments.target, &arguments.set, global.seed)?;
+    let checked =
+        configuration_of(&arguments.target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
     if checked.config().recipe.replay.is_none() {
         return Err(bad_input(format!("{}: its recipe has no replay to audit", arguments.target)));
     }

@@ -47,6 +47,16 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
 
 /// The configuration of a preset's name or a file, changed as the arguments say.
 pub fn configuration(target: &str, changes: &[String], seed: Option<u64>) -> Result<Checked> {
+    configuration_of(target, changes, seed, None)
+}
+
+/// [`configuration`], where data sets lie in `data_dir`: a data set of any name may be one of them.
+pub fn configuration_of(
+    target: &str,
+    changes: &[String],
+    seed: Option<u64>,
+    data_dir: Option<&Path>,
+) -> Result<Checked> {
     let mut config = match is_file(target) {
         true => RunConfig::load(Path::new(target), changes)?,
         false => presets::find(target)?.config.with_changes(changes, target)?,
@@ -54,6 +64,7 @@ pub fn configuration(target: &str, changes: &[String], seed: Option<u64>) -> Res
     if let Some(seed) = seed {
         config.seed = seed;
     }
+    config = config.counted(data_dir)?;
     if is_file(target) { checked(config, Path::new(target)) } else { config.check() }
 }
 
@@ -63,7 +74,8 @@ fn checked(config: RunConfig, path: &Path) -> Result<Checked> {
 }
 
 fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
-    let checked = configuration(&arguments.target, &arguments.set, global.seed)?;
+    let checked =
+        configuration_of(&arguments.target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
     let engine = Engine::new(global)?;
     if arguments.dry_run {
         return dry_run(&checked, arguments, global, &engine, interrupt, output);

@@ -3,6 +3,7 @@
 //! One decision: a configuration is complete (no key has a default), so what is saved with a run says everything; and
 //! only a [`Checked`] one can be run. Keys that concern the method alone are in the recipe.
 
+mod data;
 mod order;
 mod written;
 
@@ -23,31 +24,9 @@ use toml::Table;
 use crate::estimate::sizes::Sizes;
 use crate::failure::{bad_input, sentence};
 use crate::overlay;
+pub use data::{DatasetSpec, FolderSpec, Named};
 pub use order::OrderSpec;
 pub use written::{Difference, differences};
-
-/// Which images are learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DatasetName {
-    /// Generated in memory; see [`cil_data::procedural`].
-    Procedural,
-    /// CIFAR-100, fine labels.
-    Cifar100,
-    /// CIFAR-10.
-    Cifar10,
-}
-
-impl DatasetName {
-    /// The name in files and folders.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Procedural => "procedural",
-            Self::Cifar100 => "cifar100",
-            Self::Cifar10 => "cifar10",
-        }
-    }
-}
 
 /// The generated data set: it is data, so its seed is not the run's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,7 +48,7 @@ pub struct RunConfig {
     /// What the method is called in results.
     pub method: String,
     /// Which images are learned.
-    pub dataset: DatasetName,
+    pub dataset: DatasetSpec,
     /// How many classes of the order are learned.
     pub classes: usize,
     /// In which order the data set's classes are learned.
@@ -163,17 +142,26 @@ impl RunConfig {
 
     /// Classes that the data set has.
     pub fn classes_of_dataset(&self) -> Result<usize> {
-        match (self.dataset, &self.procedural) {
-            (DatasetName::Procedural, Some(procedural)) => Ok(procedural.config.classes),
-            (DatasetName::Procedural, None) => {
-                Err(bad_input("procedural: the table is missing, and dataset is \"procedural\""))
+        match (self.dataset.is_procedural(), &self.procedural) {
+            (true, Some(procedural)) => Ok(procedural.config.classes),
+            (true, None) => Err(bad_input("procedural: the table is missing, and dataset is \"procedural\"")),
+            (false, Some(_)) => {
+                let name = self.dataset.name();
+                Err(bad_input(format!("procedural: the table is there, and dataset is {name:?}")))
             }
-            (other, Some(_)) => {
-                Err(bad_input(format!("procedural: the table is there, and dataset is {:?}", other.name())))
-            }
-            (DatasetName::Cifar100, None) => Ok(100),
-            (DatasetName::Cifar10, None) => Ok(10),
+            (false, None) => self.dataset.classes(),
         }
+    }
+
+    /// This configuration with the number of the data set's classes, where it was not written and can be counted:
+    /// those of a folder, or of a data set with a manifest below `data_dir`.
+    ///
+    /// # Errors
+    /// If a folder cannot be looked through, or a data set of an unknown name is not there.
+    pub fn counted(mut self, data_dir: Option<&Path>) -> Result<Self> {
+        self.dataset.check()?;
+        self.dataset.count(data_dir)?;
+        Ok(self)
     }
 
     /// Refuses what cannot be run; every complaint names the key.
@@ -183,6 +171,7 @@ impl RunConfig {
             let wrong = |error: anyhow::Error| bad_input(format!("procedural.config.{error}"));
             procedural.config.check().map_err(wrong)?;
         }
+        self.dataset.check()?;
         let available = self.classes_of_dataset()?;
         if self.classes == 0 || self.classes > available {
             let (classes, name) = (self.classes, self.dataset.name());
@@ -190,7 +179,8 @@ impl RunConfig {
         }
         let at =
             |key: &'static str| move |error: anyhow::Error| bad_input(format!("{key}: {}", sentence(&error)));
-        let order = self.class_order.resolve(self.dataset.name(), available).map_err(at("class-order"))?;
+        let order =
+            self.class_order.resolve(&self.dataset.of_order(), available).map_err(at("class-order"))?;
         let order = order.take(self.classes).map_err(at("classes"))?;
         let increments = Increments::new(self.increments.clone(), self.classes).map_err(at("increments"))?;
         if self.evaluate_on == Evaluate::Validation && self.validation_per_class == 0 {

@@ -30,7 +30,7 @@ use crate::sweep::expand::expand;
 use crate::sweep::file::SweepFile;
 
 /// Presets that together have every table and kind of term.
-const PRESETS: [&str; 8] = [
+const PRESETS: [&str; 9] = [
     "demo-fine-tune",
     "demo-lucir-e20",
     "demo-lucir-e0-dfgr-dtid-unshared",
@@ -39,6 +39,7 @@ const PRESETS: [&str; 8] = [
     "demo-lucir-e20-dfgr",
     "cifar100-t10-abd",
     "cifar100-t10-rehearsal",
+    "imagenet100-b50-t5-lucir",
 ];
 
 /// Values that no key but a few can take, as TOML.

@@ -19,7 +19,7 @@ use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::{Checked, DatasetName, Difference, RunConfig, differences};
+use crate::config::{Checked, Difference, RunConfig, differences};
 use crate::engine::Engine;
 use crate::environment::{Environment, Resume};
 use crate::estimate::sizes::Sizes;
@@ -171,20 +171,18 @@ fn same_configuration(partial: &Path, checked: &Checked, begun: &str) -> Result<
 
 /// What [`load`] does, in words.
 pub fn loading(checked: &Checked) -> &'static str {
-    match checked.config().dataset {
-        DatasetName::Procedural => "drawing images",
-        _ => "reading images",
+    match checked.config().dataset.is_procedural() {
+        true => "drawing images",
+        false => "reading images",
     }
 }
 
 /// The images that a configuration names.
 pub fn load(checked: &Checked, data_dir: &Path) -> Result<Dataset> {
     let config = checked.config();
-    match (config.dataset, &config.procedural) {
-        (DatasetName::Procedural, Some(procedural)) => {
-            Dataset::procedural(&procedural.config, procedural.seed)
-        }
-        (name, _) => Dataset::load(data_dir, name.name()),
+    match &config.procedural {
+        Some(procedural) => Dataset::procedural(&procedural.config, procedural.seed),
+        None => config.dataset.load(data_dir, &|_| {}),
     }
 }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::Result;
-use cil_data::dataset::{Dataset, Evaluate};
+use cil_data::dataset::Evaluate;
 use cil_data::store::{TestSet, TrainSet};
 
 use crate::config::{Procedural, RunConfig};
@@ -48,7 +48,7 @@ impl Sizes {
                 ([3, PROCEDURAL_SIDE, PROCEDURAL_SIDE], config.train_per_class, config.test_per_class)
             }
             None => {
-                let outline = Dataset::outline(data_dir, config.dataset.name())?;
+                let outline = config.dataset.outline(data_dir)?;
                 (outline.image, outline.train / outline.classes, outline.test / outline.classes)
             }
         };
