@@ -115,7 +115,7 @@ impl LearnerBuilder {
         let device = self.device.map_or_else(Device::best, Ok)?;
         let classes = self.tasks.iter().sum();
         let plan = Plan {
-            recipe: self.method.recipe,
+            recipe: self.method.recipe(),
             architecture: self.network.0,
             increments: Increments::new(self.tasks, classes)?,
             preparation: self.preparation,
@@ -141,7 +141,7 @@ impl std::fmt::Debug for Learner {
 impl Learner {
     /// A learner by this method, with defaults for all else.
     pub fn builder(method: Method) -> LearnerBuilder {
-        let podnet = matches!(method.recipe.head, HeadKind::MultiProxy { .. });
+        let podnet = matches!(method.recipe().head, HeadKind::MultiProxy { .. });
         let augmentation = Augmentation { crop_padding: 4, flip: true, ..Augmentation::none() };
         LearnerBuilder {
             method,

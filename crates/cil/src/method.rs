@@ -1,5 +1,7 @@
 //! Methods: a base method, and the two schemes on top of it.
 
+use std::sync::Arc;
+
 use cil_data::exemplars::Budget;
 use cil_engine::optim::Schedule;
 use cil_train::methods;
@@ -61,92 +63,108 @@ impl Sgd {
     }
 }
 
-/// A method, as a value.
-#[derive(Clone, Debug)]
+/// A method, as a value: a base method, and what is put on top of it. The order of the calls does not matter for the base
+/// method's own settings: what is on top is applied to them when the learner is built.
+#[derive(Clone)]
 #[must_use]
 pub struct Method {
-    pub(crate) recipe: Recipe,
-    /// How the base method trains a later task: a new teacher trains so too unless told otherwise.
+    base: Arc<dyn Fn(Training, Training, usize) -> Recipe + Send + Sync>,
+    base_training: Training,
     increment: Training,
+    exemplars: usize,
+    on_top: Vec<Arc<dyn Modifier + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Method {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.recipe().fmt(formatter)
+    }
 }
 
 /// Cross-entropy on the new images alone: what forgetting looks like.
 pub fn fine_tune(training: Sgd) -> Method {
-    Method::of(training, methods::fine_tune)
+    Method::of(training, |base, increment, _| methods::fine_tune(base, increment))
 }
 
 /// Every task anew with all images: an upper bound.
 pub fn joint(training: Sgd) -> Method {
-    Method::of(training, methods::joint)
+    Method::of(training, |base, increment, _| methods::joint(base, increment))
 }
 
 /// Learning without forgetting (Li & Hoiem 2016).
 pub fn lwf(training: Sgd) -> Method {
-    Method::of(training, methods::lwf)
+    Method::of(training, |base, increment, _| methods::lwf(base, increment))
 }
 
 /// LUCIR (Hou et al. 2019), without exemplars; see [`Method::exemplars`].
 pub fn lucir(training: Sgd) -> Method {
-    Method::of(training, |base, increment| methods::lucir(base, increment, 0))
+    Method::of(training, methods::lucir)
 }
 
 /// PODNet (Douillard et al. 2020), without exemplars. Wants [`crate::Resnet::podnet`].
 pub fn podnet(training: Sgd) -> Method {
-    Method::of(training, |base, increment| methods::podnet(base, increment.clone(), increment, 0))
+    Method::of(training, |base, increment, exemplars| {
+        methods::podnet(base, increment.clone(), increment, exemplars)
+    })
 }
 
 impl Method {
-    fn of(training: Sgd, make: impl Fn(Training, Training) -> Recipe) -> Self {
+    fn of(training: Sgd, base: impl Fn(Training, Training, usize) -> Recipe + Send + Sync + 'static) -> Self {
         let Sgd(training) = training;
-        Self { recipe: make(training.clone(), training.clone()), increment: training }
+        let (base, increment) = (Arc::new(base), training.clone());
+        Self { base, base_training: training, increment, exemplars: 0, on_top: Vec::new() }
     }
 
     /// Trains later tasks in another way than the base classes.
-    pub fn later_tasks(mut self, training: Sgd) -> Self {
-        self.recipe.increment.training = training.0.clone();
-        self.increment = training.0;
-        self
+    pub fn later_tasks(self, training: Sgd) -> Self {
+        Self { increment: training.0, ..self }
     }
 
     /// Keeps that many real images of every class.
-    pub fn exemplars(mut self, per_class: usize) -> Self {
-        self.recipe.exemplars = Budget::PerClass(per_class);
-        self
+    pub fn exemplars(self, per_class: usize) -> Self {
+        Self { exemplars: per_class, ..self }
     }
 
     /// Answers by a linear discriminant of kept class means of features and one covariance, in place of the trained head;
     /// `shrinkage` is the share of the mean variance added to the covariance's diagonal (0.01 in our runs).
-    pub fn discriminant(mut self, shrinkage: f64) -> Self {
-        self.recipe.discriminant = Some(DiscriminantSpec::pooled(shrinkage));
-        self
+    pub fn discriminant(self, shrinkage: f64) -> Self {
+        self.with(move |mut recipe: Recipe, _: &Training| {
+            recipe.discriminant = Some(DiscriminantSpec::pooled(shrinkage));
+            recipe
+        })
     }
 
-    /// Adds a scheme: [`DfGr`], [`DtId`], or one of your own.
-    pub fn with(self, modifier: impl Modifier) -> Self {
-        modifier.apply(self)
+    /// Adds a scheme: [`DfGr`], [`DtId`], or a function from recipe to recipe.
+    pub fn with(mut self, modifier: impl Modifier + Send + Sync + 'static) -> Self {
+        self.on_top.push(Arc::new(modifier));
+        self
     }
 
     /// Adds a loss to every later task; see [`TermSpec::Custom`].
-    pub fn term(mut self, term: TermSpec) -> Self {
-        self.recipe.increment.terms.push(term);
-        self
+    pub fn term(self, term: TermSpec) -> Self {
+        self.with(move |mut recipe: Recipe, _: &Training| {
+            recipe.increment.terms.push(term.clone());
+            recipe
+        })
     }
 
-    /// The recipe, to change what has no method here.
-    pub fn recipe_mut(&mut self) -> &mut Recipe {
-        &mut self.recipe
+    /// The recipe.
+    pub fn recipe(&self) -> Recipe {
+        let mut recipe = (self.base)(self.base_training.clone(), self.increment.clone(), self.exemplars);
+        recipe.exemplars = Budget::PerClass(self.exemplars);
+        self.on_top.iter().fold(recipe, |recipe, modifier| modifier.apply(recipe, &self.increment))
     }
 }
 
-/// A function from method to method.
+/// A function from recipe to recipe; it is told how the base method trains a later task.
 pub trait Modifier {
-    /// The method with this on top.
-    fn apply(self, method: Method) -> Method;
+    /// The recipe with this on top.
+    fn apply(&self, recipe: Recipe, increment: &Training) -> Recipe;
 }
 
-impl<F: FnOnce(Method) -> Method> Modifier for F {
-    fn apply(self, method: Method) -> Method {
-        self(method)
+impl<F: Fn(Recipe, &Training) -> Recipe> Modifier for F {
+    fn apply(&self, recipe: Recipe, increment: &Training) -> Recipe {
+        self(recipe, increment)
     }
 }
 
@@ -187,8 +205,8 @@ impl DfGr {
 }
 
 impl Modifier for DfGr {
-    fn apply(self, method: Method) -> Method {
-        Method { recipe: methods::with_dfgr(method.recipe, self.0), increment: method.increment }
+    fn apply(&self, recipe: Recipe, _: &Training) -> Recipe {
+        methods::with_dfgr(recipe, self.0.clone())
     }
 }
 
@@ -225,12 +243,29 @@ impl DtId {
 }
 
 impl Modifier for DtId {
-    fn apply(self, method: Method) -> Method {
-        let training = self.new_teacher.unwrap_or_else(|| method.increment.clone());
+    fn apply(&self, recipe: Recipe, increment: &Training) -> Recipe {
+        let training = self.new_teacher.as_ref().unwrap_or(increment).clone();
         let teacher = NewTeacherSpec { from_old: true, exemplars: false, training };
         let config = DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } };
         let maps = self.maps.then(|| methods::both_teachers_maps(1.0));
-        let recipe = methods::with_dtid(method.recipe, teacher, self.weight, config, maps);
-        Method { recipe, increment: method.increment }
+        methods::with_dtid(recipe, teacher, self.weight, config, maps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_base_method_and_what_is_on_top_come_in_any_order() {
+        let (dfgr, dtid) = (|| DfGr::iterations(50), DtId::logits);
+        let later = || Sgd::epochs(3).rate(0.02);
+        let one = lucir(Sgd::epochs(2)).exemplars(20).later_tasks(later()).with(dfgr()).with(dtid());
+        let other = lucir(Sgd::epochs(2)).with(dfgr()).with(dtid()).later_tasks(later()).exemplars(20);
+        assert_eq!(one.recipe(), other.recipe());
+        let recipe = one.recipe();
+        let ranks = |it: &TermSpec| matches!(it, TermSpec::MarginRanking { .. });
+        assert!(recipe.increment.terms.iter().any(ranks), "margins are ranked where exemplars are kept");
+        assert_eq!(recipe.new_teacher.map(|it| it.training), Some(later().training()));
     }
 }
