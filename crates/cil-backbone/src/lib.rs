@@ -6,11 +6,13 @@
 
 pub mod align;
 pub mod file;
+pub mod foreign;
 pub mod frozen;
 pub mod head;
 pub mod network;
 pub mod resnet;
 
+pub use file::{Model, ModelCard};
 pub use frozen::{Frozen, Probe, Running};
 pub use head::{Head, HeadKind, HeadOutput, HeadWeights};
 pub use network::{Network, Snapshot, View};

@@ -4,6 +4,7 @@
 
 mod backbones;
 mod file;
+mod foreign;
 mod frozen;
 mod heads;
 mod real_images;
