@@ -60,6 +60,32 @@ impl Images {
         Ok(Self { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None })
     }
 
+    /// The same images with the label `to[label]` for each `label`.
+    ///
+    /// # Errors
+    /// If a label has no other.
+    pub fn relabelled(&self, to: &[u16]) -> Result<Self> {
+        let label = |label: &u16| match to.get(usize::from(*label)) {
+            Some(label) => Ok(*label),
+            None => bail!("label {label} has no other; there are {}", to.len()),
+        };
+        let labels = self.labels.iter().map(label).collect::<Result<Vec<_>>>()?;
+        Ok(Self { labels: Arc::new(labels), ..self.clone() })
+    }
+
+    /// These images and `others` of the same size behind them.
+    ///
+    /// # Errors
+    /// If they are of another size.
+    pub fn joined(&self, others: &Self) -> Result<Self> {
+        if self.size != others.size {
+            bail!("images of {:?} and of {:?} do not go together", self.size, others.size);
+        }
+        let pixels = [self.pixels.as_slice(), others.pixels.as_slice()].concat();
+        let labels = [self.labels.as_slice(), others.labels.as_slice()].concat();
+        Ok(Self { size: self.size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None })
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -89,6 +115,8 @@ pub(crate) struct Selection {
     positions: Vec<u32>,
     /// Where each class begins in `positions`, and the end.
     starts: Vec<usize>,
+    /// Images that came before these and are not here; an image's draws are by its number among all.
+    before: u64,
 }
 
 impl Selection {
@@ -97,7 +125,20 @@ impl Selection {
         for positions in by_class {
             starts.push(starts[starts.len() - 1] + positions.len());
         }
-        Self { images, positions: by_class.concat(), starts }
+        Self { images, positions: by_class.concat(), starts, before: 0 }
+    }
+
+    /// All images; their labels are classes as positions in the class order, of `classes` in all, some of them without
+    /// an image.
+    fn of_all(images: Images, classes: usize, before: u64) -> Result<Self> {
+        let mut by_class = vec![Vec::new(); classes];
+        for at in 0..images.len() {
+            let Some(of_class) = by_class.get_mut(images.label(at)) else {
+                bail!("image {at} has label {}, there are {classes} classes", images.label(at));
+            };
+            of_class.push(at as u32);
+        }
+        Ok(Self { before, ..Self::new(images, &by_class) })
     }
 
     fn classes(&self) -> usize {
@@ -137,13 +178,15 @@ impl Selection {
         }
         if let Some(there) = self.images.elsewhere.as_ref().filter(|it| it.device().same_device(device)) {
             let change = |position: u32| match draw {
-                Some(draw) => Change::draw(&preparation.augmentation, draw.stream_of(u64::from(position))),
+                Some(draw) => {
+                    Change::draw(&preparation.augmentation, draw.stream_of(self.before + u64::from(position)))
+                }
                 None => Change::none(),
             };
             let changes: Vec<_> = positions.par_iter().map(|it| (*it, change(*it))).collect();
             return there.table(&changes);
         }
-        let image = |position: u32| (self.images.image(position as usize), u64::from(position));
+        let image = |position: u32| (self.images.image(position as usize), self.before + u64::from(position));
         let images: Vec<(&[u8], u64)> = positions.into_iter().map(image).collect();
         prepare(&images, self.images.size, preparation, draw)
     }
@@ -177,6 +220,16 @@ impl TrainSet {
     pub(crate) fn new(selection: Selection) -> Self {
         let reads = (0..selection.classes()).map(|_| AtomicU64::new(0)).collect();
         Self { selection, reads }
+    }
+
+    /// Images of classes that are learned after others, whose images are not here. Labels are positions in the order in
+    /// which all `classes` are learned, and `before` images came before these: batches and changes are then those of one
+    /// run over all images.
+    ///
+    /// # Errors
+    /// If a label is no class.
+    pub fn after(images: Images, classes: usize, before: u64) -> Result<Self> {
+        Ok(Self::new(Selection::of_all(images, classes, before)?))
     }
 
     /// Classes that the run learns.
@@ -275,6 +328,14 @@ pub struct TestSet {
 impl TestSet {
     pub(crate) fn new(selection: Selection) -> Self {
         Self { selection }
+    }
+
+    /// All of these images. Labels are positions in the class order of `classes` classes, some of which may have none.
+    ///
+    /// # Errors
+    /// If a label is no class.
+    pub fn of(images: Images, classes: usize) -> Result<Self> {
+        Ok(Self::new(Selection::of_all(images, classes, 0)?))
     }
 
     /// Images of the first `classes` classes.
