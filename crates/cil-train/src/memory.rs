@@ -11,6 +11,7 @@ use cil_data::batches::shuffled_batches;
 use cil_data::exemplars::{Budget, Exemplars, herd};
 use cil_data::store::{SampleId, TrainSet};
 use cil_random::Draw;
+use dfgr::Replay;
 
 use crate::discriminant::ClassStatistics;
 use crate::learner::Plan;
@@ -66,6 +67,36 @@ pub(crate) fn statistics(
     }
     let carried = before.carried(&look(old, &samples)?, &Tensor::cat(&after, 0)?)?;
     Ok(carried.joined(&newer))
+}
+
+/// Statistics of all classes seen where none were kept: of old classes from generated images, by the class that the
+/// generator's teacher sees in them, of the task's classes from their images.
+///
+/// # Errors
+/// If the recipe does not say of how many images, or the generator makes no image of a class.
+pub(crate) fn statistics_from_generated(
+    plan: &Plan,
+    task: usize,
+    model: &Frozen,
+    replay: &Replay,
+    train: &TrainSet,
+) -> Result<ClassStatistics> {
+    let Some(count) = plan.recipe.discriminant.as_ref().and_then(|spec| spec.generated) else {
+        bail!("no statistics of the old classes were kept, and discriminant.generated is not there");
+    };
+    let draw = Draw { task, ..Draw::new(plan.seed, "statistics") };
+    let mut classes = Vec::new();
+    for (class, features) in means::of_some_generated(model, replay, count, draw)?.into_iter().enumerate() {
+        let Some(features) = features else {
+            bail!(
+                "among {count} generated images there is none of class {class}, so it has no statistics; more \
+                 replay.inversion.iterations or more discriminant.generated may help"
+            );
+        };
+        classes.push(normalized(&features)?);
+    }
+    let older = ClassStatistics::of(&classes)?;
+    Ok(older.joined(&statistics(plan, task, (None, model), None, &Exemplars::default(), train)?))
 }
 
 /// The images of one of the task's classes that `count` exemplars of it would be, the most typical first (herding).

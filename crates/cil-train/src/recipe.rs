@@ -152,6 +152,22 @@ impl NewTeacherSpec {
 pub struct DiscriminantSpec {
     /// Share of the mean variance that is added to the covariance's diagonal.
     pub shrinkage: f64,
+    /// Generated images that statistics of old classes are taken of where none were kept: for a model that another
+    /// program trained. The recipe needs a replay then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated: Option<usize>,
+}
+
+impl DiscriminantSpec {
+    /// Of pooled features, with that shrinkage.
+    pub const fn pooled(shrinkage: f64) -> Self {
+        Self { shrinkage, generated: None }
+    }
+
+    /// Width of the features.
+    pub fn width(&self, architecture: &cil_backbone::Architecture) -> usize {
+        architecture.feature_width()
+    }
 }
 
 /// A method: everything that distinguishes one learner from another.

@@ -140,7 +140,7 @@ fn a_discriminant_answers_and_nothing_is_trained_otherwise() {
         (values(&learner), evaluation, stored, heads)
     };
     let (plain, head, none, kinds) = with(None);
-    let (same, both, some, linear) = with(Some(DiscriminantSpec { shrinkage: 0.01 }));
+    let (same, both, some, linear) = with(Some(DiscriminantSpec::pooled(0.01)));
     assert_eq!(plain, same);
     assert_eq!(kinds, [HeadKind::Cosine; 3]);
     assert_eq!(linear, [HeadKind::LinearOfDirections; 3]);

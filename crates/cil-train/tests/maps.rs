@@ -144,8 +144,9 @@ fn nonsense_is_named() {
         assert!(error.contains(part), "{error}");
     };
     let given = |recipe: &mut Recipe| recipe.new_teacher.as_mut().unwrap().exemplars = true;
-    let shrunk =
-        |shrinkage| move |recipe: &mut Recipe| recipe.discriminant = Some(DiscriminantSpec { shrinkage });
+    let shrunk = |shrinkage| {
+        move |recipe: &mut Recipe| recipe.discriminant = Some(DiscriminantSpec::pooled(shrinkage))
+    };
     refused(&shrunk(0.0), "discriminant.shrinkage is 0; it should be positive");
     refused(&shrunk(f64::NAN), "discriminant.shrinkage is NaN");
     refused(&given, "new-teacher.exemplars is true and no exemplar is kept");

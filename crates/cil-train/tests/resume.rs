@@ -39,7 +39,7 @@ fn everything() -> Recipe {
     let new_teacher = recipe.new_teacher.as_mut().unwrap();
     (new_teacher.exemplars, new_teacher.training.epochs) = (true, 2);
     recipe.replay.as_mut().unwrap().warm_start = true;
-    recipe.discriminant = Some(DiscriminantSpec { shrinkage: 0.01 });
+    recipe.discriminant = Some(DiscriminantSpec::pooled(0.01));
     recipe
 }
 

@@ -177,7 +177,7 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
 }
 
 /// Chosen on held-out images of another class order (docs/results.md); from 0.003 to 0.03 it is the same.
-const DISCRIMINANT: DiscriminantSpec = DiscriminantSpec { shrinkage: 0.01 };
+const DISCRIMINANT: DiscriminantSpec = DiscriminantSpec::pooled(0.01);
 
 /// The network that a method was published with, for small images.
 pub(super) fn architecture(method: &str, depth: usize) -> Architecture {
