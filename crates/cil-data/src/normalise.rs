@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::Images;
+
 /// Subtracted from and divided into pixels in `[0, 1]`, by colour channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -26,6 +28,30 @@ impl Normalisation {
     /// One half and one quarter: for images of unknown statistics.
     pub fn half() -> Self {
         Self { mean: [0.5; 3], deviation: [0.25; 3] }
+    }
+
+    /// Mean and deviation over all pixels of images; a colour that never changes has the deviation of one byte's step.
+    pub fn measured(images: &Images) -> Self {
+        let (height, width) = images.sides();
+        let plane = (height * width).max(1);
+        let mut sums = [(0u64, 0u64); 3];
+        for at in 0..images.len() {
+            for (sums, plane) in sums.iter_mut().zip(images.image(at).chunks_exact(plane)) {
+                for byte in plane {
+                    sums.0 += u64::from(*byte);
+                    sums.1 += u64::from(*byte).pow(2);
+                }
+            }
+        }
+        let count = (images.len() * plane).max(1) as f64;
+        let mean = sums.map(|(sum, _)| sum as f64 / count);
+        let deviation: [f64; 3] = std::array::from_fn(|colour| {
+            (sums[colour].1 as f64 / count - mean[colour].powi(2)).max(1.0).sqrt()
+        });
+        Self {
+            mean: mean.map(|value| (value / 255.0) as f32),
+            deviation: deviation.map(|value| (value / 255.0) as f32),
+        }
     }
 
     /// Whether images can be normalised with it.
