@@ -4,6 +4,7 @@ mod bad_input;
 mod bench;
 mod embedded;
 mod files;
+mod models;
 mod reports;
 mod resume;
 mod runs;

@@ -3,6 +3,7 @@
 //! One decision: this file only says what the arguments are and teaches them; what they mean is decided where they are
 //! used. It reads no file.
 
+pub mod models;
 mod report;
 mod sweep;
 
@@ -124,6 +125,25 @@ needs fewer (Winograd) can show a rate above the machine's peak.")]
     #[command(after_help = sweep::AFTER_HELP)]
     #[command(subcommand)]
     Sweep(Sweep),
+    /// Train a first model on a folder of images
+    #[command(after_help = models::TRAIN_HELP)]
+    Train(models::Train),
+    /// Teach a model new classes from a folder of their images, without the old ones
+    #[command(after_help = models::EXTEND_HELP)]
+    Extend(models::Extend),
+    /// Measure a model on a folder of images
+    #[command(after_help = models::EVALUATE_HELP)]
+    Evaluate(models::EvaluateModel),
+    /// Say which classes a model sees in images
+    #[command(after_help = models::PREDICT_HELP)]
+    Predict(models::Predict),
+    /// Make images from a model alone, as its own knowledge has them
+    Generate(models::Generate),
+    /// Tell what a model file holds: classes, network, normalisation, statistics, and where it comes from
+    Inspect(models::Inspect),
+    /// Write a model as ONNX, or for torchvision and timm
+    #[command(after_help = models::EXPORT_HELP)]
+    Export(models::Export),
     /// List the presets with their sources and expected results
     Presets,
     /// Compute result.json from the events of run folders again; show one run, or compare several

@@ -2,6 +2,15 @@
 //!
 //! One decision: a command turns arguments into checked configurations, runs them and prints; nothing is computed here.
 
+mod evaluate;
+mod export;
+mod extend;
+mod extend_page;
+mod generate;
+mod inspect;
+mod predict;
+mod train;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,6 +46,13 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
         Command::Audit(arguments) => audit(&arguments, &cli.global, output),
         Command::Bench(arguments) => bench(&arguments, &cli.global, interrupt, output),
         Command::Sweep(arguments) => sweep(&arguments, &cli.global, interrupt, output),
+        Command::Train(arguments) => train::train(&arguments, &cli.global, interrupt, output),
+        Command::Extend(arguments) => extend::extend(&arguments, &cli.global, interrupt, output),
+        Command::Evaluate(arguments) => evaluate::evaluate(&arguments, &cli.global, output),
+        Command::Predict(arguments) => predict::predict(&arguments, &cli.global, output),
+        Command::Generate(arguments) => generate::generate(&arguments, &cli.global, interrupt, output),
+        Command::Inspect(arguments) => inspect::inspect(&arguments, &cli.global, output),
+        Command::Export(arguments) => export::export(&arguments, &cli.global, output),
         Command::Presets => list(output),
         Command::Report(arguments) => show(&arguments, output),
     }
@@ -212,4 +228,36 @@ fn list(output: &mut Output<'_>) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// Refuses a place where no model file can be written, or where the model that is read lies.
+fn check_out(out: &Path, model: Option<&Path>) -> Result<()> {
+    let place = out.display();
+    if out.is_dir() {
+        return Err(bad_input(format!(
+            "--out {place}: it is a folder; name a file, such as {place}/model.safetensors"
+        )));
+    }
+    let parent = out.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        return Err(bad_input(format!(
+            "--out {place}: there is no folder {}; make it first",
+            parent.display()
+        )));
+    }
+    let same = |model: &Path| match (model.canonicalize(), out.canonicalize()) {
+        (Ok(model), Ok(out)) => model == out,
+        _ => false,
+    };
+    if model.is_some_and(same) {
+        return Err(bad_input(format!(
+            "--out {place}: that is the model which is read, and its file is never changed; name another file"
+        )));
+    }
+    Ok(())
+}
+
+/// Bytes of what is attached to a model.
+fn attached_bytes(model: &cil_backbone::Model) -> usize {
+    model.attached.iter().map(|(_, it)| it.elem_count() * it.dtype().size_in_bytes()).sum()
 }

@@ -19,6 +19,7 @@ pub mod figure;
 pub mod follow;
 pub mod interrupt;
 pub mod machine;
+pub mod models;
 pub mod output;
 pub mod overlay;
 pub mod page;

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use cil_backbone::foreign::{self, Hints, to_torch};
 use cil_backbone::{Architecture, HeadKind, Model, Network, Variant};
 use cil_engine::{ExecutorFactory, Shape};
+use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
@@ -229,4 +230,30 @@ fn what_torchvision_has_no_counterpart_of_is_not_written_for_it() -> Result<()> 
     grown.grow(3)?;
     assert_eq!(to_torch(&grown.snapshot())?["linear.weight"].dims(), [5, 16]);
     Ok(())
+}
+
+proptest! {
+    #[test]
+    fn any_splice_is_an_error_or_a_whole_model(
+        at in any::<prop::sample::Index>(),
+        removed in 0usize..40,
+        bytes in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let mut bytes_of_file = file(&small(), &TOLD);
+        let at = at.index(bytes_of_file.len());
+        let end = (at + removed).min(bytes_of_file.len());
+        bytes_of_file.splice(at..end, bytes);
+        if let Ok(model) = foreign::from_bytes(&bytes_of_file, None, &Hints::default(), &Device::Cpu) {
+            prop_assert!(model.snapshot.check().is_ok());
+            prop_assert_eq!(model.card.class_names.len(), 4);
+        }
+    }
+
+    #[test]
+    fn any_config_is_an_error_or_told(text in ".{0,60}") {
+        let bytes = file(&small(), &TOLD);
+        if let Ok(model) = foreign::from_bytes(&bytes, Some(&text), &Hints::default(), &Device::Cpu) {
+            prop_assert_eq!(model.card.class_names.len(), 4);
+        }
+    }
 }
