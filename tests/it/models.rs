@@ -89,14 +89,14 @@ fn a_model_is_trained_extended_measured_and_exported() {
     let told = json(&place.ok(&with(&extend, &["--effort", "quick", "--report", "page.html", "--json"])));
     assert_eq!(fs::read(place.path().join("first.safetensors")).expect("a model"), before);
     assert_eq!(told["method"], "statistics");
-    assert_eq!(told["new_classes"], serde_json::json!(["écorce", "fir tree"]));
+    assert_eq!(told["new_classes"], serde_json::json!(["fir tree", "écorce"]));
     assert_eq!(told["all"]["images"], 40);
     for part in ["old_before", "old_after", "new"] {
         let accuracy = told[part]["accuracy"].as_f64().expect("a number");
         assert!(accuracy > 0.6, "{part}: {accuracy}");
     }
     let page = fs::read_to_string(place.path().join("page.html")).expect("a page");
-    assert!(page.contains("écorce, fir tree") && page.contains("old classes now, among all"), "{page}");
+    assert!(page.contains("fir tree, écorce") && page.contains("old classes now, among all"), "{page}");
 
     assert_eq!(accuracy(&place, "second.safetensors", "test"), told["all"]["accuracy"].as_f64().unwrap());
     // Some of the classes; all compete.

@@ -16,7 +16,7 @@ A folder a class: photos/cat/*.jpg, photos/dog/*.png. Classes are learned in the
 pub(super) const EXTEND_HELP: &str = "\
 Examples:
   cil-runner extend photos.safetensors birds --out photos2.safetensors
-  cil-runner extend photos.safetensors birds --out photos2.safetensors --effort quick --eval photos/val
+  cil-runner extend photos.safetensors birds --out photos2.safetensors --eval photos/val --report birds.html
   cil-runner extend resnet20.safetensors birds --out more.safetensors --classes airplane,automobile,bird,cat,deer,dog,\\
 frog,horse,ship,truck --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
 
@@ -151,7 +151,7 @@ pub struct Extend {
     #[arg(long, value_enum)]
     pub method: Option<Method>,
     /// Whether the backbone may change
-    #[arg(long, value_enum, default_value_t = Effort::Full)]
+    #[arg(long, value_enum, default_value_t = Effort::Quick)]
     pub effort: Effort,
     /// Images of old classes that are still there, a folder a class
     #[arg(long, value_name = "DIR")]

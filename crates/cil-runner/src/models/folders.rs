@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 use cil_data::dataset::Dataset;
 use cil_data::fit::Fit;
-use cil_data::folder::{self, Decode, Folder};
+use cil_data::folder::{self, BrokenImages, Decode, Folder};
 use cil_data::store::{Images, TestSet};
 
 use crate::failure::{bad_input, nearest};
@@ -39,12 +39,24 @@ pub fn decode(folder: &Folder, fit: Fit, skip_broken: bool, progress: &Progress)
     let by = Decode { fit, skip_broken };
     let decoded = progress
         .during(&what, || folder.decode(&by, &|_| {}))
-        .map_err(|error| bad_input(format!("{error:#}")))?;
+        .map_err(|error| bad_input(in_one_line(&error)))?;
     if !decoded.broken.is_empty() {
         let names: Vec<String> = decoded.broken.iter().map(|it| it.path.display().to_string()).collect();
         progress.say(&format!("left out {} of {files} images: {}", names.len(), names.join(", ")))?;
     }
     Ok(decoded.dataset)
+}
+
+/// The error with all broken files in one line, as every complaint of this program is.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let Some(BrokenImages { broken, files }) = error.downcast_ref() else { return format!("{error:#}") };
+    let named: Vec<String> =
+        broken.iter().map(|file| format!("{}: {}", file.path.display(), file.why)).collect();
+    format!(
+        "{} of {files} images cannot be read; repair or remove them, or leave them out with --skip-broken: {}",
+        broken.len(),
+        named.join("; ")
+    )
 }
 
 /// The number of each of a folder's classes in the model.
