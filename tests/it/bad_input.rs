@@ -42,6 +42,10 @@ fn a_wrong_key_value_or_preset_is_told() {
     fs::write(place.path().join("broken.toml"), "seed = = 1\n").expect("a file");
     let told = place.told(2, &["run", "broken.toml"]);
     assert!(told.contains("broken.toml is not TOML") && told.contains("line 1"), "{told}");
+    for name in ["a.partial", "a.tmp", "../a", ".a", ""] {
+        let told = place.told(2, &["run", "demo-lwf", "--name", name]);
+        assert!(told.contains(&format!("{name:?} is not a name")), "{told}");
+    }
     let told = place.told(2, &["run", "demo-lwf", "--device", "cuda"]);
     assert!(told.contains("--device cuda"), "{told}");
 }

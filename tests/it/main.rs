@@ -2,9 +2,13 @@
 
 mod bad_input;
 mod bench;
+mod cluster;
 mod embedded;
+mod exports;
 mod files;
+mod integrity;
 mod models;
+mod progress;
 mod reports;
 mod resume;
 mod runs;
@@ -90,9 +94,12 @@ impl Place {
     }
 }
 
-/// `run PRESET` with small settings and `more` changes.
+/// `run PRESET` with small settings and `more` changes, under the name PRESET-sSEED.
 pub(crate) fn small_run<'a>(preset: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let mut arguments = vec!["run", preset];
+    let seed = more.iter().rev().find_map(|change| change.strip_prefix("seed=")).unwrap_or("3");
+    // A changed preset has no such name by itself; a later --name counts.
+    let name = String::leak(format!("{preset}-s{seed}"));
+    let mut arguments = vec!["run", preset, "--name", name];
     let replay: &[&str] = if preset.contains("dfgr") { &SMALL_REPLAY } else { &[] };
     for change in SMALL.iter().chain(replay).chain(more) {
         arguments.extend(["--set", change]);

@@ -184,7 +184,7 @@ fn a_model_without_statistics_is_extended_by_generated_images() {
     assert_eq!(test("own.safetensors"), test("torch.safetensors"));
     let foreign = json(&place.ok(&["inspect", "torch.safetensors", "--json"]));
     assert_eq!(foreign["classes"], serde_json::json!(["ash", "birch"]));
-    assert_eq!(foreign["architecture_name"], "the CIFAR ResNet-20 of width 16");
+    assert_eq!(foreign["architecture_name"], "He's ResNet-20 of width 16");
 
     let to = ["--out", "second.safetensors", "--effort", "quick", "--json"];
     let extend = with(&with(&["extend", "torch.safetensors", "more"], &to), &SHORT_REPLAY);

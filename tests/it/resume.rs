@@ -123,7 +123,7 @@ fn a_run_that_is_asked_to_stop_saves_and_a_second_process_is_refused() {
     place.ok(&["resume", "runs/a.partial", "--threads", "2"]);
     assert_same(&place, "a");
     assert_eq!(resumes(&place, "a"), 1);
-    assert!(place.ok(&["resume", "runs/a"]).contains("runs/a is complete"));
+    assert!(place.ok(&["resume", "runs/a"]).contains("runs/a is already finished"));
     assert!(place.told(2, &["resume", "runs/b"]).contains("there is no run folder runs/b.partial"));
 }
 

@@ -13,6 +13,7 @@ fn a_run_leaves_a_whole_folder_and_can_be_repeated_from_its_config() {
     assert!(text.contains("run folder: runs/demo-lucir-e0-dfgr-dtidkl-s3"), "{text}");
     let folder = format!("runs/{BOTH}-s3");
     let files = [
+        "SHA256SUMS",
         "base.safetensors",
         "config.toml",
         "env.json",
@@ -34,6 +35,11 @@ fn a_run_leaves_a_whole_folder_and_can_be_repeated_from_its_config() {
     assert!(result["phase_seconds"]["inversion"].as_f64().expect("seconds") > 0.0);
     let environment = json(place.path().join(&folder).join("env.json"));
     assert_eq!(environment["train_digest"].as_str().map(str::len), Some(64));
+    let made = &environment["made"];
+    let [started, finished] = ["started", "finished"].map(|key| made[key].as_str().expect("a time"));
+    assert!(started <= finished && started.ends_with('Z'), "{made}");
+    assert_eq!(made["command"][1], "run");
+    assert!(place.ok(&["report", &folder]).contains(&format!("made {started}")));
 
     let config = format!("{folder}/config.toml");
     place.ok(&["run", &config, "--out", "again"]);
@@ -63,7 +69,7 @@ fn a_second_generator_s_images_are_kept_and_shown() {
     place.ok(&["report", &folder, "--html", "page.html"]);
     let page = fs::read_to_string(place.path().join("page.html")).expect("a page");
     assert_eq!(page.matches("alt=\"generated images of ").count(), 4, "two old classes and two new ones");
-    assert!(page.contains("for task 1, new classes"));
+    assert!(page.contains("for task 2, new classes"));
     let names = &json(place.path().join(&folder).join("env.json"))["class_names"];
     let learned = result["class_order"].as_array().expect("labels");
     for label in learned {

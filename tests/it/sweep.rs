@@ -49,7 +49,7 @@ fn a_sweep_shares_its_base_gives_the_same_bits_and_does_only_what_is_missing() {
     assert!(table.contains("| lucir-e0-dfgr-dtidkl | 1 |"), "{table}");
     place.ok(&["sweep", "report", "s.toml", "--html", "s.html"]);
     let page = fs::read_to_string(place.path().join("s.html")).expect("a page");
-    assert!(page.contains("2 runs of 2 methods") && page.contains("for task 1"));
+    assert!(page.contains("2 runs of 2 methods") && page.contains("for task 2"));
     let bases = place.list("runs/s/bases");
     assert_eq!(bases.len(), 1);
     let base = place.path().join("runs/s/bases").join(&bases[0]);

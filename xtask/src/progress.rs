@@ -1,11 +1,12 @@
 //! How far a download is.
 //!
-//! One decision: a bar on a terminal, plain lines elsewhere, both on standard error; nothing parses them.
+//! One decision: a bar on a terminal that can draw one, plain lines elsewhere, both on standard error; nothing parses
+//! them.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const BAR: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
@@ -22,7 +23,8 @@ pub(crate) struct Progress {
 impl Progress {
     /// `done` bytes of `total` are there already.
     pub(crate) fn new(name: &str, done: u64, total: Option<u64>) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
+        // Hidden without a terminal, and on one without the means (`TERM=dumb`).
+        let bar = (!ProgressDrawTarget::stderr().is_hidden()).then(|| {
             let bar = match total {
                 Some(total) => ProgressBar::new(total),
                 None => ProgressBar::no_length(),

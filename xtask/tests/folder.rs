@@ -138,3 +138,15 @@ fn a_second_fetch_and_an_unwritable_target_are_refused() {
     assert!(message.contains("cannot create"), "{message}");
     assert!(verify(&spec, mirror.path()).contains("is not there"));
 }
+
+#[test]
+fn images_that_are_not_the_published_ones_are_not_called_intact() {
+    let (spec, mirror, data) = fetched();
+    let published = xtask::dataset::Spec { known: xtask::dataset::Spec::cifar100().known, ..spec };
+    let message = verify(&published, data.path());
+    assert!(message.contains("the train images and labels are not those of cifar100"), "{message}");
+    fs::remove_dir_all(data.path().join("cifar100")).unwrap();
+    let message = again(&published, &mirror, &data, false).unwrap_err();
+    assert!(message.contains("are not those of cifar100"), "{message}");
+    assert!(!data.path().join("cifar100").exists() && !data.path().join(".fetch/cifar100.new").exists());
+}

@@ -79,14 +79,14 @@ pub fn from_bytes(bytes: &[u8], config: Option<&str>, hints: &Hints, device: &De
 }
 
 /// A network's tensors in the names and the order of channels that torchvision and timm, or akamaster's code for
-/// [`Variant::Cifar`], load.
+/// [`Variant::He`], load.
 ///
 /// # Errors
 /// If the network is of another family, or its head is not linear in the features.
 pub fn to_torch(snapshot: &Snapshot) -> Result<BTreeMap<String, Tensor>> {
     let architecture = snapshot.architecture;
     match architecture.variant {
-        Variant::Cifar | Variant::Torchvision | Variant::TorchvisionSmall => {}
+        Variant::He | Variant::Torchvision | Variant::TorchvisionSmall => {}
         _ => bail!(
             "{architecture} has no counterpart in torchvision or timm: it has no ReLU after its last block; use --onnx"
         ),
@@ -103,7 +103,7 @@ pub fn to_torch(snapshot: &Snapshot) -> Result<BTreeMap<String, Tensor>> {
         tensors.insert(foreign_name(&spec.name), value);
     }
     let head = snapshot.head.weights(&snapshot.parameters)?;
-    let name = if architecture.variant == Variant::Cifar { "linear" } else { "fc" };
+    let name = if architecture.variant == Variant::He { "linear" } else { "fc" };
     let weight = reordered(architecture, "head.0.weight", &Tensor::cat(&head.weights, 0)?, true)?;
     tensors.insert(format!("{name}.weight"), weight);
     if !head.biases.is_empty() {
@@ -176,10 +176,10 @@ pub fn channel_order(width: usize, stage: usize) -> Result<Vec<u32>> {
     Ok(order)
 }
 
-/// A tensor of [`Variant::Cifar`] with its channels in the order of this program, or with `back` in akamaster's; others
+/// A tensor of [`Variant::He`] with its channels in the order of this program, or with `back` in akamaster's; others
 /// as they are.
 fn reordered(architecture: Architecture, name: &str, value: &Tensor, back: bool) -> Result<Tensor> {
-    if architecture.variant != Variant::Cifar {
+    if architecture.variant != Variant::He {
         return Ok(value.clone());
     }
     let mut value = value.clone();

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 use cil_engine::{
     BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, MomentGradient, Parameters, Shape, Tape,
     Upstream,
 };
 
 use crate::POOLED;
+use crate::cells::{self, StageCells};
 use crate::head::{Head, HeadOutput, HeadWeights};
 use crate::network::{self, Snapshot, View};
 
@@ -28,6 +29,8 @@ struct Inner {
     head: HeadWeights,
     executor: Arc<dyn Executor>,
     executors: ExecutorFactory,
+    /// Taps of the maps that views hold.
+    maps: Vec<String>,
 }
 
 impl std::fmt::Debug for Frozen {
@@ -75,7 +78,7 @@ impl Frozen {
         snapshot.parameters =
             Parameters::from_tensors(snapshot.parameters.iter().map(copy).collect::<Result<_>>()?);
         let head = snapshot.head.weights(&snapshot.parameters)?;
-        Ok(Self { inner: Arc::new(Inner { snapshot, head, executor, executors }) })
+        Ok(Self { inner: Arc::new(Inner { snapshot, head, executor, executors, maps: Vec::new() }) })
     }
 
     /// The same network with views that hold the maps of these taps as well, such as `stage1`. The values are shared.
@@ -89,24 +92,31 @@ impl Frozen {
             snapshot: snapshot.clone(),
             head: head.clone(),
             executors: Arc::clone(executors),
+            maps: maps.to_vec(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The same backbone with another head, of these tensors by name. The backbone's values are shared.
+    /// The same backbone with another head, of these tensors by name. The backbone's values are shared; views hold no map.
     ///
     /// # Errors
     /// If the tensors are not those of the head's form.
     pub fn with_head(&self, head: Head, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
-        let Inner { snapshot, executor, executors, .. } = &*self.inner;
+        let Inner { snapshot, executor, executors, maps, .. } = &*self.inner;
         let own = snapshot.head.names();
         let backbone = snapshot.parameters.iter().filter(|(name, _)| !own.iter().any(|it| it == name));
         let mut values: BTreeMap<_, _> =
             backbone.map(|(name, value)| (name.to_owned(), value.clone())).collect();
         values.extend(tensors);
         let parameters = Parameters::from_tensors(values);
+        let same_taps = maps.is_empty() && snapshot.head.stages == head.stages;
         let snapshot = Snapshot { head, parameters, ..snapshot.clone() };
-        Self::new(snapshot, Arc::clone(executor), Arc::clone(executors))
+        snapshot.check()?;
+        let executor = match same_taps {
+            true => Arc::clone(executor),
+            false => network::executor(&snapshot, &[], executors)?,
+        };
+        Self::new(snapshot, executor, Arc::clone(executors))
     }
 
     /// Form and values.
@@ -130,9 +140,9 @@ impl Frozen {
         tensors.next().map_or(DType::F32, |(_, tensor)| tensor.dtype())
     }
 
-    /// Width of the pooled features.
+    /// Width of the pooled features, whatever the head reads.
     pub fn feature_width(&self) -> usize {
-        self.inner.snapshot.head.width
+        self.inner.snapshot.architecture.feature_width()
     }
 
     /// Looks at `[rows, channels, height, width]` images with running statistics.
@@ -143,16 +153,30 @@ impl Frozen {
         let mut pass =
             self.inner.executor.forward(&self.inner.snapshot.parameters, images, ForwardSpec::EVAL)?;
         let features = pass.tap(POOLED)?.clone();
-        pass.taps.remove(POOLED);
-        let HeadOutput { logits, similarities, scale } = self.inner.head.forward(&features)?;
+        let HeadOutput { logits, similarities, scale } = match self.stages() {
+            [] => self.inner.head.forward(&features)?,
+            stages => self.inner.head.forward(&cells::features(&pass.taps, stages)?)?,
+        };
+        pass.taps.retain(|name, _| self.inner.maps.contains(name));
         Ok(View { features, logits, similarities, scale, maps: pass.taps })
     }
 
-    /// Classifies features; differentiable in them.
+    /// What the head reads of which stages; nothing where it reads the pooled features.
+    pub fn stages(&self) -> &[StageCells] {
+        &self.inner.snapshot.head.stages
+    }
+
+    /// Classifies pooled features; differentiable in them.
     ///
     /// # Errors
-    /// If the features have another width, or the network has no classes.
+    /// If the features have another width, the network has no classes, or its head reads maps of stages instead.
     pub fn head(&self, features: &Tensor) -> Result<HeadOutput> {
+        if !self.stages().is_empty() {
+            bail!(
+                "the model's head reads maps of several stages, which pooled features do not tell; use a model with the \
+                 head that was trained, as base.safetensors of a run has"
+            );
+        }
         self.inner.head.forward(features)
     }
 

@@ -9,6 +9,8 @@ use cil_engine::parameters::initial_value;
 use cil_engine::{Init, ParameterKind, ParameterSpec, Parameters};
 use serde::{Deserialize, Serialize};
 
+use crate::cells::StageCells;
+
 /// Form of the classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
@@ -73,6 +75,9 @@ pub struct Head {
     pub width: usize,
     /// Classes of each block.
     pub blocks: Vec<usize>,
+    /// What it reads of which stages; without any it reads the pooled features.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageCells>,
 }
 
 /// The tensors of a head, in block order.
@@ -92,7 +97,7 @@ pub struct HeadWeights {
 impl Head {
     /// A head without classes.
     pub fn new(kind: HeadKind, width: usize) -> Self {
-        Self { kind, width, blocks: Vec::new() }
+        Self { kind, width, blocks: Vec::new(), stages: Vec::new() }
     }
 
     /// Classes of all blocks.
@@ -107,6 +112,12 @@ impl Head {
     pub fn check(&self) -> Result<()> {
         if self.width == 0 {
             bail!("head.width is 0; a head takes features of at least 1");
+        }
+        if !self.stages.is_empty() && self.kind != HeadKind::Linear {
+            bail!(
+                "head.kind is {:?} and head.stages is there; a head of several stages is linear",
+                self.kind
+            );
         }
         if let Some(block) = self.blocks.iter().position(|classes| *classes == 0) {
             bail!("head.blocks[{block}] is 0; a block has at least one class");

@@ -5,6 +5,7 @@
 //! can train it. This crate knows neither tasks nor losses.
 
 pub mod align;
+pub mod cells;
 pub mod file;
 pub mod foreign;
 pub mod frozen;
@@ -12,6 +13,7 @@ pub mod head;
 pub mod network;
 pub mod resnet;
 
+pub use cells::StageCells;
 pub use file::{Model, ModelCard};
 pub use frozen::{Frozen, Probe, Running};
 pub use head::{Head, HeadKind, HeadOutput, HeadWeights};

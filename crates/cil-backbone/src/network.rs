@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Device, Error, Result, Tensor, bail};
 use cil_engine::{Executor, ExecutorFactory, ParameterKind, Parameters, Shape};
 
 use crate::POOLED;
+use crate::cells;
 use crate::frozen::Frozen;
 use crate::head::{Head, HeadKind};
 use crate::resnet::Architecture;
@@ -71,7 +72,13 @@ pub(crate) fn check_form(
 ) -> Result<()> {
     head.check()?;
     let graph = architecture.graph(images)?;
-    let width = architecture.feature_width();
+    let width = match head.stages.as_slice() {
+        [] => architecture.feature_width(),
+        stages => {
+            cells::check(&architecture, stages).map_err(|error| Error::Msg(format!("head.{error}")))?;
+            cells::width(&architecture, stages)
+        }
+    };
     if head.width != width {
         bail!("the head takes features of width {}, {architecture} gives {width}", head.width);
     }
@@ -91,13 +98,15 @@ pub(crate) fn check_form(
     }
 }
 
-/// What runs a backbone that hands out its pooled features and `maps`.
+/// What runs a backbone that hands out its pooled features, `maps`, and the maps that its head reads.
 pub(crate) fn executor(
     snapshot: &Snapshot,
     maps: &[String],
     executors: &ExecutorFactory,
 ) -> Result<Arc<dyn Executor>> {
-    let taps: Vec<&str> = maps.iter().map(String::as_str).chain([POOLED]).collect();
+    let read = cells::taps(&snapshot.head.stages);
+    let read = read.iter().filter(|name| !maps.contains(name));
+    let taps: Vec<&str> = maps.iter().chain(read).map(String::as_str).chain([POOLED]).collect();
     executors(snapshot.architecture.graph(snapshot.images)?.with_taps(&taps)?)
 }
 

@@ -24,15 +24,21 @@ pub enum Variant {
     /// PODNet's (Douillard et al. 2020, `rebuffi`): no ReLU after any addition, parameter-free shortcuts, second batch
     /// norm of a block starting at zero; the last block counts as a stage of its own.
     Podnet,
+    /// [`Variant::Lucir`] with a ReLU after the last block too (`resnet_cifar` of its code, what it runs iCaRL with).
+    LucirRelu,
+    /// He et al. 2016's for CIFAR, as ABD's code has it: parameter-free shortcuts, a ReLU after every block. The code's
+    /// shortcuts put old channels in the midst of the new ones, these first: the same network with channels in another
+    /// order. Classifiers trained elsewhere have this form too (akamaster/pytorch_resnet_cifar10; see
+    /// [`crate::foreign`]).
+    He,
+    /// [`Variant::He`] without the ReLU after the last block (iCaRL's code).
+    Icarl,
     /// LUCIR's for ImageNet (`modified_resnet`): 7x7 stem of stride 2 and 3x3 max-pool of stride 2, four stages of two
     /// blocks, and otherwise as [`Variant::Lucir`]. 18 layers.
     Imagenet,
     /// [`Variant::Imagenet`] with the stem of networks for small images, as it is often run on 32x32 pixels: 3x3 of
     /// stride 1, no max-pool.
     ImagenetSmall,
-    /// He et al. 2016 for CIFAR: parameter-free shortcuts, a ReLU after every addition. Classifiers trained elsewhere
-    /// have this form (akamaster/pytorch_resnet_cifar10); see [`crate::foreign`] for the order of its channels.
-    Cifar,
     /// torchvision's and timm's: [`Variant::Imagenet`] with a ReLU after every addition. 18 and 34 layers of two
     /// convolutions a block; 50, 101 and 152 of three (bottlenecks), the second of which has the block's stride.
     Torchvision,
@@ -41,6 +47,11 @@ pub enum Variant {
 }
 
 impl Variant {
+    /// Whether there is a ReLU after the last block.
+    fn closes_with_relu(self) -> bool {
+        matches!(self, Self::LucirRelu | Self::He) || self.is_torchvision()
+    }
+
     /// Whether it is one of those of four stages with twice as many channels each.
     fn is_imagenet(self) -> bool {
         matches!(self, Self::Imagenet | Self::ImagenetSmall) || self.is_torchvision()
@@ -57,12 +68,7 @@ impl Variant {
 
     /// Whether a shortcut that changes shape has no weights.
     fn has_free_shortcuts(self) -> bool {
-        matches!(self, Self::Podnet | Self::Cifar)
-    }
-
-    /// Whether a ReLU follows the last block; one follows the others of all but PODNet's.
-    fn ends_with_relu(self) -> bool {
-        self == Self::Cifar || self.is_torchvision()
+        matches!(self, Self::Podnet | Self::He | Self::Icarl)
     }
 }
 
@@ -92,6 +98,11 @@ impl Architecture {
     /// PODNet's network of that depth at the published width.
     pub fn podnet(depth: usize) -> Self {
         Self { variant: Variant::Podnet, depth, width: 16 }
+    }
+
+    /// The network of that depth and variant for small images at the published width.
+    pub fn small(variant: Variant, depth: usize) -> Self {
+        Self { variant, ..Self::lucir(depth) }
     }
 
     /// LUCIR's ResNet-18 for ImageNet at the published width.
@@ -134,7 +145,23 @@ impl Architecture {
 
     /// How many taps `stage1`, `stage2`, ... it has.
     pub fn stages(&self) -> usize {
-        if matches!(self.variant, Variant::Lucir | Variant::Cifar) { 3 } else { 4 }
+        match self.variant {
+            Variant::Lucir | Variant::LucirRelu | Variant::He | Variant::Icarl => 3,
+            _ => 4,
+        }
+    }
+
+    /// Channels of the map that is handed out as `stage1`, `stage2`, ...
+    pub fn stage_channels(&self, stage: usize) -> usize {
+        let last = self.stages();
+        let doublings = match self.variant {
+            // The last block alone is its fourth stage, behind the third of the same width; at depth 8 there is no other
+            // block in the third, whose map is then the second's.
+            Variant::Podnet if stage == last => 2,
+            Variant::Podnet if stage == 3 && self.depth == 8 => 1,
+            _ => stage.clamp(1, last) - 1,
+        };
+        (self.width << doublings) * if self.has_bottlenecks() { EXPANSION } else { 1 }
     }
 
     /// Refuses what no ResNet is.
@@ -197,7 +224,8 @@ impl Architecture {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
                 let before = x;
                 let sum = net.block(&prefix, width, stride, x)?;
-                x = if (last && !self.variant.ends_with_relu()) || self.variant == Variant::Podnet {
+                let ends = last && !self.variant.closes_with_relu();
+                x = if ends || self.variant == Variant::Podnet {
                     sum
                 } else {
                     let number = if net.bottlenecks { 3 } else { 2 };
@@ -222,9 +250,11 @@ impl std::fmt::Display for Architecture {
         let variant = match self.variant {
             Variant::Lucir => "LUCIR's",
             Variant::Podnet => "PODNet's",
+            Variant::LucirRelu => "LUCIR's (with a last ReLU)",
+            Variant::He => "He's",
+            Variant::Icarl => "iCaRL's",
             Variant::Imagenet => "the ImageNet",
             Variant::ImagenetSmall => "the small-image ImageNet",
-            Variant::Cifar => "the CIFAR",
             Variant::Torchvision => "torchvision's",
             Variant::TorchvisionSmall => "torchvision's small-image",
         };
@@ -260,7 +290,11 @@ impl Net {
         x: NodeId,
     ) -> Result<NodeId> {
         let op = Op::Conv2d { out_channels: out, kernel, stride, padding: kernel / 2, bias: false };
-        self.it.add_with(name, op, &[x], Init::KaimingNormalFanOut)
+        let init = match self.variant {
+            Variant::He | Variant::Icarl => Init::KaimingNormalFanIn,
+            _ => Init::KaimingNormalFanOut,
+        };
+        self.it.add_with(name, op, &[x], init)
     }
 
     fn norm(&mut self, name: &str, x: NodeId, scale: f64) -> Result<NodeId> {

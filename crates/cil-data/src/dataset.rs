@@ -1,7 +1,7 @@
 //! A data set: named classes, training and test images.
 //!
 //! One decision: a data set on disk is taken only whole and right: every file's length, every label and the digest over
-//! all labels and pixels are checked whenever it is loaded.
+//! all labels and pixels are checked whenever it is loaded; and what has the name of a published data set is that.
 
 use std::fs;
 use std::io::Read;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::augment::Size;
+use crate::known;
 use crate::manifest::{Manifest, Part};
 use crate::order::ClassOrder;
 use crate::procedural::{self, ProceduralConfig};
@@ -88,6 +89,7 @@ impl Dataset {
             train: manifest.splits.train.content_sha256.clone(),
             test: manifest.splits.test.content_sha256.clone(),
         };
+        known::check(&folder, name, &digests.train, &digests.test)?;
         Ok(Self { name: manifest.name, class_names: manifest.classes, train, test, digests })
     }
 

@@ -11,6 +11,7 @@ pub mod elsewhere;
 pub mod exemplars;
 pub mod fit;
 pub mod folder;
+mod known;
 mod manifest;
 pub mod normalise;
 pub mod order;

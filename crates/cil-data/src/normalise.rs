@@ -25,6 +25,19 @@ impl Normalisation {
         Self { mean: [0.5071, 0.4867, 0.4408], deviation: [0.2675, 0.2565, 0.2761] }
     }
 
+    /// ABD's constants for CIFAR-100: mean and deviation over all pixels, in full.
+    pub fn cifar100_abd() -> Self {
+        Self {
+            mean: [0.507_075_2, 0.486_548_87, 0.440_917_84],
+            deviation: [0.267_334_3, 0.256_438_46, 0.276_150_47],
+        }
+    }
+
+    /// iCaRL's for CIFAR-100: a mean is subtracted (of each pixel there, of each colour here), and nothing is divided by.
+    pub fn cifar100_icarl() -> Self {
+        Self { deviation: [1.0; 3], ..Self::cifar100_abd() }
+    }
+
     /// One half and one quarter: for images of unknown statistics.
     pub fn half() -> Self {
         Self { mean: [0.5; 3], deviation: [0.25; 3] }

@@ -176,7 +176,10 @@ impl Selection {
         if positions.is_empty() {
             bail!("a batch without an image");
         }
-        if let Some(there) = self.images.elsewhere.as_ref().filter(|it| it.device().same_device(device)) {
+        // What no table tells is done here.
+        let fits = draw.is_none() || preparation.augmentation.fits_a_table();
+        let elsewhere = self.images.elsewhere.as_ref().filter(|it| fits && it.device().same_device(device));
+        if let Some(there) = elsewhere {
             let change = |position: u32| match draw {
                 Some(draw) => {
                     Change::draw(&preparation.augmentation, draw.stream_of(self.before + u64::from(position)))

@@ -31,6 +31,8 @@ pub enum Init {
     TorchDefault,
     /// Normal with variance `2 / fan_out` (He et al. 2015), as the CIFAR ResNets of LUCIR and PODNet.
     KaimingNormalFanOut,
+    /// Normal with variance `2 / fan_in`, as the CIFAR ResNets of ABD and iCaRL.
+    KaimingNormalFanIn,
     /// Uniform within `bound` of zero.
     Uniform {
         /// Largest absolute value.
@@ -218,9 +220,12 @@ pub fn initial_value(spec: &ParameterSpec, seed: u64, device: &Device) -> Result
             let bound = if let Init::Uniform { bound } = spec.init { bound } else { 1.0 / fan(1).sqrt() };
             (0..count).map(|_| stream.between(-bound, bound) as f32).collect()
         }
-        Init::KaimingNormalFanOut | Init::Normal { .. } => {
-            let deviation =
-                if let Init::Normal { deviation } = spec.init { deviation } else { (2.0 / fan(0)).sqrt() };
+        Init::KaimingNormalFanOut | Init::KaimingNormalFanIn | Init::Normal { .. } => {
+            let deviation = match spec.init {
+                Init::Normal { deviation } => deviation,
+                Init::KaimingNormalFanIn => (2.0 / fan(1)).sqrt(),
+                _ => (2.0 / fan(0)).sqrt(),
+            };
             (0..count).map(|_| (deviation * stream.normal()) as f32).collect()
         }
     };
@@ -249,12 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn kaiming_has_the_variance_of_fan_out() {
-        let drawn = values(&spec("w", &[64, 32, 3, 3], Init::KaimingNormalFanOut), 1);
-        let mean = drawn.iter().sum::<f32>() / drawn.len() as f32;
-        let variance = drawn.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / drawn.len() as f32;
-        assert!((variance / (2.0 / 576.0) - 1.0).abs() < 0.05, "variance {variance}");
-        assert!(mean.abs() < 1e-3, "mean {mean}");
+    fn kaiming_has_the_variance_of_its_fan() {
+        for (init, fan) in [(Init::KaimingNormalFanOut, 576.0), (Init::KaimingNormalFanIn, 288.0)] {
+            let drawn = values(&spec("w", &[64, 32, 3, 3], init), 1);
+            let mean = drawn.iter().sum::<f32>() / drawn.len() as f32;
+            let variance = drawn.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / drawn.len() as f32;
+            assert!((variance / (2.0 / fan) - 1.0).abs() < 0.05, "{init:?}: variance {variance}");
+            assert!(mean.abs() < 1e-3, "{init:?}: mean {mean}");
+        }
     }
 
     #[test]

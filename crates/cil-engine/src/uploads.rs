@@ -4,7 +4,7 @@
 //! read of tensors that do not lie in order) stays on the GPU while a [`Kept`] lives, and is brought once. What differs is
 //! brought by [`fresh`], which keeps nothing. On the processor neither does anything of its own.
 
-use candle_core::{Device, Result, Shape, Tensor};
+use candle_core::{Device, Result, Shape, Tensor, WithDType};
 
 #[cfg(feature = "cuda")]
 pub use crate::cuda::Number;
@@ -31,6 +31,23 @@ pub fn keep(device: &Device) -> Kept {
     }
 }
 
+/// Bytes of one upload that candle keeps at most.
+const KEPT: usize = 4096;
+
+/// A tensor of values that every step has, `[values]`, however many: they are brought in parts that are small enough to be
+/// kept.
+///
+/// # Errors
+/// If the device has no memory.
+pub fn constant<T: WithDType>(values: &[T], device: &Device) -> Result<Tensor> {
+    let most = KEPT / size_of::<T>();
+    if device.is_cpu() || values.len() <= most {
+        return Tensor::from_slice(values, values.len(), device);
+    }
+    let parts = values.chunks(most).map(|part| Tensor::from_slice(part, part.len(), device));
+    Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+}
+
 /// A tensor of values that no other step has; nothing of them is kept, and nothing waits.
 ///
 /// # Errors
@@ -52,6 +69,8 @@ mod tests {
         let _kept = keep(&Device::Cpu);
         let tensor = fresh(vec![1u32, 2, 3, 4], (2, 2), &Device::Cpu)?;
         assert_eq!(tensor.to_vec2::<u32>()?, [[1, 2], [3, 4]]);
+        let many: Vec<u32> = (0..3000).collect();
+        assert_eq!(constant(&many, &Device::Cpu)?.to_vec1::<u32>()?, many);
         assert!(fresh(vec![1f32], 2, &Device::Cpu).is_err());
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 pub mod models;
 mod report;
-mod sweep;
+pub mod sweep;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -160,8 +160,8 @@ pub struct Run {
     /// Change one key of the configuration; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Name of the run folder; PRESET-sSEED otherwise
-    #[arg(long, value_name = "NAME")]
+    /// Name of the run folder [default: PRESET-sSEED, or that of the file; with a hash where --set changes something]
+    #[arg(long, value_name = "NAME", overrides_with = "name")]
     pub name: Option<String>,
     /// Take the base classes' model from a file (base.safetensors of another run) instead of training it
     #[arg(long, value_name = "FILE")]

@@ -20,7 +20,7 @@ use crate::machine;
 use crate::output::Output;
 use crate::pictures;
 use crate::progress::Progress;
-use crate::record::{Line, write_atomic};
+use crate::record::{Line, export};
 use crate::run;
 use crate::table;
 
@@ -54,13 +54,14 @@ pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Res
     let started = Instant::now();
     let mut shown = |event: &Event| {
         let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), machine::peak_memory_bytes());
-        progress.show(&Line { seconds, peak_memory_bytes, event: event.clone() })
+        progress.show(&Line { seconds, peak_memory_bytes, event: event.clone() });
+        Ok(())
     };
     let replay = measure::invert(&plan, &teacher, &mut shown).context("the inversion failed")?;
     if let Some(path) = &arguments.picture {
         let images = replay.sample(PICTURED.1, Draw::new(plan.seed, "picture"))?;
         let rows = pictures::by_class(&images.labels.to_vec()?, teacher.classes(), PICTURED.0);
-        write_atomic(path, &pictures::grid(&images.images, &rows, &checked.config().normalisation)?)?;
+        export(path, &pictures::grid(&images.images, &rows, &checked.config().normalisation)?)?;
     }
     let quality = measure::audit(&plan, &replay, &other, &student, &train, &test, &mut shown)?;
     progress.finish();

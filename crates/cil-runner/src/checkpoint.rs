@@ -85,6 +85,11 @@ pub fn newest(folder: &Path, device: &Device) -> Result<(Checkpoint, Vec<String>
     }
 }
 
+/// Whether a file is a checkpoint by its name.
+pub fn is_one(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == ENDING)
+}
+
 /// Whether `folder` has a checkpoint, whole or not.
 pub fn is_there(folder: &Path) -> bool {
     list(folder).is_ok_and(|found| !found.is_empty())
@@ -107,7 +112,7 @@ fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     for entry in fs::read_dir(folder).with_context(place)? {
         let path = entry.with_context(place)?.path();
         let stem = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-        if let (Some(number), true) = (stem, path.extension().is_some_and(|it| it == ENDING)) {
+        if let (Some(number), true) = (stem, is_one(&path)) {
             found.push((number, path));
         }
     }
@@ -144,11 +149,28 @@ fn to_bytes(checkpoint: &Checkpoint) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn from_bytes(bytes: &[u8], device: &Device) -> Result<Checkpoint> {
+/// Checkpoints in `folder`, and whether each is what was written.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn verify(folder: &Path) -> Result<Vec<(PathBuf, bool)>> {
+    let paths = list(folder)?.into_iter().map(|(_, path)| path);
+    // One that is gone was too old for the run that goes.
+    let read = paths.filter_map(|path| Some((fs::read(&path).ok()?, path)));
+    Ok(read.map(|(bytes, path)| (path, whole(&bytes).is_ok())).collect())
+}
+
+/// What stands before the digest at the end of a file, if that is right.
+fn whole(bytes: &[u8]) -> Result<&[u8]> {
     let Some((bytes, digest)) = bytes.split_at_checked(bytes.len().saturating_sub(DIGEST)) else {
         bail!("it is cut off");
     };
     ensure!(digest == Sha256::digest(bytes).as_slice(), "it is damaged: its digest is another");
+    Ok(bytes)
+}
+
+fn from_bytes(bytes: &[u8], device: &Device) -> Result<Checkpoint> {
+    let bytes = whole(bytes)?;
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let text = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
     let description: Description = serde_json::from_str(text.context("it is no checkpoint")?)?;

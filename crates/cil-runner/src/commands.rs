@@ -20,14 +20,17 @@ use crate::args::{Checkpoints, Cli, Command, Global, Resume, Run};
 use crate::audit::audit;
 use crate::bench::bench;
 use crate::config::{Checked, RunConfig};
+use crate::demo::demo;
 use crate::engine::Engine;
 use crate::estimate::estimate;
 use crate::failure::{Interrupted, bad_input, sentence};
+use crate::integrity;
 use crate::interrupt::Interrupt;
+use crate::naming::{default_name, is_file};
 use crate::output::Output;
 use crate::presets;
 use crate::progress::Progress;
-use crate::record::{PARTIAL, clear};
+use crate::record::{PARTIAL, clear, is_unbegun};
 use crate::report::RunResult;
 use crate::run::{self, Surroundings};
 use crate::show::show;
@@ -60,10 +63,8 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
 
 /// The configuration of a preset's name or a file, changed as the arguments say.
 pub fn configuration(target: &str, changes: &[String], seed: Option<u64>) -> Result<Checked> {
-    let path = Path::new(target);
-    let is_file = path.extension().is_some_and(|extension| extension == "toml");
-    let mut config = match is_file {
-        true => RunConfig::load(path, changes)?,
+    let mut config = match is_file(target) {
+        true => RunConfig::load(Path::new(target), changes)?,
         false => presets::find(target)?.config.with_changes(changes, target)?,
     };
     if let Some(seed) = seed {
@@ -72,37 +73,18 @@ pub fn configuration(target: &str, changes: &[String], seed: Option<u64>) -> Res
     config.check()
 }
 
-fn demo(global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
-    let engine = Engine::new(global)?;
-    let mut results = Vec::new();
-    let mut folders = Vec::new();
-    for method in presets::COMPARED {
-        let name = format!("demo-{method}");
-        let checked = configuration(&name, &[], global.seed)?;
-        let name = free_name(&global.out, &default_name(&checked));
-        let around = around(global, &engine, interrupt, &name, None, Checkpoints::default());
-        let (folder, result) = run::run(&checked, &around)?;
-        results.push((method.to_owned(), result));
-        folders.push(folder.display().to_string());
-    }
-    if output.json {
-        let results: Vec<_> = results.into_iter().map(|(_, result)| result).collect();
-        return output.value(&results);
-    }
-    output.text("Images of this comparison are generated; they stand for no real data.\n\n")?;
-    output.text(&table::comparison(&results))?;
-    output.text(&format!("\nrun folders: {}\n", folders.join(", ")))
-}
-
 fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
     let checked = configuration(&arguments.target, &arguments.set, global.seed)?;
     let engine = Engine::new(global)?;
     if arguments.dry_run {
         return dry_run(&checked, arguments, global, &engine, interrupt, output);
     }
-    let name = arguments.name.clone().unwrap_or_else(|| default_name(&checked));
-    let around =
-        around(global, &engine, interrupt, &name, arguments.base_model.as_deref(), arguments.checkpoints);
+    let name = match &arguments.name {
+        Some(name) => name.clone(),
+        None => default_name(&arguments.target, &checked)?,
+    };
+    let mut around = around(global, &engine, interrupt, &name, arguments.checkpoints);
+    around.base_model = arguments.base_model.as_deref();
     let (folder, result) = run::run(&checked, &around)?;
     tell(&folder, &result, output)
 }
@@ -149,17 +131,25 @@ fn dry_run(
     told.lines().try_for_each(|line| output.text(&format!("# {line}\n")))
 }
 
-fn around<'a>(
+/// What a run of that name is told by these settings; it trains its base classes, and its progress has its name.
+pub(crate) fn around<'a>(
     global: &'a Global,
     engine: &'a Engine,
     interrupt: &'a Interrupt,
     name: &'a str,
-    base_model: Option<&'a Path>,
     checkpoints: Checkpoints,
 ) -> Surroundings<'a> {
-    let (data_dir, out) = (global.data_dir.as_path(), global.out.as_path());
-    let checkpoint_every = Duration::from_secs(checkpoints.checkpoint_every.into());
-    Surroundings { data_dir, out, name, engine, interrupt, silent: global.json, base_model, checkpoint_every }
+    Surroundings {
+        data_dir: &global.data_dir,
+        out: &global.out,
+        name,
+        label: name,
+        engine,
+        interrupt,
+        silent: global.json,
+        base_model: None,
+        checkpoint_every: Duration::from_secs(checkpoints.checkpoint_every.into()),
+    }
 }
 
 fn resume(arguments: &Resume, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
@@ -171,16 +161,20 @@ fn resume(arguments: &Resume, global: &Global, interrupt: &Interrupt, output: &m
     let whole = if is_partial { run.with_extension("") } else { run.clone() };
     let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let partial = whole.with_file_name(format!("{name}.{PARTIAL}"));
+    if partial.is_dir() && is_unbegun(&partial) {
+        return Err(bad_input(format!("{}: {}", partial.display(), run::UNBEGUN)));
+    }
     let (folder, result) = if partial.is_dir() {
         let checked = RunConfig::load(&partial.join(run::CONFIG), &[])?.check()?;
         let engine = Engine::new(global)?;
-        let around = around(global, &engine, interrupt, &name, None, arguments.checkpoints);
+        let around = around(global, &engine, interrupt, &name, arguments.checkpoints);
         run::resume(&partial, &checked, &around)?
     } else if whole.is_dir() {
+        integrity::hold(&whole)?;
         let result = run::read_result(&whole)?;
         clear(&whole)?;
         if !output.json {
-            output.text(&format!("{} is complete; there is nothing to go on with\n", whole.display()))?;
+            output.text(&format!("{} is already finished\n", whole.display()))?;
         }
         (whole, result)
     } else {
@@ -196,23 +190,6 @@ fn tell(folder: &Path, result: &RunResult, output: &mut Output<'_>) -> Result<()
     }
     output.text(&table::single(result))?;
     output.text(&format!("run folder: {}\n", folder.display()))
-}
-
-fn default_name(checked: &Checked) -> String {
-    let config = checked.config();
-    format!("{}-s{}", config.preset.as_deref().unwrap_or(&config.method), config.seed)
-}
-
-/// `name`, or the first of `name-2`, `name-3`, ... that is free: the demo may be run again and again.
-fn free_name(out: &Path, name: &str) -> String {
-    let taken = |name: &str| out.join(name).exists() || out.join(format!("{name}.partial")).exists();
-    let mut free = name.to_owned();
-    let mut number = 2;
-    while taken(&free) {
-        free = format!("{name}-{number}");
-        number += 1;
-    }
-    free
 }
 
 fn list(output: &mut Output<'_>) -> Result<()> {

@@ -11,8 +11,10 @@ use cil_data::dataset::Dataset;
 use cil_engine::cpu::{CpuExecutor, InstructionPath, Memory};
 use cil_engine::reference::ReferenceExecutor;
 use cil_engine::{Executor, ExecutorFactory, Graph, GraphBuilder, Op, Shape};
+use serde::Serialize;
 
 use crate::args::{DeviceName, Global, Kernels};
+use crate::environment;
 use crate::failure::bad_input;
 
 #[cfg(feature = "cuda")]
@@ -29,6 +31,8 @@ pub struct Engine {
     pub kernels: &'static str,
     /// Threads in use.
     pub threads: usize,
+    /// The GPU, if one computes.
+    pub gpu: Option<environment::Gpu>,
     /// Keeps images where batches of them are needed.
     keeper: gpu::Keeper,
 }
@@ -46,14 +50,21 @@ impl Engine {
         match place(global)? {
             Place::Processor => {
                 let (executors, kernels) = kernels(global.kernels)?;
-                Ok(Self { executors, device: Device::Cpu, kernels, threads, keeper: gpu::Keeper::default() })
+                let (device, keeper) = (Device::Cpu, gpu::Keeper::default());
+                Ok(Self { executors, device, kernels, threads, gpu: None, keeper })
             }
             Place::Gpu(number, kernels) => {
                 let (executors, keeper) = gpu::open(number, kernels, !global.no_cuda_graphs)?;
                 let device = keeper.device();
-                Ok(Self { executors, device, kernels: kernels.name(), threads, keeper })
+                let gpu = keeper.facts()?;
+                Ok(Self { executors, device, kernels: kernels.name(), threads, gpu, keeper })
             }
         }
+    }
+
+    /// What cuDNN has refused so far, if a GPU computes.
+    pub fn refusals(&self) -> Option<Refusals> {
+        self.keeper.refusals()
     }
 
     /// A data set whose images are kept where this computes: on a GPU, if they take at most half of the memory that is
@@ -64,6 +75,17 @@ impl Engine {
     pub fn keep(&self, dataset: Dataset) -> Result<Dataset> {
         self.keeper.keep(dataset)
     }
+}
+
+/// What cuDNN was asked for and had not, each counted once for a shape; it was done otherwise, to the same result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusals {
+    /// Convolutions joined with what follows them: each layer of a frozen network is then a pass more.
+    pub joined: usize,
+    /// Algorithms that it had offered.
+    pub algorithms: usize,
+    /// Gradients added to those that are there.
+    pub additions: usize,
 }
 
 /// The name of the kernels that the arguments ask for, such as `avx2`.
@@ -161,7 +183,8 @@ mod gpu {
     use cil_data::dataset::Dataset;
     use cil_engine::ExecutorFactory;
 
-    use super::OnGpu;
+    use super::{OnGpu, Refusals};
+    use crate::environment;
     use crate::failure::bad_input;
 
     pub(super) fn count() -> usize {
@@ -175,6 +198,15 @@ mod gpu {
     impl Keeper {
         pub(super) fn device(&self) -> Device {
             Device::Cpu
+        }
+
+        #[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]
+        pub(super) fn facts(&self) -> Result<Option<environment::Gpu>> {
+            Ok(None)
+        }
+
+        pub(super) fn refusals(&self) -> Option<Refusals> {
+            None
         }
 
         #[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]

@@ -4,7 +4,6 @@
 //! One sentence is printed, the chain of causes joined by colons.
 
 use std::fmt;
-use std::io;
 
 /// The command line or the configuration is wrong: exit status 2.
 #[derive(Debug)]
@@ -70,13 +69,6 @@ pub fn exit_status_means_interrupted(status: i32) -> bool {
     [75, 130].contains(&status)
 }
 
-/// Whether the reader of our output went away, which is no failure of ours.
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
-    })
-}
-
 /// The name among `names` that was probably meant by `wrong`, if one is near.
 pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = names.into_iter().map(|name| (strsim::jaro_winkler(wrong, name), name));
@@ -100,8 +92,6 @@ mod tests {
         assert_eq!(exit_status(&Kept("stopped".into()).into()), 75);
         let long = anyhow::anyhow!("wrong\n   0: main").context("in a");
         assert_eq!(sentence(&long), "in a: wrong");
-        let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
-        assert!(is_broken_pipe(&anyhow::Error::from(pipe).context("printing")));
     }
 
     #[test]

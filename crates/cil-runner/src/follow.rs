@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::record::{EVENTS, Line};
+use crate::record::{EVENTS, Line, event};
 
 /// Reads a log while another process writes it.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Follower {
         self.read += whole as u64;
         let mut events = Vec::new();
         for line in text[..whole].split_inclusive(|byte| *byte == b'\n').skip(header) {
-            let line: Line = serde_json::from_slice(line).with_context(place)?;
+            let line = event(std::str::from_utf8(line).with_context(place)?).with_context(place)?;
             let took = (line.seconds - self.seconds).max(0.0);
             self.seconds = line.seconds;
             events.push((line, took));

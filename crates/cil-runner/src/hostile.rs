@@ -30,8 +30,16 @@ use crate::sweep::expand::expand;
 use crate::sweep::file::SweepFile;
 
 /// Presets that together have every table and kind of term.
-const PRESETS: [&str; 4] =
-    ["demo-fine-tune", "demo-lucir-e20", "demo-lucir-e0-dfgr-dtid-unshared", "cifar100-b50-t5-lucir"];
+const PRESETS: [&str; 8] = [
+    "demo-fine-tune",
+    "demo-lucir-e20",
+    "demo-lucir-e0-dfgr-dtid-unshared",
+    "demo-frozen-stages",
+    "cifar100-b50-t5-lucir",
+    "demo-lucir-e20-dfgr",
+    "cifar100-t10-abd",
+    "cifar100-t10-rehearsal",
+];
 
 /// Values that no key but a few can take, as TOML.
 const EXTREMES: [&str; 14] = [
@@ -183,7 +191,7 @@ fn log() -> String {
 fn reported(bytes: &[u8]) -> Option<Vec<Line>> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(EVENTS), bytes).unwrap();
-    let lines = load_events(folder.path()).ok()?;
+    let lines = load_events(folder.path()).ok()?.lines;
     let checked = preset("demo-lwf").check().unwrap();
     // An error is as good as a result.
     drop(report(facts(&checked), &lines));

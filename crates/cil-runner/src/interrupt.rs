@@ -11,6 +11,12 @@ use anyhow::{Context, Result};
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::flag;
 
+/// What a scheduler may send before a time limit, beside the signals that end a process.
+#[cfg(unix)]
+const BEFORE_A_LIMIT: &[i32] = &[signal_hook::consts::SIGUSR1];
+#[cfg(not(unix))]
+const BEFORE_A_LIMIT: &[i32] = &[];
+
 /// Whether the run was asked to stop.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
@@ -23,7 +29,7 @@ impl Interrupt {
     /// Listens for the signals that ask a process to end.
     pub fn listen() -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
-        for signal in TERM_SIGNALS {
+        for signal in TERM_SIGNALS.iter().chain(BEFORE_A_LIMIT) {
             // In this order: the first signal finds the flag down and only raises it.
             flag::register_conditional_default(*signal, Arc::clone(&asked))
                 .and_then(|_| flag::register(*signal, Arc::clone(&asked)))

@@ -26,6 +26,27 @@ pub fn processor_milliseconds() -> Option<f64> {
     Some(nanoseconds as f64 / 1e6)
 }
 
+/// Version of NVIDIA's driver, such as `580.65.06`.
+pub fn nvidia_driver() -> Option<String> {
+    parse_nvidia_driver(&fs::read_to_string("/proc/driver/nvidia/version").ok()?)
+}
+
+/// The first number of the line that tells it, whatever the module calls itself.
+fn parse_nvidia_driver(text: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;
+    let is_version = |word: &&str| {
+        word.contains('.') && word.split('.').all(|part| !part.is_empty() && part.parse::<u32>().is_ok())
+    };
+    line.split_whitespace().find(is_version).map(str::to_owned)
+}
+
+/// The name that this machine has for itself.
+pub fn host() -> Option<String> {
+    let name =
+        fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok())?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 /// The processor's own name.
 pub fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
@@ -48,6 +69,16 @@ mod tests {
             }
         }
         panic!("no processor time passed in 30 seconds");
+    }
+
+    #[test]
+    fn the_drivers_version_is_found_whatever_module_it_is() {
+        let closed =
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n";
+        let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\nGCC version: 13.2.0\n";
+        assert_eq!(parse_nvidia_driver(closed).as_deref(), Some("550.54.15"));
+        assert_eq!(parse_nvidia_driver(open).as_deref(), Some("580.65.06"));
+        assert_eq!(parse_nvidia_driver("GCC version: 13.2.0\n"), None);
     }
 
     #[test]

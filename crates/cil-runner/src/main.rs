@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use cil_engine::memory::{Allocator, keep_freed};
 use cil_runner::args::Cli;
-use cil_runner::failure::{exit_status, is_broken_pipe, sentence};
+use cil_runner::failure::{exit_status, sentence};
 use cil_runner::interrupt::Interrupt;
 use cil_runner::output::Output;
 use clap::Parser;
@@ -22,7 +22,6 @@ fn main() -> ExitCode {
         Interrupt::listen().and_then(|interrupt| cil_runner::commands::execute(cli, &interrupt, &mut output));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Best effort: where standard error is gone, the status still tells.
             let _ = writeln!(io::stderr(), "error: {}", sentence(&error));

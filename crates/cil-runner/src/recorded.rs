@@ -11,8 +11,9 @@ use anyhow::{Context, Result};
 use crate::config::{Checked, RunConfig};
 use crate::environment::Environment;
 use crate::failure::bad_input;
+use crate::integrity;
 use crate::pictures::Drawn;
-use crate::record::{Line, load_events};
+use crate::record::{Line, is_unbegun, load_events};
 use crate::report::{self, RunResult};
 use crate::run;
 
@@ -35,6 +36,8 @@ pub struct Recorded {
     pub result: Option<RunResult>,
     /// Pictures of generated images.
     pub pictures: Vec<Picture>,
+    /// Whether every file was held against what the run wrote; it cannot be in folders of before digests were kept.
+    pub verified: bool,
 }
 
 /// A picture of generated images.
@@ -66,11 +69,15 @@ impl Recorded {
             };
             return Err(bad_input(format!("{place} is no run folder; {why}")));
         }
+        if is_unbegun(folder) {
+            return Err(bad_input(format!("{place}: {}", run::UNBEGUN)));
+        }
+        let verified = integrity::hold(folder)?;
         let name = folder.canonicalize().with_context(|| format!("cannot read {place}"))?;
         let name = name.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
         let checked = RunConfig::load(&folder.join(run::CONFIG), &[])?.check()?;
         let environment = run::read_environment(folder)?;
-        let lines = load_events(folder)?;
+        let lines = load_events(folder)?.lines;
         let facts = run::facts(&checked);
         let finished = report::ended(&lines);
         let result = match finished {
@@ -89,6 +96,7 @@ impl Recorded {
             pictures: pictures.collect::<Result<_>>()?,
             lines,
             checked,
+            verified,
         })
     }
 

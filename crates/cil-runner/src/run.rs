@@ -3,6 +3,8 @@
 //! One decision: this drives a learner and knows no method. Whatever the learner says is recorded before it is shown;
 //! evaluation images are held here and given to [`cil_train::evaluate`] alone.
 
+mod folder;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,22 +26,17 @@ use crate::environment::{BaseModel, Environment, Resume};
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::items;
 use crate::failure::{Kept, bad_input};
+use crate::integrity;
 use crate::interrupt::Interrupt;
 use crate::pictures;
 use crate::progress::Progress;
-use crate::record::{Recorder, lock, write_atomic};
+use crate::record::{Recorder, check_name, is_unbegun, load_events, lock};
 use crate::report::{Facts, RunResult, report};
+use folder::json;
+pub use folder::{
+    BASE, CONFIG, ENVIRONMENT, MODEL, RESULT, UNBEGUN, read_environment, read_result, write_result,
+};
 
-/// Name of the file with the model of the base classes.
-pub const BASE: &str = "base.safetensors";
-/// Name of the file with the last model.
-pub const MODEL: &str = "model.safetensors";
-/// Name of the file with the numbers.
-const RESULT: &str = "result.json";
-/// Name of the file with every setting.
-pub const CONFIG: &str = "config.toml";
-/// Name of the file with what it ran on.
-const ENVIRONMENT: &str = "env.json";
 /// Generated images that a picture is chosen from, and shown for each class.
 pub(crate) const PICTURED: (usize, usize) = (400, 10);
 
@@ -52,6 +49,8 @@ pub struct Surroundings<'a> {
     pub out: &'a Path,
     /// Its name.
     pub name: &'a str,
+    /// What its progress is called.
+    pub label: &'a str,
     /// What computes.
     pub engine: &'a Engine,
     /// Whether to stop.
@@ -65,13 +64,17 @@ pub struct Surroundings<'a> {
 }
 
 /// Runs a configuration; the run's folder and its result.
+///
+/// # Errors
+/// If the name is taken, the images are not there, or the run fails or is stopped.
 pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, RunResult)> {
+    check_name(around.name)?;
     let mut progress = match around.silent {
         true => Progress::silent(),
-        false => Progress::on_standard_error(around.name),
+        false => Progress::on_standard_error(around.label),
     };
     let load = || around.engine.keep(load(checked, around.data_dir)?);
-    let dataset = progress.during("reading images", load)?;
+    let dataset = progress.during(loading(checked), load)?;
     let (train, test) = split(checked, &dataset)?;
     let sizes = Sizes::of_images(&train, &test);
     progress.expect(items(checked, &sizes, around.base_model.is_some())?);
@@ -89,8 +92,9 @@ pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, Run
     let card = card(checked, &dataset);
     let saved_at = Instant::now();
     let (train, test) = (&train, &test);
-    let mut drive = Drive { checked, around, train, test, card, learner, recorder, progress, saved_at };
-    let begun = drive.begin(&environment);
+    let mut drive =
+        Drive { checked, around, train, test, card, environment, learner, recorder, progress, saved_at };
+    let begun = drive.begin();
     drive.ended(begun)
 }
 
@@ -100,54 +104,54 @@ pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, Run
 /// If another process works on it, nothing whole is there to go on from, or this process would not go on to the same
 /// bits.
 pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, RunResult)> {
+    if is_unbegun(partial) {
+        return Err(bad_input(format!("{}: {UNBEGUN}", partial.display())));
+    }
     let lock = lock(partial)?;
+    // The checkpoint knows its configuration and can tell what is another; the file is held against its digest after that.
+    integrity::hold_but(partial, &[CONFIG])?;
     let mut environment = read_environment(partial)?;
     let mut progress = match around.silent {
         true => Progress::silent(),
-        false => Progress::on_standard_error(around.name),
+        false => Progress::on_standard_error(around.label),
     };
     let load = || around.engine.keep(load(checked, around.data_dir)?);
-    let dataset = progress.during("reading images", load)?;
+    let dataset = progress.during(loading(checked), load)?;
     let own = Environment::new(around.engine, &dataset, None);
     environment.check_same(&own).map_err(|told| bad_input(format!("{}: {told}", partial.display())))?;
     let (train, test) = split(checked, &dataset)?;
     let sizes = Sizes::of_images(&train, &test);
     progress.expect(items(checked, &sizes, environment.base_model.is_some())?);
     let (checkpoint, wrong) = checkpoint::newest(partial, &around.engine.device)?;
-    wrong.iter().try_for_each(|told| progress.say(&format!("{told}; the checkpoint before it is taken")))?;
+    wrong.iter().for_each(|told| progress.say(&format!("{told}; the checkpoint before it is taken")));
     let place = || format!("the checkpoint of {} is not one of its config.toml", partial.display());
     let learner =
         Learner::restore(plan(checked, around.engine), &checkpoint.saved, &train).with_context(place)?;
-    let recorder = Recorder::reopen(partial, lock, checkpoint.events_bytes)?;
+    integrity::hold(partial)?;
+    let mut recorder = Recorder::reopen(partial, lock, checkpoint.events_bytes)?;
     recorder.lines().iter().for_each(|line| progress.past(line));
     let seconds = recorder.lines().last().map_or(0.0, |line| line.seconds);
-    environment.resumes.push(Resume { seconds, threads: own.threads, processor: own.processor });
+    environment.resumes.push(Resume {
+        seconds,
+        threads: own.threads,
+        processor: own.processor,
+        made: own.made,
+    });
     recorder.write(ENVIRONMENT, &json(&environment)?)?;
     let card = card(checked, &dataset);
     let saved_at = Instant::now();
     let (train, test) = (&train, &test);
-    let drive = Drive { checked, around, train, test, card, learner, recorder, progress, saved_at };
+    let drive =
+        Drive { checked, around, train, test, card, environment, learner, recorder, progress, saved_at };
     drive.ended(Ok(()))
 }
 
-/// Writes a run's result into its folder.
-pub fn write_result(folder: &Path, result: &RunResult) -> Result<()> {
-    write_atomic(&folder.join(RESULT), &json(result)?)
-}
-
-/// The result in a run's folder.
-pub fn read_result(folder: &Path) -> Result<RunResult> {
-    read_json(&folder.join(RESULT))
-}
-
-/// What a run's folder says it ran on.
-pub fn read_environment(folder: &Path) -> Result<Environment> {
-    read_json(&folder.join(ENVIRONMENT))
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is not what a run writes", path.display()))
+/// What [`load`] does, in words.
+pub fn loading(checked: &Checked) -> &'static str {
+    match checked.config().dataset {
+        DatasetName::Procedural => "drawing images",
+        _ => "reading images",
+    }
 }
 
 /// The images that a configuration names.
@@ -188,6 +192,7 @@ pub fn plan(checked: &Checked, engine: &Engine) -> Plan {
 pub fn load_model(path: &Path, engine: &Engine) -> Result<(Snapshot, BaseModel)> {
     let bytes =
         std::fs::read(path).map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
+    integrity::hold_file(path, &bytes)?;
     let (snapshot, _) = file::from_bytes(&bytes, &engine.device)
         .map_err(|error| bad_input(format!("{}: {error}", path.display())))?;
     Ok((snapshot, BaseModel::new(path, &bytes)))
@@ -230,6 +235,7 @@ struct Drive<'a> {
     train: &'a TrainSet,
     test: &'a TestSet,
     card: ModelCard,
+    environment: Environment,
     learner: Learner,
     recorder: Recorder,
     progress: Progress,
@@ -238,9 +244,9 @@ struct Drive<'a> {
 
 impl Drive<'_> {
     /// Writes what a run begins with. The first checkpoint holds a base model that was taken, so that its file may go.
-    fn begin(&mut self, environment: &Environment) -> Result<()> {
+    fn begin(&mut self) -> Result<()> {
         self.recorder.write(CONFIG, self.checked.text().as_bytes())?;
-        self.recorder.write(ENVIRONMENT, &json(environment)?)?;
+        self.recorder.write(ENVIRONMENT, &json(&self.environment)?)?;
         self.save()
     }
 
@@ -293,8 +299,12 @@ impl Drive<'_> {
                 return Err(Kept("interrupted, and saved".to_owned()).into());
             }
         }
-        let result = report(facts(self.checked), self.recorder.lines())?;
+        // Of the log as it is read: a number that was written and read may differ in its last bit.
+        let log = load_events(self.recorder.folder())?;
+        let result = report(facts(self.checked), &log.lines)?;
         self.recorder.write(RESULT, &json(&result)?)?;
+        self.environment.finish();
+        self.recorder.write(ENVIRONMENT, &json(&self.environment)?)?;
         self.progress.finish();
         Ok(result)
     }
@@ -306,14 +316,15 @@ impl Drive<'_> {
 
     fn tell(&mut self, event: Event) -> Result<()> {
         let line = self.recorder.record(event)?;
-        self.progress.show(line)
+        self.progress.show(line);
+        Ok(())
     }
 
     fn evaluate(&mut self, task: usize) -> Result<()> {
         let model = self.learner.model().context("a task was learned without a model")?;
         let classifier = self.learner.classifier()?.context("a task was learned without a model")?;
-        let trained = self.checked.config().recipe.discriminant.map(|_| model);
-        let what = format!("task {task} class means");
+        let trained = self.checked.config().recipe.discriminant.as_ref().map(|_| model);
+        let what = format!("task {} class means", task + 1);
         let means = self.progress.during(&what, || self.learner.class_means(self.train))?;
         let (increments, preparation) = (self.checked.increments(), self.learner.preparation());
         let device = &self.around.engine.device;
@@ -362,10 +373,4 @@ fn task_of(event: &Event) -> Option<usize> {
         | Event::TaskEnd { task, .. } => Some(*task),
         Event::RunEnd => None,
     }
-}
-
-fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec_pretty(value)?;
-    bytes.push(b'\n');
-    Ok(bytes)
 }

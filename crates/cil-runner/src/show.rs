@@ -11,11 +11,13 @@ use anyhow::{Context, Result};
 
 use crate::args::Report;
 use crate::export::{tables, tensorboard};
-use crate::failure::bad_input;
+use crate::failure::{bad_input, sentence};
 use crate::figure;
+use crate::integrity;
 use crate::output::Output;
 use crate::page::page;
-use crate::record::{EVENTS, write_atomic};
+use crate::progress::note;
+use crate::record::{EVENTS, export};
 use crate::recorded::Recorded;
 use crate::run;
 use crate::summary::{Orders, Summary};
@@ -26,11 +28,20 @@ use crate::table;
 /// # Errors
 /// If a folder cannot be read, or a file cannot be written.
 pub fn show(arguments: &Report, output: &mut Output<'_>) -> Result<()> {
+    if arguments.verify {
+        return integrity::report(&arguments.runs, output);
+    }
     let summary = Summary::load(&arguments.runs, Orders::Apart)?;
     for run in summary.runs.iter().filter(|run| run.finished) {
         if let Some(result) = &run.result {
-            run::write_result(&run.folder, result)?;
+            // A run of somebody else, or on a disk that is only read, is shown all the same.
+            if let Err(error) = run::write_result(&run.folder, result) {
+                note(&format!("{}; the result is shown and not kept", sentence(&error)));
+            }
         }
+    }
+    for run in summary.runs.iter().filter(|run| !run.verified) {
+        note(&format!("{}: unverified, it was written before digests were kept", run.folder.display()));
     }
     if let Some(path) = &arguments.html {
         write_page(&summary, path)?;
@@ -60,7 +71,7 @@ fn write(flag: &str, path: &Path, content: &[u8]) -> Result<()> {
     if path.is_dir() {
         return Err(bad_input(format!("{flag} {}: it is a folder, a file is to be written", path.display())));
     }
-    write_atomic(path, content)
+    export(path, content)
 }
 
 /// An event file for each run, below a folder of its name.
@@ -69,13 +80,18 @@ fn write_events(summary: &Summary, folder: &Path) -> Result<()> {
         let place = folder.join(&run.name);
         fs::create_dir_all(&place)
             .map_err(|error| bad_input(format!("--tensorboard {}: {error}", place.display())))?;
-        write_atomic(&place.join(tensorboard::FILE), &tensorboard::event_file(run, begin(run)?))?;
+        tensorboard::write(&place, |begun| {
+            Ok(tensorboard::event_file(run, begun.map_or_else(|| begin(run), Ok)?))
+        })?;
     }
     Ok(())
 }
 
-/// When a run began, in seconds since 1970: its log was last written at its last event.
+/// When a run began, in seconds since 1970: as it recorded, else its log was last written at its last event.
 fn begin(run: &Recorded) -> Result<f64> {
+    if let Some(started) = run.environment.started() {
+        return Ok(started.duration_since(UNIX_EPOCH).map_or(0.0, |it| it.as_secs_f64()));
+    }
     let path = run.folder.join(EVENTS);
     let written = fs::metadata(&path).and_then(|it| it.modified());
     let written = written.with_context(|| format!("cannot read {}", path.display()))?;
@@ -85,7 +101,7 @@ fn begin(run: &Recorded) -> Result<f64> {
 
 fn text(summary: &Summary) -> String {
     let mut text = match &summary.runs[..] {
-        [run] => run.result.as_ref().map_or_else(String::new, table::single),
+        [run] => run.result.as_ref().map_or_else(String::new, table::single) + &made(run),
         _ => several(summary),
     };
     for run in summary.runs.iter().filter(|run| !run.finished) {
@@ -93,6 +109,13 @@ fn text(summary: &Summary) -> String {
         text.push_str(&format!("{} is not finished: {done} of {all} tasks were evaluated\n", run.name));
     }
     text
+}
+
+/// When, where and by which command a run was made, as far as it was recorded.
+fn made(run: &Recorded) -> String {
+    let Some(made) = &run.environment.made else { return String::new() };
+    let host = made.host.as_ref().map_or(String::new(), |host| format!(" on {host}"));
+    format!("made {}{host} by `{}`\n", made.started, made.command_line())
 }
 
 /// Each run, then each group with several seeds.

@@ -53,7 +53,7 @@ pub fn comparison(results: &[(String, RunResult)]) -> String {
     layout(&rows)
 }
 
-/// All tasks of one run.
+/// All tasks of one run, counted from 1.
 pub fn single(result: &RunResult) -> String {
     // The trained head's accuracy is of interest where something else answers.
     let has_head = result.tasks.iter().any(|task| task.accuracy_trained_head.is_some());
@@ -63,7 +63,7 @@ pub fn single(result: &RunResult) -> String {
     let mut rows = vec![header];
     for task in &result.tasks {
         let mut row = vec![
-            task.task.to_string(),
+            (task.task + 1).to_string(),
             task.classes_seen.to_string(),
             percent(Some(task.accuracy)),
             percent(task.old_accuracy),

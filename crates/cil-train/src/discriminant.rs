@@ -11,10 +11,23 @@ use nalgebra::{DMatrix, DVector, RowDVector};
 
 /// Share of the mean variance that is added to a map's normal equations: features may have directions without spread.
 const RIDGE: f64 = 1e-4;
+/// The same of the change that features of several stages go through, which has more numbers than there may be images.
+const RIDGE_OF_CHANGE: f64 = 1e-2;
+
+/// How statistics are taken, carried and kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// In f64, the whole covariance; the ridge of a map holds the map itself.
+    Pooled,
+    /// Of several stages, thousands of features: in f32, the covariance as a triangle; the ridge holds the map's
+    /// difference to staying as it is.
+    Stages,
+}
 
 /// Means and common covariance of classes' features.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ClassStatistics {
+    form: Form,
     /// `[classes, width]`.
     means: DMatrix<f64>,
     /// `[width, width]`: the mean of the classes' covariances, each around its own mean.
@@ -25,21 +38,24 @@ impl ClassStatistics {
     /// Of each new class's features, `[images, width]`.
     ///
     /// # Errors
-    /// If there is no class, or one has no image.
-    pub(crate) fn of(classes: &[Tensor]) -> Result<Self> {
-        let Some(first) = classes.first() else { bail!("statistics of no class") };
-        let width = first.dim(1)?;
-        let mut means = DMatrix::zeros(classes.len(), width);
-        let mut covariance = DMatrix::zeros(width, width);
-        for (class, features) in classes.iter().enumerate() {
+    /// If there is no class, one has no image, or its features cannot be had.
+    pub(crate) fn of(classes: impl ExactSizeIterator<Item = Result<Tensor>>, form: Form) -> Result<Self> {
+        let count = classes.len();
+        let (mut means, mut covariance) = (Vec::new(), DMatrix::zeros(0, 0));
+        for (class, features) in classes.enumerate() {
+            let features = features?;
             if features.dim(0)? == 0 {
                 bail!("new class {class} has no image to take statistics of");
             }
-            let (mean, centred) = centred(matrix(features)?);
-            covariance += centred.tr_mul(&centred) / (centred.nrows() * classes.len()) as f64;
-            means.set_row(class, &mean);
+            let (mean, centred) = centred(matrix(&features)?);
+            let of_class = gram(&centred, form) / (centred.nrows() * count) as f64;
+            covariance = if class == 0 { of_class } else { covariance + of_class };
+            means.push(mean);
         }
-        Ok(Self { means, covariance })
+        if means.is_empty() {
+            bail!("statistics of no class");
+        }
+        Ok(Self { form, means: DMatrix::from_rows(&means), covariance }.as_kept())
     }
 
     /// The same classes as a later backbone sees them, from the features `[images, width]` of the same images before and
@@ -54,17 +70,55 @@ impl ClassStatistics {
         }
         let (from, before) = centred(matrix(before)?);
         let (to, after) = centred(matrix(after)?);
-        let normal = shrunk(before.tr_mul(&before), RIDGE);
-        let spread =
-            "the features of the images at hand do not differ, so they do not tell how the backbone changed";
-        let map = normal.cholesky().context(spread)?.solve(&before.tr_mul(&after));
+        match self.form {
+            Form::Pooled => self.carried_by_map(&from, &to, &before, after),
+            Form::Stages => self.carried_by_change(&from, &to, &before, after),
+        }
+    }
+
+    fn carried_by_map(
+        &self,
+        from: &RowDVector<f64>,
+        to: &RowDVector<f64>,
+        before: &DMatrix<f64>,
+        after: DMatrix<f64>,
+    ) -> Result<Self> {
+        let normal = shrunk(before.tr_mul(before), RIDGE);
+        let map = normal.cholesky().context(NO_SPREAD)?.solve(&before.tr_mul(&after));
         let unexplained = after - before * &map;
         let mut means = self.means.clone();
-        means.row_iter_mut().for_each(|mut mean| mean -= &from);
+        means.row_iter_mut().for_each(|mut mean| mean -= from);
         means *= &map;
-        means.row_iter_mut().for_each(|mut mean| mean += &to);
+        means.row_iter_mut().for_each(|mut mean| mean += to);
         let residual = unexplained.tr_mul(&unexplained) / unexplained.nrows() as f64;
-        Ok(Self { means, covariance: map.tr_mul(&(&self.covariance * &map)) + residual })
+        Ok(Self { means, covariance: map.tr_mul(&(&self.covariance * &map)) + residual, form: self.form })
+    }
+
+    /// By the identity and a change beside it, which alone is held by the ridge: what stays where it was is left alone, to
+    /// the bit, and directions that the images do not tell of stay.
+    fn carried_by_change(
+        &self,
+        from: &RowDVector<f64>,
+        to: &RowDVector<f64>,
+        before: &DMatrix<f64>,
+        after: DMatrix<f64>,
+    ) -> Result<Self> {
+        let moved = after - before;
+        if moved.amax() == 0.0 && from == to {
+            return Ok(self.clone());
+        }
+        let normal = shrunk(gram(before, self.form), RIDGE_OF_CHANGE);
+        let change = normal.cholesky().context(NO_SPREAD)?.solve(&(before.transpose() * &moved));
+        let unexplained = moved - before * &change;
+        let mut centred_means = self.means.clone();
+        centred_means.row_iter_mut().for_each(|mut mean| mean -= from);
+        let mut means = &self.means + centred_means * &change;
+        let shift = to - from;
+        means.row_iter_mut().for_each(|mut mean| mean += &shift);
+        let right = &self.covariance + &self.covariance * &change;
+        let residual = gram(&unexplained, self.form) / unexplained.nrows() as f64;
+        let covariance = &right + change.transpose() * &right + residual;
+        Ok(Self { means, covariance, form: self.form }.as_kept())
     }
 
     /// These classes and `newer` ones behind them; every class counts the same in the covariance.
@@ -73,7 +127,7 @@ impl ClassStatistics {
         let mut means = self.means.clone().resize_vertically(self.means.nrows() + newer.means.nrows(), 0.0);
         means.rows_mut(self.means.nrows(), newer.means.nrows()).copy_from(&newer.means);
         let covariance = (&self.covariance * old + &newer.covariance * new) / (old + new);
-        Self { means, covariance }
+        Self { means, covariance, form: self.form }.as_kept()
     }
 
     /// Weights `[classes, width]` and biases `[classes]` of the linear discriminant with equal priors:
@@ -103,39 +157,89 @@ const MEANS: &str = "means";
 const COVARIANCE: &str = "covariance";
 
 impl ClassStatistics {
-    /// Bytes that are kept.
-    pub(crate) fn bytes(&self) -> usize {
-        (self.means.len() + self.covariance.len()) * size_of::<f64>()
+    /// Rounded as it is kept, so that what is kept and taken up again is the same.
+    fn as_kept(mut self) -> Self {
+        if self.form == Form::Stages {
+            let round = |value: &mut f64| *value = f64::from(*value as f32);
+            self.means.iter_mut().for_each(round);
+            self.covariance.fill_lower_triangle_with_upper_triangle();
+            self.covariance.iter_mut().for_each(round);
+        }
+        self
     }
 
-    /// All values by name, in f64.
+    /// Bytes that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        match self.form {
+            Form::Pooled => (self.means.len() + self.covariance.len()) * size_of::<f64>(),
+            Form::Stages => (self.means.len() + triangle(self.covariance.nrows())) * size_of::<f32>(),
+        }
+    }
+
+    /// All values by name, as they are kept.
     ///
     /// # Errors
     /// If the device refuses a tensor.
     pub(crate) fn values(&self) -> Result<Parameters> {
-        let tensor =
+        let rows =
             |of: &DMatrix<f64>| Tensor::from_slice(of.transpose().as_slice(), of.shape(), &Device::Cpu);
-        let values = [(MEANS, tensor(&self.means)?), (COVARIANCE, tensor(&self.covariance)?)];
+        let values = match self.form {
+            Form::Pooled => [(MEANS, rows(&self.means)?), (COVARIANCE, rows(&self.covariance)?)],
+            Form::Stages => {
+                // Column by column, down to the diagonal.
+                let width = self.covariance.nrows();
+                let upper = (0..width).flat_map(|column| (0..=column).map(move |row| (row, column)));
+                let covariance = Tensor::from_iter(upper.map(|at| self.covariance[at] as f32), &Device::Cpu)?;
+                [(MEANS, rows(&self.means)?.to_dtype(DType::F32)?), (COVARIANCE, covariance)]
+            }
+        };
         Ok(Parameters::from_tensors(values.map(|(name, value)| (name.to_owned(), value)).into()))
     }
 
-    /// The statistics of `classes` classes of that width that gave `values`.
+    /// The statistics of `classes` classes of that width and form that gave `values`.
     ///
     /// # Errors
     /// If the values have another form.
-    pub(crate) fn restore(values: &Parameters, classes: usize, width: usize) -> Result<Self> {
-        let get = |name: &str, rows: usize| {
+    pub(crate) fn restore(values: &Parameters, classes: usize, width: usize, form: Form) -> Result<Self> {
+        let get = |name: &str, dims: &[usize], dtype: DType| {
             let value = values.get(name)?;
-            if value.dims() != [rows, width] || value.dtype() != DType::F64 {
-                bail!(
-                    "{name} is {:?} of {:?}; [{rows}, {width}] of F64 is right",
-                    value.dims(),
-                    value.dtype()
-                );
+            if value.dims() != dims || value.dtype() != dtype {
+                bail!("{name} is {:?} of {:?}; {dims:?} of {dtype:?} is right", value.dims(), value.dtype());
             }
-            matrix(value)
+            Ok(value.clone())
         };
-        Ok(Self { means: get(MEANS, classes)?, covariance: get(COVARIANCE, width)? })
+        let (means, covariance) = match form {
+            Form::Pooled => {
+                let covariance = get(COVARIANCE, &[width, width], DType::F64)?;
+                (get(MEANS, &[classes, width], DType::F64)?, matrix(&covariance)?)
+            }
+            Form::Stages => {
+                let upper = get(COVARIANCE, &[triangle(width)], DType::F32)?.to_vec1::<f32>()?;
+                let at = |row: usize, column: usize| f64::from(upper[triangle(column) + row]);
+                let whole = |row: usize, column: usize| at(row.min(column), row.max(column));
+                let means = get(MEANS, &[classes, width], DType::F32)?;
+                (means, DMatrix::from_fn(width, width, whole))
+            }
+        };
+        Ok(Self { form, means: matrix(&means)?, covariance })
+    }
+}
+
+/// Why there is no map.
+const NO_SPREAD: &str =
+    "the features of the images at hand do not differ, so they do not tell how the backbone changed";
+
+/// Values of a symmetric matrix on and above its diagonal.
+fn triangle(width: usize) -> usize {
+    width * (width + 1) / 2
+}
+
+/// Sums of products of columns, `rows' rows`. Of a few features column by column, as it always was; of thousands in blocks,
+/// which is many times faster and differs in the last bit.
+fn gram(rows: &DMatrix<f64>, form: Form) -> DMatrix<f64> {
+    match form {
+        Form::Pooled => rows.tr_mul(rows),
+        Form::Stages => rows.transpose() * rows,
     }
 }
 
@@ -160,89 +264,4 @@ fn matrix(rows: &Tensor) -> Result<DMatrix<f64>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-
-    /// As normal distributions and least squares have it in PyTorch (`tests/golden/discriminant.py`).
-    const GOLDEN: &str = include_str!("../tests/golden/discriminant.json");
-
-    fn rows(value: &Value) -> Tensor {
-        let rows: Vec<Vec<f64>> = serde_json::from_value(value.clone()).unwrap();
-        let dims = (rows.len(), rows[0].len());
-        Tensor::from_vec(rows.concat(), dims, &Device::Cpu).unwrap()
-    }
-
-    fn classes(value: &Value) -> Vec<Tensor> {
-        value.as_array().unwrap().iter().map(rows).collect()
-    }
-
-    /// Logits less the first class's.
-    fn answers(statistics: &ClassStatistics, shrinkage: f64, images: &Tensor) -> Vec<Vec<f64>> {
-        let (weights, biases) = statistics.discriminant(shrinkage, &Device::Cpu).unwrap();
-        let images = images.to_dtype(DType::F32).unwrap();
-        let logits = images.matmul(&weights.t().unwrap()).unwrap().broadcast_add(&biases).unwrap();
-        let logits = logits.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
-        logits.iter().map(|row| row.iter().map(|it| it - row[0]).collect()).collect()
-    }
-
-    fn assert_close(found: &[Vec<f64>], expected: &[Vec<f64>], within: f64) {
-        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
-            assert!((found - expected).abs() < within * (1.0 + expected.abs()), "{found}, {expected}");
-        }
-    }
-
-    #[test]
-    fn logits_are_log_likelihoods_before_and_after_a_change_of_the_backbone() {
-        let golden: Value = serde_json::from_str(GOLDEN).unwrap();
-        let expected = |name: &str| serde_json::from_value::<Vec<Vec<f64>>>(golden[name].clone()).unwrap();
-        let (shrinkage, images) = (golden["shrinkage"].as_f64().unwrap(), rows(&golden["images"]));
-        let old = ClassStatistics::of(&classes(&golden["old"])).unwrap();
-        // Weights are handed out in f32.
-        assert_close(&answers(&old, shrinkage, &images), &expected("alone"), 1e-5);
-        let after = classes(&golden["after"]);
-        let newer = ClassStatistics::of(&after).unwrap();
-        let carried = old.carried(&rows(&golden["before"]), &Tensor::cat(&after, 0).unwrap()).unwrap();
-        assert_close(&answers(&carried.joined(&newer), shrinkage, &images), &expected("joined"), 1e-5);
-    }
-
-    #[test]
-    fn a_backbone_that_stays_carries_nothing_away() {
-        let golden: Value = serde_json::from_str(GOLDEN).unwrap();
-        let (old, seen) = (ClassStatistics::of(&classes(&golden["old"])).unwrap(), rows(&golden["before"]));
-        let carried = old.carried(&seen, &seen).unwrap();
-        // The ridge shrinks by a ten-thousandth or so.
-        assert!((&carried.means - &old.means).amax() < 0.002, "{}", carried.means);
-        assert!((&carried.covariance - &old.covariance).amax() < 0.002 * old.covariance.amax());
-        assert_ne!(carried, old);
-    }
-
-    #[test]
-    fn what_is_kept_comes_back_and_other_values_are_refused() {
-        let golden: Value = serde_json::from_str(GOLDEN).unwrap();
-        let statistics = ClassStatistics::of(&classes(&golden["old"])).unwrap();
-        let values = statistics.values().unwrap();
-        assert_eq!(ClassStatistics::restore(&values, 3, 5).unwrap(), statistics);
-        assert_eq!(statistics.bytes(), (3 * 5 + 5 * 5) * 8);
-        for (classes, width) in [(4, 5), (3, 6)] {
-            let error = ClassStatistics::restore(&values, classes, width).unwrap_err().to_string();
-            assert!(error.contains("is right"), "{error}");
-        }
-    }
-
-    #[test]
-    fn what_has_no_statistics_is_refused() {
-        let none = Tensor::zeros((0, 5), DType::F32, &Device::Cpu).unwrap();
-        let one = Tensor::ones((1, 5), DType::F32, &Device::Cpu).unwrap();
-        assert!(ClassStatistics::of(&[]).is_err());
-        assert!(
-            ClassStatistics::of(&[one.clone(), none.clone()]).unwrap_err().to_string().contains("class 1")
-        );
-        let flat = ClassStatistics::of(&[one]).unwrap();
-        assert!(flat.discriminant(0.01, &Device::Cpu).unwrap_err().to_string().contains("shrinkage"));
-        assert!(flat.carried(&none, &none).is_err());
-        let alike = Tensor::ones((3, 5), DType::F32, &Device::Cpu).unwrap();
-        assert!(flat.carried(&alike, &alike).unwrap_err().to_string().contains("do not differ"));
-    }
-}
+mod tests;

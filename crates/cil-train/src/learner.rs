@@ -115,6 +115,12 @@ impl Learner {
         if base.architecture != plan.architecture {
             bail!("the base model is {}, the run needs {}", base.architecture, plan.architecture);
         }
+        if !base.head.stages.is_empty() {
+            bail!(
+                "the base model answers by statistics of several stages; a run goes on from the head that was trained, \
+                 as base.safetensors of a run has it"
+            );
+        }
         if base.head.kind != plan.recipe.head || base.head.blocks != [classes] {
             bail!(
                 "the base model's head is {:?} with blocks {:?}, the run needs {:?} with [{classes}]",

@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod event;
 pub mod kmeans;
 pub mod learner;
+mod looks;
 pub mod loss;
 pub mod means;
 mod memory;

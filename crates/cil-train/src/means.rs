@@ -53,19 +53,14 @@ pub(crate) fn features(
 
 /// Features of generated images by the class that the generator's teacher sees in them, `[images, width]` each; `None`
 /// where it sees a class in none.
-pub(crate) fn of_generated(model: &Frozen, replay: &Replay, draw: Draw<'_>) -> Result<Vec<Option<Tensor>>> {
-    of_some_generated(model, replay, replay.teacher().classes() * SYNTHETIC_PER_CLASS, draw)
-}
-
-/// The same of about `count` generated images in all.
-pub(crate) fn of_some_generated(
+pub(crate) fn of_generated(
     model: &Frozen,
     replay: &Replay,
-    count: usize,
     mut draw: Draw<'_>,
 ) -> Result<Vec<Option<Tensor>>> {
-    let mut of_class = vec![Vec::new(); replay.teacher().classes()];
-    while (draw.position as usize) < count.div_ceil(INFERENCE_BATCH) {
+    let classes = replay.teacher().classes();
+    let mut of_class = vec![Vec::new(); classes];
+    while (draw.position as usize) < (classes * SYNTHETIC_PER_CLASS).div_ceil(INFERENCE_BATCH) {
         let images = replay.sample(INFERENCE_BATCH, draw)?;
         let features = model.forward(&images.images)?.features;
         for (row, label) in images.labels.to_vec()?.iter().enumerate() {

@@ -5,7 +5,6 @@
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 use cil_backbone::align::alignment;
-use cil_backbone::head::normalized;
 use cil_backbone::{Frozen, Network};
 use cil_data::batches::shuffled_batches;
 use cil_data::exemplars::{Budget, Exemplars, herd};
@@ -13,9 +12,11 @@ use cil_data::store::{SampleId, TrainSet};
 use cil_random::Draw;
 use dfgr::Replay;
 
-use crate::discriminant::ClassStatistics;
+use crate::discriminant::{ClassStatistics, Form};
 use crate::learner::Plan;
+use crate::looks::Looked;
 use crate::means;
+use crate::recipe::DiscriminantSpec;
 use crate::recipe::correction::AlignSpec;
 
 /// Brings exemplars to the budget of the classes seen and herds those of the task's classes; how many images are kept.
@@ -49,24 +50,30 @@ pub(crate) fn statistics(
     exemplars: &Exemplars,
     train: &TrainSet,
 ) -> Result<ClassStatistics> {
-    let look = |model: &Frozen, samples: &[SampleId]| {
-        let features = means::features(model, train, samples, &plan.preparation, &plan.device)?;
-        anyhow::Ok(normalized(&features)?)
-    };
+    let form = form(plan);
+    let looked = Looked::new(plan, model)?;
     let classes: Vec<_> =
         plan.increments.classes(task).map(|class| trained_on_of(plan, task, class, train)).collect();
-    let features = classes.iter().map(|samples| look(model, samples)).collect::<Result<Vec<_>>>()?;
-    let newer = ClassStatistics::of(&features)?;
-    let (Some(old), Some(before)) = (old, before) else { return Ok(newer) };
-    let mut samples = classes.concat();
-    let mut after = features;
+    // A task's features are needed once more where old statistics are carried; those of the base classes are not.
+    let carried = old.zip(before);
+    let mut after = Vec::new();
+    let features = classes.iter().map(|samples| {
+        let features = looked.features(train, samples)?;
+        if carried.is_some() {
+            after.push(features.clone());
+        }
+        Ok(features)
+    });
+    let newer = ClassStatistics::of(features, form)?;
+    let Some((old, before)) = carried else { return Ok(newer) };
+    let old = Looked::new(plan, old)?;
     let kept = exemplars.all();
+    let mut seen = classes.iter().map(|samples| old.features(train, samples)).collect::<Result<Vec<_>>>()?;
     if !kept.is_empty() {
-        after.push(look(model, &kept)?);
-        samples.extend(kept);
+        after.push(looked.features(train, &kept)?);
+        seen.push(old.features(train, &kept)?);
     }
-    let carried = before.carried(&look(old, &samples)?, &Tensor::cat(&after, 0)?)?;
-    Ok(carried.joined(&newer))
+    Ok(before.carried(&Tensor::cat(&seen, 0)?, &Tensor::cat(&after, 0)?)?.joined(&newer))
 }
 
 /// Statistics of all classes seen where none were kept: of old classes from generated images, by the class that the
@@ -84,22 +91,40 @@ pub(crate) fn statistics_from_generated(
     let Some(count) = plan.recipe.discriminant.as_ref().and_then(|spec| spec.generated) else {
         bail!("no statistics of the old classes were kept, and discriminant.generated is not there");
     };
-    let draw = Draw { task, ..Draw::new(plan.seed, "statistics") };
-    let mut classes = Vec::new();
-    for (class, features) in means::of_some_generated(model, replay, count, draw)?.into_iter().enumerate() {
-        let Some(features) = features else {
-            bail!(
-                "among {count} generated images there is none of class {class}, so it has no statistics; more \
-                 replay.inversion.iterations or more discriminant.generated may help"
-            );
-        };
-        classes.push(normalized(&features)?);
+    let looked = Looked::new(plan, model)?;
+    let mut of_class = vec![Vec::new(); replay.teacher().classes()];
+    let mut draw = Draw { task, ..Draw::new(plan.seed, "statistics") };
+    while (draw.position as usize) < count.div_ceil(means::INFERENCE_BATCH) {
+        let images = replay.sample(means::INFERENCE_BATCH, draw)?;
+        let features = looked.of(&images.images)?;
+        for (row, label) in images.labels.to_vec()?.iter().enumerate() {
+            of_class[*label as usize].push(features.narrow(0, row, 1)?);
+        }
+        draw.position += 1;
     }
-    let older = ClassStatistics::of(&classes)?;
+    if let Some(class) = of_class.iter().position(Vec::is_empty) {
+        bail!(
+            "among {count} generated images there is none of class {class}, so it has no statistics; more \
+             replay.inversion.iterations or more discriminant.generated may help"
+        );
+    }
+    let features = of_class.iter().map(|rows| Ok(Tensor::cat(rows, 0)?));
+    let older = ClassStatistics::of(features, form(plan))?;
     Ok(older.joined(&statistics(plan, task, (None, model), None, &Exemplars::default(), train)?))
 }
 
-/// The images of one of the task's classes that `count` exemplars of it would be, the most typical first (herding).
+/// How the plan's discriminant takes and keeps its statistics.
+pub(crate) fn form(plan: &Plan) -> Form {
+    plan.recipe.discriminant.as_ref().map_or(Form::Pooled, form_of)
+}
+
+/// How a discriminant takes and keeps its statistics.
+pub(crate) fn form_of(spec: &DiscriminantSpec) -> Form {
+    if spec.stages.is_empty() { Form::Pooled } else { Form::Stages }
+}
+
+/// The images of one of the task's classes that `count` exemplars of it would be: the most typical first (herding), or
+/// drawn at random.
 pub(crate) fn typical(
     plan: &Plan,
     task: usize,
@@ -109,6 +134,12 @@ pub(crate) fn typical(
     count: usize,
 ) -> Result<Vec<SampleId>> {
     let samples = trained_on_of(plan, task, class, train);
+    if plan.recipe.random_exemplars {
+        let draw = Draw { task: class, ..Draw::new(plan.seed, "random exemplars") };
+        let mut drawn = shuffled_batches(samples, usize::MAX, draw).concat();
+        drawn.truncate(count);
+        return Ok(drawn);
+    }
     let features = means::features(model, train, &samples, &plan.preparation, &plan.device)?;
     let chosen = herd(&features.flatten_all()?.to_vec1::<f32>()?, model.feature_width(), count);
     Ok(chosen.into_iter().map(|at| samples[at]).collect())

@@ -62,6 +62,8 @@ pub(crate) struct Job {
     columns: Range<usize>,
     n_old: usize,
     positive_head: bool,
+    /// Whether an epoch has an image more than once.
+    repeats: bool,
     /// Images of every class in an epoch, counted before the first; empty where no term asks for them.
     class_counts: Vec<usize>,
 }
@@ -133,6 +135,7 @@ impl Job {
             aids,
             done: 0,
             spec,
+            repeats: source.repeats(),
             source,
             columns: classes.columns,
             n_old: classes.n_old,
@@ -157,7 +160,11 @@ impl Job {
             position: self.done as u64,
         };
         let batches = match &self.source {
-            Source::Samples(samples) => shuffled_batches(samples.clone(), training.batch, draw),
+            Source::Samples(samples) => {
+                let mut batches = shuffled_batches(samples.clone(), training.batch, draw);
+                batches.truncate(training.steps(samples.len()));
+                batches
+            }
             Source::Generated { steps } => vec![Vec::new(); *steps],
         };
         if self.class_counts.is_empty() {
@@ -167,7 +174,10 @@ impl Job {
         self.meter.restart()?;
         let mut captures = std::mem::take(&mut self.captures);
         for (at, batch) in batches.iter().enumerate() {
-            let draws = Draws::new(self.kind, draw, (self.done * batches.len() + at) as u64);
+            let position = (self.done * batches.len() + at) as u64;
+            // Copies of an image in an epoch are changed apart, as far as they are in steps of their own.
+            let changes = if self.repeats { Draw { position, ..draw } } else { draw };
+            let draws = Draws::new(self.kind, changes, position);
             let drawn = self.drawn(batch, &draws, around)?;
             let kind = drawn.layout.kind();
             let mut step = Stepping { job: self, around, learning_rate, layout: drawn.layout };
@@ -284,6 +294,7 @@ impl Job {
             new_of_all: new_of_all.as_ref(),
             head: &head,
             old_head: old_head.as_ref(),
+            exemplar_share: self.teachers.replay.as_ref().and_then(|(_, spec)| spec.exemplar_share),
             class_counts: &self.class_counts,
             aids: BTreeMap::new(),
         };

@@ -40,6 +40,8 @@ pub struct Step<'a> {
     pub head: &'a HeadWeights,
     /// Weights of the old teacher's head, `[old classes, width]`.
     pub old_head: Option<&'a Tensor>,
+    /// Exemplars' share of the old classes' weight where generated images are beside them; each row alike without it.
+    pub exemplar_share: Option<f64>,
     /// Images of every class in an epoch, generated ones estimated; empty where no term asks for them.
     pub class_counts: &'a [usize],
     /// What the terms' own networks say of the student's maps, and their other values, by name.
@@ -52,6 +54,7 @@ impl Step<'_> {
         match rows {
             Rows::New => self.new_rows.clone(),
             Rows::Real => self.new_rows.start..self.exemplar_rows.end,
+            Rows::Exemplars => self.exemplar_rows.clone(),
             Rows::Old => self.exemplar_rows.start..self.synthetic_rows.end,
             Rows::Synthetic => self.synthetic_rows.clone(),
             Rows::All => self.new_rows.start..self.synthetic_rows.end,
@@ -89,19 +92,93 @@ impl Step<'_> {
     /// Weights of `rows` that give every class seen the same share, with mean 1 over the rows.
     ///
     /// Within new and within old rows classes are drawn alike, so a group's weight is its share of the classes over its
-    /// share of the rows.
-    pub fn balanced_weights(&self, rows: &Range<usize>) -> Vec<f32> {
-        let is_new = |row: &usize| self.new_rows.contains(row);
-        let n_new = rows.clone().filter(is_new).count();
-        let n_old = rows.len() - n_new;
-        if n_old == 0 || n_new == 0 {
-            return vec![1.0; rows.len()];
-        }
+    /// share of the rows; [`Self::exemplar_share`] divides the old rows' further. `[rows]`, made where `like` is and in its
+    /// type: nothing is brought there, however many rows.
+    ///
+    /// # Errors
+    /// If the device refuses it.
+    pub fn balanced_weights(&self, rows: &Range<usize>, like: &Tensor) -> Result<Tensor> {
+        // Rows follow each other: new ones, exemplars, generated ones.
+        let before = |end: usize| end.clamp(rows.start, rows.end) - rows.start;
+        let n_new = before(self.new_rows.end);
+        let (n_kept, n_old) = (before(self.exemplar_rows.end) - n_new, rows.len() - n_new);
         let weight = |classes: usize, count: usize| {
             (classes as f64 / self.classes as f64 * rows.len() as f64 / count as f64) as f32
         };
-        let (old_weight, new_weight) =
-            (weight(self.old_classes, n_old), weight(self.classes - self.old_classes, n_new));
-        rows.clone().map(|row| if is_new(&row) { new_weight } else { old_weight }).collect()
+        let (new_weight, old_weight) = match n_old == 0 || n_new == 0 {
+            true => (1.0, 1.0),
+            false => (weight(self.classes - self.old_classes, n_new), weight(self.old_classes, n_old)),
+        };
+        let mut parts = vec![(new_weight, n_new), (old_weight, n_old)];
+        if let Some(share) = self.exemplar_share.filter(|_| n_kept > 0 && n_kept < n_old) {
+            let of = |share: f64, count: usize| old_weight * (share * n_old as f64 / count as f64) as f32;
+            let n_generated = n_old - n_kept;
+            parts = vec![
+                (new_weight, n_new),
+                (of(share, n_kept), n_kept),
+                (of(1.0 - share, n_generated), n_generated),
+            ];
+        }
+        parts.retain(|(_, count)| *count > 0);
+        let full =
+            |(value, count): (f32, usize)| Tensor::full(value, count, like.device())?.to_dtype(like.dtype());
+        Tensor::cat(&parts.into_iter().map(full).collect::<Result<Vec<_>>>()?, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use cil_backbone::HeadKind;
+
+    use super::*;
+
+    /// Every row's weight as its definition has it: the share of its group's classes over the share of its rows.
+    #[test]
+    fn balanced_weights_are_the_share_of_classes_over_the_share_of_rows() {
+        let device = Device::Cpu;
+        let tensor = Tensor::zeros((0, 1), DType::F32, &device).unwrap();
+        let student = View {
+            features: tensor.clone(),
+            logits: tensor.clone(),
+            similarities: None,
+            scale: None,
+            maps: BTreeMap::new(),
+        };
+        let head =
+            HeadWeights { kind: HeadKind::WithoutBias, weights: Vec::new(), biases: Vec::new(), scale: None };
+        for (n_new, n_exemplars, n_generated) in [(3, 2, 4), (900, 0, 1100), (0, 5, 2), (7, 0, 0)] {
+            let end = n_new + n_exemplars + n_generated;
+            let step = Step {
+                old_classes: 50,
+                classes: 60,
+                labels: &tensor,
+                new_rows: 0..n_new,
+                exemplar_rows: n_new..n_new + n_exemplars,
+                synthetic_rows: n_new + n_exemplars..end,
+                student: &student,
+                old: None,
+                new: None,
+                new_of_all: None,
+                head: &head,
+                old_head: None,
+                exemplar_share: None,
+                class_counts: &[],
+                aids: BTreeMap::new(),
+            };
+            for rows in [0..end, 0..n_new, n_new..end, n_new / 2..end - end / 3] {
+                let n_of_new = rows.clone().filter(|row| *row < n_new).count();
+                let weight = |row: usize| {
+                    let (classes, count) =
+                        if row < n_new { (10, n_of_new) } else { (50, rows.len() - n_of_new) };
+                    (f64::from(classes) / 60.0 * rows.len() as f64 / count as f64) as f32
+                };
+                let alike = n_of_new == 0 || n_of_new == rows.len();
+                let expected: Vec<f32> =
+                    rows.clone().map(|row| if alike { 1.0 } else { weight(row) }).collect();
+                let found = step.balanced_weights(&rows, &tensor).unwrap();
+                assert_eq!(found.to_vec1::<f32>().unwrap(), expected, "{rows:?} of {n_new} new and {end}");
+            }
+        }
     }
 }

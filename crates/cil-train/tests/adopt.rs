@@ -13,7 +13,7 @@ use cil_engine::Parameters;
 use cil_train::learner::{Learner, classifier_of};
 use cil_train::methods::{data_free::frozen_features, fine_tune};
 use cil_train::recipe::{DiscriminantSpec, Recipe, SyntheticNorm};
-use support::{data_free, executors, plan, replay, run, run_from, training, values};
+use support::{data, data_free, executors, plan, replay, run, run_from, training, values};
 
 const SIZES: [usize; 3] = [3, 2, 1];
 
@@ -135,4 +135,8 @@ fn a_model_of_another_form_is_refused() {
     twice.adopt(network(&[3], HeadKind::Linear, own), None, Exemplars::default()).unwrap();
     let again = twice.adopt(network(&[3], HeadKind::Linear, own), None, Exemplars::default());
     assert!(again.unwrap_err().to_string().contains("before the run begins"));
+    let mut begun = Learner::new(plan(fine_tune(training(1), training(1)), &SIZES, 1)).unwrap();
+    begun.advance(&data(6).0).unwrap();
+    let late = begun.adopt(network(&[3], HeadKind::Linear, own), None, Exemplars::default());
+    assert!(late.unwrap_err().to_string().contains("before the run begins"));
 }

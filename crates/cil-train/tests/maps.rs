@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use cil_backbone::Architecture;
+use cil_backbone::{Architecture, StageCells};
 use cil_data::exemplars::Budget;
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
@@ -149,6 +149,14 @@ fn nonsense_is_named() {
     };
     refused(&shrunk(0.0), "discriminant.shrinkage is 0; it should be positive");
     refused(&shrunk(f64::NAN), "discriminant.shrinkage is NaN");
+    let cells = |stage, cells| {
+        move |recipe: &mut Recipe| {
+            let stages = vec![StageCells { stage, cells, normalised: true }];
+            recipe.discriminant = Some(DiscriminantSpec { stages, ..DiscriminantSpec::pooled(0.01) });
+        }
+    };
+    refused(&cells(4, 1), "discriminant.stages.0.stage is 4; LUCIR's ResNet-8 of width 4 has stages 1 to 3");
+    refused(&cells(1, 17), "discriminant.stages.0.cells is 17; it should be from 1 to 16");
     refused(&given, "new-teacher.exemplars is true and no exemplar is kept");
     let joint = |recipe: &mut Recipe| {
         for term in &mut recipe.increment.terms {

@@ -7,6 +7,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Tensor};
+use cil_backbone::StageCells;
 use cil_data::exemplars::Budget;
 use cil_data::store::TrainSet;
 use cil_engine::Parameters;
@@ -38,9 +39,22 @@ fn everything() -> Recipe {
     recipe.balance = Some(PhaseSpec { trained: Trained::Head, terms, training: training(2) });
     let new_teacher = recipe.new_teacher.as_mut().unwrap();
     (new_teacher.exemplars, new_teacher.training.epochs) = (true, 2);
-    recipe.replay.as_mut().unwrap().warm_start = true;
+    let replay = recipe.replay.as_mut().unwrap();
+    (replay.warm_start, replay.exemplar_share) = (true, Some(0.5));
+    (recipe.random_exemplars, recipe.oversample) = (true, true);
     recipe.discriminant = Some(DiscriminantSpec::pooled(0.01));
     recipe
+}
+
+/// Statistics of several stages and of mirror images.
+fn stages() -> DiscriminantSpec {
+    let stage = |stage, cells| StageCells { stage, cells, normalised: true };
+    DiscriminantSpec {
+        shrinkage: 0.01,
+        stages: vec![stage(3, 1), stage(1, 2)],
+        mirrored: true,
+        generated: None,
+    }
 }
 
 const PHASES: [PhaseKind; 6] = [
@@ -166,7 +180,8 @@ fn proxies_go_on_to_the_same_bits() {
 #[test]
 fn means_of_generated_images_and_a_task_without_new_teacher_go_on_to_the_same_bits() {
     let (train, _) = data(5);
-    let plan = plan(data_free(SyntheticNorm::Joint), &[2, 2, 1], 1);
+    let recipe = Recipe { discriminant: Some(stages()), ..data_free(SyntheticNorm::Joint) };
+    let plan = plan(recipe, &[2, 2, 1], 1);
     check(&plan, &train, Learner::new(plan.clone()).unwrap());
 }
 

@@ -190,7 +190,7 @@ fn what_needs_a_real_new_image_is_refused() {
     refused(&|it| it.exemplars = Budget::Total(20), "exemplars should be 0");
     let correction = || bias_correction(training(1), training(1), Budget::PerClass(4), training(1));
     let discriminant = Some(DiscriminantSpec::pooled(0.01));
-    refused(&|it| it.discriminant = discriminant, "new-replay and discriminant are both there");
+    refused(&|it| it.discriminant = discriminant.clone(), "new-replay and discriminant are both there");
     refused(&|it| it.bias_correction = correction().bias_correction, "new-replay and bias-correction");
     let alone = |it: &mut Recipe| {
         it.new_teacher = None;

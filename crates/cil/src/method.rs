@@ -27,6 +27,7 @@ impl Sgd {
             nesterov: false,
             weight_decay: 5e-4,
             gradient_limit: None,
+            drop_last: false,
         })
     }
 
@@ -116,7 +117,7 @@ impl Method {
     /// Answers by a linear discriminant of kept class means of features and one covariance, in place of the trained head;
     /// `shrinkage` is the share of the mean variance added to the covariance's diagonal (0.01 in our runs).
     pub fn discriminant(mut self, shrinkage: f64) -> Self {
-        self.recipe.discriminant = Some(DiscriminantSpec { shrinkage });
+        self.recipe.discriminant = Some(DiscriminantSpec::pooled(shrinkage));
         self
     }
 
@@ -162,6 +163,7 @@ impl DfGr {
             inversion: InversionConfig::unconditional(iterations),
             batch: 128,
             synthetic_norm: SyntheticNorm::Joint,
+            exemplar_share: None,
             warm_start: false,
         })
     }

@@ -100,7 +100,11 @@ impl Inversion {
             meter: Meter::default(),
             executor,
             group: Group { names, lr_scale: 1.0, weight_decay: 0.0 },
-            optimizer: Optimizer::new(OptimizerConfig::Adam { beta1: 0.5, beta2: 0.999, epsilon: 1e-8 }),
+            optimizer: Optimizer::new(OptimizerConfig::Adam {
+                beta1: config.beta1,
+                beta2: 0.999,
+                epsilon: 1e-8,
+            }),
             device: device.clone(),
             done: 0,
             config,

@@ -29,8 +29,7 @@ impl Code {
         rows: usize,
         draw: Draw<'_>,
     ) -> Result<Self> {
-        let mut stream = draw.stream("noise");
-        let noise: Vec<f32> = (0..rows * config.latent).map(|_| stream.normal() as f32).collect();
+        let noise = draw.stream("noise").normals(rows * config.latent);
         if !config.conditional {
             let input = Tensor::from_vec(noise, (rows, config.latent), &Device::Cpu)?;
             return Ok(Self { input, labels: None });

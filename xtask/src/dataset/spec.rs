@@ -3,7 +3,10 @@
 //! One decision: a data set is described by a value, so tests describe a tiny one and run the same code.
 //! The digests are those that the publisher prints; none was made up here.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
+use serde::Deserialize;
 
 use super::{IMAGE_BYTES, Split};
 
@@ -68,6 +71,35 @@ pub struct Spec {
     pub python_names: String,
     /// Repository on the hub.
     pub hub_repository: String,
+    /// What its images are, where that was measured; see [`Known`].
+    pub known: Option<Known>,
+}
+
+/// Digests of labels and pixels, in canonical order, of a data set as it was published.
+///
+/// They stand in `datasets/digests.json`, which the crate that learns from the images reads too.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    train: String,
+    test: String,
+}
+
+impl Known {
+    const DIGESTS: &str = include_str!("../../../datasets/digests.json");
+
+    /// Those of the data set `name`. The file is part of this program, and a test reads it.
+    fn of(name: &str) -> Option<Self> {
+        serde_json::from_str::<BTreeMap<String, Self>>(Self::DIGESTS).ok()?.remove(name)
+    }
+
+    /// The digest of `split`.
+    pub fn split(&self, split: Split) -> &str {
+        match split {
+            Split::Train => &self.train,
+            Split::Test => &self.test,
+        }
+    }
 }
 
 impl Spec {
@@ -102,6 +134,7 @@ impl Spec {
             python_labels: "fine_labels".into(),
             python_names: "fine_label_names".into(),
             hub_repository: "uoft-cs/cifar100".into(),
+            known: Known::of("cifar100"),
         }
     }
 
@@ -136,7 +169,22 @@ impl Spec {
             python_labels: "labels".into(),
             python_names: "label_names".into(),
             hub_repository: "uoft-cs/cifar10".into(),
+            known: Known::of("cifar10"),
         }
+    }
+
+    /// Refuses images that are not those of the published data set, where that is known.
+    pub fn check_content(&self, split: Split, content_sha256: &str) -> Result<()> {
+        let right = self.known.as_ref().map(|known| known.split(split));
+        if let Some(right) = right.filter(|right| *right != content_sha256) {
+            bail!(
+                "the {} images and labels are not those of {}: their digest is {content_sha256}, {right} is right; \
+                 take them from another source",
+                split.name(),
+                self.name
+            );
+        }
+        Ok(())
     }
 
     /// Images of each class in `split`.
@@ -168,5 +216,24 @@ impl Spec {
             bail!("{} has {count} images of class {class}, {} has {wanted}", split.name(), self.name);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_images_than_the_published_ones_are_refused() {
+        let spec = Spec::cifar100();
+        let known = spec.known.clone().unwrap();
+        for split in Split::ALL {
+            spec.check_content(split, known.split(split)).unwrap();
+            let told = spec.check_content(split, &"0".repeat(64)).unwrap_err().to_string();
+            assert!(
+                told.contains(&format!("the {} images and labels are not those of cifar100", split.name()))
+            );
+        }
+        Spec { known: None, ..spec }.check_content(Split::Train, "0").unwrap();
     }
 }

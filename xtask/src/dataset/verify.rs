@@ -100,6 +100,7 @@ fn verify_split(folder: &Path, manifest: &Manifest, spec: &Spec, split: Split) -
         );
     }
     spec.check_counts(split, &per_class).with_context(|| format!("in {}", labels_path.display()))?;
+    spec.check_content(split, &content_sha256).with_context(|| format!("in {}", images_path.display()))?;
     if let Some(index) = out_of_order {
         bail!("image {index} of {} is out of canonical order", images_path.display());
     }

@@ -25,7 +25,7 @@ pub(crate) const CLASSES: [&str; 3] = ["apple", "boy", "crab"];
 
 /// CIFAR-100 with 3 classes of 4 training and 2 test images.
 pub(crate) fn tiny_spec() -> Spec {
-    Spec { classes: CLASSES.len(), train_per_class: 4, test_per_class: 2, ..Spec::cifar100() }
+    Spec { classes: CLASSES.len(), train_per_class: 4, test_per_class: 2, known: None, ..Spec::cifar100() }
 }
 
 /// All images of `split` with coarse and fine label, in an order of their own for each `shuffle`.

@@ -44,7 +44,7 @@ impl Layout {
             bail!("tensor conv1.weight is {stem:?}; a convolution's is [out, in, kernel, kernel]");
         };
         let variant = match (is_cifar, kernel) {
-            (true, 3) => Variant::Cifar,
+            (true, 3) => Variant::He,
             (false, 7) => Variant::Torchvision,
             (false, 3) => Variant::TorchvisionSmall,
             _ => bail!("tensor conv1.weight is {stem:?}; the first kernel of a ResNet is 3x3 or 7x7"),
@@ -75,7 +75,7 @@ impl Layout {
 
     /// The classifier's form, and the names of its tensors.
     pub(super) fn head_names(&self) -> (HeadKind, &'static [&'static str]) {
-        match (self.architecture.variant == Variant::Cifar, self.biased) {
+        match (self.architecture.variant == Variant::He, self.biased) {
             (true, true) => (HeadKind::Linear, &["linear.weight", "linear.bias"]),
             (true, false) => (HeadKind::WithoutBias, &["linear.weight"]),
             (false, true) => (HeadKind::Linear, &["fc.weight", "fc.bias"]),
@@ -107,7 +107,7 @@ pub(super) fn foreign_name(own: &str) -> String {
         .replacen("norm", "bn", 1)
 }
 
-/// Axes of a tensor of [`Variant::Cifar`] that run over the channels of a stage's output, and which stage, from 0: those
+/// Axes of a tensor of [`Variant::He`] that run over the channels of a stage's output, and which stage, from 0: those
 /// are in another order here than in the source.
 pub(super) fn reordered_axes(own: &str) -> Vec<(usize, usize)> {
     if own == "head.0.weight" {

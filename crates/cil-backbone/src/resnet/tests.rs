@@ -16,6 +16,11 @@ fn weights(architecture: Architecture) -> usize {
 fn sizes_are_the_published_ones() {
     // He et al. 2016: 0.46 M with parameter-free shortcuts and a linear head of 10 classes (650).
     assert_eq!(weights(Architecture::podnet(32)), 464_154 - 650);
+    for variant in [Variant::He, Variant::Icarl] {
+        assert_eq!(weights(Architecture::small(variant, 32)), 464_154 - 650);
+    }
+    let relu = Architecture::small(Variant::LucirRelu, 32);
+    assert_eq!(weights(relu), weights(Architecture::lucir(32)));
     // LUCIR's adds two 1x1 convolutions and their batch norms.
     assert_eq!(weights(Architecture::lucir(32)), 464_154 - 650 + 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64);
     // torchvision's resnet18 has 11,689,512 with its head of 1000 classes.
@@ -26,7 +31,7 @@ fn sizes_are_the_published_ones() {
     );
     // The same network as PODNet's in all that has weights; torchvision's own counts, without 1000 classes' head.
     let of = |variant, depth, width| weights(Architecture { variant, depth, width });
-    assert_eq!(of(Variant::Cifar, 32, 16), 464_154 - 650);
+    assert_eq!(of(Variant::He, 32, 16), 464_154 - 650);
     let torchvision = |depth| of(Variant::Torchvision, depth, 64);
     assert_eq!(torchvision(18), 11_689_512 - (512 * 1000 + 1000));
     assert_eq!(torchvision(34), 21_797_672 - (512 * 1000 + 1000));
@@ -57,6 +62,14 @@ fn taps_are_the_stages_before_any_closing_relu() {
             entry(POOLED, "pool", Shape::Vector { width: 64 }),
         ]
     );
+    let input_of_pool = |variant| {
+        let graph = Architecture::small(variant, 14).graph(IMAGES).unwrap();
+        graph.node(graph.nodes().last().unwrap().inputs[0]).name.clone()
+    };
+    assert_eq!(input_of_pool(Variant::Lucir), "stage3.block1.add");
+    assert_eq!(input_of_pool(Variant::Icarl), "stage3.block1.add");
+    assert_eq!(input_of_pool(Variant::LucirRelu), "stage3.block1.relu2");
+    assert_eq!(input_of_pool(Variant::He), "stage3.block1.relu2");
     let podnet = taps(Architecture::podnet(32));
     assert_eq!(podnet[2], entry("stage3", "stage3.block3.add", map(64, 8)));
     assert_eq!(podnet[3], entry("stage4", "stage4.block0.add", map(64, 8)));
@@ -101,6 +114,9 @@ fn names_of_configurations_stay() {
     for (variant, name) in [
         (Variant::Lucir, "\"lucir\""),
         (Variant::Podnet, "\"podnet\""),
+        (Variant::LucirRelu, "\"lucir-relu\""),
+        (Variant::He, "\"he\""),
+        (Variant::Icarl, "\"icarl\""),
         (Variant::Imagenet, "\"imagenet\""),
         (Variant::ImagenetSmall, "\"imagenet-small\""),
     ] {

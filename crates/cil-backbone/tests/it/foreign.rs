@@ -151,7 +151,7 @@ fn what_does_not_fit_is_named_with_its_shape() -> Result<()> {
         &with("layer3.0.conv1.weight", &[8, 4, 1, 1]),
         &TOLD,
         None,
-        "tensor layer3.0.conv1.weight is [8, 4, 1, 1], the CIFAR ResNet-8 of width 2 needs [8, 4, 3, 3]",
+        "tensor layer3.0.conv1.weight is [8, 4, 1, 1], He's ResNet-8 of width 2 needs [8, 4, 3, 3]",
     );
     refused(&with("conv1.weight", &[2, 3, 5, 5]), &TOLD, None, "the first kernel of a ResNet is 3x3 or 7x7");
     refused(&with("conv1.weight", &[2, 3]), &TOLD, None, "tensor conv1.weight is [2, 3]");
@@ -205,7 +205,7 @@ fn files_saved_from_several_gpus_and_without_biases_are_read_too() -> Result<()>
     let prefixed = foreign::from_bytes(&file(&tensors, &TOLD), None, &Hints::default(), &Device::Cpu)?;
     tensors.remove("module.linear.bias");
     let bare = foreign::from_bytes(&file(&tensors, &TOLD), None, &Hints::default(), &Device::Cpu)?;
-    let expected = Architecture { variant: Variant::Cifar, depth: 8, width: 2 };
+    let expected = Architecture { variant: Variant::He, depth: 8, width: 2 };
     assert_eq!((prefixed.snapshot.architecture, bare.snapshot.architecture), (expected, expected));
     assert_eq!(
         (prefixed.snapshot.head.kind, bare.snapshot.head.kind),
@@ -222,7 +222,7 @@ fn what_torchvision_has_no_counterpart_of_is_not_written_for_it() -> Result<()> 
         network.grow(2)?;
         Ok(network)
     };
-    let cifar = Architecture { variant: Variant::Cifar, depth: 8, width: 4 };
+    let cifar = Architecture { variant: Variant::He, depth: 8, width: 4 };
     let refused = |network: &Network| to_torch(&network.snapshot()).unwrap_err().to_string();
     assert!(refused(&network(Architecture::lucir(8), HeadKind::Linear)?).contains("no counterpart"));
     assert!(refused(&network(cifar, HeadKind::Cosine)?).contains("normalises the features"));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use cil_backbone::align::{Length, alignment};
-use cil_backbone::{Head, HeadKind, HeadWeights, head};
+use cil_backbone::{Head, HeadKind, HeadWeights, StageCells, head};
 use cil_engine::Parameters;
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ fn golden() -> Value {
 
 /// The head of `golden/heads.py`, its tensors as variables by name.
 fn variables(kind: HeadKind) -> Result<(HeadWeights, BTreeMap<String, Var>)> {
-    let form = Head { kind, width: WIDTH, blocks: vec![3, 1, 2] };
+    let form = Head { blocks: vec![3, 1, 2], ..Head::new(kind, WIDTH) };
     let mut variables = BTreeMap::new();
     for spec in form.specs() {
         let value = if spec.name == head::SCALE {
@@ -131,7 +131,7 @@ fn finite_differences(kind: HeadKind) -> Result<()> {
         Ok(())
     };
     check("features", &features, &|it| loss(&head, &it)?.to_scalar())?;
-    let form = Head { kind, width: WIDTH, blocks: vec![3, 1, 2] };
+    let form = Head { blocks: vec![3, 1, 2], ..Head::new(kind, WIDTH) };
     for (name, variable) in &variables {
         check(name, variable, &|it| {
             let tensor =
@@ -272,12 +272,15 @@ fn forms_that_are_no_head_are_named() {
         let message = head.check().unwrap_err().to_string();
         assert!(message.contains(part), "{message}");
     };
-    let head = |width, blocks: &[usize]| Head { kind: HeadKind::Linear, width, blocks: blocks.to_vec() };
+    let head =
+        |width, blocks: &[usize]| Head { blocks: blocks.to_vec(), ..Head::new(HeadKind::Linear, width) };
     refused(head(0, &[1]), "head.width is 0");
     refused(head(8, &[3, 0]), "head.blocks[1] is 0");
     refused(head(8, &[usize::MAX, 1]), "more classes than");
     refused(Head { kind: PROXIES, ..head(8, &[usize::MAX / 2]) }, "more classes than");
     refused(Head { kind: HeadKind::MultiProxy { proxies: 0 }, ..head(8, &[1]) }, "proxies is 0");
+    let stages = vec![StageCells { stage: 1, cells: 2, normalised: true }];
+    refused(Head { kind: HeadKind::Cosine, stages, ..head(8, &[1]) }, "a head of several stages is linear");
     assert!(head(8, &[]).check().is_ok());
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 mod backbones;
+mod cells;
 mod file;
 mod foreign;
 mod frozen;

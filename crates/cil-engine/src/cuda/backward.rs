@@ -2,10 +2,11 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::aside::Lent;
 use super::convolution::{Operands, Product};
 use super::forward::{State, geometry, unpack};
 use super::launch::{Grid, Sums, arguments};
-use super::memory::Buffer;
+use super::memory::{Buffer, is_capturing};
 use super::plan::Convolution;
 use super::weights::{SUMS, Weight, many, weight_map};
 use super::{CudaExecutor, singles};
@@ -28,6 +29,8 @@ pub(super) struct Run<'a> {
     reached: Vec<String>,
     /// Gradients of convolutions' weights that are to be brought into candle's order.
     packed: Vec<(Buffer, Weight)>,
+    /// What gradients of weights on the further stream have on loan; none there unless a step is captured.
+    aside: Option<Lent>,
 }
 
 pub(super) fn run(
@@ -57,6 +60,7 @@ pub(super) fn run(
         weights: if weights { Some(gpu.tensor(executor.plan.gradient_values)?) } else { None },
         reached: Vec::new(),
         packed: Vec::new(),
+        aside: (weights && is_capturing()).then(Lent::default),
     };
     for (name, gradient) in &upstream.taps {
         run.enter(name, gradient)?;
@@ -139,7 +143,13 @@ impl Run<'_> {
         }
         let Some(gradient) = gradient else { return Ok(()) };
         match self.executor.plan.convolutions[node] {
-            Some(convolution) => self.convolution(node, convolution, &gradient),
+            Some(convolution) => {
+                let done = self.convolution(node, convolution, &gradient);
+                if let Some(lent) = &mut self.aside {
+                    lent.keep(gradient);
+                }
+                done
+            }
             None => singles::backward(self, node, &gradient),
         }
     }
@@ -227,9 +237,8 @@ impl Run<'_> {
     fn convolution(&mut self, node: usize, it: Convolution, gradient: &Buffer) -> Result<()> {
         let (executor, state) = (self.executor, self.state);
         let (map, gpu, element) = (executor.plan.maps[node], &executor.gpu, executor.precision.element());
-        let geometry = geometry(executor, state.rows, node, it);
         let x = state.output(executor, it.input)?.address();
-        let mut at = Operands { x, weight: state.weights.convolution(node), y: gradient.address() };
+        let at = Operands { x, weight: state.weights.convolution(node), y: gradient.address() };
         let of_bias = if it.bias { self.weight(node, "bias") } else { None };
         if let Some(of_bias) = of_bias {
             let sums = Sums::new(map, state.rows);
@@ -241,29 +250,74 @@ impl Run<'_> {
                 arguments![&partial, map, sums, 0u64, 0u64, false, 0u64, 0u64, 0u64, of_bias, 0u64];
             gpu.launch(SUMS, "line", grid, arguments)?;
         }
-        if let Some((of_x, add)) = self.target(it.input)? {
-            let operands = Operands { x: of_x, ..at };
-            gpu.library().run(gpu, geometry, Product::Data, operands, add)?;
+        let of_weight = self.weight(node, "weight");
+        // What goes to the further stream goes first: it waits for what is before it, and not for the input's gradient.
+        if let (Some(of_weight), true) = (of_weight, self.aside.is_some()) {
+            self.of_weight(node, it, at, of_weight)?;
         }
-        let Some(of_weight) = self.weight(node, "weight") else { return Ok(()) };
+        if let Some((of_x, add)) = self.target(it.input)? {
+            self.data(node, it, Operands { x: of_x, ..at }, add)?;
+        }
+        match of_weight {
+            Some(of_weight) if self.aside.is_none() => self.of_weight(node, it, at, of_weight),
+            _ => Ok(()),
+        }
+    }
+
+    /// The gradient of a convolution's weight.
+    fn of_weight(&mut self, node: usize, it: Convolution, mut at: Operands, of_weight: u64) -> Result<()> {
+        let executor = self.executor;
+        let (map, gpu, element) = (executor.plan.maps[node], &executor.gpu, executor.precision.element());
         if !executor.precision.channels_last() {
             at.weight = of_weight;
-            return gpu.library().run(gpu, geometry, Product::Filter, at, false);
+            return self.filter(node, it, at);
         }
         let inputs = executor.plan.maps[it.input].channels as usize;
         let count = map.channels as usize * inputs * it.kernel * it.kernel;
         let packed = gpu.take(count * element.bytes())?;
         at.weight = packed.address();
-        gpu.library().run(gpu, geometry, Product::Filter, at, false)?;
+        self.filter(node, it, at)?;
         let map = weight_map(inputs, it.kernel);
         let weight = Weight { plain: of_weight, packed: packed.address(), map, count };
         self.packed.push((packed, weight));
         Ok(())
     }
 
+    /// The product behind it, on the further stream where a step is captured.
+    fn filter(&mut self, node: usize, it: Convolution, at: Operands) -> Result<()> {
+        let gpu = &self.executor.gpu;
+        let geometry = geometry(self.executor, self.state.rows, node, it);
+        match &mut self.aside {
+            Some(lent) => gpu.library().run_aside(gpu, geometry, at, lent),
+            None => gpu.library().run(gpu, geometry, Product::Filter, at),
+        }
+    }
+
+    /// The gradient of a convolution's input, to `at.x`.
+    fn data(&self, node: usize, it: Convolution, at: Operands, add: bool) -> Result<()> {
+        let (executor, rows) = (self.executor, self.state.rows);
+        let (gpu, element) = (&executor.gpu, executor.precision.element());
+        let geometry = geometry(executor, rows, node, it);
+        if !add {
+            return gpu.library().run(gpu, geometry, Product::Data, at);
+        }
+        if gpu.library().add_data(gpu, geometry, at)? {
+            return Ok(());
+        }
+        let count = executor.plan.maps[it.input].count(rows)?;
+        let own = gpu.take(count * element.bytes())?;
+        gpu.library().run(gpu, geometry, Product::Data, Operands { x: own.address(), ..at })?;
+        gpu.launch(element, "accumulate", Grid::over(count), arguments![&own, at.x, count, true])
+    }
+
     /// Adds the gradients of weights that were computed.
     fn hand_out(&mut self, into: &mut Gradients) -> Result<()> {
         let Some((all, _)) = &self.weights else { return Ok(()) };
+        // What was lent goes back after both have met.
+        if let Some(lent) = self.aside.take().filter(Lent::is_some) {
+            self.executor.gpu.meet()?;
+            drop(lent);
+        }
         let packed: Vec<Weight> = self.packed.iter().map(|(_, weight)| *weight).collect();
         many(self.executor, "unpack_many", &packed)?;
         self.packed.clear();

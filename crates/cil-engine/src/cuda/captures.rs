@@ -13,7 +13,8 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::driver::{explain, give_back_graphs_memory};
 use super::memory::{Capturing, Held};
-use super::tensors::{Place, copy, overwrite, place_on, unwritten};
+use super::pinned::Slots;
+use super::tensors::{Place, copy, place_on, unwritten};
 use crate::captures::Repeatable;
 
 /// Values between two tensors that lie in one allocation, as in `steps.rs`.
@@ -44,6 +45,7 @@ pub(crate) struct Captures<D> {
     captures: bool,
     known: HashMap<Kind, Known<D>>,
     home: Option<Home>,
+    slots: Slots,
 }
 
 impl<D> fmt::Debug for Captures<D> {
@@ -68,7 +70,13 @@ unsafe impl<D: Send> Send for Captures<D> {}
 impl<D: Clone + PartialEq> Captures<D> {
     pub(crate) fn new(device: &Device, captures: bool) -> Option<Self> {
         let Device::Cuda(device) = device else { return None };
-        Some(Self { device: device.clone(), captures, known: HashMap::new(), home: None })
+        Some(Self {
+            device: device.clone(),
+            captures,
+            known: HashMap::new(),
+            home: None,
+            slots: Slots::default(),
+        })
     }
 
     pub(crate) fn step<R: Repeatable<Done = D>>(
@@ -82,7 +90,7 @@ impl<D: Clone + PartialEq> Captures<D> {
         if !self.known.contains_key(&kind) {
             // What all steps of the kind share is made in this one: algorithms, constants, what frozen networks keep.
             let brought = Inputs::new(&self.device, inputs)?;
-            brought.bring(&self.device, inputs)?;
+            brought.bring(&self.device, inputs, &mut self.slots)?;
             brought.spread(&self.device)?;
             let done = of.step(&brought.tensors)?;
             if self.captures && self.known.len() < MOST {
@@ -101,7 +109,7 @@ impl<D: Clone + PartialEq> Captures<D> {
         };
         home.take(&self.device, &mut of.state())?;
         of.prepare(&known.done)?;
-        known.inputs.bring(&self.device, inputs)?;
+        known.inputs.bring(&self.device, inputs, &mut self.slots)?;
         if let Some(captured) = &known.captured {
             launch(&captured.graph)?;
             of.repeat(&known.done);
@@ -165,7 +173,7 @@ fn capture<R: Repeatable>(
 /// A step's inputs, always in one place.
 struct Inputs {
     /// All of them, as they come from the host.
-    together: Tensor,
+    _together: Tensor,
     place: Place,
     tensors: Vec<Tensor>,
     places: Vec<Place>,
@@ -180,21 +188,31 @@ impl Inputs {
         let words = inputs.iter().map(Tensor::elem_count).sum();
         let together = unwritten(device, DType::U32, words)?;
         let places = tensors.iter().map(|it| place_on(device, it)).collect::<Result<_>>()?;
-        Ok(Self { place: place_on(device, &together)?, together, tensors, places })
+        Ok(Self { place: place_on(device, &together)?, _together: together, tensors, places })
     }
 
     /// Brings them by one copy. Never captured.
-    fn bring(&self, device: &CudaDevice, inputs: &[Tensor]) -> Result<()> {
-        let mut words = Vec::with_capacity(self.together.elem_count());
-        for input in inputs {
-            let input = input.flatten_all()?;
-            match input.dtype() {
-                DType::U32 => words.extend(input.to_vec1::<u32>()?),
-                DType::F32 => words.extend(input.to_vec1::<f32>()?.into_iter().map(f32::to_bits)),
-                other => bail!("a step's inputs are f32 or u32, not {other:?}"),
-            }
+    fn bring(&self, device: &CudaDevice, inputs: &[Tensor], slots: &mut Slots) -> Result<()> {
+        let count = inputs.iter().map(Tensor::elem_count).sum();
+        if count == 0 {
+            return Ok(());
         }
-        if words.is_empty() { Ok(()) } else { overwrite(device, self.place.address, &words) }
+        slots.bring(device, self.place.address, count, |mut words| {
+            for input in inputs {
+                let (own, rest) = words.split_at_mut(input.elem_count());
+                let input = input.flatten_all()?;
+                match input.dtype() {
+                    DType::U32 => own.copy_from_slice(&input.to_vec1::<u32>()?),
+                    DType::F32 => {
+                        let bits = input.to_vec1::<f32>()?.into_iter().map(f32::to_bits);
+                        own.iter_mut().zip(bits).for_each(|(word, bits)| *word = bits);
+                    }
+                    other => bail!("a step's inputs are f32 or u32, not {other:?}"),
+                }
+                words = rest;
+            }
+            Ok(())
+        })
     }
 
     /// Puts each where the step reads it.

@@ -1,12 +1,11 @@
 //! Convolutions by cuDNN: descriptors and algorithms, chosen once per shape.
 //!
-//! One decision: only algorithms that give the same bits every time are taken. A linear layer is a convolution of maps
-//! of one pixel.
+//! One decision: only algorithms that give the same bits every time are taken (`choice`), and what cuDNN refuses for a
+//! shape is asked for once and done otherwise. A linear layer is a convolution of maps of one pixel.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::c_void;
-use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::cuda_backend::cudarc::cudnn::result::{self, CudnnError};
@@ -15,11 +14,14 @@ use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::{Error, Result};
 
 use super::Precision;
+use super::aside::Lent;
 use super::gpu::Gpu;
 use super::launch::Map;
 
+mod choice;
 mod joined;
 
+use choice::{Algorithm, Choice, is_unavailable};
 pub(super) use joined::Tail;
 
 /// What makes two convolutions alike.
@@ -43,12 +45,14 @@ struct Described {
     convolution: sys::cudnnConvolutionDescriptor_t,
 }
 
-/// A geometry's descriptors, and the algorithm and bytes of workspace of each product that was asked for.
+/// A geometry's descriptors, and the algorithms of each product that was asked for.
 struct Prepared {
     of: Described,
-    forward: Option<(sys::cudnnConvolutionFwdAlgo_t, usize)>,
-    data: Option<(sys::cudnnConvolutionBwdDataAlgo_t, usize)>,
-    filter: Option<(sys::cudnnConvolutionBwdFilterAlgo_t, usize)>,
+    forward: Option<Choice<sys::cudnnConvolutionFwdAlgo_t>>,
+    data: Option<Choice<sys::cudnnConvolutionBwdDataAlgo_t>>,
+    filter: Option<Choice<sys::cudnnConvolutionBwdFilterAlgo_t>>,
+    /// Whether a gradient of the input can be added to what is there.
+    adds: Option<bool>,
     /// Of a bias by channel, and whether there is a joined call for each kind of [`Tail`].
     bias: Option<sys::cudnnTensorDescriptor_t>,
     joined: [Option<bool>; 4],
@@ -69,74 +73,59 @@ impl Drop for Prepared {
     }
 }
 
-/// Bytes that an algorithm may work in.
-const WORKSPACE: usize = 1 << 30;
-/// Algorithms that cuDNN can be asked for at once; there are at most eight.
-const ASKED: usize = 8;
-
-/// The first algorithm, by cuDNN's own order, that gives the same bits every time in a bounded workspace.
-macro_rules! choose {
-    ($found:ident, $algorithms:ident, $workspace:ident, ($($argument:ident),*)) => {{
-        let mut found = [MaybeUninit::<sys::$found>::uninit(); ASKED];
-        let mut count = 0;
-        // SAFETY: there is room for `ASKED` entries, of which the first `count` are written.
-        let found = unsafe {
-            result::$algorithms($($argument),*, ASKED as i32, &raw mut count, found.as_mut_ptr().cast())?;
-            let count = usize::try_from(count).unwrap_or(0).min(ASKED);
-            std::slice::from_raw_parts(found.as_ptr().cast::<sys::$found>(), count)
-        };
-        let suits = |it: &&sys::$found| {
-            it.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
-                && it.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
-                && it.memory <= WORKSPACE
-        };
-        match found.iter().find(suits) {
-            // SAFETY: the descriptors live.
-            Some(it) => Ok(Some((it.algo, unsafe { result::$workspace($($argument),*, it.algo)? }))),
-            None => Ok(None),
-        }
-    }};
+/// What cuDNN was asked for and has not got, each once for a shape; other calls did the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Convolutions joined with what follows them.
+    pub joined: usize,
+    /// Algorithms that it had offered.
+    pub algorithms: usize,
+    /// Gradients added to what is there.
+    pub additions: usize,
 }
 
 struct State {
     handle: sys::cudnnHandle_t,
+    /// Bound to the further stream.
+    aside: sys::cudnnHandle_t,
     activations: joined::Activations,
     prepared: HashMap<Geometry, Prepared>,
+    refusals: Refusals,
 }
 
-impl State {
-    fn prepared(&mut self, it: Geometry) -> Result<&mut Prepared> {
-        Ok(match self.prepared.entry(it) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let of = describe(it).map_err(|error| explain(error, &format!("describing {it:?}")))?;
-                new.insert(Prepared {
-                    of,
-                    forward: None,
-                    data: None,
-                    filter: None,
-                    bias: None,
-                    joined: [None; 4],
-                })
-            }
-        })
-    }
+/// What is known of a geometry, described if it is new.
+fn prepared(all: &mut HashMap<Geometry, Prepared>, it: Geometry) -> Result<&mut Prepared> {
+    Ok(match all.entry(it) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => {
+            let of = describe(it).map_err(|error| explain(error, &format!("describing {it:?}")))?;
+            new.insert(Prepared {
+                of,
+                forward: None,
+                data: None,
+                filter: None,
+                adds: None,
+                bias: None,
+                joined: [None; 4],
+            })
+        }
+    })
+}
 
-    /// The algorithm of the forward product, and its bytes of workspace.
-    fn forward_algorithm(&mut self, it: Geometry) -> Result<(sys::cudnnConvolutionFwdAlgo_t, usize)> {
-        let handle = self.handle;
-        let prepared = self.prepared(it)?;
-        let Described { x, y, weight, convolution } = prepared.of;
-        chosen(&mut prepared.forward, || {
-            choose!(
-                cudnnConvolutionFwdAlgoPerf_t,
-                get_convolution_forward_algorithm,
-                get_convolution_forward_workspace_size,
-                (handle, x, weight, convolution, y)
-            )
-        })
-        .map_err(|why| refused(Product::Forward, it, &why))
-    }
+/// The algorithms of a product, asked for if that was not done yet.
+fn choice<A: Algorithm>(
+    known: &mut Option<Choice<A>>,
+    handle: sys::cudnnHandle_t,
+    of: Described,
+    product: Product,
+    it: Geometry,
+) -> Result<&mut Choice<A>> {
+    Ok(match known {
+        Some(known) => known,
+        None => known.insert(Choice::new(handle, of, it.precision).map_err(|why| {
+            Error::Msg(format!("cuDNN, choosing an algorithm for {product:?} of {it:?}: {why}"))
+        })?),
+    })
 }
 
 // SAFETY: the handle and the descriptors are used by one thread at a time, behind a lock.
@@ -146,7 +135,10 @@ impl Drop for State {
     fn drop(&mut self) {
         self.prepared.clear();
         // SAFETY: made in `Library::new`, destroyed here only.
-        let _ = unsafe { result::destroy_handle(self.handle) };
+        unsafe {
+            let _ = result::destroy_handle(self.handle);
+            let _ = result::destroy_handle(self.aside);
+        }
     }
 }
 
@@ -173,151 +165,178 @@ pub(super) struct Operands {
 }
 
 impl Library {
-    pub(super) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
-        let handle = result::create_handle().map_err(|error| explain(error, "being started"))?;
-        // SAFETY: both live as long as this; cuDNN's stream type is the driver's under another name.
-        let bound = unsafe { result::set_stream(handle, stream.cu_stream().cast()) };
-        bound.map_err(|error| explain(error, "taking the stream"))?;
+    /// `aside`: a further stream, for what is beside the rest of a captured step.
+    pub(super) fn new(stream: &Arc<CudaStream>, aside: &Arc<CudaStream>) -> Result<Self> {
+        let bound = |stream: &CudaStream| {
+            let handle = result::create_handle().map_err(|error| explain(error, "being started"))?;
+            // SAFETY: both live as long as this; cuDNN's stream type is the driver's under another name.
+            let bound = unsafe { result::set_stream(handle, stream.cu_stream().cast()) };
+            bound.map_err(|error| explain(error, "taking the stream"))?;
+            Ok::<_, Error>(handle)
+        };
+        let (handle, aside) = (bound(stream)?, bound(aside)?);
         let activations =
             joined::Activations::new().map_err(|error| explain(error, "describing activations"))?;
-        Ok(Self(Mutex::new(State { handle, activations, prepared: HashMap::new() })))
+        Ok(Self(Mutex::new(State {
+            handle,
+            aside,
+            activations,
+            prepared: HashMap::new(),
+            refusals: Refusals::default(),
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Computes one product; adds to the result if `add`.
+    /// What was refused so far.
+    pub(super) fn refusals(&self) -> Refusals {
+        self.lock().refusals
+    }
+
+    /// Computes one product.
     ///
     /// # Errors
     /// If cuDNN has no reproducible algorithm for the shape, or there is no memory for its workspace.
-    pub(super) fn run(
+    pub(super) fn run(&self, gpu: &Gpu, it: Geometry, product: Product, at: Operands) -> Result<()> {
+        let done = self.compute(gpu, it, product, at, false, None)?;
+        done.map_err(|error| explain(error, &format!("computing {product:?} of {it:?}")))
+    }
+
+    /// As [`Self::run`] for the gradient of a weight, on the further stream: its operands must stay until both meet.
+    pub(super) fn run_aside(&self, gpu: &Gpu, it: Geometry, at: Operands, lent: &mut Lent) -> Result<()> {
+        let done = self.compute(gpu, it, Product::Filter, at, false, Some(lent))?;
+        done.map_err(|error| explain(error, &format!("computing {:?} of {it:?}", Product::Filter)))
+    }
+
+    /// Adds the gradient of the input to what is at `at.x`; `false`, and nothing, where cuDNN does not add for the shape.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(super) fn add_data(&self, gpu: &Gpu, it: Geometry, at: Operands) -> Result<bool> {
+        let known = prepared(&mut self.lock().prepared, it)?.adds;
+        if known == Some(false) {
+            return Ok(false);
+        }
+        let done = self.compute(gpu, it, Product::Data, at, true, None)?;
+        let mut state = self.lock();
+        match done {
+            Ok(()) => prepared(&mut state.prepared, it)?.adds = Some(true),
+            Err(error) if known.is_none() && is_unavailable(error) => {
+                state.refusals.additions += 1;
+                prepared(&mut state.prepared, it)?.adds = Some(false);
+                return Ok(false);
+            }
+            Err(error) => return Err(explain(error, &format!("adding {:?} of {it:?}", Product::Data))),
+        }
+        Ok(true)
+    }
+
+    fn compute(
         &self,
         gpu: &Gpu,
         it: Geometry,
         product: Product,
         at: Operands,
         add: bool,
-    ) -> Result<()> {
+        mut lent: Option<&mut Lent>,
+    ) -> Result<std::result::Result<(), CudnnError>> {
         let mut state = self.lock();
-        let handle = state.handle;
-        let Described { x, y, weight, convolution } = state.prepared(it)?.of;
+        let State { handle, aside, prepared: all, refusals, .. } = &mut *state;
+        let (handle, aside, known) = (*handle, *aside, prepared(all, it)?);
+        let of = known.of;
         let (alpha, beta) = (1f32, if add { 1f32 } else { 0f32 });
         let (alpha, beta): (*const f32, *const f32) = (&raw const alpha, &raw const beta);
         let (alpha, beta): (*const c_void, *const c_void) = (alpha.cast(), beta.cast());
         let pointer = |address: u64| address as *mut c_void;
-        let (at_x, at_weight, at_y) = (pointer(at.x), pointer(at.weight), pointer(at.y));
+        let (x, weight, y) = (pointer(at.x), pointer(at.weight), pointer(at.y));
+        let refused = &mut refusals.algorithms;
         // The workspace is handed back at once: the stream orders who uses it.
-        let done = match product {
+        match product {
             Product::Forward => {
-                let (algorithm, bytes) = state.forward_algorithm(it)?;
-                let work = gpu.take(bytes)?;
-                let work = pointer(work.address());
-                // SAFETY: the descriptors are of the shapes whose memory the executor gives, all on this GPU.
-                unsafe {
-                    result::convolution_forward(
-                        handle,
-                        alpha,
-                        x,
-                        at_x,
-                        weight,
-                        at_weight,
-                        convolution,
-                        algorithm,
-                        work,
-                        bytes,
-                        beta,
-                        y,
-                        at_y,
-                    )
-                }
+                let choice = choice(&mut known.forward, handle, of, product, it)?;
+                choice.compute(refused, |algorithm, bytes| {
+                    let work = pointer(gpu.take(bytes)?.address());
+                    // SAFETY: the descriptors are of the shapes whose memory the executor gives, all on this GPU.
+                    Ok(unsafe {
+                        result::convolution_forward(
+                            handle,
+                            alpha,
+                            of.x,
+                            x,
+                            of.weight,
+                            weight,
+                            of.convolution,
+                            algorithm,
+                            work,
+                            bytes,
+                            beta,
+                            of.y,
+                            y,
+                        )
+                    })
+                })
             }
             Product::Data => {
-                let (algorithm, bytes) = chosen(&mut state.prepared(it)?.data, || {
-                    choose!(
-                        cudnnConvolutionBwdDataAlgoPerf_t,
-                        get_convolution_backward_data_algorithm,
-                        get_convolution_backward_data_workspace_size,
-                        (handle, weight, y, convolution, x)
-                    )
-                })
-                .map_err(|why| refused(product, it, &why))?;
-                let work = gpu.take(bytes)?;
-                let work = pointer(work.address());
-                // SAFETY: as above.
-                unsafe {
-                    result::convolution_backward_data(
-                        handle,
-                        alpha,
-                        weight,
-                        at_weight,
-                        y,
-                        at_y,
-                        convolution,
-                        algorithm,
-                        work,
-                        bytes,
-                        beta,
-                        x,
-                        at_x,
-                    )
-                }
+                let choice = choice(&mut known.data, handle, of, product, it)?;
+                let by = |algorithm, bytes| {
+                    let work = pointer(gpu.take(bytes)?.address());
+                    // SAFETY: as above.
+                    Ok(unsafe {
+                        result::convolution_backward_data(
+                            handle,
+                            alpha,
+                            of.weight,
+                            weight,
+                            of.y,
+                            y,
+                            of.convolution,
+                            algorithm,
+                            work,
+                            bytes,
+                            beta,
+                            of.x,
+                            x,
+                        )
+                    })
+                };
+                if add { choice.compute_if_any(refused, by) } else { choice.compute(refused, by) }
             }
             Product::Filter => {
-                let (algorithm, bytes) = chosen(&mut state.prepared(it)?.filter, || {
-                    choose!(
-                        cudnnConvolutionBwdFilterAlgoPerf_t,
-                        get_convolution_backward_filter_algorithm,
-                        get_convolution_backward_filter_workspace_size,
-                        (handle, x, y, convolution, weight)
-                    )
+                let choice = choice(&mut known.filter, handle, of, product, it)?;
+                let handle = if lent.is_some() { aside } else { handle };
+                choice.compute(refused, |algorithm, bytes| {
+                    let work = match &mut lent {
+                        Some(lent) => {
+                            let work = pointer(lent.room(bytes, || gpu.take(bytes))?);
+                            gpu.leave()?;
+                            work
+                        }
+                        None => pointer(gpu.take(bytes)?.address()),
+                    };
+                    // SAFETY: as above; what is worked in on the further stream stays on loan until both meet.
+                    Ok(unsafe {
+                        result::convolution_backward_filter(
+                            handle,
+                            alpha,
+                            of.x,
+                            x,
+                            of.y,
+                            y,
+                            of.convolution,
+                            algorithm,
+                            work,
+                            bytes,
+                            beta,
+                            of.weight,
+                            weight,
+                        )
+                    })
                 })
-                .map_err(|why| refused(product, it, &why))?;
-                let work = gpu.take(bytes)?;
-                let work = pointer(work.address());
-                // SAFETY: as above.
-                unsafe {
-                    result::convolution_backward_filter(
-                        handle,
-                        alpha,
-                        x,
-                        at_x,
-                        y,
-                        at_y,
-                        convolution,
-                        algorithm,
-                        work,
-                        bytes,
-                        beta,
-                        weight,
-                        at_weight,
-                    )
-                }
             }
-        };
-        done.map_err(|error| explain(error, &format!("computing {product:?} of {it:?}")))
-    }
-}
-
-/// What was chosen before, or now.
-fn chosen<Algorithm: Copy>(
-    known: &mut Option<(Algorithm, usize)>,
-    choose: impl FnOnce() -> std::result::Result<Option<(Algorithm, usize)>, CudnnError>,
-) -> std::result::Result<(Algorithm, usize), String> {
-    if let Some(known) = known {
-        return Ok(*known);
-    }
-    match choose() {
-        Ok(Some(new)) => Ok(*known.insert(new)),
-        Ok(None) => {
-            Err("none of its algorithms gives the same bits every time in 1 GiB of workspace".to_owned())
         }
-        Err(error) => Err(format!("{error:?}")),
     }
-}
-
-fn refused(product: Product, it: Geometry, why: &str) -> Error {
-    Error::Msg(format!("cuDNN, choosing an algorithm for {product:?} of {it:?}: {why}"))
 }
 
 /// Order and type of values, and how they are multiplied.
@@ -329,7 +348,8 @@ fn values_of(it: Geometry) -> (sys::cudnnTensorFormat_t, sys::cudnnDataType_t, s
     };
     let (values, math) = match it.precision {
         Precision::Exact => (sys::cudnnDataType_t::CUDNN_DATA_FLOAT, Math::CUDNN_FMA_MATH),
-        Precision::Tf32 => (sys::cudnnDataType_t::CUDNN_DATA_FLOAT, Math::CUDNN_TENSOR_OP_MATH),
+        // As PyTorch asks for it: since Ampere the default rounds operands of f32 to TF32.
+        Precision::Tf32 => (sys::cudnnDataType_t::CUDNN_DATA_FLOAT, Math::CUDNN_DEFAULT_MATH),
         Precision::Bf16 => (sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16, Math::CUDNN_TENSOR_OP_MATH),
     };
     (format, values, math)

@@ -165,7 +165,7 @@ fn convolve(executor: &CudaExecutor, state: &State, node: usize, it: Convolution
     let x = state.output(executor, it.input)?.address();
     let at = Operands { x, weight: state.weights.convolution(node), y: y.address() };
     let geometry = geometry(executor, state.rows, node, it);
-    gpu.library().run(gpu, geometry, Product::Forward, at, false)?;
+    gpu.library().run(gpu, geometry, Product::Forward, at)?;
     if it.bias {
         let bias = state.weights.bias(node);
         gpu.launch(element, "add_bias", Grid::over(count), arguments![&y, bias, map, count])?;

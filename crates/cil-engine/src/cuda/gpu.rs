@@ -15,9 +15,11 @@ use candle_core::cuda_backend::cudarc::driver::{
 };
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::convolution::Library;
+use super::aside::Branch;
+use super::convolution::{Library, Refusals};
 use super::driver::{driver_version, explain, give_back_freed_memory, keep_freed_memory, out_of_memory};
 use super::launch::{Argument, Grid, THREADS};
+use super::libraries::{Blas, Versions};
 use super::memory::{Buffer, Pool, is_capturing};
 use super::tensors::{Place, address_on, place_on, tensor_on};
 
@@ -45,8 +47,10 @@ impl Element {
 }
 
 struct Inner {
-    /// Goes first: it is bound to the stream.
+    /// These go first: they are bound to the stream.
     library: Library,
+    blas: Blas,
+    branch: Branch,
     functions: Mutex<HashMap<(Element, &'static str), CudaFunction>>,
     pool: Arc<Pool>,
     stream: Arc<CudaStream>,
@@ -93,10 +97,11 @@ impl Gpu {
         // SAFETY: all work on this device goes to `stream`, in order.
         unsafe { device.disable_event_tracking() };
         keep_freed_memory(ordinal).map_err(|error| explain(error, "setting up the memory pool"))?;
-        let library = Library::new(&stream)?;
+        let branch = Branch::new(&stream)?;
+        let (library, blas) = (Library::new(&stream, branch.stream())?, Blas::new(&device)?);
         let pool = Pool::new(stream.clone());
         let (functions, starved) = (Mutex::default(), AtomicBool::new(false));
-        let inner = Arc::new(Inner { device, stream, functions, pool, library, starved });
+        let inner = Arc::new(Inner { library, blas, branch, functions, pool, stream, device, starved });
         Ok(Self { inner, captures: true })
     }
 
@@ -122,6 +127,19 @@ impl Gpu {
     /// If the driver does not tell.
     pub fn name(&self) -> Result<String> {
         self.inner.stream.context().name().map_err(|error| explain(error, "asking for the GPU's name"))
+    }
+
+    /// What computes: the GPU and NVIDIA's libraries.
+    ///
+    /// # Errors
+    /// If one of them does not tell.
+    pub fn versions(&self) -> Result<Versions> {
+        Versions::of(&self.inner.stream, &self.inner.blas)
+    }
+
+    /// What cuDNN has refused so far; it was done otherwise.
+    pub fn refusals(&self) -> Refusals {
+        self.inner.library.refusals()
     }
 
     /// Gives memory that no pass holds back to the driver.
@@ -168,6 +186,16 @@ impl Gpu {
         self.inner.pool.clear();
         give_back_freed_memory(&self.inner.stream).ok()?;
         self.free_memory().ok()
+    }
+
+    /// Lets what is given to the further stream from here on wait for all before it.
+    pub(super) fn leave(&self) -> Result<()> {
+        self.inner.branch.leave(&self.inner.stream)
+    }
+
+    /// Lets all from here on wait for what was given to the further stream.
+    pub(super) fn meet(&self) -> Result<()> {
+        self.inner.branch.meet(&self.inner.stream)
     }
 
     /// Zeros in the first `bytes` bytes.

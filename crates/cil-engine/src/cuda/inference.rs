@@ -96,7 +96,7 @@ pub(super) fn convolve(
             return Ok(y);
         }
     }
-    gpu.library().run(gpu, geometry, Product::Forward, at, false)?;
+    gpu.library().run(gpu, geometry, Product::Forward, at)?;
     let arguments: &[_] = arguments![&y, bias, residual.unwrap_or(0), map, count, unit.activation.slope()];
     gpu.launch(element, "finish", Grid::over(count), arguments)?;
     Ok(y)

@@ -121,6 +121,9 @@ impl Pool {
             None => unsafe { self.stream.alloc::<u8>(size)? },
         };
         let (address, _) = memory.device_ptr(&self.stream);
+        // What was handed back holds nothing that anybody may read.
+        #[cfg(test)]
+        super::tests::emulator::poison(address, size);
         Ok(Buffer { address, size, memory: Some(memory), pool: self.clone(), capture })
     }
 

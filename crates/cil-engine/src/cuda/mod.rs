@@ -6,6 +6,7 @@
 //!
 //! docs/cuda.md says how to build it and what was measured.
 
+mod aside;
 mod backward;
 #[expect(unsafe_code, reason = "a captured graph is the driver's")]
 mod captures;
@@ -21,9 +22,13 @@ mod images;
 mod inference;
 #[expect(unsafe_code, reason = "structures that are copied to the GPU")]
 mod launch;
+#[expect(unsafe_code, reason = "cuBLAS's interface in C")]
+mod libraries;
 pub(crate) mod measures;
 #[expect(unsafe_code, reason = "memory on the GPU that nobody has written yet")]
 mod memory;
+#[expect(unsafe_code, reason = "page-locked memory that the GPU reads")]
+mod pinned;
 mod plan;
 mod singles;
 mod steps;
@@ -38,8 +43,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use candle_core::{Error, Result};
 
 pub(crate) use captures::Captures;
+pub use convolution::Refusals;
 pub use gpu::Gpu;
 pub use images::{Colours, Picked, StoredImages};
+pub use libraries::Versions;
 pub use tensors::Number;
 
 use crate::executor::{Executor, ForwardSpec, Gradients, Keep, Pass, Tape, Upstream};

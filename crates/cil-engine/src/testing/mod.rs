@@ -81,6 +81,12 @@ pub(crate) fn norm_of(tensor: &Tensor) -> Result<f64> {
 
 /// Whether all values are the reference's; `looser` times the distance that `f32` may have.
 pub(crate) fn compare(ours: &Outcome, reference: &Outcome, looser: f64, what: &str) -> Result<()> {
+    distance(ours, reference, looser, what).map(|_| ())
+}
+
+/// As [`compare`]; the largest distance of a value, of the one it may have.
+pub(crate) fn distance(ours: &Outcome, reference: &Outcome, looser: f64, what: &str) -> Result<f64> {
+    let mut worst = 0f64;
     // What is zero by cancellation is as inexact as what cancels.
     let mut largest: f64 = 0.0;
     for (name, tensor) in reference.iter().filter(|(name, _)| name.contains("gradient")) {
@@ -106,13 +112,14 @@ pub(crate) fn compare(ours: &Outcome, reference: &Outcome, looser: f64, what: &s
                 expected.elem_count()
             );
         }
+        worst = worst.max(distance / bound);
     }
     for (name, found) in ours {
         if !reference.contains_key(name) && norm_of(found)? != 0.0 {
             bail!("{what}: {name} is not in the reference");
         }
     }
-    Ok(())
+    Ok(worst)
 }
 
 /// Upstream gradients for some taps and, if moments were asked for, some moments.

@@ -29,9 +29,10 @@ g++ "${flags[@]}" -E -P -DKERNEL_HERE=KERNEL_HERE candle.cpp | tr '\n' ' ' |
   grep -oE 'extern "C" +KERNEL_HERE +void +[a-z0-9_]+' | sed 's/.* \([a-z0-9_]*\)$/ENTRY(\1)/' >"$out/candle.inc"
 g++ "${flags[@]}" -O2 -Wno-unknown-pragmas -c candle.cpp -o "$out/candle.o" &
 g++ "${flags[@]}" -O2 -c emulator.cpp -o "$out/emulator.o"
+g++ "${flags[@]}" -O2 -c pinned.cpp -o "$out/pinned.o"
 g++ "${flags[@]}" -O3 -march=native -c products.cpp -o "$out/products.o"
 wait $!
-nm "$out/emulator.o" "$out/products.o" | awk '$2 == "T" { print $3 }' | sort >"$out/defined"
+nm "$out/emulator.o" "$out/pinned.o" "$out/products.o" | awk '$2 == "T" { print $3 }' | sort >"$out/defined"
 # Every other function that cudarc may name succeeds and does nothing.
 {
   for module in driver nvrtc curand cublas cublaslt cudnn; do
@@ -39,7 +40,7 @@ nm "$out/emulator.o" "$out/products.o" | awk '$2 == "T" { print $3 }' | sort >"$
   done | sort -u | comm -23 - "$out/defined" | sed 's/.*/int &() { return 0; }/'
 } >"$out/others.c"
 gcc -O1 -fPIC -w -fno-builtin -c "$out/others.c" -o "$out/others.o"
-g++ -shared -o "$out/libemulator.so" "$out"/{emulator,products,candle,others}.o
+g++ -shared -o "$out/libemulator.so" "$out"/{emulator,pinned,products,candle,others}.o
 for name in libcuda.so.1 libnvrtc.so.13 libcurand.so.10 libcublas.so.13 libcublasLt.so.13 libcudnn.so.9; do
   ln -sfn libemulator.so "$out/$name"
 done

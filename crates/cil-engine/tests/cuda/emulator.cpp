@@ -161,11 +161,20 @@ static bool own_synchronises(const std::string &name) {
 
 // ---- the stream -------------------------------------------------------------------------------------------------------
 
+// A further stream in a capture.
+struct Side {
+    std::vector<Work> waiting;
+    size_t done, seen; // of its works, how many are in the graph; of the captured stream's, how many it waits for
+};
+
 // What was captured. It is its own executable: both are destroyed, and the last one takes what the graph holds with it.
 struct Graph {
     std::vector<Work> work;
     std::vector<char *> memory; // what was allocated during the capture
     int handles;
+    void *stream;
+    std::map<void *, Side> sides;
+    std::map<void *, std::pair<void *, size_t>> events; // where each was recorded: stream, and works before it
 };
 static Graph *capture;
 unsigned long library_calls, blas_calls;
@@ -173,7 +182,7 @@ static unsigned long held, most_held, launches, copies, uploads, downloads, allo
 
 static void violation(const char *what) {
     violations++;
-    fprintf(stderr, "emulator: %s while a graph is captured\n", what);
+    fprintf(stderr, "emulator: %s%s\n", what, capture ? " while a graph is captured" : "");
 }
 
 const bool skip = getenv("EMULATOR_SKIP") != nullptr;
@@ -184,6 +193,35 @@ void submit(Work work) {
         capture->work.push_back(std::move(work));
     else
         work();
+}
+
+void submit_on(void *stream, Work work) {
+    if (skip) return;
+    if (!capture || stream == capture->stream) return submit(std::move(work));
+    Side &side = capture->sides[stream];
+    if (side.seen != capture->work.size()) violation("a further stream does not wait for all that was submitted before it");
+    side.waiting.push_back(std::move(work));
+}
+static void event_in_capture(void *event, void *stream) {
+    size_t before = capture->work.size();
+    if (stream != capture->stream) before = capture->sides[stream].done + capture->sides[stream].waiting.size();
+    capture->events[event] = {stream, before};
+}
+API int cuStreamWaitEvent(void *stream, void *event, unsigned) {
+    if (!capture) return 0;
+    auto found = capture->events.find(event);
+    if (found == capture->events.end()) return 0;
+    auto [from, before] = found->second;
+    if (stream != capture->stream) {
+        capture->sides[stream].seen = before;
+    } else if (from != stream) {
+        Side &side = capture->sides[from];
+        size_t count = before > side.done ? before - side.done : 0;
+        for (size_t at = 0; at < count; at++) capture->work.push_back(std::move(side.waiting[at]));
+        side.waiting.erase(side.waiting.begin(), side.waiting.begin() + count);
+        side.done += count;
+    }
+    return 0;
 }
 
 API void emulator_reset() {
@@ -207,7 +245,7 @@ static void __attribute__((destructor)) tell() {
 // ---- memory, with marks on both sides ---------------------------------------------------------------------------------
 
 static const size_t MARGIN = 256;
-static const unsigned char MARK = 0xa5;
+static const unsigned char MARK = 0xff; // NaNs, for whoever reads beyond an end
 struct Given {
     void *raw;
     size_t bytes;
@@ -308,6 +346,11 @@ static int destroy(Graph *graph) {
     return 0;
 }
 
+// Memory that is handed out again without a call of the driver.
+API void emulator_poison(void *to, size_t bytes) {
+    submit([=] { memset(to, 0xff, bytes); });
+}
+
 static void check_all() {
     for (auto &it : memory) check_margins(it.first, it.second.bytes);
 }
@@ -335,6 +378,7 @@ static int copy(void *to, const void *from, size_t bytes, const char *host) {
 }
 static int upload(void *to, const void *from, size_t bytes) {
     uploads++;
+    if (!read_later(from, bytes)) violation("a host's memory that an upload may still be reading is uploaded anew");
     return copy(to, from, bytes, "an upload");
 }
 API int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) { return upload(to, from, n); }
@@ -432,21 +476,29 @@ API int cuStreamCreate(void **stream, unsigned) {
     *stream = new_handle();
     return 0;
 }
-API int cuEventCreate(void **event, unsigned) {
-    *event = new_handle();
+API int cuEventRecord(void *event, void *stream) {
+    if (capture) event_in_capture(event, stream);
+    read_behind(event);
+    return 0;
+}
+API int cuEventSynchronize(void *event) {
+    if (capture) violation("the host waits");
+    if (!read_until(event)) violation("a host's memory was changed before its upload was done");
     return 0;
 }
 API int cuStreamSynchronize(void *) {
     waits++;
+    if (!all_read()) violation("a host's memory was changed before its upload was done");
     if (capture) violation("the host waits");
     check_all();
     return 0;
 }
-API int cuStreamBeginCapture_v2(void *, int) {
+API int cuStreamBeginCapture_v2(void *stream, int) {
     // A driver that refuses: CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED.
     if (getenv("EMULATOR_REFUSES_CAPTURES")) return 900;
     if (capture) give_up("a capture begins within a capture");
     capture = new Graph();
+    capture->stream = stream;
     return 0;
 }
 API int cuStreamIsCapturing(void *, int *is) {
@@ -456,6 +508,8 @@ API int cuStreamIsCapturing(void *, int *is) {
 API int cuStreamEndCapture(void *, void **graph) {
     if (!capture) give_up("a capture ends that never began");
     tell_outliving(capture);
+    for (auto &it : capture->sides)
+        if (!it.second.waiting.empty()) violation("a further stream is not waited for");
     capture->handles = 1;
     *graph = capture;
     capture = nullptr;

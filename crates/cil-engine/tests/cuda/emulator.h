@@ -84,6 +84,16 @@ bool candle_synchronises(const std::string &name);
 extern const bool skip;
 extern unsigned long library_calls, blas_calls;
 
+// Page-locked memory: what an upload reads of it, it may read any time before an event behind it (pinned.cpp). Each says
+// whether the host has left alone what it had to.
+bool read_later(const void *from, size_t bytes);
+void read_behind(void *event);
+bool read_until(void *event);
+bool all_read();
+
 void *new_handle();
 // Does the work, or adds it to the graph that is being captured.
 void submit(Work work);
+// The same on a stream that may be another than the captured one: what it is given there is done as late as may be, where
+// the captured stream waits for it.
+void submit_on(void *stream, Work work);

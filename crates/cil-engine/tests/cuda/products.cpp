@@ -1,5 +1,5 @@
 // cuBLAS's products and cuDNN's convolutions, on the processor: in f32 (cuBLAS: in f64 too) with sums in the same type;
-// maps of bf16 are widened first and rounded at the end.
+// maps of bf16 are widened first and rounded at the end, operands in f32 cut to TF32 where the math type allows it.
 
 #include "emulator.h"
 #include <algorithm>
@@ -117,7 +117,7 @@ API int cublasDgemmStridedBatched(void *, int a_form, int b_form, int m, int n, 
 
 struct Descriptor {
     int type, format, dims[4]; // type 0: f32, 9: bf16; format 0: channels first, 1: last
-    int padding, stride;
+    int padding, stride, math; // math 3: f32 as it is
 };
 #define CREATE(name)                                                                                                   \
     API int name(void **to) {                                                                                          \
@@ -139,17 +139,31 @@ API int cudnnCreate(void **library) {
     *library = new_handle();
     return 0;
 }
+static std::map<void *, void *> streams; // of cuDNN's handles
+API int cudnnSetStream(void *handle, void *stream) {
+    streams[handle] = stream;
+    return 0;
+}
 API int cudnnSetTensor4dDescriptor(Descriptor *it, int format, int type, int n, int c, int h, int w) {
-    *it = {type, format, {n, c, h, w}, 0, 0};
+    *it = {type, format, {n, c, h, w}, 0, 0, 0};
     return 0;
 }
 API int cudnnSetFilter4dDescriptor(Descriptor *it, int type, int format, int k, int c, int h, int w) {
-    *it = {type, format, {k, c, h, w}, 0, 0};
+    *it = {type, format, {k, c, h, w}, 0, 0, 0};
     return 0;
 }
 API int cudnnSetConvolution2dDescriptor(Descriptor *it, int py, int, int sy, int, int, int, int mode, int type) {
     if (mode != 1 || type != 0) return 3000;
-    *it = {0, 0, {0, 0, 0, 0}, py, sy};
+    *it = {0, 0, {0, 0, 0, 0}, py, sy, 0};
+    return 0;
+}
+API int cudnnSetConvolutionMathType(Descriptor *it, int math) {
+    it->math = math;
+    return 0;
+}
+API size_t cudnnGetVersion() { return 91900; }
+API int cublasGetVersion_v2(void *, int *version) {
+    *version = 130100;
     return 0;
 }
 
@@ -160,17 +174,22 @@ struct Found { // cudnnConvolutionFwdAlgoPerf_t and its like
     int determinism, math, reserved[3];
 };
 static const size_t WORKSPACE = 4096;
-// The first is fast and not reproducible, the second the one to take.
+// What is refused from now on: 1 adding to a gradient, 2 executing the second algorithm, 4 telling its workspace.
+static int refused;
+API void emulator_refuse(int what) { refused = what; }
+// The first is fast and not reproducible, the second the one to take, the third for where that is refused.
 #define ALGORITHMS(name, workspace)                                                                                    \
     API int name(void *, void *, void *, void *, void *, int asked, int *count, Found *found) {                        \
-        *count = 2;                                                                                                    \
-        if (asked < 2) abort();                                                                                        \
+        *count = 3;                                                                                                    \
+        if (asked < 3) abort();                                                                                        \
         found[0] = {0, 0, 1, 0, 0, 0, {0, 0, 0}};                                                                      \
         found[1] = {1, 0, 2, WORKSPACE, 1, 0, {0, 0, 0}};                                                              \
+        found[2] = {5, 0, 3, WORKSPACE, 1, 0, {0, 0, 0}};                                                              \
         return 0;                                                                                                      \
     }                                                                                                                  \
     API int workspace(void *, void *, void *, void *, void *, int algorithm, size_t *bytes) {                          \
-        *bytes = algorithm == 1 ? WORKSPACE : 0;                                                                       \
+        if (algorithm == 1 && refused & 4) return 3000;                                                                \
+        *bytes = algorithm ? WORKSPACE : 0;                                                                            \
         return 0;                                                                                                      \
     }
 ALGORITHMS(cudnnGetConvolutionForwardAlgorithm_v7, cudnnGetConvolutionForwardWorkspaceSize)
@@ -191,6 +210,17 @@ static void set(const Descriptor &of, void *to, size_t where, float value, float
         maps::store((maps::Bf16 *)to, (int)where, value);
     else
         ((float *)to)[where] = value;
+}
+
+// Ten bits of an operand are left of 23, the others cut off: what a tensor core reads of a word.
+static void cut(const Descriptor &of, const Descriptor &by, std::vector<float> &lines) {
+    if (of.type != 0 || by.math == 3) return;
+    for (float &value : lines) {
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        bits &= 0xffffe000u;
+        memcpy(&value, &bits, sizeof bits);
+    }
 }
 
 // Values and sums of a map or of weights with channels last, each pixel's channels in a line of `width`.
@@ -244,6 +274,9 @@ static void convolve_now(Product product, const Descriptor &x, void *px, const D
     // Weights as a line for each place and channel of the window, or as one for each output.
     Lines vw(product == FORWARD ? (size_t)covered * wide : (size_t)outputs * line);
     Lines flat = product == FILTER ? Lines() : lines_of(w, pw, channels);
+    if (product != DATA) cut(x, c, vx);
+    if (product != FORWARD) cut(y, c, vy);
+    if (product != FILTER) cut(w, c, flat);
     for (int k = 0; product != FILTER && k < outputs; k++)
         for (int at = 0; at < covered; at++)
             vw[product == FORWARD ? (size_t)at * wide + k : (size_t)k * line + at] = flat[(size_t)k * covered + at];
@@ -277,18 +310,19 @@ static void convolve_now(Product product, const Descriptor &x, void *px, const D
     put_lines(w, to, flat, channels, scale, keep);
 }
 
-static int convolve(Product product, const Descriptor &x, void *px, const Descriptor &w, void *pw, const Descriptor &c,
+static int convolve(void *handle, Product product, const Descriptor &x, void *px, const Descriptor &w, void *pw, const Descriptor &c,
                     const Descriptor &y, void *py, void *to, const float *alpha, const float *beta, int algorithm,
                     void *work, size_t bytes) {
     int side = (x.dims[2] + 2 * c.padding - w.dims[2]) / c.stride + 1;
     int wide = (x.dims[3] + 2 * c.padding - w.dims[3]) / c.stride + 1;
     bool fits = x.dims[0] == y.dims[0] && x.dims[1] == w.dims[1] && y.dims[1] == w.dims[0] && y.dims[2] == side &&
                 y.dims[3] == wide && x.type == y.type && x.type == w.type && x.format == w.format &&
-                x.format == y.format && algorithm == 1 && bytes >= WORKSPACE;
+                x.format == y.format && algorithm && bytes >= WORKSPACE;
     if (!fits) give_up("the descriptors of a convolution do not fit");
+    if ((*beta != 0 && refused & 1) || (algorithm == 1 && refused & 2)) return 3000;
     library_calls++;
     float scale = *alpha, keep = *beta;
-    submit([=] {
+    submit_on(streams[handle], [=] {
         memset(work, 0xff, WORKSPACE);
         convolve_now(product, x, px, w, pw, c, y, py, to, scale, keep);
     });
@@ -296,21 +330,23 @@ static int convolve(Product product, const Descriptor &x, void *px, const Descri
 }
 
 typedef const Descriptor *D;
-// An activation: stride 0 is none, 1 ReLU.
+// An activation: stride 0 is none, 1 ReLU; padding: whether NaNs are to be kept.
 CREATE(cudnnCreateActivationDescriptor)
 DESTROY(cudnnDestroyActivationDescriptor)
-API int cudnnSetActivationDescriptor(Descriptor *it, int mode, int, double) {
+API int cudnnSetActivationDescriptor(Descriptor *it, int mode, int nan, double) {
     if (mode != 1 && mode != 5) return 3000;
     it->stride = mode == 1;
+    it->padding = nan;
     return 0;
 }
 // From now on cuDNN has no call that joins a convolution with what follows it.
 static bool no_joined;
 API void emulator_join(int joins) { no_joined = !joins; }
-API int cudnnConvolutionBiasActivationForward(void *, const float *alpha, D x, void *px, D w, void *pw, D c,
+API int cudnnConvolutionBiasActivationForward(void *handle, const float *alpha, D x, void *px, D w, void *pw, D c,
                                               int algorithm, void *work, size_t bytes, const float *beta, D z, void *pz,
                                               D b, void *pb, D activation, D y, void *py) {
-    if (no_joined) return 3000;
+    // NVIDIA's reference: only where NaNs need not be kept.
+    if (no_joined || activation->padding) return 3000;
     const float nothing = 0;
     Descriptor bias = *b, result = *y, added = *z;
     bool fits = bias.dims[0] == 1 && bias.dims[1] == y->dims[1] && bias.dims[2] == 1 && bias.dims[3] == 1 &&
@@ -319,8 +355,9 @@ API int cudnnConvolutionBiasActivationForward(void *, const float *alpha, D x, v
     if (!fits) give_up("the descriptors of a joined convolution do not fit");
     float keep = *beta;
     bool relu = activation->stride;
-    convolve(FORWARD, *x, px, *w, pw, *c, *y, py, py, alpha, &nothing, algorithm, work, bytes);
-    submit([=] {
+    int answer = convolve(handle, FORWARD, *x, px, *w, pw, *c, *y, py, py, alpha, &nothing, algorithm, work, bytes);
+    if (answer) return answer;
+    submit_on(streams[handle], [=] {
         for (int n = 0; n < result.dims[0]; n++)
             for (int k = 0; k < result.dims[1]; k++)
                 for (int row = 0; row < result.dims[2]; row++)
@@ -333,15 +370,15 @@ API int cudnnConvolutionBiasActivationForward(void *, const float *alpha, D x, v
     });
     return 0;
 }
-API int cudnnConvolutionForward(void *, const float *alpha, D x, void *px, D w, void *pw, D c, int algorithm,
+API int cudnnConvolutionForward(void *handle, const float *alpha, D x, void *px, D w, void *pw, D c, int algorithm,
                                 void *work, size_t bytes, const float *beta, D y, void *py) {
-    return convolve(FORWARD, *x, px, *w, pw, *c, *y, py, py, alpha, beta, algorithm, work, bytes);
+    return convolve(handle, FORWARD, *x, px, *w, pw, *c, *y, py, py, alpha, beta, algorithm, work, bytes);
 }
-API int cudnnConvolutionBackwardData(void *, const float *alpha, D w, void *pw, D y, void *py, D c, int algorithm,
+API int cudnnConvolutionBackwardData(void *handle, const float *alpha, D w, void *pw, D y, void *py, D c, int algorithm,
                                      void *work, size_t bytes, const float *beta, D x, void *px) {
-    return convolve(DATA, *x, px, *w, pw, *c, *y, py, px, alpha, beta, algorithm, work, bytes);
+    return convolve(handle, DATA, *x, px, *w, pw, *c, *y, py, px, alpha, beta, algorithm, work, bytes);
 }
-API int cudnnConvolutionBackwardFilter(void *, const float *alpha, D x, void *px, D y, void *py, D c, int algorithm,
+API int cudnnConvolutionBackwardFilter(void *handle, const float *alpha, D x, void *px, D y, void *py, D c, int algorithm,
                                        void *work, size_t bytes, const float *beta, D w, void *pw) {
-    return convolve(FILTER, *x, px, *w, pw, *c, *y, py, pw, alpha, beta, algorithm, work, bytes);
+    return convolve(handle, FILTER, *x, px, *w, pw, *c, *y, py, pw, alpha, beta, algorithm, work, bytes);
 }

@@ -1,10 +1,11 @@
-"""PyTorch's side of the race on a GPU: images a second of every mode, for one work.
+"""PyTorch's side of the race on a GPU: milliseconds a step and images a second of each mode, for one work.
 
-usage: pytorch.py WORK [--batch N] [--steps N] [--seconds N]
-  WORK   train | eval | invert, the same as of step_server.py
-Modes: f32 without TF32, TF32, automatic bf16 and channels last, the same compiled with `reduce-overhead` (which captures
-CUDA graphs), and the same captured by hand. The learning rate of a captured step is fixed. networks.py lies beside this
-file or in ../pytorch. It stops trying further modes after --seconds.
+usage: pytorch.py WORK [--modes MODE,...] [--batch N] [--steps N] [--seconds N]
+  WORK   train | eval | invert | step, the same as of ../pytorch/step_server.py; step with its losses on maps
+  MODE   f32, tf32 or bf16 (automatic, weights in f32), all channels last, alone or with one of two ways to launch less:
+         -graph captures the step by hand, -compiled compiles the losses with `reduce-overhead`, which captures too
+The learning rate of a captured step is fixed. networks.py and learning.py lie beside this file or in ../pytorch. It begins
+no further mode after --seconds. Of `step` two images count for each of the batch: real ones, and as many generated.
 """
 import argparse
 import pathlib
@@ -17,19 +18,48 @@ import torch.nn.functional as F
 
 HERE = pathlib.Path(__file__).parent
 sys.path += [str(HERE), str(HERE.parent / "pytorch")]
+from learning import Learning  # noqa: E402
 from networks import Generator, ResNet32, WatchedNorm  # noqa: E402
 
-MODES = ["f32", "tf32", "bf16", "bf16 graph", "bf16 compiled"]
+MODES = [f"{values}{launch}" for launch in ("-graph", "", "-compiled") for values in ("tf32", "bf16", "f32")]
+
+
+def precision(mode):
+    """Sets what f32 is multiplied as; the context in which losses are computed."""
+    values = mode.split("-")[0]
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = values != "f32"
+    return torch.autocast("cuda", torch.bfloat16, enabled=values == "bf16")
+
+
+class Steps(Learning):
+    """One learning step, on the GPU."""
+
+    def __init__(self, mode, batch):
+        self.autocast = precision(mode)
+        with torch.device("cuda"):
+            super().__init__("channels_last", batch, True)
+        if mode.endswith("compiled"):
+            wrap = torch.compile(mode="reduce-overhead")
+            self.look, self.loss = wrap(self.look), wrap(self.loss)
+
+    def step(self):
+        with self.autocast:
+            said = self.look(torch.randn(self.batch, 256, device="cuda"))
+        self.sgd.zero_grad(set_to_none=True)
+        with self.autocast, torch.device("cuda"):
+            loss = self.loss(*said)
+        loss.backward()
+        self.sgd.step()
+
+    def ready(self, _):
+        return self.step
 
 
 class Works:
     def __init__(self, mode, batch):
         torch.manual_seed(0)
-        fast = mode.startswith("bf16")
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = mode != "f32"
-        memory = torch.channels_last if fast else torch.contiguous_format
-        self.autocast = torch.autocast("cuda", torch.bfloat16, enabled=fast)
+        self.autocast, memory = precision(mode), torch.channels_last
         self.net = ResNet32().cuda().to(memory_format=memory)
         self.images = torch.randn(batch, 3, 32, 32, device="cuda").contiguous(memory_format=memory)
         self.labels = torch.randint(0, 100, (batch,), device="cuda")
@@ -91,34 +121,45 @@ def captured(step):
     return graph.replay
 
 
+def race(work, mode, batch, steps):
+    """Milliseconds of a step."""
+    step = (Steps if work == "step" else Works)(mode, batch).ready(work)
+    if mode.endswith("graph"):
+        step = captured(step)
+    for _ in range(10):
+        step()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - start) / steps * 1e3
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", choices=["train", "eval", "invert"])
+    parser.add_argument("work", choices=["train", "eval", "invert", "step"])
+    parser.add_argument("--modes", type=lambda text: text.split(","), default=MODES)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=80)
     arguments = parser.parse_args()
+    for mode in arguments.modes:
+        if mode not in MODES:
+            parser.error(f"{mode} is no mode; one of {', '.join(MODES)} is right")
     begun = time.perf_counter()
-    print(torch.__version__, torch.cuda.get_device_name())
-    for mode in MODES:
+    print(torch.__version__, torch.cuda.get_device_name(), flush=True)
+    for mode in arguments.modes:
+        what = f"PyTorch {arguments.work} {mode} batch {arguments.batch}"
         if time.perf_counter() - begun > arguments.seconds:
-            print(f"{arguments.work} {mode}: no time left")
+            print(f"{what}: no time left", flush=True)
             continue
         try:
-            step = Works(mode, arguments.batch).ready(arguments.work)
-            if mode.endswith("graph"):
-                step = captured(step)
-            for _ in range(10):
-                step()
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            for _ in range(arguments.steps):
-                step()
-            torch.cuda.synchronize()
-            seconds = (time.perf_counter() - start) / arguments.steps
-            print(f"{arguments.work} {mode}: {seconds * 1e3:.3f} ms, {arguments.batch / seconds:.0f} images a second", flush=True)
+            milliseconds = race(arguments.work, mode, arguments.batch, arguments.steps)
+            images = arguments.batch * (2 if arguments.work == "step" else 1)
+            print(f"{what}: {milliseconds:.3f} ms, {images / milliseconds * 1e3:.0f} images/s", flush=True)
         except Exception as error:
-            print(f"{arguments.work} {mode}: {type(error).__name__}: {str(error).splitlines()[0]}", flush=True)
+            print(f"{what}: {type(error).__name__}: {str(error).splitlines()[0]}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ Examples:
   cil-runner report runs/demo-lwf-s1 runs/demo-lwf-s2 runs/demo-joint-s1 --html report.html
   cil-runner report runs/demo-lwf-s1.partial --html now.html    a run that still goes, as far as it came
   cil-runner report runs/* --csv numbers.csv --tensorboard logs && tensorboard --logdir logs
+  cil-runner report runs --verify                               whether anything rotted, in all run folders below
 
 Runs whose settings differ in nothing but the seed are one group, and its mean and sample standard deviation are over its
 whole runs, each seed once. Runs with different class orders are different groups, as in the report of a sweep.
@@ -33,4 +34,7 @@ pub struct Report {
     /// Write losses and accuracies as event files of TensorBoard, a folder for each run
     #[arg(long, value_name = "DIR")]
     pub tensorboard: Option<PathBuf>,
+    /// Show nothing of the runs, but whether each file is what its run wrote: events, models, settings, pictures
+    #[arg(long, conflicts_with_all = ["html", "csv", "tensorboard"])]
+    pub verify: bool,
 }

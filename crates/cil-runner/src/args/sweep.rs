@@ -4,13 +4,15 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
   cil-runner sweep plan compare.toml           its runs, what they share, what is done, and how long the rest takes
   cil-runner sweep run compare.toml --jobs 2   do what is missing; again and again, after whatever interrupted it
   cil-runner sweep status compare.toml
+  cil-runner sweep task compare.toml --index 3   one job, on any machine that sees the folder
+  cil-runner sweep script compare.toml --for slurm > compare.sh
   cil-runner sweep report compare.toml         mean and spread over seeds, differences to the baseline
 
 A file:
@@ -51,6 +53,33 @@ pub enum Sweep {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         jobs: u16,
     },
+    /// Do one job by its number, and the base model that it needs before it; for array jobs of a scheduler
+    ///
+    /// A job that is done is left alone, one that another task works on is waited for, one that was cut off is resumed.
+    /// Exit status: 0 it is done, 1 it failed, 75 it was interrupted and is saved.
+    Task {
+        /// The sweep's file
+        #[arg(value_name = "FILE.toml")]
+        file: PathBuf,
+        /// The job's number, as `sweep plan` shows it
+        #[arg(long, value_name = "N", conflicts_with = "index_from")]
+        index: Option<usize>,
+        /// Read the job's number from this environment variable, such as SLURM_ARRAY_TASK_ID
+        #[arg(long, value_name = "VARIABLE")]
+        index_from: Option<String>,
+    },
+    /// Print a script that hands the sweep's jobs to a scheduler
+    Script {
+        /// The sweep's file
+        #[arg(value_name = "FILE.toml")]
+        file: PathBuf,
+        /// For which scheduler
+        #[arg(long = "for", value_name = "SCHEDULER")]
+        scheduler: Scheduler,
+        /// What a job asks for
+        #[command(flatten)]
+        resources: Resources,
+    },
     /// Show where each run stands, and the accuracy of those that are done
     Status {
         /// The sweep's file
@@ -66,4 +95,48 @@ pub enum Sweep {
         #[arg(long, value_name = "FILE.html")]
         html: Option<PathBuf>,
     },
+}
+
+/// A scheduler that a script can be written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scheduler {
+    /// Two arrays, the runs after the base models; requeued where they are cut off
+    Slurm,
+    /// Task arrays of a HyperQueue server
+    Hyperqueue,
+    /// An Indexed Job; needs --image and --claim
+    Kubernetes,
+}
+
+/// What a job asks a scheduler for.
+#[derive(Clone, Debug, Args)]
+pub struct Resources {
+    /// Processor cores of a job, which are its threads
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub cpus: u16,
+    /// Jobs at a time
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
+    pub at_a_time: u16,
+    /// Time limit of a job, for Slurm; a job that needs longer is requeued and resumes
+    #[arg(long, value_name = "HH:MM:SS", default_value = "04:00:00", value_parser = time_limit)]
+    pub time: String,
+    /// Container image that has this program, for Kubernetes
+    #[arg(long)]
+    pub image: Option<String>,
+    /// Volume claim that holds the sweep's file, the data and the runs, for Kubernetes
+    #[arg(long)]
+    pub claim: Option<String>,
+    /// Where the claim is mounted, for Kubernetes
+    #[arg(long, value_name = "DIR", default_value = "/shared")]
+    pub mount: String,
+}
+
+/// A time limit as Slurm writes it.
+fn time_limit(text: &str) -> Result<String, String> {
+    let (days, clock) = text.split_once('-').unwrap_or(("0", text));
+    let parts: Vec<&str> = clock.split(':').collect();
+    let digits =
+        |part: &&str| !part.is_empty() && part.len() <= 4 && part.bytes().all(|it| it.is_ascii_digit());
+    let right = parts.len() <= 3 && parts.iter().chain([&days]).all(digits);
+    if right { Ok(text.to_owned()) } else { Err("write it as HH:MM:SS or D-HH:MM:SS".to_owned()) }
 }

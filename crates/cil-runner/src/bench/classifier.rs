@@ -276,7 +276,7 @@ fn stored(net: &Learned) -> Result<Stored> {
 }
 
 fn normal(dims: &[usize], stream: &mut Stream, device: &Device) -> Result<Tensor> {
-    let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.normal() as f32).collect();
+    let values = stream.normals(dims.iter().product());
     Ok(Tensor::from_vec(values, dims, device)?)
 }
 

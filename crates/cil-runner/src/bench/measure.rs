@@ -10,6 +10,8 @@ use candle_core::Tensor;
 use serde::Serialize;
 
 use super::{Model, Ready, Setting, Work, name};
+use crate::engine::Refusals;
+use crate::environment;
 use crate::failure::Interrupted;
 use crate::interrupt::Interrupt;
 use crate::{machine, table};
@@ -38,10 +40,18 @@ pub struct Report {
     pub kernels: String,
     /// The processor's name.
     pub processor: Option<String>,
+    /// The GPU, if one computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<environment::Gpu>,
+    /// What its cuDNN refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusals: Option<Refusals>,
     /// Commit that the program was built from.
     pub code_version: String,
-    /// The fastest product of two 2048x2048 matrices in `f32`, in GFLOP a second.
-    pub matrix_product_gflops: f64,
+    /// The fastest product of two 2048x2048 matrices in `f32`, in GFLOP a second; none on a GPU, whose convolutions use other
+    /// units than such a product.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matrix_product_gflops: Option<f64>,
     /// Each work.
     pub works: Vec<Measured>,
 }
@@ -64,8 +74,9 @@ pub struct Measured {
     pub gflop: f64,
     /// Those by the median time, a second.
     pub gflops: f64,
-    /// That as a share of the matrix product's.
-    pub share_of_peak: f64,
+    /// That as a share of the matrix product's, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_of_peak: Option<f64>,
     /// Most memory that the process held so far, in bytes.
     pub peak_memory_bytes: Option<u64>,
 }
@@ -108,12 +119,15 @@ pub fn measure(
             images_per_second: images as f64 / milliseconds * 1e3,
             gflop,
             gflops: gflop / milliseconds * 1e3,
-            share_of_peak: 0.0,
+            share_of_peak: None,
             peak_memory_bytes: machine::peak_memory_bytes(),
         });
     }
-    let peak = matrix_product_gflops(setting)?;
-    measured.iter_mut().for_each(|it| it.share_of_peak = it.gflops / peak);
+    let peak = match setting.engine.gpu {
+        Some(_) => None,
+        None => Some(matrix_product_gflops(setting)?),
+    };
+    measured.iter_mut().for_each(|it| it.share_of_peak = peak.map(|peak| it.gflops / peak));
     Ok(Report {
         model: name(&model),
         batch: setting.batch,
@@ -121,6 +135,8 @@ pub fn measure(
         threads: setting.engine.threads,
         kernels: setting.engine.kernels.to_owned(),
         processor: machine::processor(),
+        gpu: setting.engine.gpu.clone(),
+        refusals: setting.engine.refusals(),
         code_version: env!("CIL_CODE_VERSION").to_owned(),
         matrix_product_gflops: peak,
         works: measured,
@@ -195,23 +211,34 @@ impl Report {
                 format!("{:.0}", it.images_per_second),
                 format!("{:.1}", it.gflop),
                 format!("{:.0}", it.gflops),
-                format!("{:.0} %", 100.0 * it.share_of_peak),
+                it.share_of_peak.map_or("-".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
                 it.peak_memory_bytes.map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20)),
             ]);
         }
+        let place = match &self.gpu {
+            Some(gpu) => gpu.to_string(),
+            None => self.processor.clone().unwrap_or_else(|| "processor unknown".to_owned()),
+        };
+        let peak = self.matrix_product_gflops.map_or(String::new(), |peak| {
+            format!(
+                "Peak: {peak:.0} GFLOP/s, the fastest of {PEAK_ROUNDS} products of two {PEAK_SIDE}x{PEAK_SIDE} matrices. \
+                 GFLOP counts direct convolution, so a rate may\nexceed what direct convolution could reach, and even \
+                 the peak, where Winograd's algorithm does less.\n"
+            )
+        });
+        let refused = self.refusals.map_or(String::new(), |Refusals { joined, algorithms, additions }| {
+            format!(
+                "Refused by cuDNN: {joined} joined calls, {algorithms} algorithms, {additions} additions.\n"
+            )
+        });
         format!(
-            "{}, batch {}, {} steps each; {} threads, {}, {}\n\n{}\n\
-             Peak: {:.0} GFLOP/s, the fastest of {PEAK_ROUNDS} products of two {PEAK_SIDE}x{PEAK_SIDE} matrices. \
-             GFLOP counts direct convolution, so a rate may\nexceed what direct convolution could reach, and even the \
-             peak, where Winograd's algorithm does less.\n",
+            "{}, batch {}, {} steps each; {} threads, {}, {place}\n\n{}\n{peak}{refused}",
             self.model,
             self.batch,
             self.rounds,
             self.threads,
             self.kernels,
-            self.processor.as_deref().unwrap_or("processor unknown"),
             table::layout(&rows),
-            self.matrix_product_gflops,
         )
     }
 }

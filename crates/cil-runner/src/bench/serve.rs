@@ -37,6 +37,9 @@ pub fn serve(
         };
         let time = timed(ready, setting)?;
         output.text(&format!("{:.3} {:.3}\n", time.wall, time.processor.unwrap_or(f64::NAN)))?;
+        if output.is_gone() {
+            return Ok(());
+        }
         if interrupt.is_asked() {
             return Err(Interrupted("interrupted".to_owned()).into());
         }

@@ -74,7 +74,7 @@ pub(super) fn extend(
     let recipe = recipes::changed(recipe, &arguments.set, &opened.model.snapshot.architecture)?;
     let old = opened.classifier(&engine)?;
     let alike = told::alike(&old, &sets.train, sets.new, &names, &opened, &engine)?;
-    alike.iter().try_for_each(|sentence| progress.say(sentence))?;
+    alike.iter().for_each(|sentence| progress.say(sentence));
 
     let plan = plan(&opened, &folder, &recipe, global, &engine)?;
     let seed = plan.seed;

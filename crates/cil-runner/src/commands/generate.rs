@@ -71,7 +71,8 @@ pub(super) fn generate(
             return Err(Interrupted("interrupted; no image was written".to_owned()).into());
         }
         let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), machine::peak_memory_bytes());
-        progress.show(&Line { seconds, peak_memory_bytes, event: event.clone() })
+        progress.show(&Line { seconds, peak_memory_bytes, event: event.clone() });
+        Ok(())
     })?;
     let mut by_class = vec![Vec::new(); teacher.classes()];
     let count = arguments.images as usize;

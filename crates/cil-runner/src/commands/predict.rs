@@ -72,7 +72,7 @@ pub(super) fn predict(arguments: &Predict, global: &Global, output: &mut Output<
                 broken.join("; ")
             )));
         }
-        progress.say(&format!("{count} and were left out: {}", broken.join("; ")))?;
+        progress.say(&format!("{count} and were left out: {}", broken.join("; ")));
     }
     if arguments.csv {
         return output.text(&csv(&told)?);

@@ -8,11 +8,12 @@ use cil_data::augment::Change;
 use cil_data::dataset::Dataset;
 use cil_data::elsewhere::Elsewhere;
 use cil_data::normalise::Normalisation;
-use cil_engine::cuda::{Colours, CudaExecutor, Gpu, Picked, Precision, StoredImages};
+use cil_engine::cuda::{Colours, CudaExecutor, Gpu, Picked, Precision, StoredImages, Versions};
 use cil_engine::{Executor, ExecutorFactory, Graph};
 
-use super::OnGpu;
+use super::{OnGpu, Refusals};
 use crate::failure::bad_input;
+use crate::{environment, machine};
 
 /// How many there are; none where the driver does not say.
 pub(super) fn count() -> usize {
@@ -42,6 +43,18 @@ pub(super) struct Keeper(Option<Gpu>);
 impl Keeper {
     pub(super) fn device(&self) -> Device {
         self.0.as_ref().map_or(Device::Cpu, Gpu::device)
+    }
+
+    /// What computes.
+    pub(super) fn facts(&self) -> Result<Option<environment::Gpu>> {
+        let Some(gpu) = &self.0 else { return Ok(None) };
+        let Versions { gpu: name, cuda, cudnn, cublas } = gpu.versions()?;
+        Ok(Some(environment::Gpu { name, driver: machine::nvidia_driver(), cuda, cudnn, cublas }))
+    }
+
+    pub(super) fn refusals(&self) -> Option<Refusals> {
+        let cil_engine::cuda::Refusals { joined, algorithms, additions } = self.0.as_ref()?.refusals();
+        Some(Refusals { joined, algorithms, additions })
     }
 
     pub(super) fn keep(&self, dataset: Dataset) -> Result<Dataset> {

@@ -1,13 +1,18 @@
 //! How much of a run is done, in time.
 //!
 //! One decision: an activity that was seen takes the seconds per operation that it took so far; one that was not takes
-//! the mean of the others. So an inversion's unit and an epoch weigh what they cost, and units are never counted alike.
+//! the mean of the others. So an inversion's unit and an epoch weigh what they cost, and units are never counted alike. A
+//! unit that took far longer than the others of its activity (the machine swapped, or slept) says nothing of the next one
+//! and is left out.
 
 use std::collections::BTreeMap;
 
 use cil_train::event::Event;
 
 use super::workload::{Activity, Item, reported};
+
+/// How many times as slow as the median a unit may be and count.
+const SLOWEST: f64 = 4.0;
 
 /// Operations that were done, and the seconds that they took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,13 +29,19 @@ pub struct Forecast {
     items: Vec<Item>,
     /// Units that were done of each item.
     done: Vec<usize>,
-    paces: BTreeMap<Activity, Pace>,
+    /// What each unit took.
+    units: BTreeMap<Activity, Vec<Pace>>,
 }
 
 impl Forecast {
     /// Of a run that has not begun.
     pub fn new(items: Vec<Item>) -> Self {
-        Self { done: vec![0; items.len()], items, paces: BTreeMap::new() }
+        Self { done: vec![0; items.len()], items, units: BTreeMap::new() }
+    }
+
+    /// Tasks that there are; 0 where nothing is known of the run.
+    pub fn tasks(&self) -> usize {
+        self.items.iter().map(|it| it.task + 1).max().unwrap_or(0)
     }
 
     /// Takes note of an event, and of the seconds since the one before it; the item's work that it reports.
@@ -42,9 +53,7 @@ impl Forecast {
             Event::Progress { done, .. } => (*done).min(item.units),
             _ => item.units,
         };
-        let pace = self.paces.entry(activity).or_default();
-        pace.work += item.work;
-        pace.seconds += seconds;
+        self.units.entry(activity).or_default().push(Pace { work: item.work, seconds });
         Some(item)
     }
 
@@ -56,7 +65,7 @@ impl Forecast {
 
     /// Seconds of what is left, by the paces seen so far; `None` before the first that took any.
     pub fn seconds_left(&self) -> Option<f64> {
-        seconds(self.left(), &self.paces)
+        seconds(self.left(), &self.paces())
     }
 
     /// Operations that are left, by activity.
@@ -71,10 +80,24 @@ impl Forecast {
         (done, self.items.iter().map(Item::total).sum())
     }
 
-    /// What each activity took so far.
-    pub fn paces(&self) -> &BTreeMap<Activity, Pace> {
-        &self.paces
+    /// What each activity took so far, without units that were far slower than the others.
+    pub fn paces(&self) -> BTreeMap<Activity, Pace> {
+        self.units.iter().map(|(activity, units)| (*activity, usual(units))).collect()
     }
+}
+
+/// The sum of those units that are not far slower than their median. Of two the faster one is the median: what was slow
+/// once is forgotten as soon as there is another reading.
+fn usual(units: &[Pace]) -> Pace {
+    let rate = |unit: &Pace| unit.seconds / unit.work.max(f64::MIN_POSITIVE);
+    let mut rates: Vec<f64> = units.iter().map(rate).collect();
+    rates.sort_by(f64::total_cmp);
+    let median = rates.get(rates.len().saturating_sub(1) / 2).copied().unwrap_or(0.0);
+    let counts = |unit: &&Pace| median <= 0.0 || rate(unit) <= SLOWEST * median;
+    units.iter().filter(counts).fold(Pace::default(), |sum, unit| Pace {
+        work: sum.work + unit.work,
+        seconds: sum.seconds + unit.seconds,
+    })
 }
 
 /// Seconds of some work by activity, at these paces; `None` where no pace is known.
@@ -103,6 +126,26 @@ mod tests {
 
     fn progress(task: usize, phase: PhaseKind, done: usize, total: usize) -> Event {
         Event::Progress { task, phase, done, total, learning_rate: 0.1, images: 1, losses: BTreeMap::new() }
+    }
+
+    #[test]
+    fn one_slow_unit_is_forgotten() {
+        let item = Item { task: 0, activity: Activity::Base, units: 40, work: 10.0 };
+        for slow in 1..=4 {
+            let mut forecast = Forecast::new(vec![item]);
+            for done in 1..=4 {
+                let took = if done == slow { 1200.0 } else { 2.0 };
+                forecast.note(&progress(0, PhaseKind::Student, done, 40), took);
+            }
+            assert_eq!(forecast.seconds_left(), Some(36.0 * 2.0), "unit {slow} of four was slow");
+        }
+        // What is slow from now on counts.
+        let mut forecast = Forecast::new(vec![item]);
+        for done in 1..=9 {
+            let took = if done > 3 { 20.0 } else { 2.0 };
+            forecast.note(&progress(0, PhaseKind::Student, done, 40), took);
+        }
+        assert!(forecast.seconds_left().is_some_and(|left| left > 31.0 * 10.0));
     }
 
     #[test]

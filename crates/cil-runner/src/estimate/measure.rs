@@ -144,7 +144,7 @@ impl Around<'_> {
     /// Class means and one evaluation; once before it, untimed, where it is the first.
     fn evaluation(&self, learner: &Learner, task: usize, meter: &mut Meter) -> Result<()> {
         let model = learner.model().context("a task was learned without a model")?;
-        let trained = self.checked.config().recipe.discriminant.map(|_| model);
+        let trained = self.checked.config().recipe.discriminant.as_ref().map(|_| model);
         let (increments, device) = (self.checked.increments(), &self.engine.device);
         let once = || {
             let means = learner.class_means(self.train)?;

@@ -63,7 +63,7 @@ pub fn estimate(
     progress: &Progress,
 ) -> Result<Estimate> {
     let (start, before) = (Instant::now(), machine::processor_milliseconds());
-    let dataset = progress.during("reading images", || run::load(checked, data_dir))?;
+    let dataset = progress.during(run::loading(checked), || run::load(checked, data_dir))?;
     let (train, test) = run::split(checked, &dataset)?;
     let reading = start.elapsed().as_secs_f64();
     let after = machine::processor_milliseconds();

@@ -4,13 +4,19 @@
 //! messages are declared here, as far as they are used; numbers of fields are those of TensorFlow's `event.proto` and
 //! `summary.proto`.
 
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use cil_train::event::Event as Happened;
 use prost::Message;
 
+use crate::record::write_atomic;
 use crate::recorded::Recorded;
 use crate::report::phase_name;
 
-/// Name of the file in each run's folder: TensorBoard looks for `tfevents`.
+/// Name of the first file in each run's folder: TensorBoard looks for `tfevents`. A later one has a number behind it.
 pub const FILE: &str = "events.out.tfevents.cil-runner";
 
 #[derive(Clone, PartialEq, Message)]
@@ -19,7 +25,7 @@ struct Event {
     wall_time: f64,
     #[prost(int64, tag = "2")]
     step: i64,
-    #[prost(oneof = "What", tags = "3, 5")]
+    #[prost(oneof = "What", tags = "3, 5, 7")]
     what: Option<What>,
 }
 
@@ -29,7 +35,19 @@ enum What {
     FileVersion(String),
     #[prost(message, tag = "5")]
     Summary(Scalars),
+    #[prost(message, tag = "7")]
+    Session(Session),
 }
+
+/// With the status of a start: whatever was read of the run before, from this event's step on, is no more.
+#[derive(Clone, PartialEq, Message)]
+struct Session {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// The status of a start.
+const START: i32 = 1;
 
 #[derive(Clone, PartialEq, Message)]
 struct Scalars {
@@ -46,14 +64,79 @@ struct Scalar {
     simple_value: Option<f32>,
 }
 
+/// Writes a run's event file into `folder`; `events` makes it for the time at which the file that is there began.
+///
+/// TensorBoard reads a file once, from where it was when it last looked. So what is new is appended where the file that is
+/// there is a beginning of it; else a new file is begun, which says that what was read before is no more, and the files of
+/// before are removed.
+///
+/// # Errors
+/// Naming the file that cannot be read or written.
+pub fn write(folder: &Path, events: impl Fn(Option<f64>) -> Result<Vec<u8>>) -> Result<()> {
+    let there = files(folder)?;
+    let Some((number, path)) = there.last() else { return write_atomic(&folder.join(FILE), &events(None)?) };
+    let place = || format!("cannot write {}", path.display());
+    let old = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let new = events(began(&old))?;
+    let new = if *number > 0 { with_session(&new) } else { new };
+    if let Some(rest) = new.strip_prefix(&old[..]) {
+        let file = OpenOptions::new().append(true).open(path);
+        return file.and_then(|mut file| file.write_all(rest)).with_context(place);
+    }
+    let new = with_session(&events(None)?);
+    write_atomic(&folder.join(format!("{FILE}.{:06}", number + 1)), &new)?;
+    there.iter().try_for_each(|(_, path)| {
+        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
+    })
+}
+
+/// Event files of ours in a folder by number, the oldest first.
+fn files(folder: &Path) -> Result<Vec<(u32, PathBuf)>> {
+    let place = || format!("cannot read {}", folder.display());
+    let entries = fs::read_dir(folder).with_context(place)?;
+    let names =
+        entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>().with_context(place)?;
+    let number = |name: &str| match name.strip_prefix(FILE)? {
+        "" => Some(0),
+        rest => rest.strip_prefix('.')?.parse().ok(),
+    };
+    let found = names.iter().filter_map(|name| Some((number(name.to_str()?)?, folder.join(name))));
+    let mut found: Vec<_> = found.collect();
+    found.sort();
+    Ok(found)
+}
+
+/// The content of a file's first event.
+fn first(file: &[u8]) -> Option<&[u8]> {
+    let length = usize::try_from(u64::from_le_bytes(file.get(..8)?.try_into().ok()?)).ok()?;
+    file.get(12..12usize.checked_add(length)?)
+}
+
+/// The time of a file's first event.
+fn began(file: &[u8]) -> Option<f64> {
+    Some(Event::decode(first(file)?).ok()?.wall_time)
+}
+
+/// A file that says, behind its version, that what was read before is no more.
+fn with_session(file: &[u8]) -> Vec<u8> {
+    let version = 16 + first(file).map_or(0, <[u8]>::len);
+    let (version, rest) = file.split_at(version.min(file.len()));
+    let session = record(began(file).unwrap_or(0.0), What::Session(Session { status: START }));
+    [version, &session, rest].concat()
+}
+
+fn record(wall_time: f64, what: What) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame(&Event { wall_time, step: 0, what: Some(what) }.encode_to_vec(), &mut bytes);
+    bytes
+}
+
 /// An event file of a run that began at `start`, in seconds since 1970.
 ///
 /// Losses (`loss/PHASE/TERM`) and learning rates (`learning-rate/PHASE`) count the units of their phase over all tasks,
-/// from 1; accuracies (`accuracy/...`, fractions) count tasks, from 0.
+/// from 1; accuracies (`accuracy/...`, fractions) count tasks, from 1 as people do.
 pub fn event_file(run: &Recorded, start: f64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let version = What::FileVersion("brain.Event:2".to_owned());
-    frame(&Event { wall_time: start, step: 0, what: Some(version) }.encode_to_vec(), &mut bytes);
+    let mut bytes = record(start, What::FileVersion("brain.Event:2".to_owned()));
     let mut units = std::collections::BTreeMap::new();
     for line in &run.lines {
         let (step, scalars) = match &line.event {
@@ -65,7 +148,7 @@ pub fn event_file(run: &Recorded, start: f64) -> Vec<u8> {
                 let rate = (format!("learning-rate/{phase}"), *learning_rate);
                 (*step, losses.chain([rate]).collect())
             }
-            Happened::TaskEnd { task, .. } => (*task as i64, accuracies(run, *task)),
+            Happened::TaskEnd { task, .. } => (*task as i64 + 1, accuracies(run, *task)),
             Happened::TaskStart { .. } | Happened::TaskLearned { .. } | Happened::RunEnd => continue,
         };
         let scalar = |(tag, value): (String, f64)| Scalar { tag, simple_value: Some(value as f32) };
@@ -93,7 +176,7 @@ fn accuracies(run: &Recorded, task: usize) -> Vec<(String, f64)> {
         tags.extend(named.into_iter().filter_map(|(name, value)| Some((format!("accuracy/{name}"), value?))));
     }
     let of_tasks = result.accuracy_matrix.get(task).into_iter().flatten().enumerate();
-    tags.extend(of_tasks.map(|(earlier, value)| (format!("accuracy/task-{earlier}"), *value)));
+    tags.extend(of_tasks.map(|(earlier, value)| (format!("accuracy/task-{}", earlier + 1), *value)));
     tags
 }
 
@@ -154,10 +237,46 @@ mod tests {
         let of = |tag: &str| {
             scalars.iter().filter(|it| it.0 == tag).map(|it| (it.1, it.2, it.3)).collect::<Vec<_>>()
         };
-        assert_eq!(of("accuracy/old"), [(1, 110.0, Some(0.0))]);
-        assert_eq!(of("accuracy/all"), [(0, 103.75, Some(0.9)), (1, 110.0, Some(0.0))]);
+        assert_eq!(of("accuracy/old"), [(2, 110.0, Some(0.0))]);
+        assert_eq!(of("accuracy/all"), [(1, 103.75, Some(0.9)), (2, 110.0, Some(0.0))]);
         assert_eq!(of("loss/student/<b>"), [(1, 101.25, Some(2.0)), (2, 107.5, Some(1.0))]);
         assert_eq!(of("loss/inversion/<b>"), [(1, 106.25, Some(7.0))]);
+    }
+
+    #[test]
+    fn what_grew_is_appended_and_what_changed_is_a_new_file() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = crate::page::tests::write(place.path(), "demo-lwf", 1, 0, 10);
+        let mut run = Recorded::load(&folder).unwrap();
+        let out = place.path().join("logs");
+        fs::create_dir(&out).unwrap();
+        let all = run.lines.clone();
+        let write = |run: &Recorded, clock: f64| {
+            write(&out, |begun| Ok(event_file(run, begun.unwrap_or(clock)))).unwrap();
+            let found = files(&out).unwrap();
+            assert_eq!(found.len(), 1);
+            (found[0].0, fs::read(&found[0].1).unwrap())
+        };
+        run.lines.truncate(3);
+        let first = write(&run, 100.0);
+        run.lines = all;
+        // The clock of another second changes nothing of what is there.
+        let second = write(&run, 101.5);
+        assert_eq!(second, (0, event_file(&run, 100.0)));
+        assert!(second.1.len() > first.1.len() && second.1.starts_with(&first.1));
+        assert_eq!(write(&run, 7.0), second, "nothing new");
+        // Another run under the same name.
+        run.lines.remove(1);
+        let (number, third) = write(&run, 200.0);
+        let events = read(&third);
+        assert_eq!(number, 1);
+        assert_eq!(events[1].what, Some(What::Session(Session { status: START })));
+        assert_eq!(events.len(), read(&event_file(&run, 200.0)).len() + 1);
+        // The last event is of the end and has no number; the one before it has.
+        run.lines.truncate(run.lines.len() - 2);
+        assert_eq!(write(&run, 300.0).0, 2);
+        let again = write(&run, 300.0);
+        assert_eq!(write(&run, 400.0), again);
     }
 
     const EXAMPLE: &str = "0f000000000000006d532b091a0d627261696e2e4576656e743a32fc985129";

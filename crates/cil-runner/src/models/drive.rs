@@ -37,7 +37,7 @@ pub fn drive(
         let Some(event) = progress.during(&what, || learner.advance(train))? else { return Ok(()) };
         let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), machine::peak_memory_bytes());
         let is_end = matches!(event, Event::RunEnd);
-        progress.show(&Line { seconds, peak_memory_bytes, event })?;
+        progress.show(&Line { seconds, peak_memory_bytes, event });
         if is_end {
             return Ok(());
         }

@@ -42,7 +42,7 @@ pub fn decode(folder: &Folder, fit: Fit, skip_broken: bool, progress: &Progress)
         .map_err(|error| bad_input(in_one_line(&error)))?;
     if !decoded.broken.is_empty() {
         let names: Vec<String> = decoded.broken.iter().map(|it| it.path.display().to_string()).collect();
-        progress.say(&format!("left out {} of {files} images: {}", names.len(), names.join(", ")))?;
+        progress.say(&format!("left out {} of {files} images: {}", names.len(), names.join(", ")));
     }
     Ok(decoded.dataset)
 }

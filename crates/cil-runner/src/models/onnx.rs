@@ -41,6 +41,12 @@ pub struct About<'a> {
 /// # Errors
 /// If the network has a node that no classifier here has.
 pub fn to_bytes(snapshot: &Snapshot, about: &About<'_>) -> Result<Vec<u8>> {
+    if !snapshot.head.stages.is_empty() {
+        bail!(
+            "the model answers by statistics of several stages, which are not written as ONNX; train or extend it with \
+             --set discriminant.stages=[]"
+        );
+    }
     let graph = snapshot.architecture.graph(snapshot.images)?.with_taps(&[POOLED])?;
     let mut writer = Writer { snapshot, nodes: Vec::new(), values: Vec::new() };
     let colours = |name: &str, values: &[f32]| tensor(name, &[1, values.len(), 1, 1], values);

@@ -46,7 +46,7 @@ pub fn architecture(name: Option<NetworkName>, side: usize) -> Architecture {
         None | Some(NetworkName::Resnet18) => Architecture::imagenet_small(),
         Some(NetworkName::Resnet20) => Architecture::lucir(20),
         Some(NetworkName::Resnet32) => Architecture::lucir(32),
-        Some(NetworkName::Cifar20) => torch(Variant::Cifar, 20, 16),
+        Some(NetworkName::Cifar20) => torch(Variant::He, 20, 16),
         Some(NetworkName::Torchvision18) => torch(stem(side), 18, 64),
         Some(NetworkName::Torchvision50) => torch(stem(side), 50, 64),
     }
@@ -59,14 +59,14 @@ fn stem(side: usize) -> Variant {
 /// The head of a first model: of cosines, but for networks that are exported to programs which have none.
 fn head(architecture: &Architecture) -> HeadKind {
     match architecture.variant {
-        Variant::Cifar | Variant::Torchvision | Variant::TorchvisionSmall => HeadKind::Linear,
+        Variant::He | Variant::Torchvision | Variant::TorchvisionSmall => HeadKind::Linear,
         _ => HeadKind::Cosine,
     }
 }
 
 /// Changes to training images of that side.
 pub fn augmentation(side: usize) -> Augmentation {
-    Augmentation { crop_padding: side / 8, flip: true, brightness: 0.0 }
+    Augmentation { crop_padding: side / 8, flip: true, ..Augmentation::none() }
 }
 
 /// Of a first model.
@@ -157,6 +157,7 @@ fn replay(images: usize, side: usize) -> ReplaySpec {
         batch: batch(images),
         synthetic_norm: SyntheticNorm::Joint,
         warm_start: false,
+        exemplar_share: None,
     }
 }
 
@@ -181,6 +182,7 @@ fn sgd(epochs: usize, learning_rate: f64, images: usize) -> Training {
         nesterov: false,
         weight_decay: 5e-4,
         gradient_limit: None,
+        drop_last: false,
     }
 }
 

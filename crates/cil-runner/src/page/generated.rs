@@ -55,7 +55,7 @@ fn one(run: &Recorded, picture: &Picture) -> Result<Markup> {
     let (names, classes) = (run.class_names(), classes(run, picture));
     let rows = rows(picture, classes.len()).with_context(place)?;
     Ok(html! {
-        h3 { (run_name(run)) ", for task " (picture.task) @if picture.new { ", new classes" } }
+        h3 { (run_name(run)) ", for task " (picture.task + 1) @if picture.new { ", new classes" } }
         div.generated {
             @for (class, row) in rows.iter().enumerate() {
                 @let name = names.get(classes.start + class).map_or("", String::as_str);

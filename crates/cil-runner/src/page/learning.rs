@@ -29,7 +29,7 @@ pub(super) fn old_and_new(summary: &Summary) -> Markup {
     let table = html! {
         table {
             thead {
-                tr { th rowspan="2" { "run" } @for task in 1..all { th colspan="2" { "task " (task) } } }
+                tr { th rowspan="2" { "run" } @for task in 1..all { th colspan="2" { "task " (task + 1) } } }
                 tr { @for _ in 1..all { th { "old" } th { "new" } } }
             }
             tbody {
@@ -120,11 +120,11 @@ fn matrix(summary: &Summary, run: usize) -> Markup {
     let table = html! {
         table.matrix {
             caption { (run_name(recorded)) }
-            thead { tr { th { "after task" } @for of in 0..tasks { th { "of " (of) } } } }
+            thead { tr { th { "after task" } @for of in 0..tasks { th { "on task " (of + 1) } } } }
             tbody {
                 @for after in 0..tasks {
                     tr {
-                        th scope="row" { (after) }
+                        th scope="row" { (after + 1) }
                         @for of in 0..=after {
                             @let figure = figure(after, of);
                             td data-run=(recorded.name) data-at=(figure.at) data-unit=(figure.unit.name())

@@ -119,7 +119,7 @@ pub(super) fn tasks(summary: &Summary) -> Markup {
     let accuracy = |task: usize| Figure::new("accuracy", format!("/tasks/{task}/accuracy"), Unit::Percent);
     let table = html! {
         table {
-            thead { tr { th { "run" } @for task in 0..all { th { "task " (task) } } } }
+            thead { tr { th { "run" } @for task in 0..all { th { "task " (task + 1) } } } }
             tbody {
                 @for group in &summary.groups {
                     @for run in &group.runs {

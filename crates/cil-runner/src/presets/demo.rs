@@ -15,6 +15,8 @@ use crate::config::{DatasetName, OrderSpec, Procedural, RunConfig};
 const SOURCE: &str = "ours: made to be learned in a minute or two on two processor cores; chosen on the very images that it is \
      measured on, so it shows what the program does and is no result";
 
+/// The family that the demo is of.
+pub const DEMO: &str = "demo";
 /// Methods that the demo compares, in the order of its table.
 pub const COMPARED: [&str; 6] = [
     "fine-tune",
@@ -36,7 +38,8 @@ pub(super) fn presets() -> Vec<Preset> {
         new_teacher: sgd(6, 0.1, cosine),
         fine_tuning: sgd(8, 0.05, Decay::Constant),
         correction: correction(50, 0.1, Decay::Constant),
-        refinement: sgd(3, 0.005, Decay::Constant),
+        // R-DFCIL's own, 160 steps where a task has two classes.
+        refinement: sgd(40, 0.005, Decay::Constant),
         inversion,
         synthetic: 64,
         images_per_class: 250,
@@ -58,7 +61,7 @@ fn preset(method: &str, about: &str, lengths: &Lengths) -> Preset {
         evaluate_on: Evaluate::Test,
         seed: 1,
         architecture: settings::architecture(method, 8),
-        augmentation: Augmentation { crop_padding: 2, flip: false, brightness: 0.0 },
+        augmentation: Augmentation { crop_padding: 2, ..Augmentation::none() },
         normalisation: Normalisation::half(),
         procedural: Some(Procedural {
             seed: 1,

@@ -79,7 +79,7 @@ pub fn execute(
 }
 
 /// Arguments of the sweep that are its children's, too.
-fn common(global: &Global, kernels: &str) -> Vec<OsString> {
+pub(super) fn common(global: &Global, kernels: &str) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["--data-dir".into(), global.data_dir.clone().into()];
     arguments.extend(["--kernels".into(), kernels.into()]);
     arguments.extend(["--device".into(), global.device.to_string().into()]);
@@ -147,7 +147,7 @@ impl Execution<'_> {
         }
         let child = Child::start(job, left.as_deref(), self.folder, log, &self.settings, at)?;
         self.jobs[index].1 = Stand::Going;
-        self.watch.begun(index, self.settings.threads_of(at), left.is_some())?;
+        self.watch.begun(index, self.settings.threads_of(at), left.is_some());
         self.places[at] = Some((index, child));
         Ok(())
     }

@@ -81,6 +81,19 @@ impl SweepFolder {
     /// # Errors
     /// If another process holds it.
     pub fn lock(&self) -> Result<File> {
+        self.locked(File::try_lock)
+    }
+
+    /// Makes the folder and takes part in it, as long as the file lives: beside other tasks, but not beside a process that
+    /// runs the whole sweep.
+    ///
+    /// # Errors
+    /// If a process runs the whole sweep.
+    pub fn share(&self) -> Result<File> {
+        self.locked(File::try_lock_shared)
+    }
+
+    fn locked(&self, try_lock: impl Fn(&File) -> Result<(), TryLockError>) -> Result<File> {
         for folder in ["bases", "logs", "configs"] {
             let path = self.0.join(folder);
             fs::create_dir_all(&path)
@@ -90,7 +103,7 @@ impl SweepFolder {
         let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let start = Instant::now();
         loop {
-            match file.try_lock() {
+            match try_lock(&file) {
                 Ok(()) => return Ok(file),
                 // A child that a killed sweep was just starting holds the lock until it is this program.
                 Err(TryLockError::WouldBlock) if start.elapsed() < PATIENCE => thread::sleep(PATIENCE / 20),

@@ -56,6 +56,7 @@ pub fn base_of(checked: &Checked) -> Result<Checked> {
         recipe.exemplars = Budget::PerClass(0);
     }
     (recipe.joint, recipe.restart) = (false, false);
+    (recipe.random_exemplars, recipe.oversample) = (false, false);
     (recipe.freeze_old_head, recipe.imprint) = (false, false);
     recipe.increment = recipe.base.clone();
     (recipe.replay, recipe.new_teacher, recipe.balance) = (None, None, None);

@@ -82,3 +82,16 @@ pub fn jobs(meant: &Meant) -> Vec<(Job, &Checked)> {
     }
     jobs
 }
+
+/// All jobs in the order of their numbers: base models first, then the runs. Numbers are a function of the sweep's file.
+pub fn numbered(meant: &Meant) -> Vec<(Job, &Checked)> {
+    let mut all = jobs(meant);
+    all.sort_by_key(|(job, _)| job.kind == Kind::Run);
+    all
+}
+
+/// The place among `jobs` of the one that trains a job's base model.
+pub fn base_of(jobs: &[Job], job: &Job) -> Option<usize> {
+    let base = job.base.as_ref()?;
+    jobs.iter().position(|it| it.kind == Kind::Base && base.starts_with(it.whole()))
+}

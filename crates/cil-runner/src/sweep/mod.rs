@@ -11,8 +11,10 @@ pub mod folder;
 pub mod identity;
 pub mod job;
 pub mod plan;
+pub mod script;
 pub mod status;
 pub mod summary;
+pub mod task;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
@@ -96,6 +98,13 @@ pub fn sweep(
         }
         Sweep::Run { file, jobs } => {
             execute::execute(&Meant::load(file, global)?, usize::from(*jobs), global, interrupt, output)
+        }
+        Sweep::Task { file, index, index_from } => {
+            let index = task::index(*index, index_from.as_deref())?;
+            task::task(&Meant::load(file, global)?, index, global, interrupt, output)
+        }
+        Sweep::Script { file, scheduler, resources } => {
+            script::script(&Meant::load(file, global)?, file, *scheduler, resources, global, output)
         }
         Sweep::Status { file } => status::status(&Meant::load(file, global)?, output),
         Sweep::Report { file, html } => summary::report(&Meant::load(file, global)?, html.as_deref(), output),

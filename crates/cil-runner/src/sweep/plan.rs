@@ -92,7 +92,7 @@ impl Plan {
     }
 
     fn text(&self, folder: &Path) -> String {
-        let header = ["run", "state", "base model", "seconds"];
+        let header = ["index", "run", "state", "base model", "seconds"];
         let mut cells = vec![header.map(str::to_owned).to_vec()];
         for (job, seconds) in self.jobs.iter().zip(&self.seconds) {
             let base = match (&job.base, job.is_base) {
@@ -101,6 +101,7 @@ impl Plan {
                 (None, false) => "its own".to_owned(),
             };
             cells.push(vec![
+                job.index.to_string(),
                 if job.is_base { format!("base {}", job.name) } else { job.name.clone() },
                 job.state.to_owned(),
                 base,

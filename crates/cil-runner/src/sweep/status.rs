@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Meant;
 use super::folder::{State, SweepFolder};
-use super::job::{Job, Kind, jobs};
+use super::job::{Job, Kind, base_of, jobs, numbered};
 use crate::output::Output;
 use crate::run::read_result;
 use crate::table::layout;
@@ -15,6 +15,8 @@ use crate::table::layout;
 /// Where one run stands.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
+    /// Its number for `sweep task`.
+    pub index: usize,
     /// Name of the run folder.
     pub name: String,
     /// Names the configuration.
@@ -23,6 +25,8 @@ pub struct Row {
     pub is_base: bool,
     /// The base model that it takes, if another run trains it.
     pub base: Option<String>,
+    /// The number of the job that trains it.
+    pub base_index: Option<usize>,
     /// `done`, `going`, `interrupted`, `failed` or `waiting`.
     pub state: &'static str,
     /// Why it failed.
@@ -41,7 +45,10 @@ pub struct Row {
 /// If a folder cannot be read, or a whole run has no result.
 pub fn rows(meant: &Meant) -> Result<Vec<Row>> {
     let found = SweepFolder::found(meant.folder.path())?;
+    let order: Vec<Job> = numbered(meant).into_iter().map(|(job, _)| job).collect();
     let row = |(job, _): (Job, _)| {
+        let index = order.iter().position(|it| *it == job).unwrap_or(0);
+        let base_index = base_of(&order, &job);
         let state = meant.folder.state(&found, &job).0;
         let result = match &state {
             State::Done(folder) => Some(read_result(folder)?),
@@ -49,6 +56,8 @@ pub fn rows(meant: &Meant) -> Result<Vec<Row>> {
         };
         let base = job.base.as_ref().and_then(|path| path.parent()?.file_name());
         Ok(Row {
+            index,
+            base_index,
             is_base: job.kind == Kind::Base,
             base: base.map(|name| name.to_string_lossy().into_owned()),
             name: job.name,

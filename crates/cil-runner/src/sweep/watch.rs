@@ -4,7 +4,6 @@
 //! of all runs of the sweep, those that were done before included, divided by the runs that go at a time.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -20,7 +19,7 @@ use crate::estimate::forecast::{Forecast, Pace, seconds};
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::{Activity, items};
 use crate::follow::Follower;
-use crate::progress::{PARTS, bar, duration};
+use crate::progress::{PARTS, bar, duration, note};
 
 /// Time between two looks into the logs.
 const LOOK: Duration = Duration::from_secs(1);
@@ -85,32 +84,24 @@ impl Watch {
             }
             followed.push(one);
         }
-        let view = match () {
-            () if global.json => View::Silent,
-            () if io::stderr().is_terminal() => {
-                View::Bar(bar("sweep", "{prefix} [{bar:24}] {percent:>3}% {elapsed} {wide_msg}"))
-            }
-            () => View::Lines,
-        };
+        let bar = || bar("sweep", "{prefix} [{bar:24}] {percent:>3}% {elapsed} {wide_msg}");
+        let view = if global.json { View::Silent } else { bar().map_or(View::Lines, View::Bar) };
         let now = Instant::now();
         Ok(Self { jobs: followed, at_a_time, looked: now, told: now, view })
     }
 
     /// Tells that a job was begun.
-    ///
-    /// # Errors
-    /// If standard error is gone.
-    pub fn begun(&mut self, at: usize, threads: usize, again: bool) -> Result<()> {
+    pub fn begun(&mut self, at: usize, threads: usize, again: bool) {
         self.jobs[at].going = true;
         let begun = if again { "goes on" } else { "begins" };
         let threads = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
-        self.tell(&format!("{} {begun}, {threads}", self.jobs[at].title()))
+        self.tell(&format!("{} {begun}, {threads}", self.jobs[at].title()));
     }
 
     /// Tells how a job ended.
     ///
     /// # Errors
-    /// If standard error is gone, or the job's log cannot be read.
+    /// If the job's log cannot be read.
     pub fn ended(&mut self, at: usize, ended: Ended, took: f64) -> Result<()> {
         let followed = &mut self.jobs[at];
         followed.going = false;
@@ -127,13 +118,14 @@ impl Watch {
             Ended::Failed(status) => format!("failed after {took}, {status}"),
         };
         let rest = self.rest();
-        self.tell(&format!("{title} {how}; {rest}"))
+        self.tell(&format!("{title} {how}; {rest}"));
+        Ok(())
     }
 
     /// Looks into the logs of what goes, if it is time.
     ///
     /// # Errors
-    /// If a log cannot be read, or standard error is gone.
+    /// If a log cannot be read.
     pub fn look(&mut self) -> Result<()> {
         if self.looked.elapsed() < LOOK {
             return Ok(());
@@ -148,7 +140,7 @@ impl Watch {
             bar.set_position((self.share() * PARTS as f64) as u64);
             bar.set_message(rest);
         } else if self.told.elapsed() >= QUIET {
-            self.tell(&rest)?;
+            self.tell(&rest);
         }
         Ok(())
     }
@@ -160,14 +152,13 @@ impl Watch {
         }
     }
 
-    fn tell(&mut self, line: &str) -> Result<()> {
+    fn tell(&mut self, line: &str) {
         self.told = Instant::now();
         match &self.view {
             View::Silent => {}
             View::Bar(bar) => bar.println(line),
-            View::Lines => writeln!(io::stderr(), "sweep: {line}")?,
+            View::Lines => note(&format!("sweep: {line}")),
         }
-        Ok(())
     }
 
     /// What is done, what goes and what is left, in words.
@@ -195,7 +186,7 @@ impl Watch {
     fn seconds_left(&self) -> Option<f64> {
         let mut paces: BTreeMap<Activity, Pace> = BTreeMap::new();
         for (activity, pace) in self.jobs.iter().flat_map(|it| it.forecast.paces()) {
-            let sum = paces.entry(*activity).or_default();
+            let sum = paces.entry(activity).or_default();
             sum.work += pace.work;
             sum.seconds += pace.seconds;
         }

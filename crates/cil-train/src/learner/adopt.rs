@@ -14,6 +14,7 @@ use cil_engine::Parameters;
 
 use super::{Learner, Stage};
 use crate::discriminant::ClassStatistics;
+use crate::memory;
 use crate::recipe::DiscriminantSpec;
 
 impl Learner {
@@ -88,7 +89,8 @@ pub fn classifier_of(
 /// The statistics of a model's classes.
 fn restored(spec: &DiscriminantSpec, model: &Snapshot, values: &Parameters) -> Result<ClassStatistics> {
     let (classes, width) = (model.head.classes(), spec.width(&model.architecture));
-    ClassStatistics::restore(values, classes, width).context("the statistics kept beside the model")
+    ClassStatistics::restore(values, classes, width, memory::form_of(spec))
+        .context("the statistics kept beside the model")
 }
 
 /// `model`'s backbone with the discriminant of statistics for a head.
@@ -107,7 +109,8 @@ pub(super) fn answering(
         tensors.insert(format!("head.{block}.bias"), rows(&biases)?);
         row += classes;
     }
-    let kind = HeadKind::LinearOfDirections;
-    let head = Head { blocks: blocks.clone(), ..Head::new(kind, spec.width(&model.snapshot().architecture)) };
+    let kind = if spec.stages.is_empty() { HeadKind::LinearOfDirections } else { HeadKind::Linear };
+    let (width, stages) = (spec.width(&model.snapshot().architecture), spec.stages.clone());
+    let head = Head { kind, blocks: blocks.clone(), width, stages };
     Ok(model.with_head(head, tensors)?)
 }

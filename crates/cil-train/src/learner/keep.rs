@@ -46,11 +46,11 @@ impl Learner {
     /// # Errors
     /// If the statistics have no discriminant, or the device refuses its tensors.
     pub fn classifier(&self) -> Result<Option<Frozen>> {
-        let (Some(spec), Some(statistics)) = (self.plan.recipe.discriminant, &self.statistics) else {
+        let (Some(spec), Some(statistics)) = (&self.plan.recipe.discriminant, &self.statistics) else {
             return Ok(self.old.clone());
         };
         let Some(model) = &self.old else { return Ok(None) };
-        Ok(Some(adopt::answering(model, &spec, statistics, &self.plan.device)?))
+        Ok(Some(adopt::answering(model, spec, statistics, &self.plan.device)?))
     }
 
     /// Bytes of the generator that is kept for the next task to begin with.

@@ -20,6 +20,7 @@ use super::work::{self, Work};
 use super::{Learner, Plan, Stage};
 use crate::discriminant::ClassStatistics;
 use crate::event::PhaseKind;
+use crate::memory;
 use crate::phase::{AIDS, Job, NETWORK, OPTIMIZER};
 use crate::start;
 
@@ -120,9 +121,10 @@ impl Learner {
         let of_new =
             of_new.map(|(teacher, spec)| replay(teacher, &spec.inversion, NEW_GENERATOR)).transpose()?;
         (learner.replay, learner.new_replay) = (of_old, of_new);
-        if statistics.is_some() {
-            let (seen, width) = (plan.increments.seen(learner.task - 1), plan.architecture.feature_width());
-            let values = ClassStatistics::restore(store(&saved.fixed, STATISTICS)?, seen, width);
+        if let (Some(_), Some(spec)) = (statistics, &recipe.discriminant) {
+            let (seen, width) = (plan.increments.seen(learner.task - 1), spec.width(&plan.architecture));
+            let form = memory::form(plan);
+            let values = ClassStatistics::restore(store(&saved.fixed, STATISTICS)?, seen, width, form);
             learner.statistics = Some(values.context(STATISTICS)?);
         }
         learner.work = learner.resumed(saved, train)?;

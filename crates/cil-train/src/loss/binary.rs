@@ -1,6 +1,7 @@
 //! Binary cross-entropy of every class (iCaRL).
 
 use candle_core::{Result, Tensor, bail};
+use cil_engine::uploads;
 
 use super::filled_dims2;
 
@@ -32,7 +33,7 @@ pub fn distilled_targets(
 ) -> Result<Tensor> {
     let n_old = old.map_or(Ok(0), |it| it.dim(1))? as u32;
     let new: Vec<u32> = (n_old..classes as u32).collect();
-    let new = Tensor::new(new, like.device())?;
+    let new = uploads::constant(&new, like.device())?;
     let new = labels.unsqueeze(1)?.broadcast_eq(&new.unsqueeze(0)?)?.to_dtype(like.dtype())?;
     match old {
         Some(old) => Tensor::cat(&[&candle_nn::ops::sigmoid(&old.detach())?, &new], 1),

@@ -4,6 +4,7 @@
 //! numbers are those of the first.
 
 use candle_core::{D, DType, Result, Tensor, bail};
+use cil_engine::uploads;
 use serde::{Deserialize, Serialize};
 
 use super::filled_dims2;
@@ -65,7 +66,8 @@ pub fn nca(logits: &Tensor, labels: &Tensor, form: NcaForm, scale: Option<&Tenso
 
 /// `[rows, classes - 1]`: the columns that are not a row's label.
 fn others(labels: &Tensor, n_classes: usize) -> Result<Tensor> {
-    let columns = Tensor::arange(0, n_classes as u32 - 1, labels.device())?.unsqueeze(0)?;
+    let columns: Vec<u32> = (0..n_classes as u32 - 1).collect();
+    let columns = uploads::constant(&columns, labels.device())?.unsqueeze(0)?;
     // Those from the label on lie one further.
     let further = columns.broadcast_ge(&labels.unsqueeze(1)?)?.to_dtype(DType::U32)?;
     columns.broadcast_add(&further)

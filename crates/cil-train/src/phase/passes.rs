@@ -114,6 +114,11 @@ impl Job {
             Some(_) if real.said.is_some() => {
                 real.said.clone().map(|said| of_new_classes(said, n_new)).transpose()?
             }
+            // On a GPU it is asked of all rows: where exemplars make the number of new ones vary, algorithms and memory of
+            // two dozen shapes would cost more than the rows.
+            Some(images) if real.n_new > 0 && images.device().is_cuda() => {
+                Some(of_new_classes(first_rows(teacher.forward(images)?, real.n_new)?, n_new)?)
+            }
             Some(images) if real.n_new > 0 => {
                 Some(of_new_classes(teacher.forward(&images.narrow(0, 0, real.n_new)?)?, n_new)?)
             }
@@ -220,6 +225,21 @@ fn of_new_classes(mut view: View, n_new: usize) -> candle_core::Result<View> {
     let known = view.logits.dim(1)?;
     if known > n_new {
         view.logits = view.logits.narrow(1, known - n_new, n_new)?.contiguous()?;
+    }
+    Ok(view)
+}
+
+/// The first `rows` rows of a view.
+fn first_rows(mut view: View, rows: usize) -> candle_core::Result<View> {
+    if view.logits.dim(0)? > rows {
+        let similarities = view.similarities.iter_mut();
+        for tensor in [&mut view.features, &mut view.logits]
+            .into_iter()
+            .chain(similarities)
+            .chain(view.maps.values_mut())
+        {
+            *tensor = tensor.narrow(0, 0, rows)?;
+        }
     }
     Ok(view)
 }

@@ -1,6 +1,7 @@
 //! Cross-entropy in which every class counts the same, by how many images of each there are (R-DFCIL).
 
 use candle_core::{Result, Tensor, bail};
+use cil_engine::uploads;
 
 use super::{Term, narrow};
 use crate::loss::cross_entropy::{Divisor, balanced_class_weights, weighted_cross_entropy};
@@ -33,7 +34,7 @@ impl Term for ClassBalanced {
         let logits = narrow(&step.student.logits, &rows)?;
         let labels = step.labels(&rows)?;
         let weights = balanced_class_weights(step.class_counts);
-        let weights = Tensor::new(weights.as_slice(), logits.device())?.to_dtype(logits.dtype())?;
+        let weights = uploads::constant(&weights, logits.device())?.to_dtype(logits.dtype())?;
         weighted_cross_entropy(&logits, &labels, Some(&weights), None, Divisor::Weights).map(Some)
     }
 }

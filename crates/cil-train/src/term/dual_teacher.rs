@@ -1,6 +1,7 @@
 //! Both teachers' logits, distilled at once (DT-ID at the output).
 
 use candle_core::{Result, Tensor};
+use cil_engine::uploads;
 use dtid::dual::{DtidConfig, DualForm, Teacher, dual_teacher_kl};
 
 use super::{Term, narrow};
@@ -69,5 +70,5 @@ fn indices(step: &Step<'_>, rows: Rows, student: &Tensor) -> Result<Option<Tenso
         return Ok(None);
     }
     let indices: Vec<u32> = step.rows(rows).map(|row| row as u32).collect();
-    Tensor::new(indices.as_slice(), student.device()).map(Some)
+    uploads::constant(&indices, student.device()).map(Some)
 }

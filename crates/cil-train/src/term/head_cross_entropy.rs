@@ -30,8 +30,7 @@ impl Term for HeadCrossEntropy {
         if !self.balanced {
             return cross_entropy(&logits, &labels).map(Some);
         }
-        let weights = step.balanced_weights(&rows);
-        let weights = Tensor::new(weights.as_slice(), logits.device())?.to_dtype(logits.dtype())?;
+        let weights = step.balanced_weights(&rows, &logits)?;
         weighted_cross_entropy(&logits, &labels, None, Some(&weights), Divisor::Rows).map(Some)
     }
 }

@@ -29,9 +29,7 @@ impl Term for Nca {
         let labels = step.labels(&rows)?;
         let mut per_row = nca(&logits, &labels, self.form, step.student.scale.as_ref())?;
         if self.balanced {
-            let weights = step.balanced_weights(&rows);
-            let weights = Tensor::new(weights.as_slice(), logits.device())?.to_dtype(logits.dtype())?;
-            per_row = (per_row * weights)?;
+            per_row = (per_row * step.balanced_weights(&rows, &logits)?)?;
         }
         per_row.mean_all().map(Some)
     }

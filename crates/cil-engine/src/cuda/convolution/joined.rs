@@ -10,7 +10,8 @@ use candle_core::cuda_backend::cudarc::cudnn::result::{self, CudnnError};
 use candle_core::cuda_backend::cudarc::cudnn::sys;
 
 use super::super::gpu::Gpu;
-use super::{Geometry, Library, Operands, Product, explain, values_of};
+use super::choice::is_unavailable;
+use super::{Geometry, Library, Operands, Product, State, choice, explain, prepared, values_of};
 
 /// What follows the convolution.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,9 @@ impl Activations {
     pub(super) fn new() -> std::result::Result<Self, CudnnError> {
         use sys::cudnnActivationMode_t as Mode;
         let all = Self([result::create_activation_descriptor()?, result::create_activation_descriptor()?]);
-        let nan = sys::cudnnNanPropagation_t::CUDNN_PROPAGATE_NAN;
+        // The only one that the joined call takes (NVIDIA's reference). ReLU may then make 0 of the NaN of a network that
+        // diverged; training, whose passes are not joined, keeps it.
+        let nan = sys::cudnnNanPropagation_t::CUDNN_NOT_PROPAGATE_NAN;
         for (it, mode) in all.0.iter().zip([Mode::CUDNN_ACTIVATION_IDENTITY, Mode::CUDNN_ACTIVATION_RELU]) {
             // SAFETY: the descriptors were just made.
             unsafe { result::set_activation_descriptor(*it, mode, nan, 0.0)? };
@@ -68,9 +71,11 @@ impl Library {
         tail: Tail,
     ) -> Result<bool> {
         let mut state = self.lock();
-        let (algorithm, bytes) = state.forward_algorithm(it)?;
-        let (handle, activation) = (state.handle, state.activations.0[usize::from(tail.relu)]);
-        let prepared = state.prepared(it)?;
+        let State { handle, activations, prepared: all, refusals, .. } = &mut *state;
+        let (handle, activation) = (*handle, activations.0[usize::from(tail.relu)]);
+        let prepared = prepared(all, it)?;
+        let choice = choice(&mut prepared.forward, handle, prepared.of, Product::Forward, it)?;
+        let (algorithm, bytes) = choice.first();
         // cuDNN's manual: with no activation this is the only algorithm.
         let precomputed = sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
         if prepared.joined[tail.kind()] == Some(false) || !tail.relu && algorithm != precomputed {
@@ -120,18 +125,12 @@ impl Library {
             }
             Err(error) if known.is_none() && is_unavailable(error) => {
                 *known = Some(false);
+                refusals.joined += 1;
                 Ok(false)
             }
             Err(error) => Err(explain(error, &what)),
         }
     }
-}
-
-/// Whether cuDNN says that it cannot, and not that it tried and failed.
-fn is_unavailable(error: CudnnError) -> bool {
-    // There are many such codes, others in each release, with names that begin alike.
-    let name = format!("{:?}", error.0);
-    name.starts_with("CUDNN_STATUS_NOT_SUPPORTED") || name.starts_with("CUDNN_STATUS_BAD_PARAM")
 }
 
 fn describe_bias(it: Geometry) -> std::result::Result<sys::cudnnTensorDescriptor_t, CudnnError> {

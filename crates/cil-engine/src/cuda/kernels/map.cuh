@@ -44,6 +44,17 @@ __device__ inline void put(Value *to, int at, float value, int add) {
     store(to, at, add ? load(to, at) + value : value);
 }
 
+// Four neighbours in memory, read and written at once; what they are read from begins at a multiple of them.
+struct alignas(4 * sizeof(Value)) Four {
+    Value of[4];
+};
+struct alignas(16) Floats {
+    float of[4];
+};
+
+// Whether four neighbours are always channels of one pixel.
+__device__ inline bool in_fours(Map map) { return map.last && map.channels % 4 == 0; }
+
 struct Place {
     int row, channel, y, x;
 };

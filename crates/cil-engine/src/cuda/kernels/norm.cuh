@@ -111,6 +111,23 @@ KERNEL(prepare)(const Value *x, const float *partial, Map map, Sums sums, float 
 // slope: 1 for no activation, 0 for ReLU.
 KERNEL(normalise)(const Value *x, const float *table, const Value *residual, Value *y, Map map, int count, float slope) {
     int channels = map.channels;
+    if (in_fours(map)) {
+        EACH(four, count / 4) {
+            int channel = 4 * four % channels;
+            Four from = ((const Four *)x)[four], to, more = from;
+            if (residual) more = ((const Four *)residual)[four];
+            Floats centre = *(const Floats *)(table + channel);
+            Floats factor = *(const Floats *)(table + 2 * channels + channel);
+            Floats shift = *(const Floats *)(table + 3 * channels + channel);
+            for (int k = 0; k < 4; k++) {
+                float value = (load(from.of, k) - centre.of[k]) * factor.of[k] + shift.of[k];
+                if (residual) value += load(more.of, k);
+                store(to.of, k, value > 0 ? value : slope * value);
+            }
+            ((Four *)y)[four] = to;
+        }
+        return;
+    }
     EACH(at, count) {
         int channel = channel_of(map, at);
         float centred = load(x, at) - table[channel];
@@ -175,6 +192,38 @@ KERNEL(line)(const float *partial, Map map, Sums sums, const float *table, const
 KERNEL(normalise_backward)(const Value *gradient, const Value *y, const Value *x, const float *line, Value *of_x, int add_x,
                                    Value *of_residual, int add_residual, Map map, int count, float slope) {
     int channels = map.channels;
+    if (in_fours(map)) {
+        EACH(four, count / 4) {
+            int channel = 4 * four % channels;
+            Four from = gradient ? ((const Four *)gradient)[four] : Four();
+            float value[4];
+            for (int k = 0; k < 4; k++) value[k] = load(from.of, k);
+            if (slope != 1.0f) {
+                Four output = ((const Four *)y)[four];
+                for (int k = 0; k < 4; k++)
+                    if (!(load(output.of, k) > 0)) value[k] *= slope;
+            }
+            if (of_residual) {
+                Four to = from;
+                if (add_residual) to = ((const Four *)of_residual)[four];
+                for (int k = 0; k < 4; k++) put(to.of, k, value[k], add_residual);
+                ((Four *)of_residual)[four] = to;
+            }
+            if (of_x) {
+                Four input = ((const Four *)x)[four], to = input;
+                if (add_x) to = ((const Four *)of_x)[four];
+                Floats a = *(const Floats *)(line + channel), b = *(const Floats *)(line + channels + channel);
+                Floats c = *(const Floats *)(line + 2 * channels + channel);
+                Floats centre = *(const Floats *)(line + 3 * channels + channel);
+                for (int k = 0; k < 4; k++) {
+                    float centred = load(input.of, k) - centre.of[k];
+                    put(to.of, k, a.of[k] * value[k] + b.of[k] * centred + c.of[k], add_x);
+                }
+                ((Four *)of_x)[four] = to;
+            }
+        }
+        return;
+    }
     EACH(at, count) {
         int channel = channel_of(map, at);
         // A map without a gradient gets that of its moments alone.

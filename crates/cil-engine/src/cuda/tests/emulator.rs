@@ -42,6 +42,24 @@ pub(super) fn join(joins: bool) -> bool {
     true
 }
 
+/// What the emulator's cuDNN refuses from now on, in this order: to add a gradient to what is there, to execute the first
+/// reproducible algorithm that it offers, to tell that one's workspace. `false` if the driver is a real one.
+pub(super) fn refuse([adding, executing, sizing]: [bool; 3]) -> bool {
+    let Some(found) = find(c"emulator_refuse") else { return false };
+    // SAFETY: the function of that name in tests/cuda/products.cpp takes a number and returns nothing.
+    let refuse: extern "C" fn(c_int) = unsafe { std::mem::transmute(found) };
+    refuse(c_int::from(adding) + 2 * c_int::from(executing) + 4 * c_int::from(sizing));
+    true
+}
+
+/// Makes NaNs of `bytes` bytes at `address`, in the stream's order, where the driver is the emulator.
+pub(in crate::cuda) fn poison(address: u64, bytes: usize) {
+    let Some(found) = find(c"emulator_poison") else { return };
+    // SAFETY: the function of that name in tests/cuda/emulator.cpp takes an address and a size that are on loan.
+    let poison: extern "C" fn(u64, c_ulong) = unsafe { std::mem::transmute(found) };
+    poison(address, bytes as c_ulong);
+}
+
 /// The counts, or `None` if the driver is a real one.
 pub(super) fn counts() -> Option<Counts> {
     let found = find(c"emulator_counts")?;

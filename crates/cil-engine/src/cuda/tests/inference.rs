@@ -3,7 +3,7 @@
 use candle_core::{Result, bail};
 
 use super::emulator;
-use super::{ALL, CudaExecutor, Gpu, Precision, check, near, on_gpu, stored, turn};
+use super::{ALL, Checks, CudaExecutor, Gpu, Precision, check, near, on_gpu, stored, turn};
 use crate::testing::networks::{fused, generator, residual_net, resnet32};
 use crate::testing::{Dice, bits, expected, parameters, upstream};
 use crate::{Executor, ForwardSpec, Graph, Upstream};
@@ -12,6 +12,7 @@ use crate::{Executor, ForwardSpec, Graph, Upstream};
 #[test]
 fn folded_networks_equal_the_reference_whatever_cudnn_joins() -> Result<()> {
     let Some(_turn) = turn("folded networks") else { return Ok(()) };
+    let mut checks = Checks::default();
     for joins in [true, false] {
         if !emulator::join(joins) && !joins {
             eprintln!(
@@ -24,13 +25,17 @@ fn folded_networks_equal_the_reference_whatever_cudnn_joins() -> Result<()> {
         let mut dice = Dice::new(41);
         let all: [Graph; 3] = [fused(&residual_net(9, 8)?)?, residual_net(8, 8)?, resnet32(8)?];
         for graph in all {
-            check(&gpu, &graph, 3, ForwardSpec::EVAL, &ALL, &mut dice, &format!("joined: {joins},"))?;
+            let what = format!("joined: {joins},");
+            check(&mut checks, &gpu, &graph, (3, ForwardSpec::EVAL), &ALL, &mut dice, &what)?;
+            // It joins what follows a ReLU at least, or else says so.
+            assert_eq!(gpu.refusals().joined > 0, !joins, "{:?}", gpu.refusals());
         }
         let precisions = [Precision::Exact, Precision::Tf32];
-        check(&gpu, &generator()?, 5, ForwardSpec::EVAL, &precisions, &mut dice, "generator")?;
+        let spec = (5, ForwardSpec::EVAL);
+        check(&mut checks, &gpu, &generator()?, spec, &precisions, &mut dice, "generator")?;
     }
     emulator::join(true);
-    Ok(())
+    checks.end()
 }
 
 /// Folded weights belong to one version of the parameters.

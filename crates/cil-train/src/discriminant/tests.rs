@@ -1,0 +1,134 @@
+//! Statistics against PyTorch's normal distributions, and what is kept of them.
+
+use serde_json::Value;
+
+use super::*;
+
+/// As normal distributions and least squares have it in PyTorch (`tests/golden/discriminant.py`).
+const GOLDEN: &str = include_str!("../../tests/golden/discriminant.json");
+
+fn rows(value: &Value) -> Tensor {
+    let rows: Vec<Vec<f64>> = serde_json::from_value(value.clone()).unwrap();
+    let dims = (rows.len(), rows[0].len());
+    Tensor::from_vec(rows.concat(), dims, &Device::Cpu).unwrap()
+}
+
+fn of(classes: &[Tensor], form: Form) -> Result<ClassStatistics> {
+    ClassStatistics::of(classes.iter().cloned().map(Ok), form)
+}
+
+fn classes(value: &Value) -> Vec<Tensor> {
+    value.as_array().unwrap().iter().map(rows).collect()
+}
+
+/// Logits less the first class's.
+fn answers(statistics: &ClassStatistics, shrinkage: f64, images: &Tensor) -> Vec<Vec<f64>> {
+    let (weights, biases) = statistics.discriminant(shrinkage, &Device::Cpu).unwrap();
+    let images = images.to_dtype(DType::F32).unwrap();
+    let logits = images.matmul(&weights.t().unwrap()).unwrap().broadcast_add(&biases).unwrap();
+    let logits = logits.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
+    logits.iter().map(|row| row.iter().map(|it| it - row[0]).collect()).collect()
+}
+
+fn assert_close(found: &[Vec<f64>], expected: &[Vec<f64>], within: f64) {
+    for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+        assert!((found - expected).abs() < within * (1.0 + expected.abs()), "{found}, {expected}");
+    }
+}
+
+#[test]
+fn logits_are_log_likelihoods_before_and_after_a_change_of_the_backbone() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let expected = |name: &str| serde_json::from_value::<Vec<Vec<f64>>>(golden[name].clone()).unwrap();
+    let (shrinkage, images) = (golden["shrinkage"].as_f64().unwrap(), rows(&golden["images"]));
+    let old = of(&classes(&golden["old"]), Form::Pooled).unwrap();
+    // Weights are handed out in f32.
+    assert_close(&answers(&old, shrinkage, &images), &expected("alone"), 1e-5);
+    let after = classes(&golden["after"]);
+    let newer = of(&after, Form::Pooled).unwrap();
+    let carried = old.carried(&rows(&golden["before"]), &Tensor::cat(&after, 0).unwrap()).unwrap();
+    assert_close(&answers(&carried.joined(&newer), shrinkage, &images), &expected("joined"), 1e-5);
+}
+
+#[test]
+fn a_backbone_that_stays_carries_nothing_away() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let (old, seen) = (of(&classes(&golden["old"]), Form::Pooled).unwrap(), rows(&golden["before"]));
+    let carried = old.carried(&seen, &seen).unwrap();
+    // The ridge shrinks by a ten-thousandth or so.
+    assert!((&carried.means - &old.means).amax() < 0.002, "{}", carried.means);
+    assert!((&carried.covariance - &old.covariance).amax() < 0.002 * old.covariance.amax());
+    assert_ne!(carried, old);
+}
+
+#[test]
+fn what_is_kept_comes_back_and_other_values_are_refused() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let statistics = of(&classes(&golden["old"]), Form::Pooled).unwrap();
+    let values = statistics.values().unwrap();
+    assert_eq!(ClassStatistics::restore(&values, 3, 5, Form::Pooled).unwrap(), statistics);
+    assert_eq!(statistics.bytes(), (3 * 5 + 5 * 5) * 8);
+    for (classes, width) in [(4, 5), (3, 6)] {
+        let error = ClassStatistics::restore(&values, classes, width, Form::Pooled).unwrap_err().to_string();
+        assert!(error.contains("is right"), "{error}");
+    }
+}
+
+#[test]
+fn what_has_no_statistics_is_refused() {
+    let none = Tensor::zeros((0, 5), DType::F32, &Device::Cpu).unwrap();
+    let one = Tensor::ones((1, 5), DType::F32, &Device::Cpu).unwrap();
+    assert!(of(&[], Form::Pooled).is_err());
+    assert!(of(&[one.clone(), none.clone()], Form::Pooled).unwrap_err().to_string().contains("class 1"));
+    let flat = of(&[one], Form::Pooled).unwrap();
+    assert!(flat.discriminant(0.01, &Device::Cpu).unwrap_err().to_string().contains("shrinkage"));
+    assert!(flat.carried(&none, &none).is_err());
+    let alike = Tensor::ones((3, 5), DType::F32, &Device::Cpu).unwrap();
+    assert!(flat.carried(&alike, &alike).unwrap_err().to_string().contains("do not differ"));
+}
+
+/// As normal distributions and least squares have it in PyTorch (`tests/golden/stages.py`).
+const STAGES: &str = include_str!("../../tests/golden/stages.json");
+
+#[test]
+fn statistics_of_several_stages_are_carried_by_the_change() {
+    let (given, golden): (Value, Value) =
+        (serde_json::from_str(GOLDEN).unwrap(), serde_json::from_str(STAGES).unwrap());
+    let expected = |name: &str| serde_json::from_value::<Vec<Vec<f64>>>(golden[name].clone()).unwrap();
+    let (shrinkage, images) = (given["shrinkage"].as_f64().unwrap(), rows(&given["images"]));
+    let old = of(&classes(&given["old"]), Form::Stages).unwrap();
+    // Kept in f32.
+    assert_close(&answers(&old, shrinkage, &images), &expected("alone"), 1e-4);
+    let after = classes(&given["after"]);
+    let newer = of(&after, Form::Stages).unwrap();
+    let carried = old.carried(&rows(&given["before"]), &Tensor::cat(&after, 0).unwrap()).unwrap();
+    assert_close(&answers(&carried.joined(&newer), shrinkage, &images), &expected("joined"), 1e-4);
+}
+
+#[test]
+fn statistics_of_several_stages_stay_to_the_bit_where_the_backbone_stays() {
+    let given: Value = serde_json::from_str(GOLDEN).unwrap();
+    let (old, seen) = (of(&classes(&given["old"]), Form::Stages).unwrap(), rows(&given["before"]));
+    assert_eq!(old.carried(&seen, &seen).unwrap(), old);
+    // A shift of all features moves the means alone, as far as f32 tells.
+    let shifted = (&seen + 0.5).unwrap();
+    let moved = old.carried(&seen, &shifted).unwrap();
+    assert!((&moved.means - old.means.add_scalar(0.5)).amax() < 1e-6, "{}", moved.means);
+    assert!((&moved.covariance - &old.covariance).amax() < 1e-6 * old.covariance.amax());
+}
+
+#[test]
+fn statistics_of_several_stages_are_kept_in_f32_and_as_a_triangle() {
+    let given: Value = serde_json::from_str(GOLDEN).unwrap();
+    let statistics = of(&classes(&given["old"]), Form::Stages).unwrap();
+    assert_eq!(statistics.bytes(), (3 * 5 + 15) * 4);
+    let values = statistics.values().unwrap();
+    let kept: usize = values.iter().map(|(_, it)| it.elem_count() * it.dtype().size_in_bytes()).sum();
+    assert_eq!(kept, statistics.bytes());
+    assert_eq!(ClassStatistics::restore(&values, 3, 5, Form::Stages).unwrap(), statistics);
+    for (classes, width) in [(4, 5), (3, 6)] {
+        let error = ClassStatistics::restore(&values, classes, width, Form::Stages).unwrap_err().to_string();
+        assert!(error.contains("is right"), "{error}");
+    }
+    assert!(ClassStatistics::restore(&values, 3, 5, Form::Pooled).is_err());
+}

@@ -1,0 +1,73 @@
+//! The features that statistics are taken of.
+//!
+//! One decision: a model's features of images are pooled ones of length 1, or averages over cells of several stages, as a
+//! recipe's discriminant says; of every image as it is, without augmentation, and of its mirror image if that is asked
+//! for.
+
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+use cil_backbone::head::normalized;
+use cil_backbone::{Frozen, cells};
+use cil_data::store::{SampleId, TrainSet};
+
+use crate::learner::Plan;
+use crate::means::INFERENCE_BATCH;
+use crate::recipe::discriminant::DiscriminantSpec;
+
+/// A model that is looked at for statistics.
+pub(crate) struct Looked<'a> {
+    plan: &'a Plan,
+    spec: &'a DiscriminantSpec,
+    model: Frozen,
+}
+
+impl<'a> Looked<'a> {
+    /// `model`, as the plan's discriminant looks at it.
+    ///
+    /// # Errors
+    /// If the plan has no discriminant, or the model not its stages.
+    pub(crate) fn new(plan: &'a Plan, model: &Frozen) -> Result<Self> {
+        let spec = plan.recipe.discriminant.as_ref().context("the recipe has no discriminant")?;
+        let model = match spec.stages.as_slice() {
+            [] => model.clone(),
+            stages => model.with_maps(&cells::taps(stages))?,
+        };
+        Ok(Self { plan, spec, model })
+    }
+
+    /// `[images, width]`; twice as many rows where mirror images are looked at too.
+    ///
+    /// # Errors
+    /// If an executor fails, or there is no image.
+    pub(crate) fn features(&self, train: &TrainSet, samples: &[SampleId]) -> Result<Tensor> {
+        let Plan { preparation, device, .. } = self.plan;
+        let mut rows = Vec::new();
+        for batch in samples.chunks(INFERENCE_BATCH) {
+            let images = train.images(batch, preparation, None, device)?;
+            rows.push(self.of(&images)?);
+            if self.spec.mirrored {
+                rows.push(self.of(&mirrored(&images)?)?);
+            }
+        }
+        Ok(Tensor::cat(&rows, 0)?)
+    }
+
+    /// `[images, width]` of images as they are.
+    ///
+    /// # Errors
+    /// If an executor fails.
+    pub(crate) fn of(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        let view = self.model.forward(images)?;
+        match self.spec.stages.as_slice() {
+            [] => normalized(&view.features),
+            stages => cells::features(&view.maps, stages),
+        }
+    }
+}
+
+/// Images with left and right changed.
+fn mirrored(images: &Tensor) -> candle_core::Result<Tensor> {
+    let width = images.dim(3)? as u32;
+    let columns = Tensor::from_iter((0..width).rev(), images.device())?;
+    images.contiguous()?.index_select(&columns, 3)
+}
