@@ -152,7 +152,7 @@ fn onnx_runtime_agrees(place: &Place, model: &str, onnx: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found = json(&String::from_utf8(output.stdout).expect("text"));
     let images = told.as_array().expect("images");
-    assert_eq!(found.as_array().map(Vec::len), Some(images.len()));
+    assert_eq!(found.as_object().map(serde_json::Map::len), Some(images.len()));
     for image in images {
         let own = &found[image["file"].as_str().expect("a name")];
         for guess in image["predictions"].as_array().expect("guesses") {

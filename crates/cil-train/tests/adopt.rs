@@ -77,13 +77,15 @@ fn a_model_and_its_statistics_are_all_that_a_task_needs_of_those_before() {
 
 #[test]
 fn statistics_that_were_never_kept_are_of_generated_images() {
-    let (_, first) = run(plan(fine_tune(training(2), training(1)), &SIZES[..1], 3), &{
+    let (_, first) = run(plan(fine_tune(training(12), training(1)), &SIZES[..1], 3), &{
         TrainSet::after(dataset().train().clone(), 6, 0).unwrap()
     });
     let model = first.model().unwrap().snapshot().clone();
     let mut recipe = frozen_features(training(2), training(1));
     (recipe.head, recipe.imprint, recipe.freeze_old_head) = (HeadKind::Linear, false, false);
-    recipe.replay = Some(replay(SyntheticNorm::Joint));
+    let mut generator = replay(SyntheticNorm::Joint);
+    generator.inversion.iterations = 200;
+    recipe.replay = Some(generator);
     recipe.discriminant = Some(DiscriminantSpec { generated: Some(500), ..DiscriminantSpec::pooled(1.0) });
     let mut learner = Learner::new(plan(recipe.clone(), &SIZES[..2], 3)).unwrap();
     learner.adopt(model.clone(), None, Exemplars::default()).unwrap();
