@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::normalise::Normalisation;
+use crate::resized_crop::ResizedCrop;
 
 /// Random changes to training images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct Augmentation {
     /// What a crop finds beyond the image's edge.
     #[serde(default, skip_serializing_if = "is_black")]
     pub crop_fill: Fill,
+    /// A part of the picture at the network's size, before all else; on ImageNet in place of the crop with padding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resized_crop: Option<ResizedCrop>,
 }
 
 /// What is around an image before a crop of it is taken.
@@ -54,12 +58,19 @@ fn is_black(fill: &Fill) -> bool {
 impl Augmentation {
     /// No change at all.
     pub fn none() -> Self {
-        Self { crop_padding: 0, flip: false, brightness: 0.0, contrast: 0.0, crop_fill: Fill::Black }
+        Self {
+            crop_padding: 0,
+            flip: false,
+            brightness: 0.0,
+            contrast: 0.0,
+            crop_fill: Fill::Black,
+            resized_crop: None,
+        }
     }
 
     /// Whether the table of [`crate::elsewhere`] can tell what it does: a crop among black pixels, a mirror, a brightness.
     pub(crate) fn fits_a_table(&self) -> bool {
-        self.contrast == 0.0 && self.crop_fill == Fill::Black
+        self.contrast == 0.0 && self.crop_fill == Fill::Black && self.resized_crop.is_none()
     }
 
     /// Whether images can be changed so.
@@ -71,6 +82,9 @@ impl Augmentation {
             if !(0.0..=1.0).contains(&value) {
                 anyhow::bail!("{key} is {value}; it should be from 0 to 1");
             }
+        }
+        if let Some(crop) = &self.resized_crop {
+            crop.check().map_err(|error| anyhow::anyhow!("resized-crop.{error}"))?;
         }
         if self.crop_padding > 1024 {
             anyhow::bail!("crop-padding is {}; it should be at most 1024", self.crop_padding);

@@ -174,6 +174,19 @@ impl Parameters {
         Ok(Self::from_tensors(self.tensors.iter().map(convert).collect::<Result<_>>()?))
     }
 
+    /// The name and the value of the first number that is NaN or infinite.
+    ///
+    /// # Errors
+    /// If the device refuses a tensor.
+    pub fn not_finite(&self) -> Result<Option<(&str, f64)>> {
+        for (name, tensor) in self.iter() {
+            if let Some(value) = not_finite(tensor)? {
+                return Ok(Some((name, value)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Moves running statistics towards those of a batch: `running + momentum * (batch - running)`, PyTorch's rule,
     /// with the unbiased variance.
     ///
@@ -194,6 +207,19 @@ impl Parameters {
         }
         Ok(())
     }
+}
+
+/// The first value of a tensor that is NaN or infinite.
+///
+/// # Errors
+/// If the device refuses the tensor.
+pub fn not_finite(tensor: &Tensor) -> Result<Option<f64>> {
+    let flat = tensor.flatten_all()?;
+    if tensor.dtype() == DType::F64 {
+        return Ok(flat.to_vec1::<f64>()?.into_iter().find(|value| !value.is_finite()));
+    }
+    let values = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+    Ok(values.into_iter().find(|value| !value.is_finite()).map(f64::from))
 }
 
 /// `running + momentum * (batch - running)` of each pair of both.
@@ -286,6 +312,18 @@ mod tests {
         }
         assert_eq!(own.get("b")?.to_vec1::<f32>()?, [5., 6.]);
         assert_eq!(own.version(), version);
+        Ok(())
+    }
+
+    #[test]
+    fn the_first_value_that_is_no_number_is_told() -> Result<()> {
+        let mut store = Parameters::default();
+        store.set("b", Tensor::new(&[1e300f64, -0.0], &Device::Cpu)?);
+        assert_eq!(store.not_finite()?, None);
+        store.set("c", Tensor::new(&[0.0, f32::NEG_INFINITY], &Device::Cpu)?);
+        assert_eq!(store.not_finite()?, Some(("c", f64::NEG_INFINITY)));
+        store.set("a", Tensor::new(&[[f32::NAN]], &Device::Cpu)?);
+        assert!(store.not_finite()?.is_some_and(|(name, value)| name == "a" && value.is_nan()));
         Ok(())
     }
 

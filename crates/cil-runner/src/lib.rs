@@ -22,6 +22,7 @@ pub mod follow;
 pub mod integrity;
 pub mod interrupt;
 pub mod machine;
+pub mod model;
 pub mod models;
 pub mod naming;
 pub mod output;
@@ -43,3 +44,5 @@ pub mod table;
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod tiny;

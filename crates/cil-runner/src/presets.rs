@@ -6,6 +6,7 @@
 mod cifar100;
 mod demo;
 mod equal;
+mod imagenet;
 mod settings;
 
 use serde::Serialize;
@@ -55,6 +56,7 @@ pub fn all() -> Vec<Preset> {
         cifar100::published(),
         cifar100::equal(),
         equal::presets(),
+        imagenet::presets(),
     ]
     .concat()
 }
@@ -165,6 +167,13 @@ mod tests {
             let printed = ["icarl-softmax", "rdfcil", "abd"];
             promised.extend(printed.map(|method| format!("cifar100-b50-t{steps}-{method}")));
         }
+        for steps in [5, 10, 20] {
+            promised.extend(
+                ["rdfcil", "lucir-e0-dfgr-dtid"].map(|method| format!("tiny-b100-t{steps}-{method}")),
+            );
+        }
+        promised.extend([5, 10, 25].map(|steps| format!("imagenet100-b50-t{steps}-lucir")));
+        promised.extend([5, 10].map(|steps| format!("imagenet1000-b500-t{steps}-lucir")));
         for name in promised {
             assert!(names.contains(&name), "{name} is missing");
         }

@@ -17,7 +17,7 @@ mod stepping;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use candle_core::{Tensor, Var};
 use cil_backbone::head::SCALE;
 use cil_backbone::{Frozen, Network, POOLED, View};
@@ -28,6 +28,7 @@ use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
 use cil_engine::{Gradients, NormUpdate, uploads};
 use cil_random::Draw;
 
+use crate::diverged::Diverged;
 use crate::event::{Event, PhaseKind};
 use crate::recipe::{PhaseSpec, Trained};
 use crate::step::Step;
@@ -189,12 +190,8 @@ impl Job {
         self.done += 1;
         let losses = self.meter.means()?;
         if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
-            bail!(
-                "the loss {name} is {value} in task {}, epoch {} of the {:?} phase; a lower learning-rate may help",
-                around.task,
-                self.done,
-                self.kind
-            );
+            let what = format!("the loss {name} is {value} in epoch {}", self.done);
+            return Err(Diverged::in_phase(self.kind, around.task, what).into());
         }
         Ok(Event::Progress {
             task: around.task,

@@ -4,12 +4,14 @@
 //! for how long. It is plain data: it goes into the run's config and comes back from it, and a variant of a method is a
 //! function from recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
 
+mod advice;
 mod check;
 pub mod correction;
 mod custom;
 pub mod discriminant;
 mod new_replay;
 pub mod scaling;
+mod small;
 mod term_spec;
 
 pub use custom::CustomTerm;

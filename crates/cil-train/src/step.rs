@@ -122,6 +122,9 @@ impl Step<'_> {
         parts.retain(|(_, count)| *count > 0);
         let full =
             |(value, count): (f32, usize)| Tensor::full(value, count, like.device())?.to_dtype(like.dtype());
+        if let [] | [_] = parts.as_slice() {
+            return full((parts.first().map_or(1.0, |it| it.0), rows.len()));
+        }
         Tensor::cat(&parts.into_iter().map(full).collect::<Result<Vec<_>>>()?, 0)
     }
 }

@@ -4,6 +4,7 @@
 //! This module trains nothing.
 
 use candle_core::{Error, Result, Tensor, bail};
+use cil_engine::bounds::{LARGEST_RATE, LARGEST_WEIGHT, positive, within};
 use cil_engine::optim::Schedule;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,8 @@ use crate::loss::{
 const LARGEST_BATCH: usize = 1 << 16;
 /// Most steps; published inversions take some ten thousand.
 const MOST_ITERATIONS: usize = 100_000_000;
+/// What logits may be divided by: 1000 in ABD and R-DFCIL.
+const TEMPERATURES: (f64, f64) = (0.01, 10_000.0);
 
 /// Which of the two Gaussians is measured against which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,9 +213,9 @@ impl InversionConfig {
         if self.batch > LARGEST_BATCH {
             bail!("inversion.batch is {}; it should be from 2 to {LARGEST_BATCH}", self.batch);
         }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            bail!("inversion.learning-rate is {}; it should be positive", self.learning_rate);
-        }
+        positive("inversion.learning-rate", self.learning_rate, LARGEST_RATE)?;
+        let wrong = |error: Error| Error::Msg(format!("inversion.schedule.{error}"));
+        self.schedule.check(self.iterations, "iterations").map_err(wrong)?;
         if !(0.0..1.0).contains(&self.beta1) {
             bail!("inversion.beta1 is {}; it should be from 0 to below 1", self.beta1);
         }
@@ -227,19 +230,14 @@ impl InversionConfig {
             ("balance", weights.balance),
             ("blur", weights.blur),
         ];
-        if let Some((name, value)) = parts.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-            bail!("inversion.weights.{name} is {value}; it should be 0 or more");
+        for (name, value) in parts {
+            within(&format!("inversion.weights.{name}"), value, 0.0, LARGEST_WEIGHT)?;
         }
         if parts.iter().all(|(_, value)| *value == 0.0) {
             bail!("inversion.weights are all 0; a generator needs something to minimise");
         }
-        if !(weights.label_temperature.is_finite() && weights.label_temperature > 0.0) {
-            bail!(
-                "inversion.weights.label-temperature is {}; it should be positive",
-                weights.label_temperature
-            );
-        }
-        Ok(())
+        let (least, most) = TEMPERATURES;
+        within("inversion.weights.label-temperature", weights.label_temperature, least, most)
     }
 }
 
@@ -266,6 +264,23 @@ mod tests {
         refused(&|it| it.weights.diversity = f64::NAN, "weights.diversity is NaN");
         refused(&|it| it.weights.statistics.weight = -0.5, "statistics.weight is -0.5");
         refused(&|it| it.weights.label_temperature = 0.0, "label-temperature is 0");
+        refused(
+            &|it| it.weights.label_temperature = 1e30,
+            "label-temperature is 1e30; it should be from 0.01",
+        );
+        refused(
+            &|it| it.weights.label = 1e30,
+            "inversion.weights.label is 1e30; it should be from 0 to 1000000",
+        );
+        refused(&|it| it.learning_rate = 1e30, "learning-rate is 1e30; it should be above 0 and at most");
+        refused(
+            &|it| it.schedule = Schedule { warm_up: 10, ..Schedule::cosine() },
+            "inversion.schedule.warm-up is 10 of 10 iterations",
+        );
+        refused(
+            &|it| it.schedule = Schedule::multi_step(&[4], f64::NAN),
+            "inversion.schedule.decay.gamma is NaN",
+        );
         refused(&|it| it.generator.latent = 0, "inversion.generator.latent is 0");
         refused(
             &|it| it.generator.channels = 1 << 40,

@@ -10,7 +10,7 @@ use dfgr::InversionConfig;
 
 use super::Preset;
 use super::settings::{self, Lengths, METHODS, correction, sgd};
-use crate::config::{DatasetName, OrderSpec, RunConfig};
+use crate::config::{DatasetSpec, OrderSpec, RunConfig};
 
 const LUCIR: &str = "LUCIR (Hou et al., CVPR 2019) and its code, hshustc/CVPR19_Incremental_Learning at e5a90ae: \
      ResNet-32, 160 epochs, rate 0.1 divided by 10 at 80 and 120; inversion and two teachers ours after Choi et al. \
@@ -99,7 +99,7 @@ impl Family {
         let config = RunConfig {
             preset: Some(name.clone()),
             method: method.to_owned(),
-            dataset: DatasetName::Cifar100,
+            dataset: DatasetSpec::named("cifar100"),
             classes: self.increments.iter().sum(),
             class_order: OrderSpec::Published(self.order.into()),
             increments: self.increments.clone(),

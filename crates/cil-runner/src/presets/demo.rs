@@ -10,7 +10,7 @@ use dfgr::InversionConfig;
 
 use super::Preset;
 use super::settings::{self, Lengths, METHODS, correction, sgd};
-use crate::config::{DatasetName, OrderSpec, Procedural, RunConfig};
+use crate::config::{DatasetSpec, OrderSpec, Procedural, RunConfig};
 
 const SOURCE: &str = "ours: made to be learned in a minute or two on two processor cores; chosen on the very images that it is \
      measured on, so it shows what the program does and is no result";
@@ -53,7 +53,7 @@ fn preset(method: &str, about: &str, lengths: &Lengths) -> Preset {
     let config = RunConfig {
         preset: Some(name.clone()),
         method: method.to_owned(),
-        dataset: DatasetName::Procedural,
+        dataset: DatasetSpec::named(DatasetSpec::PROCEDURAL),
         classes: 10,
         class_order: OrderSpec::Seeded { seed: 1 },
         increments: vec![6, 2, 2],

@@ -3,8 +3,9 @@
 //! One decision: what the statistics are taken of (pooled features, or cells of several stages) stands beside how they are
 //! used; a configuration without these keys means pooled features of images as they are.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use cil_backbone::{Architecture, StageCells, cells};
+use cil_engine::bounds;
 use serde::{Deserialize, Serialize};
 
 /// A linear discriminant that answers in place of the trained head, which goes on as teacher and student: class means of
@@ -45,14 +46,11 @@ impl DiscriminantSpec {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let shrinkage = self.shrinkage;
-        if !(shrinkage.is_finite() && shrinkage > 0.0) {
-            bail!("discriminant.shrinkage is {shrinkage}; it should be positive, as 0.01");
-        }
         if let Some(count) = self.generated.filter(|count| !(1..=MOST_GENERATED).contains(count)) {
             bail!("discriminant.generated is {count}; it should be from 1 to {MOST_GENERATED}, or left out");
         }
-        Ok(())
+        // 0.01 in our runs; far above 1 the covariance no longer counts.
+        Ok(bounds::positive("discriminant.shrinkage", self.shrinkage, 1e6)?)
     }
 
     pub(super) fn check_network(&self, architecture: &Architecture) -> Result<()> {

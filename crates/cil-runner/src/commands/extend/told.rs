@@ -153,7 +153,7 @@ fn of_classes(images: &Images, classes: usize) -> Result<Images> {
     let (height, width) = images.sides();
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for at in (0..images.len()).filter(|at| images.label(*at) < classes) {
-        pixels.extend_from_slice(images.image(at));
+        pixels.extend_from_slice(&images.read(at)?);
         labels.push(images.label(at) as u16);
     }
     Ok(Images::new(height, width, pixels, labels)?)
@@ -218,7 +218,10 @@ pub(super) fn alike(
 fn one_class(train: &Images, new: usize, class: usize) -> Result<Images> {
     let (height, width) = train.sides();
     let places: Vec<usize> = (0..new).filter(|at| train.label(*at) == class).take(100).collect();
-    let pixels: Vec<u8> = places.iter().flat_map(|at| train.image(*at).iter().copied()).collect();
+    let mut pixels = Vec::new();
+    for at in &places {
+        pixels.extend_from_slice(&train.read(*at)?);
+    }
     Ok(Images::new(height, width, pixels, vec![0; places.len()])?)
 }
 
