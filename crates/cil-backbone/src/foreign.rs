@@ -114,7 +114,7 @@ pub fn to_torch(snapshot: &Snapshot) -> Result<BTreeMap<String, Tensor>> {
 
 /// The card of a model whose file says nothing of its classes but these hints.
 pub(crate) fn card(class_names: Vec<String>, mean: Vec<f32>, deviation: Vec<f32>) -> ModelCard {
-    ModelCard { class_names, mean, deviation }
+    ModelCard { class_names, mean, deviation, trained_on: None }
 }
 
 /// Tensors by name without the prefix `module.`, which saving from several GPUs leaves, and without the counters of batch

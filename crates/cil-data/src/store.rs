@@ -3,6 +3,8 @@
 //! One decision: images to train on and images to evaluate on are different types over the same bytes. A [`TrainSet`]
 //! counts which classes were looked at, so that a data-free run can be shown to be one.
 
+mod derived;
+
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -111,41 +113,6 @@ impl Images {
         self.square(index, index as u64, None)
     }
 
-    /// The same images with the label `to[label]` for each `label`.
-    ///
-    /// # Errors
-    /// If a label has no other.
-    pub fn relabelled(&self, to: &[u16]) -> Result<Self> {
-        let label = |label: &u16| match to.get(usize::from(*label)) {
-            Some(label) => Ok(*label),
-            None => bail!("label {label} has no other; there are {}", to.len()),
-        };
-        let labels = self.labels.iter().map(label).collect::<Result<Vec<_>>>()?;
-        Ok(Self { labels: Arc::new(labels), ..self.clone() })
-    }
-
-    /// These images and `others` of the same size behind them.
-    ///
-    /// # Errors
-    /// If they are of another size.
-    pub fn joined(&self, others: &Self) -> Result<Self> {
-        if self.size != others.size {
-            bail!("images of {:?} and of {:?} do not go together", self.size, others.size);
-        }
-        let mut pixels = Vec::with_capacity((self.len() + others.len()) * self.size.values());
-        for (images, at) in [self, others].into_iter().flat_map(|it| (0..it.len()).map(move |at| (it, at))) {
-            pixels.extend_from_slice(&images.read(at).map_err(|error| Error::Msg(format!("{error:#}")))?);
-        }
-        let labels = [self.labels.as_slice(), others.labels.as_slice()].concat();
-        Ok(Self {
-            size: self.size,
-            pixels: Arc::new(pixels),
-            labels: Arc::new(labels),
-            elsewhere: None,
-            packed: None,
-        })
-    }
-
     /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -191,8 +158,7 @@ impl Selection {
         Self { images, positions: by_class.concat(), starts, before: 0 }
     }
 
-    /// All images; their labels are classes as positions in the class order, of `classes` in all, some of them without
-    /// an image.
+    /// All images; labels are positions in the class order of `classes` classes, some of which may have no image.
     fn of_all(images: Images, classes: usize, before: u64) -> Result<Self> {
         let mut by_class = vec![Vec::new(); classes];
         for at in 0..images.len() {

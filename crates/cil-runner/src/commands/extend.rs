@@ -158,7 +158,7 @@ fn extended(
     let mut tasks = opened.record.tasks.clone();
     tasks.push(task);
     let record = Record { tasks, discriminant: recipe.discriminant.clone(), answers };
-    let card = ModelCard { class_names, ..opened.model.card.clone() };
+    let card = ModelCard { class_names, trained_on: None, ..opened.model.card.clone() };
     Ok(Model {
         resize: Some(opened.fit.shorter),
         record: Some(serde_json::to_value(&record)?),

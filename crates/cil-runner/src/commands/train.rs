@@ -112,6 +112,8 @@ pub(super) fn train(
         class_names: folder.classes.clone(),
         mean: normalisation.mean.to_vec(),
         deviation: normalisation.deviation.to_vec(),
+        // The record says it, by task.
+        trained_on: None,
     };
     let model = Model {
         resize: Some(fit.shorter),

@@ -199,7 +199,9 @@ pub fn changed(recipe: Recipe, changes: &[String], architecture: &Architecture) 
     let mut recipe = recipe;
     if !changes.is_empty() {
         let mut table = Table::try_from(&recipe)?;
-        changes.iter().try_for_each(|change| overlay::set(&mut table, change))?;
+        for change in changes {
+            overlay::set(&mut table, change)?;
+        }
         recipe = overlay::read(table, "--set")?;
     }
     recipe

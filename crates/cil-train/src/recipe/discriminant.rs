@@ -47,7 +47,9 @@ impl DiscriminantSpec {
 
     pub(super) fn check(&self) -> Result<()> {
         if let Some(count) = self.generated.filter(|count| !(1..=MOST_GENERATED).contains(count)) {
-            bail!("discriminant.generated is {count}; it should be from 1 to {MOST_GENERATED}, or left out");
+            anyhow::bail!(
+                "discriminant.generated is {count}; it should be from 1 to {MOST_GENERATED}, or left out"
+            );
         }
         // 0.01 in our runs; far above 1 the covariance no longer counts.
         Ok(bounds::positive("discriminant.shrinkage", self.shrinkage, 1e6)?)
