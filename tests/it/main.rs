@@ -8,6 +8,7 @@ mod exports;
 mod files;
 mod integrity;
 mod models;
+mod printed;
 mod progress;
 mod reports;
 mod resume;

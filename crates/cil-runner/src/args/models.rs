@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// What follows the help of `train`.
 pub(super) const TRAIN_HELP: &str = "\
@@ -45,6 +45,30 @@ Examples:
 
 The ONNX file is of opset 17. Its input `images` is float32 [N, 3, side, side], RGB in [0, 1], not normalised: the file
 does that itself. Its output `logits` is [N, classes]; class names are in its metadata.";
+
+/// Commands on a model file and images of one's own.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a first model on a folder of images
+    #[command(after_help = TRAIN_HELP)]
+    Train(Train),
+    /// Teach a model new classes from a folder of their images, without the old ones
+    #[command(after_help = EXTEND_HELP)]
+    Extend(Extend),
+    /// Measure a model on a folder of images
+    #[command(after_help = EVALUATE_HELP)]
+    Evaluate(EvaluateModel),
+    /// Say which classes a model sees in images
+    #[command(after_help = PREDICT_HELP)]
+    Predict(Predict),
+    /// Make images from a model alone, as its own knowledge has them
+    Generate(Generate),
+    /// Tell what a model file holds: classes, network, normalisation, statistics, and where it comes from
+    Inspect(Inspect),
+    /// Write a model as ONNX, or for torchvision and timm
+    #[command(after_help = EXPORT_HELP)]
+    Export(Export),
+}
 
 /// What a file of another program may not say of itself.
 #[derive(Args, Clone, Debug, Default)]
