@@ -76,8 +76,9 @@ pub(crate) fn statistics(
 
 /// How the plan's discriminant takes and keeps its statistics.
 pub(crate) fn form(plan: &Plan) -> Form {
-    let stages = plan.recipe.discriminant.as_ref().is_some_and(|it| !it.stages.is_empty());
-    if stages { Form::Stages } else { Form::Pooled }
+    let spec = plan.recipe.discriminant.as_ref();
+    let wide = spec.is_some_and(|it| !it.stages.is_empty() || it.random_features.is_some());
+    if wide { Form::Wide } else { Form::Pooled }
 }
 
 /// The images of one of the task's classes that `count` exemplars of it would be, the most typical first (herding).

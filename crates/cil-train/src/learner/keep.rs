@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;
-use cil_backbone::{Frozen, Head, HeadKind};
+use cil_backbone::head::PROJECTION;
+use cil_backbone::{Frozen, Head};
 use cil_data::store::{SampleId, TrainSet};
 
 use super::{Learner, Stage};
 use crate::discriminant::ClassStatistics;
 use crate::event::Event;
+use crate::looks;
 use crate::means::{self, ClassMeans};
 use crate::memory;
 
@@ -47,7 +49,11 @@ impl Learner {
             return Ok(self.old.clone());
         };
         let Some(model) = &self.old else { return Ok(None) };
-        let (weights, biases) = statistics.discriminant(spec.shrinkage, &self.plan.device)?;
+        let device = &self.plan.device;
+        let (weights, biases) = match spec.ridge {
+            true => statistics.least_squares(spec.shrinkage, device)?,
+            false => statistics.discriminant(spec.shrinkage, device)?,
+        };
         let blocks = &model.snapshot().head.blocks;
         let (mut tensors, mut row) = (BTreeMap::new(), 0);
         for (block, classes) in blocks.iter().enumerate() {
@@ -56,9 +62,10 @@ impl Learner {
             tensors.insert(format!("head.{block}.bias"), rows(&biases)?);
             row += classes;
         }
-        let kind = if spec.stages.is_empty() { HeadKind::LinearOfDirections } else { HeadKind::Linear };
-        let (width, stages) = (spec.width(&self.plan.architecture), spec.stages.clone());
-        let head = Head { kind, blocks: blocks.clone(), width, stages };
+        if let Some(projection) = looks::projection(&self.plan, spec)? {
+            tensors.insert(PROJECTION.to_owned(), projection.to_dtype(model.dtype())?);
+        }
+        let head = Head { blocks: blocks.clone(), ..spec.head(&self.plan.architecture) };
         Ok(Some(model.with_head(head, tensors)?))
     }
 
