@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::{Place, SMALL, small_run};
+use crate::{Place, SMALL, SMALL_REPLAY, small_run};
 
 fn told_by_set(change: &str) -> String {
     let place = Place::new();
@@ -16,7 +16,27 @@ fn told_by_set(change: &str) -> String {
 fn a_wrong_key_value_or_preset_is_told() {
     let cases = [
         ("recipe.increment.training.epoch=1", "did you mean recipe.increment.training.epochs?"),
-        ("seed=one", "seed: invalid type: string \"one\""),
+        ("seed=one", "seed: invalid type: string \"one\", expected a whole number from 0 up"),
+        ("recipe.new-teacher.training.epochs=1", "demo-lwf has no table recipe.new-teacher; leave this out"),
+        ("recipe.new-teacher.training.epochs=1", "the key recipe.new-teacher."),
+        ("recipe.replay=1", "recipe.replay: invalid type: integer `1`, expected a table"),
+        (
+            "recipe.exemplars.total=20",
+            "recipe.exemplars: it may hold one of its keys alone; set the whole of it",
+        ),
+        (
+            "recipe.exemplars={ total = 7 }",
+            "recipe.exemplars.total is 7, and 8 classes are seen after task 1",
+        ),
+        (
+            "recipe.increment.terms.9.weight=1",
+            "is no position in a list of 2; they are from 0, and + appends",
+        ),
+        (
+            "recipe.increment.training.schedule.decay={ kind = 'cosine', minimum = nan }",
+            "minimum is NaN; it should be",
+        ),
+        ("recipe.increment.terms.1.weight=1e30", "weight is 1e30; it should be from 0 to 1000000"),
         ("increments=[6, 2, 3]", "increments: [6, 2, 3] add up to 11, there are 10 classes"),
         ("increments=[10, 0]", "increments: task 1 has 0 classes"),
         ("class-order=[0, 1, 2, 3, 4, 5, 6, 7, 8, 8]", "class-order: it holds label 8 twice"),
@@ -51,6 +71,36 @@ fn a_wrong_key_value_or_preset_is_told() {
 }
 
 #[test]
+fn a_seed_that_no_file_can_hold_is_refused_and_the_largest_one_comes_back() {
+    let place = Place::new();
+    let told = place.told(2, &["run", "demo-lwf", "--seed", "18446744073709551615"]);
+    assert_eq!(told, "error: seed is 18446744073709551615; it should be at most 9223372036854775807");
+    assert_eq!(place.list("."), Vec::<String>::new());
+    let text = place.ok(&["run", "demo-lwf", "--seed", "9223372036854775807", "--dry-run", "--no-estimate"]);
+    fs::write(place.path().join("own.toml"), text).expect("a file");
+    let json = place.ok(&["run", "own.toml", "--dry-run", "--no-estimate", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(value["config"]["seed"], 9_223_372_036_854_775_807u64);
+}
+
+#[test]
+fn a_model_that_its_last_step_made_diverge_is_an_error_and_no_result() {
+    let place = Place::new();
+    let changes = [
+        "classes=12",
+        "increments=[6, 6]",
+        "procedural.config.classes=12",
+        "recipe.increment.training.batch=1000",
+        "recipe.increment.training.learning-rate=1e5",
+    ];
+    let told = place.told(1, &small_run("demo-fine-tune", &changes));
+    assert!(told.contains("the student diverged in task 1, student phase: "), "{told}");
+    assert!(told.contains("recipe.increment.training.learning-rate is 100000.0"), "{told}");
+    assert!(!told.contains("cil-runner resume"), "{told}");
+    assert_eq!(place.list("runs"), ["demo-fine-tune-s3.partial"]);
+}
+
+#[test]
 fn an_output_folder_that_exists_is_refused_and_kept() {
     let place = Place::new();
     fs::create_dir_all(place.path().join("runs/demo-lwf-s3")).expect("a folder");
@@ -64,10 +114,14 @@ fn an_output_folder_that_exists_is_refused_and_kept() {
 #[test]
 fn a_model_of_another_form_is_refused() {
     let place = Place::new();
-    place.ok(&small_run("demo-lucir-e0", &[]));
-    let base = "runs/demo-lucir-e0-s3/base.safetensors";
+    let order = "class-order=[0, 1, 2, 3]";
+    place.ok(&small_run("demo-lucir-e0", &[order]));
+    // Outside its folder, whose digests would tell of damage first.
+    let base = "own.safetensors";
+    fs::copy(place.path().join("runs/demo-lucir-e0-s3/base.safetensors"), place.path().join(base))
+        .expect("a copy");
     let refused = |more: &[&str], part: &str| {
-        let mut arguments = small_run("demo-lucir-e0", more);
+        let mut arguments = small_run("demo-lucir-e0", &[&[order], more].concat());
         arguments.extend(["--name", "other", "--base-model", base]);
         let told = place.told(2, &arguments);
         assert!(told.contains(base) && told.contains(part), "{told}");
@@ -75,8 +129,26 @@ fn a_model_of_another_form_is_refused() {
     };
     refused(&["architecture.width=8"], "of width 4, the run needs LUCIR's ResNet-8 of width 8");
     refused(&["increments=[3, 1]"], "blocks [2]");
+    // Of the right form, and of something else: taken, it would be wrong in every image.
+    refused(&["class-order=[1, 0, 2, 3]"], "the model's class 0 is ");
+    refused(&["normalisation.mean=[0.4, 0.5, 0.5]"], "mean [0.5, 0.5, 0.5] and deviation");
+    refused(&["procedural.seed=2"], "the model was trained on images of the digest ");
+    refused(&["procedural.config.train-per-class=21"], "the model was trained on images of the digest ");
+    refused(&["validation-per-class=5"], "0 images of each class were held out when the model was trained");
+    // So is one that is audited.
+    let mut audit = vec!["audit", "demo-lucir-e0-dfgr-dtidkl", "--base-model", base, "--other-model", base];
+    for change in SMALL.iter().chain(&SMALL_REPLAY).chain(&["class-order=[1, 0, 2, 3]"]) {
+        audit.extend(["--set", change]);
+    }
+    let told = place.told(2, &audit);
+    assert!(told.contains(base) && told.contains("the model's class 0 is "), "{told}");
     let path = place.path().join(base);
     let bytes = fs::read(&path).expect("a model");
+    let mut broken = bytes.clone();
+    let end = broken.len();
+    broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, broken).expect("a file");
+    refused(&[], "holds NaN: a model whose training diverged");
     fs::write(&path, &bytes[..bytes.len() / 2]).expect("a file");
     refused(&[], "safetensors");
 }

@@ -154,6 +154,28 @@ fn an_interrupt_saves_and_a_second_signal_ends_at_once() {
     assert_same(&place, "a");
 }
 
+#[test]
+fn a_terminal_that_goes_away_saves_and_one_that_was_let_go_of_does_nothing() {
+    let place = Place::new();
+    place.ok(&run("straight"));
+    let mut process = started(&place, &run("a"));
+    wait_for(&place.path().join("runs/a.partial/events.jsonl"), 3, &mut process);
+    signal(&process, "-HUP");
+    assert_eq!(process.wait().expect("a status").code(), Some(75));
+    place.ok(&["resume", "runs/a"]);
+    assert_same(&place, "a");
+    // As `nohup` starts it.
+    let program = place.program(&run("b"));
+    let mut ignoring = Command::new("bash");
+    ignoring.current_dir(place.path()).args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    ignoring.arg(program.get_program()).args(program.get_args());
+    let mut process = ignoring.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("bash");
+    wait_for(&place.path().join("runs/b.partial/events.jsonl"), 3, &mut process);
+    signal(&process, "-HUP");
+    assert!(process.wait().expect("a status").success());
+    assert_same(&place, "b");
+}
+
 /// Leaves a run in the midst, at least `count` lines on.
 fn left(place: &Place, name: &str, count: usize) {
     let mut process = started(place, &run(name));
@@ -189,6 +211,35 @@ fn what_is_damaged_is_passed_over_aloud() {
     assert!(output.status.success(), "{told}");
     assert!(told.contains("it is damaged") && told.contains("the checkpoint before it is taken"), "{told}");
     assert_same(&place, "a");
+}
+
+#[test]
+fn a_configuration_that_was_edited_is_refused_by_its_key() {
+    let place = Place::new();
+    left(&place, "a", 8);
+    let config = place.path().join("runs/a.partial/config.toml");
+    let begun = fs::read_to_string(&config).expect("a configuration");
+    let edits = [
+        (
+            "learning-rate = 0.05",
+            "learning-rate = 0.01",
+            "training.learning-rate is 0.01, and the run began with 0.05",
+        ),
+        ("epochs = 3", "epochs = 4", "training.epochs is 4, and the run began with 3"),
+        ("learning-rate = 0.05", "learning-rate = 1e30", "training.learning-rate is 1e30; it should be"),
+        ("seed = 3\n", "seed = 4\n", "seed is 4, and the run began with 3"),
+        ("method = \"podnet", "method = \"other", "method is \"other"),
+    ];
+    for (from, to, part) in edits {
+        assert!(begun.contains(from), "{from} is not in {begun}");
+        fs::write(&config, begun.replace(from, to)).expect("it can be edited");
+        let before = place.list("runs/a.partial");
+        let told = place.told(2, &["resume", "runs/a"]);
+        assert!(told.contains("runs/a.partial/config.toml: ") && told.contains(part), "{told}");
+        assert_eq!(place.list("runs/a.partial"), before);
+    }
+    fs::write(&config, begun).expect("it can be put back");
+    place.ok(&["resume", "runs/a"]);
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn a_run_that_fails_is_told_and_stops_no_other() {
     let place = Place::new();
     // So high a rate makes the loss infinite.
     let fails = "[[method]]\nname = \"fails\"\npreset = \"demo-lwf\"\n\
-                 set = [\"recipe.increment.training.learning-rate=1e30\", \"recipe.increment.training.epochs=3\"]\n";
+                 set = [\"recipe.increment.training.learning-rate=1e6\", \"recipe.increment.training.epochs=3\"]\n";
     write(&place, &format!("seeds = [3]\n{}{fails}{}", small(), method("lwf", &[])));
     let told = place.told(1, &["sweep", "run", "s.toml"]);
     assert_eq!(told, "error: 1 of 2 runs failed; their logs are in runs/s/logs");
@@ -103,7 +103,7 @@ fn a_run_that_fails_is_told_and_stops_no_other() {
     );
     assert!(row("lwf-s3")["last_accuracy"].is_number());
     let reason = row("fails")["reason"].as_str().expect("a reason").to_owned();
-    assert!(reason.contains("a lower learning-rate may help"), "{reason}");
+    assert!(reason.contains("recipe.increment.training.learning-rate is 1000000.0"), "{reason}");
 }
 
 /// Starts the sweep and waits until a run has learned its first task.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::Client;
 use crate::dataset::verify::SplitReport;
-use crate::dataset::{Collection, Spec, verify, write};
+use crate::dataset::{Collection, Manifest, Spec, verify, write};
 use crate::digest::digest_file;
 use crate::source::{self, HubOptions};
 
@@ -68,6 +68,11 @@ pub fn run(spec: &Spec, request: &Request, out: &mut dyn Write) -> Result<()> {
         return report(&reports, out);
     }
     let collection = read(spec, request, &work, out)?;
+    let whole = spec.classes;
+    let spec = &spec.part(collection.classes.len());
+    if spec.classes < whole {
+        writeln!(out, "it holds {} of the {whole} classes of {}; these are taken", spec.classes, spec.name)?;
+    }
     let written = write::write(&new, spec, &collection).and_then(|()| verify::verify(&new, spec));
     let reports = match written {
         Ok(reports) => reports,
@@ -89,13 +94,21 @@ pub fn verify(spec: &Spec, data_dir: &Path, out: &mut dyn Write) -> Result<()> {
         bail!("{} is not there, `cargo xtask fetch-data {}` fetches it", folder.display(), spec.name);
     }
     let reports = verify::verify(&folder, spec)?;
-    writeln!(out, "{} is intact: {} classes", folder.display(), spec.classes)?;
+    let classes = Manifest::load(&folder)?.classes.len();
+    writeln!(out, "{} is intact: {classes} classes", folder.display())?;
     report(&reports, out)
 }
 
 fn read(spec: &Spec, request: &Request, work: &Path, out: &mut dyn Write) -> Result<Collection> {
     match &request.origin {
+        Origin::Folder(path) if spec.archives.is_empty() => source::read_tiny(spec, path),
         Origin::Folder(folder) => source::read(spec, folder),
+        _ if spec.archives.is_empty() => bail!(
+            "{0} is not downloaded here; get {1} from {2} and name it: `cargo xtask fetch-data {0} --from {1}`",
+            spec.name,
+            source::TINY_ARCHIVE,
+            source::TINY_URL
+        ),
         Origin::Official { base_url, client } => {
             read_official(spec, base_url, (!request.offline).then_some(client), work, out)
         }

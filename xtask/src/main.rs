@@ -42,8 +42,9 @@ enum Command {
 struct FetchData {
     /// The data set
     name: Name,
-    /// Convert a local mirror instead: a folder with the official archives or with hub parquet shards
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["source", "base_url", "endpoint", "offline"])]
+    /// Convert a local copy instead: a folder with the official archives or with hub parquet shards; of tiny-imagenet
+    /// the archive itself, or the folder that was unpacked
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["source", "base_url", "endpoint", "offline"])]
     from: Option<PathBuf>,
     /// Where data sets live
     #[arg(long, default_value = "datasets")]
@@ -69,6 +70,7 @@ struct FetchData {
 enum Name {
     Cifar100,
     Cifar10,
+    TinyImagenet,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -82,6 +84,7 @@ impl Name {
         match self {
             Name::Cifar100 => Spec::cifar100(),
             Name::Cifar10 => Spec::cifar10(),
+            Name::TinyImagenet => Spec::tiny_imagenet(),
         }
     }
 }

@@ -31,6 +31,21 @@ pub struct ModelCard {
     pub mean: Vec<f32>,
     /// Per channel, divided by afterwards.
     pub deviation: Vec<f32>,
+    /// The images that it was trained on; not said by files that were written before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_on: Option<TrainedOn>,
+}
+
+/// Images that a model was trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TrainedOn {
+    /// The data set's name.
+    pub dataset: String,
+    /// SHA-256 over labels and pixels of the data set's training images.
+    pub train_digest: String,
+    /// How many of these were held out of each class.
+    pub held_out_per_class: usize,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -24,6 +24,14 @@ pub enum Variant {
     /// PODNet's (Douillard et al. 2020, `rebuffi`): no ReLU after any addition, parameter-free shortcuts, second batch
     /// norm of a block starting at zero; the last block counts as a stage of its own.
     Podnet,
+    /// [`Variant::Lucir`] with a ReLU after the last block too (`resnet_cifar` of its code, what it runs iCaRL with).
+    LucirRelu,
+    /// He et al. 2016's for CIFAR, as ABD's code has it: parameter-free shortcuts, a ReLU after every block. The code's
+    /// shortcuts put old channels in the midst of the new ones, these first: the same network with channels in another
+    /// order.
+    He,
+    /// [`Variant::He`] without the ReLU after the last block (iCaRL's code).
+    Icarl,
     /// LUCIR's for ImageNet (`modified_resnet`): 7x7 stem of stride 2 and 3x3 max-pool of stride 2, four stages of two
     /// blocks, and otherwise as [`Variant::Lucir`]. 18 layers.
     Imagenet,
@@ -33,6 +41,11 @@ pub enum Variant {
 }
 
 impl Variant {
+    /// Whether there is a ReLU after the last block.
+    fn closes_with_relu(self) -> bool {
+        matches!(self, Self::LucirRelu | Self::He)
+    }
+
     /// Whether it is one of those of four stages with twice as many channels each.
     fn is_imagenet(self) -> bool {
         matches!(self, Self::Imagenet | Self::ImagenetSmall)
@@ -63,6 +76,11 @@ impl Architecture {
         Self { variant: Variant::Podnet, depth, width: 16 }
     }
 
+    /// The network of that depth and variant for small images at the published width.
+    pub fn small(variant: Variant, depth: usize) -> Self {
+        Self { variant, ..Self::lucir(depth) }
+    }
+
     /// LUCIR's ResNet-18 for ImageNet at the published width.
     pub fn imagenet() -> Self {
         Self { variant: Variant::Imagenet, depth: 18, width: 64 }
@@ -80,7 +98,10 @@ impl Architecture {
 
     /// How many taps `stage1`, `stage2`, ... it has.
     pub fn stages(&self) -> usize {
-        if self.variant == Variant::Lucir { 3 } else { 4 }
+        match self.variant {
+            Variant::Lucir | Variant::LucirRelu | Variant::He | Variant::Icarl => 3,
+            Variant::Podnet | Variant::Imagenet | Variant::ImagenetSmall => 4,
+        }
     }
 
     /// Channels of the map that is handed out as `stage1`, `stage2`, ...
@@ -135,8 +156,8 @@ impl Architecture {
             );
         }
         let (stages, blocks) = match self.variant {
-            Variant::Lucir | Variant::Podnet => (3, (self.depth - 2) / 6),
             Variant::Imagenet | Variant::ImagenetSmall => (4, 2),
+            _ => (3, (self.depth - 2) / 6),
         };
         let mut net = Net { it: GraphBuilder::new(images), variant: self.variant };
         let mut x = net.stem(self.width)?;
@@ -153,7 +174,8 @@ impl Architecture {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
                 let before = x;
                 let sum = net.block(&prefix, width, stride, x)?;
-                x = if last || self.variant == Variant::Podnet {
+                let ends = last && !self.variant.closes_with_relu();
+                x = if ends || self.variant == Variant::Podnet {
                     sum
                 } else {
                     net.it.add(&format!("{prefix}.relu2"), Op::Relu, &[sum])?
@@ -177,6 +199,9 @@ impl std::fmt::Display for Architecture {
         let variant = match self.variant {
             Variant::Lucir => "LUCIR's",
             Variant::Podnet => "PODNet's",
+            Variant::LucirRelu => "LUCIR's (with a last ReLU)",
+            Variant::He => "He's",
+            Variant::Icarl => "iCaRL's",
             Variant::Imagenet => "the ImageNet",
             Variant::ImagenetSmall => "the small-image ImageNet",
         };
@@ -213,7 +238,11 @@ impl Net {
         x: NodeId,
     ) -> Result<NodeId> {
         let op = Op::Conv2d { out_channels: out, kernel, stride, padding: kernel / 2, bias: false };
-        self.it.add_with(name, op, &[x], Init::KaimingNormalFanOut)
+        let init = match self.variant {
+            Variant::He | Variant::Icarl => Init::KaimingNormalFanIn,
+            _ => Init::KaimingNormalFanOut,
+        };
+        self.it.add_with(name, op, &[x], init)
     }
 
     fn norm(&mut self, name: &str, x: NodeId, scale: f64) -> Result<NodeId> {
@@ -231,11 +260,11 @@ impl Net {
         let changes = stride > 1 || self.it.shape(x).channels() != out;
         let shortcut = match (changes, self.variant) {
             (false, _) => x,
-            (true, Variant::Lucir | Variant::Imagenet | Variant::ImagenetSmall) => {
+            (true, Variant::Lucir | Variant::LucirRelu | Variant::Imagenet | Variant::ImagenetSmall) => {
                 let short = self.convolution(&format!("{name}.shortcut.conv"), out, 1, stride, x)?;
                 self.norm(&format!("{name}.shortcut.norm"), short, 1.0)?
             }
-            (true, Variant::Podnet) => self.it.add(
+            (true, Variant::Podnet | Variant::He | Variant::Icarl) => self.it.add(
                 &format!("{name}.shortcut"),
                 Op::SubsamplePad { stride, out_channels: out },
                 &[x],

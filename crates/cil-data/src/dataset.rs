@@ -133,6 +133,17 @@ impl Dataset {
         Ok(Self { name: name.to_owned(), class_names, train, test, digests })
     }
 
+    /// A data set of images whose digests are known.
+    pub(crate) fn of_parts(
+        name: &str,
+        class_names: Vec<String>,
+        train: Images,
+        test: Images,
+        digests: Digests,
+    ) -> Self {
+        Self { name: name.to_owned(), class_names, train, test, digests }
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name
@@ -226,7 +237,7 @@ fn load_part(folder: &Path, part: &Part, size: Size, classes: usize) -> Result<I
         bail!("{}: image {at} has label {}, there are {classes} classes", labels_path.display(), labels[at]);
     }
     let pixels = exactly(&folder.join(&part.images), part.count.checked_mul(size.values()))?;
-    Ok(Images { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None })
+    Ok(Images { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None, packed: None })
 }
 
 /// The file's bytes, if it has that length.
@@ -262,5 +273,10 @@ fn content_digest(images: &Images) -> String {
         digest.update((images.label(at) as u16).to_le_bytes());
         digest.update(images.image(at));
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest.finalize())
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

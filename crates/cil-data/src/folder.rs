@@ -5,7 +5,9 @@
 //! and those below `test`, `val`, `valid` or `validation` are what is evaluated on.
 
 mod decode;
+mod pack;
 mod scan;
+mod subset;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use cil_random::Draw;
 
 pub use decode::{Broken, BrokenImages, Decode, Decoded, decode_file};
 pub use scan::pictures;
+pub use subset::Subset;
 
 /// A picture's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ pub fn scan(root: &Path) -> Result<Folder> {
     let below = scan::folders(root)?;
     let Some(train) = below.iter().find(|(name, _)| name == "train").map(|(_, path)| path) else {
         let found = scan::classes(root, &below, &mut passed_over)?;
-        return Folder::of(root, found, BTreeMap::new(), passed_over);
+        return Folder::found(root, found, BTreeMap::new(), passed_over);
     };
     let found = scan::classes(train, &scan::folders(train)?, &mut passed_over)?;
     let mut wrong = None;
@@ -67,7 +70,7 @@ pub fn scan(root: &Path) -> Result<Folder> {
             None if folders.is_empty() => {}
             None => {
                 let evaluated = scan::classes(part, &folders, &mut passed_over)?;
-                return Folder::of(root, found, evaluated, passed_over);
+                return Folder::found(root, found, evaluated, passed_over);
             }
         }
     }
@@ -78,11 +81,11 @@ pub fn scan(root: &Path) -> Result<Folder> {
             train.display()
         );
     }
-    Folder::of(root, found, BTreeMap::new(), passed_over)
+    Folder::found(root, found, BTreeMap::new(), passed_over)
 }
 
 impl Folder {
-    fn of(
+    fn found(
         root: &Path,
         train: BTreeMap<String, Vec<PathBuf>>,
         test: BTreeMap<String, Vec<PathBuf>>,

@@ -25,12 +25,39 @@ impl Normalisation {
         Self { mean: [0.5071, 0.4867, 0.4408], deviation: [0.2675, 0.2565, 0.2761] }
     }
 
+    /// The constants that everyone uses for ImageNet.
+    pub fn imagenet() -> Self {
+        Self { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] }
+    }
+
+    /// The constants that are widely used for Tiny-ImageNet: mean and deviation over all pixels.
+    pub fn tiny_imagenet() -> Self {
+        Self { mean: [0.4802, 0.4481, 0.3975], deviation: [0.2770, 0.2691, 0.2821] }
+    }
+
+    /// ABD's constants for CIFAR-100: mean and deviation over all pixels, in full.
+    pub fn cifar100_abd() -> Self {
+        Self {
+            mean: [0.507_075_2, 0.486_548_87, 0.440_917_84],
+            deviation: [0.267_334_3, 0.256_438_46, 0.276_150_47],
+        }
+    }
+
+    /// iCaRL's for CIFAR-100: a mean is subtracted (of each pixel there, of each colour here), and nothing is divided by.
+    pub fn cifar100_icarl() -> Self {
+        Self { deviation: [1.0; 3], ..Self::cifar100_abd() }
+    }
+
     /// One half and one quarter: for images of unknown statistics.
     pub fn half() -> Self {
         Self { mean: [0.5; 3], deviation: [0.25; 3] }
     }
 
-    /// Mean and deviation over all pixels of images; a colour that never changes has the deviation of one byte's step.
+    /// Mean and deviation over all pixels of images in memory; a colour that never changes has the deviation of one byte's
+    /// step.
+    ///
+    /// # Panics
+    /// If the images lie in a file.
     pub fn measured(images: &Images) -> Self {
         let (height, width) = images.sides();
         let plane = (height * width).max(1);
@@ -59,11 +86,12 @@ impl Normalisation {
     /// # Errors
     /// Naming the value that cannot be.
     pub fn check(&self) -> anyhow::Result<()> {
-        if let Some(value) = self.mean.iter().find(|value| !value.is_finite()) {
-            anyhow::bail!("mean holds {value}; it should be a number");
+        // Pixels are from 0 to 1, so a mean is too and a deviation is at most 0.5; there is room for other uses.
+        if let Some(value) = self.mean.iter().find(|value| !(-100.0..=100.0).contains(*value)) {
+            anyhow::bail!("mean holds {value:?}; it should be from -100 to 100");
         }
-        if let Some(value) = self.deviation.iter().find(|value| !(value.is_finite() && **value > 0.0)) {
-            anyhow::bail!("deviation holds {value}; it should be positive");
+        if let Some(value) = self.deviation.iter().find(|value| !(0.001..=1000.0).contains(*value)) {
+            anyhow::bail!("deviation holds {value:?}; it should be from 0.001 to 1000");
         }
         Ok(())
     }

@@ -162,8 +162,15 @@ mod tests {
 
     #[test]
     fn the_order_of_lucir_is_numpys_shuffle() {
-        let order = ClassOrder::published("cifar100", "lucir_1993").unwrap();
-        assert_eq!(order.labels(), Mersenne::shuffled(1993, 100));
+        for (dataset, name, classes) in [
+            ("cifar100", "lucir_1993", 100),
+            ("imagenet100", "podnet", 100),
+            ("imagenet1000", "lucir_1993", 1000),
+            ("tiny-imagenet", "numpy_1993", 200),
+        ] {
+            let order = ClassOrder::published(dataset, name).unwrap();
+            assert_eq!(order.labels(), Mersenne::shuffled(1993, classes), "{dataset}");
+        }
     }
 
     #[test]

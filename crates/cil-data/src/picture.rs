@@ -39,6 +39,16 @@ pub struct Picture {
     pub pixels: Vec<u8>,
 }
 
+impl Picture {
+    /// Of `[3][height][width]`.
+    pub(crate) fn of_planes(height: usize, width: usize, planes: &[u8]) -> Self {
+        let plane = height * width;
+        let pixels =
+            (0..plane).flat_map(|at| [planes[at], planes[plane + at], planes[2 * plane + at]]).collect();
+        Self { height, width, pixels }
+    }
+}
+
 /// Decodes a file.
 ///
 /// The picture is turned as its EXIF orientation says; what is transparent shows white; of a GIF the first frame is

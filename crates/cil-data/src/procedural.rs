@@ -74,7 +74,7 @@ pub(crate) fn generate(config: &ProceduralConfig, seed: u64) -> Result<(Images, 
             paint(class, &mut draw.stream("image"), image);
         });
         let labels = (0..config.classes * per_class).map(|at| (at / per_class) as u16).collect();
-        Images { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None }
+        Images { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None, packed: None }
     };
     Ok((part("procedural train", config.train_per_class), part("procedural test", config.test_per_class)))
 }

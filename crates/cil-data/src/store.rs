@@ -3,17 +3,22 @@
 //! One decision: images to train on and images to evaluate on are different types over the same bytes. A [`TrainSet`]
 //! counts which classes were looked at, so that a data-free run can be shown to be one.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Tensor, bail};
 use cil_random::Draw;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{Change, Preparation, Size, prepare};
 use crate::elsewhere::Elsewhere;
+use crate::fit::{Fit, planes};
+use crate::packed::Packed;
+use crate::picture::Picture;
+use crate::resized_crop::{ResizedCrop, cut};
 
 /// One training image of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,6 +45,8 @@ pub struct Images {
     pub(crate) labels: Arc<Vec<u16>>,
     /// The same images where batches of them are needed.
     pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// Whole pictures in a file, and how they are fitted; `pixels` is empty then.
+    pub(crate) packed: Option<(Fit, Arc<Packed>)>,
 }
 
 impl Images {
@@ -57,7 +64,50 @@ impl Images {
                 labels.len() * size.values()
             );
         }
-        Ok(Self { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None })
+        Ok(Self { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None, packed: None })
+    }
+
+    /// Pictures in a file.
+    pub(crate) fn packed(fit: Fit, packed: Arc<Packed>) -> Self {
+        let size = Size { height: fit.side, width: fit.side };
+        let labels = Arc::new(packed.labels());
+        Self { size, pixels: Arc::default(), labels, elsewhere: None, packed: Some((fit, packed)) }
+    }
+
+    /// Bytes of one image at the network's size, `[3][height][width]`, wherever it lies; `crop` cuts a part of the whole
+    /// picture (of the stored square where there is no more) with the stream of the image.
+    ///
+    /// # Errors
+    /// If the file that it lies in cannot be read.
+    pub(crate) fn square(
+        &self,
+        index: usize,
+        crop: Option<(ResizedCrop, Draw<'_>)>,
+    ) -> anyhow::Result<Cow<'_, [u8]>> {
+        let picture = match &self.packed {
+            None if crop.is_none() => return Ok(Cow::Borrowed(self.image(index))),
+            None => Picture::of_planes(self.size.height, self.size.width, self.image(index)),
+            Some((_, packed)) => packed.read(index)?,
+        };
+        let mut out = vec![0; self.size.values()];
+        match (crop, &self.packed) {
+            (Some((crop, draw)), _) => {
+                let mut stream = ResizedCrop::stream(draw, index as u64);
+                let part = crop.draw(picture.height, picture.width, &mut stream);
+                planes(&cut(&picture, part, self.size.height)?, &mut out)?;
+            }
+            (None, Some((fit, _))) => fit.apply(&picture, &mut out)?,
+            (None, None) => {}
+        }
+        Ok(Cow::Owned(out))
+    }
+
+    /// Bytes of one image at the network's size, `[3][height][width]`, wherever it lies.
+    ///
+    /// # Errors
+    /// If the file that it lies in cannot be read.
+    pub fn read(&self, index: usize) -> anyhow::Result<Cow<'_, [u8]>> {
+        self.square(index, None)
     }
 
     /// Number of images.
@@ -70,7 +120,10 @@ impl Images {
         self.labels.is_empty()
     }
 
-    /// Bytes of one image, `[3][height][width]`.
+    /// Bytes of one image in memory, `[3][height][width]`; [`Self::read`] has those that lie in a file too.
+    ///
+    /// # Panics
+    /// If there is no such image in memory.
     pub fn image(&self, index: usize) -> &[u8] {
         &self.pixels[index * self.size.values()..][..self.size.values()]
     }
@@ -135,7 +188,11 @@ impl Selection {
         if positions.is_empty() {
             bail!("a batch without an image");
         }
-        if let Some(there) = self.images.elsewhere.as_ref().filter(|it| it.device().same_device(device)) {
+        let crop = preparation.augmentation.resized_crop.zip(draw);
+        // What no table tells is done here.
+        let fits = draw.is_none() || preparation.augmentation.fits_a_table();
+        let elsewhere = self.images.elsewhere.as_ref().filter(|it| fits && it.device().same_device(device));
+        if let Some(there) = elsewhere {
             let change = |position: u32| match draw {
                 Some(draw) => Change::draw(&preparation.augmentation, draw.stream_of(u64::from(position))),
                 None => Change::none(),
@@ -143,8 +200,11 @@ impl Selection {
             let changes: Vec<_> = positions.par_iter().map(|it| (*it, change(*it))).collect();
             return there.table(&changes);
         }
-        let image = |position: u32| (self.images.image(position as usize), u64::from(position));
-        let images: Vec<(&[u8], u64)> = positions.into_iter().map(image).collect();
+        let square = |position: &u32| self.images.square(*position as usize, crop);
+        let squares: anyhow::Result<Vec<Cow<'_, [u8]>>> = positions.par_iter().map(square).collect();
+        let squares = squares.map_err(|error| Error::Msg(format!("{error:#}")))?;
+        let image = |(square, position): (_, &u32)| (Cow::as_ref(square), u64::from(*position));
+        let images: Vec<(&[u8], u64)> = squares.iter().zip(&positions).map(image).collect();
         prepare(&images, self.images.size, preparation, draw)
     }
 

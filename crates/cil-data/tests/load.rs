@@ -229,7 +229,12 @@ fn cifar100_is_loaded_whole() {
     println!("split in {:.2?}", started.elapsed());
     assert_eq!((train.samples(0..100).len(), test.len(50)), (50_000, 5_000));
     let preparation = Preparation {
-        augmentation: Augmentation { crop_padding: 4, flip: true, brightness: 63.0 / 255.0 },
+        augmentation: Augmentation {
+            crop_padding: 4,
+            flip: true,
+            brightness: 63.0 / 255.0,
+            ..Augmentation::none()
+        },
         normalisation: Normalisation::cifar100_podnet(),
     };
     let samples: Vec<_> = train.samples(0..100).into_iter().step_by(390).take(128).collect();

@@ -26,7 +26,12 @@ fn order(labels: &[usize]) -> ClassOrder {
 
 fn preparation() -> Preparation {
     Preparation {
-        augmentation: Augmentation { crop_padding: 4, flip: true, brightness: 63.0 / 255.0 },
+        augmentation: Augmentation {
+            crop_padding: 4,
+            flip: true,
+            brightness: 63.0 / 255.0,
+            ..Augmentation::none()
+        },
         normalisation: Normalisation::cifar100_podnet(),
     }
 }

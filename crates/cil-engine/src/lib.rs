@@ -6,6 +6,7 @@
 //!
 //! This crate knows no method and no label, and of losses only measures of maps ([`measures`]). It is the only crate with `unsafe` code.
 
+pub mod bounds;
 pub mod captures;
 pub mod cpu;
 #[cfg(feature = "cuda")]

@@ -31,6 +31,8 @@ pub enum Init {
     TorchDefault,
     /// Normal with variance `2 / fan_out` (He et al. 2015), as the CIFAR ResNets of LUCIR and PODNet.
     KaimingNormalFanOut,
+    /// Normal with variance `2 / fan_in`, as the CIFAR ResNets of ABD and iCaRL.
+    KaimingNormalFanIn,
     /// Uniform within `bound` of zero.
     Uniform {
         /// Largest absolute value.
@@ -172,6 +174,19 @@ impl Parameters {
         Ok(Self::from_tensors(self.tensors.iter().map(convert).collect::<Result<_>>()?))
     }
 
+    /// The name and the value of the first number that is NaN or infinite.
+    ///
+    /// # Errors
+    /// If the device refuses a tensor.
+    pub fn not_finite(&self) -> Result<Option<(&str, f64)>> {
+        for (name, tensor) in self.iter() {
+            if let Some(value) = not_finite(tensor)? {
+                return Ok(Some((name, value)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Moves running statistics towards those of a batch: `running + momentum * (batch - running)`, PyTorch's rule,
     /// with the unbiased variance.
     ///
@@ -192,6 +207,19 @@ impl Parameters {
         }
         Ok(())
     }
+}
+
+/// The first value of a tensor that is NaN or infinite.
+///
+/// # Errors
+/// If the device refuses the tensor.
+pub fn not_finite(tensor: &Tensor) -> Result<Option<f64>> {
+    let flat = tensor.flatten_all()?;
+    if tensor.dtype() == DType::F64 {
+        return Ok(flat.to_vec1::<f64>()?.into_iter().find(|value| !value.is_finite()));
+    }
+    let values = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+    Ok(values.into_iter().find(|value| !value.is_finite()).map(f64::from))
 }
 
 /// `running + momentum * (batch - running)` of each pair of both.
@@ -218,9 +246,12 @@ pub fn initial_value(spec: &ParameterSpec, seed: u64, device: &Device) -> Result
             let bound = if let Init::Uniform { bound } = spec.init { bound } else { 1.0 / fan(1).sqrt() };
             (0..count).map(|_| stream.between(-bound, bound) as f32).collect()
         }
-        Init::KaimingNormalFanOut | Init::Normal { .. } => {
-            let deviation =
-                if let Init::Normal { deviation } = spec.init { deviation } else { (2.0 / fan(0)).sqrt() };
+        Init::KaimingNormalFanOut | Init::KaimingNormalFanIn | Init::Normal { .. } => {
+            let deviation = match spec.init {
+                Init::Normal { deviation } => deviation,
+                Init::KaimingNormalFanIn => (2.0 / fan(1)).sqrt(),
+                _ => (2.0 / fan(0)).sqrt(),
+            };
             (0..count).map(|_| (deviation * stream.normal()) as f32).collect()
         }
     };
@@ -249,12 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn kaiming_has_the_variance_of_fan_out() {
-        let drawn = values(&spec("w", &[64, 32, 3, 3], Init::KaimingNormalFanOut), 1);
-        let mean = drawn.iter().sum::<f32>() / drawn.len() as f32;
-        let variance = drawn.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / drawn.len() as f32;
-        assert!((variance / (2.0 / 576.0) - 1.0).abs() < 0.05, "variance {variance}");
-        assert!(mean.abs() < 1e-3, "mean {mean}");
+    fn kaiming_has_the_variance_of_its_fan() {
+        for (init, fan) in [(Init::KaimingNormalFanOut, 576.0), (Init::KaimingNormalFanIn, 288.0)] {
+            let drawn = values(&spec("w", &[64, 32, 3, 3], init), 1);
+            let mean = drawn.iter().sum::<f32>() / drawn.len() as f32;
+            let variance = drawn.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / drawn.len() as f32;
+            assert!((variance / (2.0 / fan) - 1.0).abs() < 0.05, "{init:?}: variance {variance}");
+            assert!(mean.abs() < 1e-3, "{init:?}: mean {mean}");
+        }
     }
 
     #[test]
@@ -279,6 +312,18 @@ mod tests {
         }
         assert_eq!(own.get("b")?.to_vec1::<f32>()?, [5., 6.]);
         assert_eq!(own.version(), version);
+        Ok(())
+    }
+
+    #[test]
+    fn the_first_value_that_is_no_number_is_told() -> Result<()> {
+        let mut store = Parameters::default();
+        store.set("b", Tensor::new(&[1e300f64, -0.0], &Device::Cpu)?);
+        assert_eq!(store.not_finite()?, None);
+        store.set("c", Tensor::new(&[0.0, f32::NEG_INFINITY], &Device::Cpu)?);
+        assert_eq!(store.not_finite()?, Some(("c", f64::NEG_INFINITY)));
+        store.set("a", Tensor::new(&[[f32::NAN]], &Device::Cpu)?);
+        assert!(store.not_finite()?.is_some_and(|(name, value)| name == "a" && value.is_nan()));
         Ok(())
     }
 

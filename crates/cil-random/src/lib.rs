@@ -38,6 +38,11 @@ impl<'a> Draw<'a> {
         self.seeded("element", element)
     }
 
+    /// The stream of one part of one element, such as where a sample is cropped.
+    pub fn stream_in(&self, part: &str, element: u64) -> Stream {
+        self.seeded(part, element)
+    }
+
     fn seeded(&self, part: &str, element: u64) -> Stream {
         let mut digest = Sha256::new();
         for text in [self.purpose, part] {

@@ -11,12 +11,13 @@ use cil_train::audit::{self as measure, Quality};
 use cil_train::event::Event;
 
 use crate::args::{Audit, Global};
-use crate::commands::configuration;
+use crate::commands::configuration_of;
 use crate::engine::Engine;
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::{Activity, Item, items};
 use crate::failure::bad_input;
 use crate::machine;
+use crate::model::{self, Loaded};
 use crate::output::Output;
 use crate::pictures;
 use crate::progress::Progress;
@@ -29,18 +30,21 @@ const PICTURED: (usize, usize) = (16, 1000);
 
 /// Does what `audit` says.
 pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Result<()> {
-    let checked = configuration(&arguments.target, &arguments.set, global.seed)?;
+    let checked =
+        configuration_of(&arguments.target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
     if checked.config().recipe.replay.is_none() {
         return Err(bad_input(format!("{}: its recipe has no replay to audit", arguments.target)));
     }
     let engine = Engine::new(global)?;
     let plan = run::plan(&checked, &engine);
+    let dataset = engine.keep(run::load(&checked, &global.data_dir)?)?;
+    let own = model::card(&checked, &dataset);
     let model = |path: &std::path::Path| -> Result<Frozen> {
-        let (snapshot, _) = run::load_model(path, &engine)?;
+        let Loaded { snapshot, card, .. } = model::load(path, &engine)?;
+        model::check_suits(path, &card, &own)?;
         Ok(Network::from_snapshot(snapshot, &engine.executors, 0, &engine.device)?.freeze()?)
     };
     let (teacher, other) = (model(&arguments.base_model)?, model(&arguments.other_model)?);
-    let dataset = engine.keep(run::load(&checked, &global.data_dir)?)?;
     let (train, test) = run::split(&checked, &dataset)?;
     let student = plan.recipe.increment.training.clone();
     let mut progress = match global.json {

@@ -2,7 +2,7 @@
 //!
 //! One decision: a checkpoint is one file, tensors and where they stand in the safetensors format with the SHA-256 of all
 //! that behind it; it is written whole or not at all, and the two newest are kept. Whatever is wrong with one is an error,
-//! and the one before it serves. It knows how much of the event log is its own.
+//! and the one before it serves. It knows how much of the event log is its own, and which configuration it is of.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::record::write_atomic;
 
 /// Version of the format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The description's key among the metadata.
 const KEY: &str = "cil-checkpoint";
 /// What follows the dot in a checkpoint's name.
@@ -39,6 +39,8 @@ pub struct Checkpoint {
     pub saved: Saved,
     /// Bytes of the event log that were written before.
     pub events_bytes: u64,
+    /// The configuration that the learner is of, as TOML.
+    pub config: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +49,7 @@ struct Description {
     format: u32,
     position: Position,
     events_bytes: u64,
+    config: String,
     /// Names of stores, the empty ones too.
     fixed: Vec<String>,
     moving: Vec<String>,
@@ -121,12 +124,13 @@ fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
 }
 
 fn to_bytes(checkpoint: &Checkpoint) -> Result<Vec<u8>> {
-    let Checkpoint { saved, events_bytes } = checkpoint;
+    let Checkpoint { saved, events_bytes, config } = checkpoint;
     let names = |stores: &BTreeMap<String, Parameters>| stores.keys().cloned().collect();
     let description = Description {
         format: FORMAT,
         position: saved.position.clone(),
         events_bytes: *events_bytes,
+        config: config.clone(),
         fixed: names(&saved.fixed),
         moving: names(&saved.moving),
     };
@@ -182,7 +186,7 @@ fn from_bytes(bytes: &[u8], device: &Device) -> Result<Checkpoint> {
     let stores = |names: Vec<String>| -> BTreeMap<String, BTreeMap<String, Tensor>> {
         names.into_iter().map(|name| (name, BTreeMap::new())).collect()
     };
-    let mut parts = [stores(description.fixed), stores(description.moving)];
+    let mut parts = [stores(description.fixed.clone()), stores(description.moving.clone())];
     for (key, view) in SafeTensors::deserialize(bytes)?.tensors() {
         let mut names = key.splitn(3, '/');
         let (part, store, name) = (names.next(), names.next(), names.next());
@@ -200,8 +204,9 @@ fn from_bytes(bytes: &[u8], device: &Device) -> Result<Checkpoint> {
     let [fixed, moving] = parts.map(|stores| {
         stores.into_iter().map(|(name, tensors)| (name, Parameters::from_tensors(tensors))).collect()
     });
-    let saved = Saved { position: description.position, fixed, moving };
-    Ok(Checkpoint { saved, events_bytes: description.events_bytes })
+    let saved = Saved { position: description.position.clone(), fixed, moving };
+    let Description { events_bytes, config, .. } = description;
+    Ok(Checkpoint { saved, events_bytes, config })
 }
 
 /// A tensor's values as they stand in memory of this kind of machine.

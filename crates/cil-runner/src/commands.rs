@@ -47,6 +47,16 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
 
 /// The configuration of a preset's name or a file, changed as the arguments say.
 pub fn configuration(target: &str, changes: &[String], seed: Option<u64>) -> Result<Checked> {
+    configuration_of(target, changes, seed, None)
+}
+
+/// [`configuration`], where data sets lie in `data_dir`: a data set of any name may be one of them.
+pub fn configuration_of(
+    target: &str,
+    changes: &[String],
+    seed: Option<u64>,
+    data_dir: Option<&Path>,
+) -> Result<Checked> {
     let mut config = match is_file(target) {
         true => RunConfig::load(Path::new(target), changes)?,
         false => presets::find(target)?.config.with_changes(changes, target)?,
@@ -54,11 +64,18 @@ pub fn configuration(target: &str, changes: &[String], seed: Option<u64>) -> Res
     if let Some(seed) = seed {
         config.seed = seed;
     }
-    config.check()
+    config = config.counted(data_dir)?;
+    if is_file(target) { checked(config, Path::new(target)) } else { config.check() }
+}
+
+/// A configuration from a file, checked; every complaint names the file.
+fn checked(config: RunConfig, path: &Path) -> Result<Checked> {
+    config.check().map_err(|error| bad_input(format!("{}: {}", path.display(), sentence(&error))))
 }
 
 fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
-    let checked = configuration(&arguments.target, &arguments.set, global.seed)?;
+    let checked =
+        configuration_of(&arguments.target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
     let engine = Engine::new(global)?;
     if arguments.dry_run {
         return dry_run(&checked, arguments, global, &engine, interrupt, output);
@@ -149,7 +166,8 @@ fn resume(arguments: &Resume, global: &Global, interrupt: &Interrupt, output: &m
         return Err(bad_input(format!("{}: {}", partial.display(), run::UNBEGUN)));
     }
     let (folder, result) = if partial.is_dir() {
-        let checked = RunConfig::load(&partial.join(run::CONFIG), &[])?.check()?;
+        let path = partial.join(run::CONFIG);
+        let checked = checked(RunConfig::load(&path, &[])?, &path)?;
         let engine = Engine::new(global)?;
         let around = around(global, &engine, interrupt, &name, arguments.checkpoints);
         run::resume(&partial, &checked, &around)?

@@ -3,7 +3,9 @@
 //! One decision: a configuration is complete (no key has a default), so what is saved with a run says everything; and
 //! only a [`Checked`] one can be run. Keys that concern the method alone are in the recipe.
 
+mod data;
 mod order;
+mod written;
 
 use std::path::Path;
 
@@ -19,32 +21,12 @@ use cil_train::recipe::Recipe;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use crate::failure::bad_input;
+use crate::estimate::sizes::Sizes;
+use crate::failure::{bad_input, sentence};
 use crate::overlay;
+pub use data::{DatasetSpec, FolderSpec, Named};
 pub use order::OrderSpec;
-
-/// Which images are learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DatasetName {
-    /// Generated in memory; see [`cil_data::procedural`].
-    Procedural,
-    /// CIFAR-100, fine labels.
-    Cifar100,
-    /// CIFAR-10.
-    Cifar10,
-}
-
-impl DatasetName {
-    /// The name in files and folders.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Procedural => "procedural",
-            Self::Cifar100 => "cifar100",
-            Self::Cifar10 => "cifar10",
-        }
-    }
-}
+pub use written::{Difference, differences};
 
 /// The generated data set: it is data, so its seed is not the run's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,7 +48,7 @@ pub struct RunConfig {
     /// What the method is called in results.
     pub method: String,
     /// Which images are learned.
-    pub dataset: DatasetName,
+    pub dataset: DatasetSpec,
     /// How many classes of the order are learned.
     pub classes: usize,
     /// In which order the data set's classes are learned.
@@ -141,25 +123,45 @@ impl RunConfig {
     }
 
     fn changed(mut table: Table, changes: &[String], origin: &str) -> Result<Self> {
+        let mut made = Vec::new();
         for change in changes {
-            overlay::set(&mut table, change)?;
+            made.extend(overlay::set(&mut table, change)?.map(|table| (table, change)));
         }
-        overlay::read(table, origin)
+        overlay::read(table, origin).map_err(|error| {
+            // Most often a change that is meant for several methods, one of which has no such table.
+            let told = sentence(&error);
+            match made.iter().find(|(table, _)| told.contains(&format!("the key {table}."))) {
+                Some((table, change)) => bad_input(format!(
+                    "--set {change}: {origin} has no table {table}; leave this out, use it for a method that has one, \
+                     or set all keys of {table}: {told}"
+                )),
+                None => error,
+            }
+        })
     }
 
     /// Classes that the data set has.
     pub fn classes_of_dataset(&self) -> Result<usize> {
-        match (self.dataset, &self.procedural) {
-            (DatasetName::Procedural, Some(procedural)) => Ok(procedural.config.classes),
-            (DatasetName::Procedural, None) => {
-                Err(bad_input("procedural: the table is missing, and dataset is \"procedural\""))
+        match (self.dataset.is_procedural(), &self.procedural) {
+            (true, Some(procedural)) => Ok(procedural.config.classes),
+            (true, None) => Err(bad_input("procedural: the table is missing, and dataset is \"procedural\"")),
+            (false, Some(_)) => {
+                let name = self.dataset.name();
+                Err(bad_input(format!("procedural: the table is there, and dataset is {name:?}")))
             }
-            (other, Some(_)) => {
-                Err(bad_input(format!("procedural: the table is there, and dataset is {:?}", other.name())))
-            }
-            (DatasetName::Cifar100, None) => Ok(100),
-            (DatasetName::Cifar10, None) => Ok(10),
+            (false, None) => self.dataset.classes(),
         }
+    }
+
+    /// This configuration with the number of the data set's classes, where it was not written and can be counted:
+    /// those of a folder, or of a data set with a manifest below `data_dir`.
+    ///
+    /// # Errors
+    /// If a folder cannot be looked through, or a data set of an unknown name is not there.
+    pub fn counted(mut self, data_dir: Option<&Path>) -> Result<Self> {
+        self.dataset.check()?;
+        self.dataset.count(data_dir)?;
+        Ok(self)
     }
 
     /// Refuses what cannot be run; every complaint names the key.
@@ -169,13 +171,16 @@ impl RunConfig {
             let wrong = |error: anyhow::Error| bad_input(format!("procedural.config.{error}"));
             procedural.config.check().map_err(wrong)?;
         }
+        self.dataset.check()?;
         let available = self.classes_of_dataset()?;
         if self.classes == 0 || self.classes > available {
             let (classes, name) = (self.classes, self.dataset.name());
             return Err(bad_input(format!("classes: {classes} of the {available} classes of {name}")));
         }
-        let at = |key: &'static str| move |error: anyhow::Error| bad_input(format!("{key}: {error:#}"));
-        let order = self.class_order.resolve(self.dataset.name(), available).map_err(at("class-order"))?;
+        let at =
+            |key: &'static str| move |error: anyhow::Error| bad_input(format!("{key}: {}", sentence(&error)));
+        let order =
+            self.class_order.resolve(&self.dataset.of_order(), available).map_err(at("class-order"))?;
         let order = order.take(self.classes).map_err(at("classes"))?;
         let increments = Increments::new(self.increments.clone(), self.classes).map_err(at("increments"))?;
         if self.evaluate_on == Evaluate::Validation && self.validation_per_class == 0 {
@@ -188,8 +193,14 @@ impl RunConfig {
             .check()
             .and_then(|()| self.recipe.check_network(&self.architecture))
             .and_then(|()| self.recipe.check_increments(&self.increments))
-            .map_err(|error| bad_input(format!("recipe: {error:#}").replace("recipe: ", "recipe.")))?;
-        let text = toml::to_string(&self).context("the configuration is not TOML")?;
+            .map_err(|error| {
+                bad_input(format!("recipe.{}", sentence(&error).trim_start_matches("recipe: ")))
+            })?;
+        if self.procedural.is_some() {
+            // Of other data sets the images are counted when they are loaded.
+            Sizes::of_outline(&self, Path::new(""))?.check(&self)?;
+        }
+        let text = written::text(&self)?;
         Ok(Checked { config: self, order, increments, text })
     }
 }

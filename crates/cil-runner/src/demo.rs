@@ -24,6 +24,13 @@ use crate::run::{self, CONFIG, Surroundings};
 use crate::sweep::identity::hash;
 use crate::table;
 
+/// What the table does not show: when to take which method.
+const WHEN: &str = "
+frozen-discriminant wins here because six base classes already show what tells the other four apart. Where later tasks
+bring something new, training on is worth it: on four equal tasks of CIFAR-100, lucir-e0-dfgr-dtid-discriminant ends
+11.5 points above it, and 7.1 above LUCIR with 20 exemplars a class (three seeds and class orders, docs/results.md).
+";
+
 /// Runs what is missing of the comparison, and prints it.
 ///
 /// # Errors
@@ -49,6 +56,7 @@ pub fn demo(global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> 
         "These images are synthetic, drawn by this program. The accuracies say nothing about real photographs.\n\n",
     )?;
     output.text(&table::comparison(&results))?;
+    output.text(WHEN)?;
     output.text(&next(&folders, &global.out))
 }
 
@@ -61,11 +69,11 @@ fn one(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, RunResu
             note(&format!("{}: {text}", around.label));
         }
     };
-    if is_of(&whole, checked)? {
-        if let Some(result) = Recorded::load(&whole)?.result {
-            say(&format!("found in {}", whole.display()));
-            return Ok((whole, result));
-        }
+    if is_of(&whole, checked)?
+        && let Some(result) = Recorded::load(&whole)?.result
+    {
+        say(&format!("found in {}", whole.display()));
+        return Ok((whole, result));
     }
     if !is_unbegun(&partial) && is_of(&partial, checked)? {
         say(&format!("going on with {}", partial.display()));

@@ -30,16 +30,20 @@ use crate::sweep::expand::expand;
 use crate::sweep::file::SweepFile;
 
 /// Presets that together have every table and kind of term.
-const PRESETS: [&str; 5] = [
+const PRESETS: [&str; 9] = [
     "demo-fine-tune",
     "demo-lucir-e20",
     "demo-lucir-e0-dfgr-dtid-unshared",
     "demo-frozen-stages",
     "cifar100-b50-t5-lucir",
+    "demo-lucir-e20-dfgr",
+    "cifar100-t10-abd",
+    "cifar100-t10-rehearsal",
+    "imagenet100-b50-t5-lucir",
 ];
 
 /// Values that no key but a few can take, as TOML.
-const EXTREMES: [&str; 14] = [
+const EXTREMES: [&str; 18] = [
     "0",
     "-1",
     "1",
@@ -49,6 +53,10 @@ const EXTREMES: [&str; 14] = [
     "0.0",
     "-0.5",
     "1e308",
+    "1e30",
+    "1e-300",
+    "-1e30",
+    "1000001",
     "inf",
     "nan",
     "\"\"",
@@ -73,7 +81,7 @@ fn use_of(checked: &Checked) {
     for item in items(checked, &sizes, false).unwrap() {
         assert!(item.total().is_finite() && item.total() < 1e30, "{item:?}");
     }
-    assert!(read(checked.text()).is_ok(), "a configuration is not read back");
+    assert_eq!(read(checked.text()).unwrap().config(), checked.config(), "a configuration is not read back");
 }
 
 /// The dotted keys of all values that hold no table, and of the lists.
@@ -107,6 +115,50 @@ fn extreme_values_of_any_key_are_refused_or_do_no_harm() {
         }
     }
     assert!(count > 1000, "{count} changes are too few to have reached every key");
+}
+
+/// Keys whose values multiply a loss, a gradient, a step or a pixel.
+const FACTORS: [&str; 13] = [
+    "weight",
+    "temperature",
+    "margin",
+    "rate",
+    "decay",
+    "gamma",
+    "shrinkage",
+    "minimum",
+    "limit",
+    "mean",
+    "deviation",
+    "inversion.weights",
+    "form.",
+];
+
+#[test]
+fn a_factor_that_no_loss_survives_is_refused_before_anything_is_learned() {
+    let mut count = 0;
+    for name in PRESETS.into_iter().chain(["demo-lucir-e0-dfgr-dtidkl", "demo-rdfcil", "demo-abd"]) {
+        let config = preset(name);
+        let mut found = Vec::new();
+        keys("", &Value::Table(Table::try_from(&config).unwrap()), &mut found);
+        let is_factor = |key: &&String| {
+            FACTORS.iter().any(|part| key.contains(part))
+                && !key.ends_with("kind")
+                && !key.contains("match-scale")
+        };
+        for key in found.iter().filter(is_factor) {
+            for value in ["1e30", "-1e30", "nan", "inf"] {
+                let change = format!("{key}={value}");
+                let told =
+                    config.with_changes(std::slice::from_ref(&change), name).and_then(RunConfig::check);
+                let told = told.map(|_| ()).expect_err(&change).to_string();
+                let name = key.rsplit('.').find(|part| part.parse::<usize>().is_err());
+                assert!(told.contains(name.unwrap()), "{change}: {told}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 200, "{count} changes are too few to have reached every factor");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Ctrl-C and termination.
+//! Ctrl-C, termination, and a terminal that goes away.
 //!
 //! One decision: the first signal asks the run to stop after the unit it is in; a second one ends the process at once,
 //! as it would without this module.
@@ -29,7 +29,7 @@ impl Interrupt {
     /// Listens for the signals that ask a process to end.
     pub fn listen() -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
-        for signal in TERM_SIGNALS.iter().chain(BEFORE_A_LIMIT) {
+        for signal in TERM_SIGNALS.iter().chain(BEFORE_A_LIMIT).chain(hangup()) {
             // In this order: the first signal finds the flag down and only raises it.
             flag::register_conditional_default(*signal, Arc::clone(&asked))
                 .and_then(|_| flag::register(*signal, Arc::clone(&asked)))
@@ -57,6 +57,27 @@ impl Interrupt {
             interrupt.ask();
         });
     }
+}
+
+/// The signal of a terminal that goes away, unless it is ignored: who started this with `nohup` wants it to go on.
+#[cfg(unix)]
+fn hangup() -> Option<&'static i32> {
+    (!is_ignored(signal_hook::consts::SIGHUP)).then_some(&signal_hook::consts::SIGHUP)
+}
+
+#[cfg(not(unix))]
+fn hangup() -> Option<&'static i32> {
+    None
+}
+
+/// Whether the process was started with a signal ignored, as `nohup` does; where the system does not tell, it may have
+/// been.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 #[cfg(test)]

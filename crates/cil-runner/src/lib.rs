@@ -22,6 +22,7 @@ pub mod follow;
 pub mod integrity;
 pub mod interrupt;
 pub mod machine;
+pub mod model;
 pub mod naming;
 pub mod output;
 pub mod overlay;
@@ -42,3 +43,5 @@ pub mod table;
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod tiny;

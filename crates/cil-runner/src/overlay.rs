@@ -15,8 +15,9 @@ const DEEPEST: usize = 16;
 /// Applies `change`, of the form `dotted.key=value`, to `table`.
 ///
 /// The value is TOML; what is not TOML is a string. Parts of the key lead into tables, which are made where they are
-/// missing, and into arrays by position. Keys may be written with `-` or `_`.
-pub fn set(table: &mut Table, change: &str) -> Result<()> {
+/// missing, and into arrays by position; the part `+` is a new position behind the last. Keys may be written with `-` or
+/// `_`. Returned is the key of the table that had to be made, if one was: the configuration had nothing there.
+pub fn set(table: &mut Table, change: &str) -> Result<Option<String>> {
     let Some((key, text)) = change.split_once('=') else {
         return Err(bad_input(format!("--set {change}: it must be of the form key=value")));
     };
@@ -30,12 +31,29 @@ pub fn set(table: &mut Table, change: &str) -> Result<()> {
         return Err(bad_input(format!("--set {change}: {told}")));
     }
     let mut root = Value::Table(std::mem::take(table));
+    let made = missing(&root, &parts).map(|count| parts[..count].join("."));
     let placed = place(&mut root, &parts, parse(text.trim()))
         .map_err(|reason| bad_input(format!("--set {change}: {reason}")));
     if let Value::Table(root) = root {
         *table = root;
     }
-    placed
+    placed.map(|()| made)
+}
+
+/// How many parts of a key lead to a table that is missing, in which more would be set.
+fn missing(root: &Value, parts: &[&str]) -> Option<usize> {
+    let mut at = root;
+    for (count, part) in parts.iter().enumerate().take(parts.len() - 1) {
+        at = match at {
+            Value::Table(table) => match table.get(&spelled(table, part)) {
+                Some(inner) => inner,
+                None => return Some(count + 1),
+            },
+            Value::Array(items) => items.get(part.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    None
 }
 
 fn parse(text: &str) -> Value {
@@ -56,8 +74,13 @@ fn place(at: &mut Value, parts: &[&str], value: Value) -> Result<(), String> {
             place(inner, rest, value)
         }
         Value::Array(items) => {
+            if *part == "+" {
+                items.push(Value::Table(Table::new()));
+            }
             let length = items.len();
-            let wrong = || format!("{part:?} is no position in a list of {length}; positions begin at 0");
+            let part = if *part == "+" { (length - 1).to_string() } else { (*part).to_owned() };
+            let wrong =
+                || format!("{part:?} is no position in a list of {length}; they are from 0, and + appends");
             let inner = part.parse().ok().and_then(|index: usize| items.get_mut(index)).ok_or_else(wrong)?;
             place(inner, rest, value)
         }
@@ -107,6 +130,19 @@ fn sentence(message: &str, place: &str) -> String {
         };
     }
     let before = if place.is_empty() { String::new() } else { format!("{place}: ") };
+    if message == "wanted exactly 1 element, more than 1 element" {
+        return format!(
+            "{before}it may hold one of its keys alone; set the whole of it, as {place}={{ key = value }}"
+        );
+    }
+    if let Some(rest) = message.strip_prefix("missing field `") {
+        let name = rest.trim_end_matches('`');
+        return match place.is_empty() {
+            true => format!("the key {name} is missing"),
+            false => format!("the key {place}.{name} is missing"),
+        };
+    }
+    let message = with_words_for_types(&message);
     if let Some(rest) = message.strip_prefix("unknown variant `") {
         let (wrong, known) = wrong_and_known(rest);
         return match nearest(wrong, known.iter().copied()) {
@@ -115,6 +151,19 @@ fn sentence(message: &str, place: &str) -> String {
         };
     }
     before + &message
+}
+
+/// What the reader of types calls by Rust's names, in words.
+fn with_words_for_types(message: &str) -> String {
+    let Some((found, expected)) = message.rsplit_once("expected ") else { return message.to_owned() };
+    let words = match expected {
+        "u64" | "usize" | "u32" | "u16" => "a whole number from 0 up",
+        "f64" | "f32" => "a number",
+        "a sequence" => "a list",
+        _ if expected.starts_with("struct ") || expected == "a map" => "a table",
+        _ => expected,
+    };
+    format!("{found}expected {words}")
 }
 
 /// Of "wrong`, expected one of `a`, `b`": what was wrong and what would be right.
@@ -200,11 +249,35 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_had_to_be_made_is_told() {
+        let made = |change: &str| set(&mut TEXT.parse().unwrap(), change).unwrap();
+        assert_eq!(made("inner.epochs=1"), None);
+        assert_eq!(made("other=1"), None, "a key is no table");
+        assert_eq!(made("list.0.epochs=1"), None);
+        assert_eq!(made("other.epochs=1").as_deref(), Some("other"));
+        assert_eq!(made("inner.other.more.epochs=1").as_deref(), Some("inner.other"));
+        assert_eq!(told("inner={ epochs = 1 }"), "preset x: the key inner.learning-rate is missing");
+        assert_eq!(told("inner=1"), "preset x: inner: invalid type: integer `1`, expected a table");
+    }
+
+    #[test]
+    fn a_list_grows_by_a_plus() {
+        let got = changed(&["list.+={ epochs = 7, learning-rate = 1 }", "list.1.epochs=8"]).unwrap();
+        assert_eq!(got.list.iter().map(|it| it.epochs).collect::<Vec<_>>(), [3, 8]);
+        let got = changed(&["list.+.epochs=5", "list.1.learning-rate=2"]).unwrap();
+        assert_eq!((got.list[1].epochs, got.list[1].learning_rate), (5, 2.0));
+        assert!(told("inner.+=1").contains("there is no key inner.+"));
+    }
+
+    #[test]
     fn a_wrong_type_or_form_is_told() {
-        assert_eq!(told("seed=abc"), "preset x: seed: invalid type: string \"abc\", expected u64");
+        assert_eq!(
+            told("seed=abc"),
+            "preset x: seed: invalid type: string \"abc\", expected a whole number from 0 up"
+        );
         assert_eq!(
             told("inner.epochs=1.5"),
-            "preset x: inner.epochs: invalid type: floating point `1.5`, expected usize"
+            "preset x: inner.epochs: invalid type: floating point `1.5`, expected a whole number from 0 up"
         );
         assert_eq!(
             told("colour=dark-rd"),
@@ -216,7 +289,7 @@ mod tests {
         assert_eq!(told("seed.x=1"), "--set seed.x=1: \"x\" cannot be set in the integer before it");
         assert_eq!(
             told("list.1.epochs=1"),
-            "--set list.1.epochs=1: \"1\" is no position in a list of 1; positions begin at 0"
+            "--set list.1.epochs=1: \"1\" is no position in a list of 1; they are from 0, and + appends"
         );
         assert_eq!(crate::failure::exit_status(&changed(&["seed=-1"]).unwrap_err()), 2);
     }

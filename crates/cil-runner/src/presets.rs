@@ -6,6 +6,7 @@
 mod cifar100;
 mod demo;
 mod equal;
+mod imagenet;
 mod settings;
 
 use serde::Serialize;
@@ -55,21 +56,43 @@ pub fn all() -> Vec<Preset> {
         cifar100::published(),
         cifar100::equal(),
         equal::presets(),
+        imagenet::presets(),
     ]
     .concat()
 }
 
-/// The preset of that name.
+/// The preset of that name, or of its [`other_names`].
 pub fn find(name: &str) -> anyhow::Result<Preset> {
     let presets = all();
-    if let Some(preset) = presets.iter().find(|preset| preset.name == name) {
+    let called = |name: &str| presets.iter().find(|preset| preset.name == name);
+    if let Some(preset) = called(name).or_else(|| other_names(name).iter().find_map(|name| called(name))) {
         return Ok(preset.clone());
     }
-    let names = presets.iter().map(|preset| preset.name.as_str());
+    // A name that says how many exemplars are kept is never mended into one that says another number.
+    let exemplars = |name: &str| ["-e0", "-e20"].into_iter().find(|it| name.contains(it));
+    let fits = |it: &&str| match (exemplars(name), exemplars(it)) {
+        (Some(asked), Some(there)) => asked == there,
+        _ => true,
+    };
+    let names = presets.iter().map(|preset| preset.name.as_str()).filter(fits);
     Err(bad_input(match nearest(name, names) {
         Some(right) => format!("there is no preset {name:?}; did you mean {right:?}?"),
         None => format!("there is no preset {name:?}; `cil-runner presets` lists them"),
     }))
+}
+
+/// What else a preset may be called: 20 exemplars a class are LUCIR's and PODNet's published setting, which families of
+/// published protocols leave out of a name and others say, so each may be typed either way.
+fn other_names(name: &str) -> Vec<String> {
+    let of = |method: &str| {
+        let (short, long) = (format!("-{method}"), format!("-{method}-e20"));
+        match (name.split_once(&long), name.split_once(&short)) {
+            (Some((family, variant)), _) => Some(format!("{family}{short}{variant}")),
+            (None, Some((family, variant))) => Some(format!("{family}{long}{variant}")),
+            (None, None) => None,
+        }
+    };
+    ["lucir", "podnet"].into_iter().filter_map(of).collect()
 }
 
 #[cfg(test)]
@@ -144,8 +167,31 @@ mod tests {
             let printed = ["icarl-softmax", "rdfcil", "abd"];
             promised.extend(printed.map(|method| format!("cifar100-b50-t{steps}-{method}")));
         }
+        for steps in [5, 10, 20] {
+            promised.extend(
+                ["rdfcil", "lucir-e0-dfgr-dtid"].map(|method| format!("tiny-b100-t{steps}-{method}")),
+            );
+        }
+        promised.extend([5, 10, 25].map(|steps| format!("imagenet100-b50-t{steps}-lucir")));
+        promised.extend([5, 10].map(|steps| format!("imagenet1000-b500-t{steps}-lucir")));
         for name in promised {
             assert!(names.contains(&name), "{name} is missing");
+        }
+        for (typed, meant) in [
+            ("cifar100-b50-t5-lucir-e20", "cifar100-b50-t5-lucir"),
+            ("cifar100-b50-t25-podnet-e20-dfgr-dtid-replace", "cifar100-b50-t25-podnet-dfgr-dtid-replace"),
+            ("cifar100-b50-t10-lucir-e20-dtidkl", "cifar100-b50-t10-lucir-dtidkl"),
+            ("cifar100-10c-lucir", "cifar100-10c-lucir-e20"),
+            ("cifar100-20c-podnet-dfgr", "cifar100-20c-podnet-e20-dfgr"),
+        ] {
+            assert_eq!(find(typed).unwrap().name, meant);
+        }
+        for (wrong, exemplars) in
+            [("cifar100-b50-t5-lucir-e20-dfg", "-e0"), ("cifar100-t10-lucir-e20", "-e0")]
+        {
+            let error = find(wrong).unwrap_err().to_string();
+            let suggested = error.split_once("did you mean").map_or("", |it| it.1);
+            assert!(!suggested.contains(exemplars), "{error}");
         }
         let error = find("cifar100-10c-lwff").unwrap_err().to_string();
         assert_eq!(error, "there is no preset \"cifar100-10c-lwff\"; did you mean \"cifar100-10c-lwf\"?");

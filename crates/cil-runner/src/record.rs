@@ -15,6 +15,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use cil_train::Diverged;
 use cil_train::event::Event;
 
 use crate::checkpoint;
@@ -190,9 +191,17 @@ impl Recorder {
         Ok(self.last)
     }
 
-    /// Ends a run that stopped: what can be gone on with is kept, a folder without a unit of work is removed.
+    /// Ends a run that stopped: what can be gone on with is kept, as is what diverged; a folder without a unit of work is
+    /// removed.
     pub fn abandon(self, error: anyhow::Error) -> anyhow::Error {
         let works = |line: &Line| matches!(line.event, Event::Progress { .. });
+        if error.is::<Diverged>() {
+            let path = self.partial.display();
+            return error.context(format!(
+                "{path} is kept to be looked at; going on with it would end in the same, so run with other settings \
+                 under another --name"
+            ));
+        }
         if error.is::<Kept>() || self.lines.iter().any(works) {
             return error.context(format!("`cil-runner resume {}` goes on", self.partial.display()));
         }

@@ -14,6 +14,8 @@ use crate::record::Line;
 
 /// Version of `result.json`.
 pub const FORMAT: u32 = 1;
+/// As many classes as the likeliest are looked at for [`TaskResult::top5`].
+const TOP: usize = 5;
 
 /// What a result repeats of the run's configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +34,7 @@ pub struct Facts {
     pub class_order: Vec<usize>,
     /// Classes of each task, the base first.
     pub increments: Vec<usize>,
-    /// Real images kept of each old class; null where a total is shared among them.
+    /// Real images kept of each old class; null where a total is shared among them. Of a result, no more than there were.
     pub exemplars_per_class: Option<usize>,
 }
 
@@ -54,8 +56,8 @@ pub struct TaskResult {
     pub nme_source: String,
     /// When only the classes of an image's own task compete.
     pub task_aware_accuracy: f64,
-    /// The true class is among the five likeliest.
-    pub top5: f64,
+    /// The true class is among the five likeliest; null where no more than five are known, of which it always is one.
+    pub top5: Option<f64>,
     /// Over the classes of earlier tasks; null at task 0.
     pub old_accuracy: Option<f64>,
     /// Over the classes of this task.
@@ -84,6 +86,9 @@ pub struct RunResult {
     pub forgetting_forms: Option<Forgetting>,
     /// Most bytes kept between tasks beside the model.
     pub stored_bytes: u64,
+    /// Real images kept after the last task, of all classes; not told by logs of before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exemplars_kept: Option<u64>,
     /// From the start of the run to its last event.
     pub wall_seconds: f64,
     /// Seconds by what was being done.
@@ -129,7 +134,7 @@ pub fn evaluations(lines: &[Line]) -> Result<Vec<&Evaluation>> {
 }
 
 /// Computes what a run's result is so far, as if the tasks evaluated were all; `None` before the first.
-pub fn so_far(facts: Facts, lines: &[Line]) -> Result<Option<RunResult>> {
+pub fn so_far(mut facts: Facts, lines: &[Line]) -> Result<Option<RunResult>> {
     let evaluations = evaluations(lines)?;
     if evaluations.is_empty() {
         return Ok(None);
@@ -141,6 +146,15 @@ pub fn so_far(facts: Facts, lines: &[Line]) -> Result<Option<RunResult>> {
         Event::TaskLearned { stored_bytes, .. } => *stored_bytes,
         _ => 0,
     });
+    let kept = lines.iter().rev().find_map(|line| match &line.event {
+        Event::TaskLearned { task, exemplars, .. } => Some((*task, (*exemplars)?)),
+        _ => None,
+    });
+    if let (Some((task, kept)), Some(asked)) = (kept, facts.exemplars_per_class) {
+        let seen: usize = facts.increments.iter().take(task.saturating_add(1)).sum();
+        let of_class = usize::try_from(kept).unwrap_or(usize::MAX) / seen.max(1);
+        facts.exemplars_per_class = Some(asked.min(of_class));
+    }
     let mut tasks = Vec::new();
     for (task, evaluation) in evaluations.iter().enumerate() {
         tasks.push(
@@ -164,6 +178,7 @@ pub fn so_far(facts: Facts, lines: &[Line]) -> Result<Option<RunResult>> {
         forgetting: forms.as_ref().map(|it| it.chaudhry),
         forgetting_forms: forms,
         stored_bytes: stored_bytes.max().unwrap_or(0),
+        exemplars_kept: kept.map(|(_, kept)| kept),
         wall_seconds: lines.last().map_or(0.0, |line| line.seconds),
         peak_memory_bytes: lines.iter().filter_map(|line| line.peak_memory_bytes).max(),
         images_per_second: rate(images.values().sum(), images.keys().map(trained).sum()),
@@ -195,7 +210,7 @@ fn task_result(task: usize, evaluation: &Evaluation, increments: &[usize]) -> Re
         accuracy_nme: evaluation.nearest_mean.as_ref().and_then(|it| metrics::accuracy(it, 0..seen)),
         nme_source: evaluation.nearest_mean_source.clone(),
         task_aware_accuracy: share(&evaluation.task_aware),
-        top5: share(&evaluation.top5),
+        top5: (seen > TOP).then(|| share(&evaluation.top5)),
         old_accuracy: if task == 0 { None } else { Some(accuracy(0..old)?) },
         new_accuracy: accuracy(old..seen)?,
     })

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use cil_backbone::Snapshot;
 use cil_backbone::file::{self, ModelCard};
 use cil_data::augment::Preparation;
 use cil_data::dataset::{Dataset, Evaluate};
@@ -20,14 +19,16 @@ use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::{Checked, DatasetName};
+use crate::config::{Checked, Difference, RunConfig, differences};
 use crate::engine::Engine;
-use crate::environment::{BaseModel, Environment, Resume};
+use crate::environment::{Environment, Resume};
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::items;
 use crate::failure::{Kept, bad_input};
 use crate::integrity;
 use crate::interrupt::Interrupt;
+use crate::model::{self, Loaded};
+use crate::overlay;
 use crate::pictures;
 use crate::progress::Progress;
 use crate::record::{Recorder, check_name, is_unbegun, load_events, lock};
@@ -77,19 +78,23 @@ pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, Run
     let dataset = progress.during(loading(checked), load)?;
     let (train, test) = split(checked, &dataset)?;
     let sizes = Sizes::of_images(&train, &test);
+    sizes.check(checked.config())?;
     progress.expect(items(checked, &sizes, around.base_model.is_some())?);
     let mut learner = Learner::new(plan(checked, around.engine))?;
     let base_model = match around.base_model {
         Some(path) => {
-            let (base, record) = load_model(path, around.engine)?;
-            learner.adopt_base(base).map_err(|error| bad_input(format!("{}: {error:#}", path.display())))?;
+            let Loaded { snapshot, card, record } = model::load(path, around.engine)?;
+            learner
+                .adopt_base(snapshot)
+                .map_err(|error| bad_input(format!("{}: {error:#}", path.display())))?;
+            model::check_suits(path, &card, &model::card(checked, &dataset))?;
             Some(record)
         }
         None => None,
     };
     let environment = Environment::new(around.engine, &dataset, base_model);
     let recorder = Recorder::create(around.out, around.name)?;
-    let card = card(checked, &dataset);
+    let card = model::card(checked, &dataset);
     let saved_at = Instant::now();
     let (train, test) = (&train, &test);
     let mut drive =
@@ -124,6 +129,7 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
     progress.expect(items(checked, &sizes, environment.base_model.is_some())?);
     let (checkpoint, wrong) = checkpoint::newest(partial, &around.engine.device)?;
     wrong.iter().for_each(|told| progress.say(&format!("{told}; the checkpoint before it is taken")));
+    same_configuration(partial, checked, &checkpoint.config)?;
     let place = || format!("the checkpoint of {} is not one of its config.toml", partial.display());
     let learner =
         Learner::restore(plan(checked, around.engine), &checkpoint.saved, &train).with_context(place)?;
@@ -138,7 +144,7 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
         made: own.made,
     });
     recorder.write(ENVIRONMENT, &json(&environment)?)?;
-    let card = card(checked, &dataset);
+    let card = model::card(checked, &dataset);
     let saved_at = Instant::now();
     let (train, test) = (&train, &test);
     let drive =
@@ -146,22 +152,37 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
     drive.ended(Ok(()))
 }
 
+/// Refuses to go on with a configuration that is not the one that the run began with: the record would claim it for
+/// epochs that ran with another.
+fn same_configuration(partial: &Path, checked: &Checked, begun: &str) -> Result<()> {
+    let begun: RunConfig = overlay::read(overlay::parse_table(begun, "the checkpoint")?, "the checkpoint")?;
+    let found = differences(checked.config(), &begun)?;
+    let Some(Difference { key, left, right }) = found.first() else { return Ok(()) };
+    let more = match found.len() {
+        1 => String::new(),
+        count => format!(", and so differ {} other keys", count - 1),
+    };
+    Err(bad_input(format!(
+        "{}: {key} is {left}, and the run began with {right}{more}; put back what it began with, or begin another run \
+         with `cil-runner run`",
+        partial.join(CONFIG).display()
+    )))
+}
+
 /// What [`load`] does, in words.
 pub fn loading(checked: &Checked) -> &'static str {
-    match checked.config().dataset {
-        DatasetName::Procedural => "drawing images",
-        _ => "reading images",
+    match checked.config().dataset.is_procedural() {
+        true => "drawing images",
+        false => "reading images",
     }
 }
 
 /// The images that a configuration names.
 pub fn load(checked: &Checked, data_dir: &Path) -> Result<Dataset> {
     let config = checked.config();
-    match (config.dataset, &config.procedural) {
-        (DatasetName::Procedural, Some(procedural)) => {
-            Dataset::procedural(&procedural.config, procedural.seed)
-        }
-        (name, _) => Dataset::load(data_dir, name.name()),
+    match &config.procedural {
+        Some(procedural) => Dataset::procedural(&procedural.config, procedural.seed),
+        None => config.dataset.load(data_dir, &|_| {}),
     }
 }
 
@@ -185,26 +206,6 @@ pub fn plan(checked: &Checked, engine: &Engine) -> Plan {
         seed: config.seed,
         executors: engine.executors.clone(),
         device: engine.device.clone(),
-    }
-}
-
-/// The model in a file, and what is recorded of it.
-pub fn load_model(path: &Path, engine: &Engine) -> Result<(Snapshot, BaseModel)> {
-    let bytes =
-        std::fs::read(path).map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
-    integrity::hold_file(path, &bytes)?;
-    let (snapshot, _) = file::from_bytes(&bytes, &engine.device)
-        .map_err(|error| bad_input(format!("{}: {error}", path.display())))?;
-    Ok((snapshot, BaseModel::new(path, &bytes)))
-}
-
-fn card(checked: &Checked, dataset: &Dataset) -> ModelCard {
-    let normalisation = &checked.config().normalisation;
-    let labels = checked.order().labels();
-    ModelCard {
-        class_names: labels.iter().map(|label| dataset.class_names()[*label].clone()).collect(),
-        mean: normalisation.mean.to_vec(),
-        deviation: normalisation.deviation.to_vec(),
     }
 }
 
@@ -263,7 +264,8 @@ impl Drive<'_> {
 
     fn save(&mut self) -> Result<()> {
         let (saved, events_bytes) = (self.learner.save()?, self.recorder.synced()?);
-        checkpoint::write(self.recorder.folder(), &Checkpoint { saved, events_bytes })?;
+        let config = self.checked.text().to_owned();
+        checkpoint::write(self.recorder.folder(), &Checkpoint { saved, events_bytes, config })?;
         self.saved_at = Instant::now();
         Ok(())
     }

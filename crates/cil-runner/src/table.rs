@@ -70,15 +70,19 @@ pub fn single(result: &RunResult) -> String {
             percent(Some(task.new_accuracy)),
             percent(task.accuracy_nme),
             percent(Some(task.task_aware_accuracy)),
-            percent(Some(task.top5)),
+            percent(task.top5),
         ];
         row.extend(has_head.then(|| percent(task.accuracy_trained_head)));
         rows.push(row);
     }
     let forgetting =
         result.forgetting.map_or_else(String::new, |it| format!(", forgetting {:.1} %", it * 100.0));
+    let exemplars = match result.exemplars_kept {
+        Some(kept @ 1..) => format!(", among them {kept} exemplars"),
+        _ => String::new(),
+    };
     let summary = format!(
-        "average incremental {} %, last {} %{forgetting}; {:.0} s, {:.0} images/s, {} bytes kept\n",
+        "average incremental {} %, last {} %{forgetting}; {:.0} s, {:.0} images/s, {} bytes kept{exemplars}\n",
         percent(Some(result.average_incremental_accuracy)),
         percent(Some(result.last_accuracy)),
         result.wall_seconds,

@@ -11,12 +11,14 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 use cil_backbone::Frozen;
 use cil_data::store::{TestSet, TrainSet};
+use cil_engine::parameters::not_finite;
 use cil_random::Draw;
 use dfgr::config::Statistics;
 use dfgr::loss::LayerMoments;
 use dfgr::{Inversion, Replay};
 use serde::{Deserialize, Serialize};
 
+use crate::diverged::Diverged;
 use crate::event::{Event, PhaseKind};
 use crate::learner::{Plan, invert_unit};
 use crate::means::INFERENCE_BATCH;
@@ -73,7 +75,8 @@ pub fn invert(plan: &Plan, teacher: &Frozen, shown: Shown<'_>) -> Result<Replay>
     let config = spec.inversion.clone();
     let mut inversion = Inversion::new(config, teacher.clone(), &plan.executors, plan.seed, 1, &plan.device)?;
     while !inversion.is_done() {
-        shown(&invert_unit(&mut inversion, PhaseKind::Inversion, 1, spec.units())?)?;
+        let event = invert_unit(&mut inversion, PhaseKind::Inversion, 1, spec.units());
+        shown(&event.map_err(|error| Diverged::advised(error, &plan.recipe))?)?;
     }
     Ok(inversion.replay())
 }
@@ -194,7 +197,11 @@ fn variance_within_class(model: &Frozen, of: &Images) -> Result<f64> {
 fn accuracy(model: &Frozen, of: &Images) -> Result<f64> {
     let mut right = 0;
     for (images, labels) in batches(of)? {
-        let said = model.forward(&images)?.logits.argmax(1)?.to_vec1::<u32>()?;
+        let logits = model.forward(&images)?.logits;
+        if let Some(value) = not_finite(&logits)? {
+            bail!("a model's logits hold {value}; a model whose training diverged is of no use");
+        }
+        let said = logits.argmax(1)?.to_vec1::<u32>()?;
         right += said.iter().zip(labels).filter(|(said, label)| said == label).count();
     }
     Ok(right as f64 / of.labels.len() as f64)
@@ -239,7 +246,7 @@ fn imitate(
         task: 1,
     };
     while job.done < job.total() {
-        shown(&job.epoch(&around)?)?;
+        shown(&job.epoch(&around).map_err(|error| Diverged::advised(error, &plan.recipe))?)?;
     }
     Ok(job.network.freeze()?)
 }

@@ -12,6 +12,7 @@ use cil_data::augment::Preparation;
 use cil_data::split::Increments;
 use cil_data::store::{TestSet, TrainSet};
 
+use crate::diverged::Diverged;
 use crate::event::{Confusion, Evaluation};
 use crate::learner::{Learner, Plan};
 use crate::means::{ClassMeans, INFERENCE_BATCH};
@@ -30,7 +31,7 @@ pub struct Subject<'a> {
 /// Counts over the images of all classes that the classifier knows, after `task`.
 ///
 /// # Errors
-/// If an executor fails.
+/// If an executor fails, or a network says what is no number.
 pub fn evaluate(
     subject: Subject<'_>,
     test: &TestSet,
@@ -49,7 +50,7 @@ pub fn evaluate(
     for batch in test.batches(classes, INFERENCE_BATCH, preparation, device) {
         let (images, labels) = batch?;
         let view = model.forward(&images)?;
-        let logits = view.logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let logits = numbers(&view.logits, "the classifier", task)?;
         for (row, label) in logits.iter().zip(&labels) {
             let label = *label as usize;
             classifier.rows[label][best(row, 0..classes)] += 1;
@@ -58,13 +59,14 @@ pub fn evaluate(
             top5[label] += u32::from(rank(row, label) < 5);
         }
         if let (Some(trained), Some(confusion)) = (trained, &mut trained_head) {
-            let logits = trained.head(&view.features)?.logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+            let logits = numbers(&trained.head(&view.features)?.logits, "the trained head", task)?;
             for (row, label) in logits.iter().zip(&labels) {
                 confusion.rows[*label as usize][best(row, 0..classes)] += 1;
             }
         }
         if let (Some(means), Some(nearest)) = (&means.means, &mut nearest) {
-            for (row, label) in cosines(&view.features, means)?.iter().zip(&labels) {
+            let cosines = numbers(&cosines(&view.features, means)?, "the nearest mean", task)?;
+            for (row, label) in cosines.iter().zip(&labels) {
                 nearest.rows[*label as usize][best(row, 0..classes)] += 1;
             }
         }
@@ -130,9 +132,18 @@ impl Learner {
     }
 }
 
-/// `[rows][classes]`: among vectors of length 1 the nearest is the one of the largest cosine.
-fn cosines(features: &Tensor, means: &Tensor) -> candle_core::Result<Vec<Vec<f32>>> {
-    normalized(features)?.matmul(&means.t()?)?.to_dtype(DType::F32)?.to_vec2()
+/// `[rows, classes]`: among vectors of length 1 the nearest is the one of the largest cosine.
+fn cosines(features: &Tensor, means: &Tensor) -> candle_core::Result<Tensor> {
+    normalized(features)?.matmul(&means.t()?)
+}
+
+/// What `network` says, by row; refused if a value is no number, as no class is likelier than another then.
+fn numbers(said: &Tensor, network: &'static str, task: usize) -> Result<Vec<Vec<f32>>> {
+    let rows = said.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+    match rows.iter().flatten().find(|value| !value.is_finite()) {
+        Some(value) => Err(Diverged::evaluated(network, task, format!("its logits hold {value}")).into()),
+        None => Ok(rows),
+    }
 }
 
 /// The first largest value's index among `range`.
@@ -146,10 +157,10 @@ fn best(row: &[f32], range: Range<usize>) -> usize {
     best
 }
 
-/// How many classes have a larger value, ties before `label` included.
+/// How many classes are not behind `label`: those with a larger value, and ties before it. NaN is behind nothing.
 fn rank(row: &[f32], label: usize) -> usize {
-    let before = |(at, value): (usize, &f32)| *value > row[label] || (*value == row[label] && at < label);
-    row.iter().enumerate().filter(|it| before((it.0, it.1))).count()
+    let behind = |at: usize, value: f32| row[label] > value || (row[label] == value && at > label);
+    (0..row.len()).filter(|at| *at != label && !behind(*at, row[*at])).count()
 }
 
 #[cfg(test)]
@@ -161,5 +172,23 @@ mod tests {
         let row = [0.5, 2.0, 2.0, -1.0];
         assert_eq!((best(&row, 0..4), best(&row, 2..4), best(&row, 3..4)), (1, 2, 3));
         assert_eq!([rank(&row, 0), rank(&row, 1), rank(&row, 2), rank(&row, 3)], [2, 0, 1, 3]);
+        // What is no number is right in nothing, and nothing is ahead of it.
+        let row = [f32::NAN, 2.0, f32::NAN, -1.0];
+        assert_eq!([0, 1, 2, 3].map(|label| rank(&row, label)), [3, 2, 3, 3]);
+    }
+
+    #[test]
+    fn an_answer_that_is_no_number_is_an_error_and_no_answer() {
+        let said = |value: f32| Tensor::new(&[[1.0, value], [0.0, 1.0]], &Device::Cpu).unwrap();
+        assert_eq!(numbers(&said(0.5), "the classifier", 1).unwrap()[0], [1.0, 0.5]);
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = numbers(&said(value), "the classifier", 1).unwrap_err();
+            assert!(error.is::<Diverged>(), "{error}");
+            let told = error.to_string();
+            assert!(
+                told.starts_with("the classifier diverged; the evaluation after task 1 found it"),
+                "{told}"
+            );
+        }
     }
 }

@@ -86,6 +86,9 @@ pub enum Event {
         task: usize,
         /// Bytes kept for the next task beside the model: exemplars, and the generator where the next one begins as it.
         stored_bytes: u64,
+        /// Real images kept for the next task, those held out among them; not told in logs of before it was recorded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exemplars: Option<u64>,
     },
     /// A learned task was evaluated, by whoever holds the evaluation images: the learner never does.
     TaskEnd {

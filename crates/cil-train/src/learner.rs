@@ -9,23 +9,29 @@ mod saved;
 mod work;
 
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use cil_backbone::{Architecture, Frozen, Network, Snapshot};
 use cil_data::augment::Preparation;
 use cil_data::exemplars::Exemplars;
 use cil_data::split::Increments;
 use cil_data::store::TrainSet;
-use cil_engine::ExecutorFactory;
+use cil_engine::parameters::not_finite;
+use cil_engine::{ExecutorFactory, Parameters};
+use cil_random::Draw;
 use dfgr::{Inversion, Replay};
 use serde::{Deserialize, Serialize};
 
 use crate::discriminant::ClassStatistics;
+use crate::diverged::Diverged;
 use crate::event::{Event, PhaseKind};
 use crate::memory;
 use crate::phase::Surroundings;
 use crate::recipe::{NewReplaySpec, PhaseSpec, Recipe, ReplaySpec};
 pub use saved::{Position, Saved};
 use work::Work;
+
+/// Images that a network is asked about when its training ends.
+const ASKED: usize = 8;
 
 /// What a learner is made of.
 #[derive(Clone)]
@@ -258,14 +264,17 @@ impl Learner {
             Some(work) => work,
             None => Work::begin(self, phase, train)?,
         };
-        let event = self.advance_work(phase, &mut work, train)?;
+        let advised = |error| Diverged::advised(error, &self.plan.recipe);
+        let event = self.advance_work(phase, &mut work, train).map_err(advised)?;
         let Event::Progress { done, total, .. } = &event else { bail!("a phase's unit is no progress") };
         if done < total {
             self.work = Some(work);
             return Ok(event);
         }
         self.stage = Stage::Within { index: index + 1 };
-        self.end(phase, work)?;
+        if let Err(error) = self.end(phase, work, train) {
+            return Err(Diverged::advised(error, &self.plan.recipe));
+        }
         Ok(event)
     }
 
@@ -283,14 +292,16 @@ impl Learner {
         }
     }
 
-    fn end(&mut self, phase: PhaseKind, work: Work) -> Result<()> {
+    fn end(&mut self, phase: PhaseKind, work: Work, train: &TrainSet) -> Result<()> {
         match work {
-            Work::Invert(inversion) if phase == PhaseKind::NewInversion => {
-                self.new_replay = Some(inversion.replay());
-            }
-            Work::Invert(inversion) => self.replay = Some(inversion.replay()),
-            Work::Train(job) if job.kind == PhaseKind::NewTeacher => {
-                self.new_teacher = Some(job.network.freeze()?);
+            Work::Invert(inversion) => {
+                let replay = inversion.replay();
+                let said = || Ok(replay.sample(ASKED, self.asking())?.view.logits);
+                self.sound(phase, replay.parameters(), said)?;
+                match phase {
+                    PhaseKind::NewInversion => self.new_replay = Some(replay),
+                    _ => self.replay = Some(replay),
+                }
             }
             Work::Train(job) => {
                 let kind = job.kind;
@@ -300,10 +311,45 @@ impl Learner {
                 {
                     memory::align(&mut network, spec)?;
                 }
-                self.model = Some(network.freeze()?);
+                let model = network.freeze()?;
+                self.sound(phase, &model.snapshot().parameters, || self.asked(&model, train.image_dims()))?;
+                match kind {
+                    PhaseKind::NewTeacher => self.new_teacher = Some(model),
+                    _ => self.model = Some(model),
+                }
             }
         }
         Ok(())
+    }
+
+    /// Refuses a network whose values, or whose answers to some images, are no numbers.
+    fn sound(
+        &self,
+        phase: PhaseKind,
+        values: &Parameters,
+        said: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<()> {
+        let mut what = values.not_finite()?.map(|(name, value)| format!("its {name} holds {value}"));
+        if what.is_none() {
+            what = not_finite(&said()?)?.map(|value| format!("its logits hold {value}"));
+        }
+        match what {
+            Some(what) => Err(Diverged::in_phase(phase, self.task, what).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// What a network that was trained says of noise: no image is looked at for this.
+    fn asked(&self, model: &Frozen, [channels, height, width]: [usize; 3]) -> Result<Tensor> {
+        let mut stream = self.asking().stream("noise");
+        let count = ASKED * channels * height * width;
+        let values: Vec<f32> = (0..count).map(|_| stream.normal() as f32).collect();
+        let images = Tensor::from_vec(values, (ASKED, channels, height, width), &self.plan.device)?;
+        Ok(model.forward(&images)?.logits)
+    }
+
+    fn asking(&self) -> Draw<'static> {
+        Draw { task: self.task, ..Draw::new(self.plan.seed, "is it sound") }
     }
 }
 
@@ -315,6 +361,10 @@ pub(crate) fn invert_unit(
     total: usize,
 ) -> Result<Event> {
     let report = inversion.advance(ReplaySpec::UNIT)?;
+    if let Some((name, mean)) = report.losses.iter().find(|(_, mean)| !mean.is_finite()) {
+        let what = format!("the loss {name} is {mean} after {} iterations", report.done);
+        return Err(Diverged::in_phase(phase, task, what).into());
+    }
     Ok(Event::Progress {
         task,
         phase,

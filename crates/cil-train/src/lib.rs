@@ -5,6 +5,7 @@
 
 pub mod audit;
 mod discriminant;
+mod diverged;
 pub mod evaluate;
 pub mod event;
 pub mod kmeans;
@@ -20,3 +21,5 @@ pub mod recipe;
 mod start;
 pub mod step;
 pub mod term;
+
+pub use diverged::Diverged;

@@ -81,7 +81,8 @@ pub(crate) fn form(plan: &Plan) -> Form {
     if wide { Form::Wide } else { Form::Pooled }
 }
 
-/// The images of one of the task's classes that `count` exemplars of it would be, the most typical first (herding).
+/// The images of one of the task's classes that `count` exemplars of it would be: the most typical first (herding), or
+/// drawn at random.
 pub(crate) fn typical(
     plan: &Plan,
     task: usize,
@@ -91,6 +92,12 @@ pub(crate) fn typical(
     count: usize,
 ) -> Result<Vec<SampleId>> {
     let samples = trained_on_of(plan, task, class, train);
+    if plan.recipe.random_exemplars {
+        let draw = Draw { task: class, ..Draw::new(plan.seed, "random exemplars") };
+        let mut drawn = shuffled_batches(samples, usize::MAX, draw).concat();
+        drawn.truncate(count);
+        return Ok(drawn);
+    }
     let features = means::features(model, train, &samples, &plan.preparation, &plan.device)?;
     let chosen = herd(&features.flatten_all()?.to_vec1::<f32>()?, model.feature_width(), count);
     Ok(chosen.into_iter().map(|at| samples[at]).collect())

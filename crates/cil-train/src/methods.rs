@@ -22,6 +22,8 @@ pub fn fine_tune(base: Training, increment: Training) -> Recipe {
     Recipe {
         head: HeadKind::Linear,
         exemplars: Budget::PerClass(0),
+        random_exemplars: false,
+        oversample: false,
         joint: false,
         restart: false,
         freeze_old_head: false,
@@ -71,7 +73,7 @@ pub fn lucir(base: Training, increment: Training, exemplars_per_class: usize) ->
     let terms = vec![
         cross_entropy(Rows::Real, Columns::Seen, false),
         TermSpec::LessForget { weight: 5.0, adaptive: true, rows: Rows::All },
-        TermSpec::MarginRanking { weight: 1.0, margin: 0.5, negatives: 2 },
+        TermSpec::MarginRanking { weight: 1.0, margin: 0.5, negatives: 2, rows: Rows::Old },
     ];
     let mut recipe = fine_tune(base, increment);
     recipe.head = HeadKind::Cosine;
@@ -119,24 +121,30 @@ pub fn podnet(
     recipe
 }
 
+/// Exemplars' share of what old classes count for beside generated images: ours, not tuned.
+const EXEMPLAR_SHARE: f64 = 0.5;
+
 /// DF-GR on top of `base` (Choi et al. 2021): images of a generator inverted from the old model in every step, labelled
 /// and with every class counting the same in the cross-entropy, since distilling old columns alone does not keep new
-/// logits from drowning old ones. Margin ranking wants real old images: without exemplars it is left out (0.8 and 1.6
-/// points better on two class orders, docs/results.md). What the base distils on every row it now distils on generated
-/// images too.
+/// logits from drowning old ones. Margin ranking wants real old images: it is of exemplars alone, and without them left
+/// out (0.8 and 1.6 points better on two class orders, docs/results.md). Exemplars have half of what old classes count
+/// for, however few they are beside the generated images. What the base distils on every row it now distils on
+/// generated images too.
 #[must_use]
 pub fn with_dfgr(mut base: Recipe, replay: ReplaySpec) -> Recipe {
-    base.replay = Some(replay);
+    let half = (!base.exemplars.is_none()).then_some(EXEMPLAR_SHARE);
+    base.replay = Some(ReplaySpec { exemplar_share: replay.exemplar_share.or(half), ..replay });
     for term in base.increment.terms.iter_mut().chain(base.balance.iter_mut().flat_map(|it| &mut it.terms)) {
         match term {
             TermSpec::CrossEntropy { rows, columns, balanced, .. } => {
                 (*rows, *columns, *balanced) = (Rows::All, Columns::Seen, true);
             }
             TermSpec::Nca { rows, balanced, .. } => (*rows, *balanced) = (Rows::All, true),
+            TermSpec::MarginRanking { rows, .. } => *rows = Rows::Exemplars,
             _ => {}
         }
     }
-    if base.exemplars == Budget::PerClass(0) {
+    if base.exemplars.is_none() {
         base.increment.terms.retain(|term| !matches!(term, TermSpec::MarginRanking { .. }));
     }
     base
@@ -226,6 +234,7 @@ mod tests {
             nesterov: false,
             weight_decay: 0.0,
             gradient_limit: None,
+            drop_last: false,
         }
     }
 
@@ -234,13 +243,24 @@ mod tests {
         let ranks = |exemplars, replays: bool| {
             let recipe = lucir(training(), training(), exemplars);
             let inversion = InversionConfig::unconditional(1);
-            let replay =
-                ReplaySpec { inversion, batch: 8, synthetic_norm: SyntheticNorm::Joint, warm_start: false };
-            let recipe = if replays { with_dfgr(recipe, replay) } else { recipe };
-            recipe.increment.terms.iter().any(|term| matches!(term, TermSpec::MarginRanking { .. }))
+            let recipe = if replays { with_dfgr(recipe, replay(inversion)) } else { recipe };
+            recipe.check().unwrap();
+            let share = recipe.replay.as_ref().and_then(|it| it.exemplar_share);
+            let rows = recipe.increment.terms.iter().find_map(|term| match term {
+                TermSpec::MarginRanking { rows, .. } => Some(*rows),
+                _ => None,
+            });
+            (rows, share)
         };
-        assert!(ranks(20, false) && ranks(20, true));
-        assert!(ranks(0, false) && !ranks(0, true));
+        assert_eq!(ranks(20, false), (Some(Rows::Old), None));
+        assert_eq!(ranks(20, true), (Some(Rows::Exemplars), Some(0.5)));
+        assert_eq!(ranks(0, false), (Some(Rows::Old), None));
+        assert_eq!(ranks(0, true), (None, None));
+    }
+
+    fn replay(inversion: InversionConfig) -> ReplaySpec {
+        let synthetic_norm = SyntheticNorm::Joint;
+        ReplaySpec { inversion, batch: 8, synthetic_norm, exemplar_share: None, warm_start: false }
     }
 
     #[test]
@@ -259,8 +279,7 @@ mod tests {
     #[test]
     fn schemes_on_podnet_label_generated_images_and_replace_maps_if_asked() {
         let inversion = InversionConfig::unconditional(1);
-        let replay =
-            ReplaySpec { inversion, batch: 8, synthetic_norm: SyntheticNorm::Joint, warm_start: false };
+        let replay = replay(inversion);
         let base = podnet(training(), training(), training(), 20);
         let replayed = with_dfgr(base.clone(), replay);
         replayed.check().unwrap();
@@ -279,8 +298,7 @@ mod tests {
     #[test]
     fn schemes_on_learning_without_forgetting_label_no_generated_image() {
         let inversion = InversionConfig::unconditional(1);
-        let replay =
-            ReplaySpec { inversion, batch: 8, synthetic_norm: SyntheticNorm::Joint, warm_start: false };
+        let replay = replay(inversion);
         let replayed = with_dfgr_distilled(lwf(training(), training()), replay);
         replayed.check().unwrap();
         let [

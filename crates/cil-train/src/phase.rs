@@ -17,7 +17,7 @@ mod stepping;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use candle_core::{Tensor, Var};
 use cil_backbone::head::SCALE;
 use cil_backbone::{Frozen, Network, POOLED, View};
@@ -28,6 +28,7 @@ use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
 use cil_engine::{Gradients, NormUpdate, uploads};
 use cil_random::Draw;
 
+use crate::diverged::Diverged;
 use crate::event::{Event, PhaseKind};
 use crate::recipe::{PhaseSpec, Trained};
 use crate::step::Step;
@@ -62,6 +63,8 @@ pub(crate) struct Job {
     columns: Range<usize>,
     n_old: usize,
     positive_head: bool,
+    /// Whether an epoch has an image more than once.
+    repeats: bool,
     /// Images of every class in an epoch, counted before the first; empty where no term asks for them.
     class_counts: Vec<usize>,
 }
@@ -133,6 +136,7 @@ impl Job {
             aids,
             done: 0,
             spec,
+            repeats: source.repeats(),
             source,
             columns: classes.columns,
             n_old: classes.n_old,
@@ -157,7 +161,11 @@ impl Job {
             position: self.done as u64,
         };
         let batches = match &self.source {
-            Source::Samples(samples) => shuffled_batches(samples.clone(), training.batch, draw),
+            Source::Samples(samples) => {
+                let mut batches = shuffled_batches(samples.clone(), training.batch, draw);
+                batches.truncate(training.steps(samples.len()));
+                batches
+            }
             Source::Generated { steps } => vec![Vec::new(); *steps],
         };
         if self.class_counts.is_empty() {
@@ -167,7 +175,10 @@ impl Job {
         self.meter.restart()?;
         let mut captures = std::mem::take(&mut self.captures);
         for (at, batch) in batches.iter().enumerate() {
-            let draws = Draws::new(self.kind, draw, (self.done * batches.len() + at) as u64);
+            let position = (self.done * batches.len() + at) as u64;
+            // Copies of an image in an epoch are changed apart, as far as they are in steps of their own.
+            let changes = if self.repeats { Draw { position, ..draw } } else { draw };
+            let draws = Draws::new(self.kind, changes, position);
             let drawn = self.drawn(batch, &draws, around)?;
             let kind = drawn.layout.kind();
             let mut step = Stepping { job: self, around, learning_rate, layout: drawn.layout };
@@ -179,12 +190,8 @@ impl Job {
         self.done += 1;
         let losses = self.meter.means()?;
         if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
-            bail!(
-                "the loss {name} is {value} in task {}, epoch {} of the {:?} phase; a lower learning-rate may help",
-                around.task,
-                self.done,
-                self.kind
-            );
+            let what = format!("the loss {name} is {value} in epoch {}", self.done);
+            return Err(Diverged::in_phase(self.kind, around.task, what).into());
         }
         Ok(Event::Progress {
             task: around.task,
@@ -284,6 +291,7 @@ impl Job {
             new_of_all: new_of_all.as_ref(),
             head: &head,
             old_head: old_head.as_ref(),
+            exemplar_share: self.teachers.replay.as_ref().and_then(|(_, spec)| spec.exemplar_share),
             class_counts: &self.class_counts,
             aids: BTreeMap::new(),
         };

@@ -4,12 +4,14 @@
 //! for how long. It is plain data: it goes into the run's config and comes back from it, and a variant of a method is a
 //! function from recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
 
+mod advice;
 mod check;
 pub mod correction;
 mod custom;
 pub mod discriminant;
 mod new_replay;
 pub mod scaling;
+mod small;
 mod term_spec;
 
 pub use custom::CustomTerm;
@@ -49,6 +51,11 @@ pub struct ReplaySpec {
     pub batch: usize,
     /// How the student's batch norm meets them.
     pub synthetic_norm: SyntheticNorm,
+    /// Beside exemplars: their share of what old classes count for where every class counts the same, the rest being
+    /// generated images'. Where it is not written every row of an old class counts alike, so that 20 exemplars beside 128
+    /// generated images have 14 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exemplar_share: Option<f64>,
     /// Whether a generator begins as the one of the task before, which is kept for that and counts as stored; else from
     /// scratch, as the paper's abstract has it. Adam begins anew.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -100,6 +107,19 @@ pub struct Training {
     /// Elements of gradients are brought into the range from minus this to this, where it is there; 5 in PODNet's code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient_limit: Option<f64>,
+    /// Whether an epoch ends before a batch that would not be full (`drop_last` of PyTorch's loader). An only batch stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drop_last: bool,
+}
+
+impl Training {
+    /// Steps of an epoch over that many images.
+    pub fn steps(&self, images: usize) -> usize {
+        match self.drop_last && images >= self.batch {
+            true => images / self.batch.max(1),
+            false => images.div_ceil(self.batch.max(1)),
+        }
+    }
 }
 
 /// What a phase moves.
@@ -155,6 +175,13 @@ pub struct Recipe {
     pub head: HeadKind,
     /// Real images kept between tasks.
     pub exemplars: Budget,
+    /// Whether exemplars are drawn at random; the most typical ones otherwise (herding).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub random_exemplars: bool,
+    /// Whether a student sees as many exemplars as new images: drawn with replacement when its task begins. Each once
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oversample: bool,
     /// Whether every task begins with a new network and trains on all real images seen so far: the upper bound.
     pub joint: bool,
     /// Whether the student of a later task begins as a new network (DMC).

@@ -40,6 +40,8 @@ pub struct Step<'a> {
     pub head: &'a HeadWeights,
     /// Weights of the old teacher's head, `[old classes, width]`.
     pub old_head: Option<&'a Tensor>,
+    /// Exemplars' share of the old classes' weight where generated images are beside them; each row alike without it.
+    pub exemplar_share: Option<f64>,
     /// Images of every class in an epoch, generated ones estimated; empty where no term asks for them.
     pub class_counts: &'a [usize],
     /// What the terms' own networks say of the student's maps, and their other values, by name.
@@ -52,6 +54,7 @@ impl Step<'_> {
         match rows {
             Rows::New => self.new_rows.clone(),
             Rows::Real => self.new_rows.start..self.exemplar_rows.end,
+            Rows::Exemplars => self.exemplar_rows.clone(),
             Rows::Old => self.exemplar_rows.start..self.synthetic_rows.end,
             Rows::Synthetic => self.synthetic_rows.clone(),
             Rows::All => self.new_rows.start..self.synthetic_rows.end,
@@ -89,25 +92,40 @@ impl Step<'_> {
     /// Weights of `rows` that give every class seen the same share, with mean 1 over the rows.
     ///
     /// Within new and within old rows classes are drawn alike, so a group's weight is its share of the classes over its
-    /// share of the rows. `[rows]`, made where `like` is and in its type: nothing is brought there, however many rows.
+    /// share of the rows; [`Self::exemplar_share`] divides the old rows' further. `[rows]`, made where `like` is and in its
+    /// type: nothing is brought there, however many rows.
     ///
     /// # Errors
     /// If the device refuses it.
     pub fn balanced_weights(&self, rows: &Range<usize>, like: &Tensor) -> Result<Tensor> {
-        // New rows are a step's first ones.
-        let n_new = self.new_rows.end.clamp(rows.start, rows.end) - rows.start;
-        let n_old = rows.len() - n_new;
-        let full =
-            |value: f32, count: usize| Tensor::full(value, count, like.device())?.to_dtype(like.dtype());
-        if n_old == 0 || n_new == 0 {
-            return full(1.0, rows.len());
-        }
+        // Rows follow each other: new ones, exemplars, generated ones.
+        let before = |end: usize| end.clamp(rows.start, rows.end) - rows.start;
+        let n_new = before(self.new_rows.end);
+        let (n_kept, n_old) = (before(self.exemplar_rows.end) - n_new, rows.len() - n_new);
         let weight = |classes: usize, count: usize| {
             (classes as f64 / self.classes as f64 * rows.len() as f64 / count as f64) as f32
         };
-        let (old_weight, new_weight) =
-            (weight(self.old_classes, n_old), weight(self.classes - self.old_classes, n_new));
-        Tensor::cat(&[full(new_weight, n_new)?, full(old_weight, n_old)?], 0)
+        let (new_weight, old_weight) = match n_old == 0 || n_new == 0 {
+            true => (1.0, 1.0),
+            false => (weight(self.classes - self.old_classes, n_new), weight(self.old_classes, n_old)),
+        };
+        let mut parts = vec![(new_weight, n_new), (old_weight, n_old)];
+        if let Some(share) = self.exemplar_share.filter(|_| n_kept > 0 && n_kept < n_old) {
+            let of = |share: f64, count: usize| old_weight * (share * n_old as f64 / count as f64) as f32;
+            let n_generated = n_old - n_kept;
+            parts = vec![
+                (new_weight, n_new),
+                (of(share, n_kept), n_kept),
+                (of(1.0 - share, n_generated), n_generated),
+            ];
+        }
+        parts.retain(|(_, count)| *count > 0);
+        let full =
+            |(value, count): (f32, usize)| Tensor::full(value, count, like.device())?.to_dtype(like.dtype());
+        if let [] | [_] = parts.as_slice() {
+            return full((parts.first().map_or(1.0, |it| it.0), rows.len()));
+        }
+        Tensor::cat(&parts.into_iter().map(full).collect::<Result<Vec<_>>>()?, 0)
     }
 }
 
@@ -152,6 +170,7 @@ mod tests {
                 new_of_all: None,
                 head: &head,
                 old_head: None,
+                exemplar_share: None,
                 class_counts: &[],
                 aids: BTreeMap::new(),
             };

@@ -240,18 +240,3 @@ fn running_statistics_meet_generated_images_as_the_recipe_says() {
     assert_ne!(running, base);
     assert_ne!(joint, running);
 }
-
-#[test]
-fn a_loss_that_bursts_is_told_with_its_place() {
-    let (train, _) = data(2);
-    let mut base = training(1);
-    base.learning_rate = 1e30;
-    let mut learner = Learner::new(plan(fine_tune(base, training(1)), &[2], 1)).unwrap();
-    let error = loop {
-        match learner.advance(&train) {
-            Ok(_) => {}
-            Err(error) => break error.to_string(),
-        }
-    };
-    assert!(error.contains("in task 0, epoch 1") && error.contains("a lower learning-rate"), "{error}");
-}

@@ -147,7 +147,7 @@ fn nonsense_is_named() {
     let shrunk = |shrinkage| {
         move |recipe: &mut Recipe| recipe.discriminant = Some(DiscriminantSpec::pooled(shrinkage))
     };
-    refused(&shrunk(0.0), "discriminant.shrinkage is 0; it should be positive");
+    refused(&shrunk(0.0), "discriminant.shrinkage is 0.0; it should be above 0");
     refused(&shrunk(f64::NAN), "discriminant.shrinkage is NaN");
     let cells = |stage, cells| {
         move |recipe: &mut Recipe| {

@@ -80,6 +80,7 @@ fn objective(term: TermSpec, student: &View, old: &View, labels: &[u32]) -> f64 
         new_of_all: None,
         head: &head,
         old_head: None,
+        exemplar_share: None,
         class_counts: &[],
         aids: BTreeMap::new(),
     };

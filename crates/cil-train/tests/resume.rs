@@ -39,7 +39,9 @@ fn everything() -> Recipe {
     recipe.balance = Some(PhaseSpec { trained: Trained::Head, terms, training: training(2) });
     let new_teacher = recipe.new_teacher.as_mut().unwrap();
     (new_teacher.exemplars, new_teacher.training.epochs) = (true, 2);
-    recipe.replay.as_mut().unwrap().warm_start = true;
+    let replay = recipe.replay.as_mut().unwrap();
+    (replay.warm_start, replay.exemplar_share) = (true, Some(0.5));
+    (recipe.random_exemplars, recipe.oversample) = (true, true);
     recipe.discriminant = Some(DiscriminantSpec::pooled(0.01));
     recipe
 }

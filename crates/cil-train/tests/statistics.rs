@@ -43,7 +43,7 @@ fn a_discriminant_answers_and_nothing_is_trained_otherwise() {
             if let Event::TaskStart { .. } = event {
                 before = (0..6).map(|class| train.reads(class)).collect();
             }
-            if let Event::TaskLearned { task, stored_bytes } = event {
+            if let Event::TaskLearned { task, stored_bytes, .. } = event {
                 let seen = plan.increments.seen(task);
                 let old = seen - plan.increments.classes(task).len();
                 assert!((0..old).all(|class| train.reads(class) == before[class]), "an old image was read");
@@ -96,7 +96,7 @@ fn a_discriminant_of_several_stages_answers_of_what_it_says_it_keeps() {
         if let Event::TaskStart { .. } = event {
             before = counts();
         }
-        if let Event::TaskLearned { task, stored_bytes } = event {
+        if let Event::TaskLearned { task, stored_bytes, .. } = event {
             let seen = plan.increments.seen(task);
             let old = seen - plan.increments.classes(task).len();
             assert_eq!(counts()[..old], before[..old], "an old image was read");

@@ -27,6 +27,7 @@ impl Sgd {
             nesterov: false,
             weight_decay: 5e-4,
             gradient_limit: None,
+            drop_last: false,
         })
     }
 
@@ -162,6 +163,7 @@ impl DfGr {
             inversion: InversionConfig::unconditional(iterations),
             batch: 128,
             synthetic_norm: SyntheticNorm::Joint,
+            exemplar_share: None,
             warm_start: false,
         })
     }

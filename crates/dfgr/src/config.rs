@@ -4,6 +4,7 @@
 //! This module trains nothing.
 
 use candle_core::{Error, Result, Tensor, bail};
+use cil_engine::bounds::{LARGEST_RATE, LARGEST_WEIGHT, positive, within};
 use cil_engine::optim::Schedule;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,8 @@ use crate::loss::{
 const LARGEST_BATCH: usize = 1 << 16;
 /// Most steps; published inversions take some ten thousand.
 const MOST_ITERATIONS: usize = 100_000_000;
+/// What logits may be divided by: 1000 in ABD and R-DFCIL.
+const TEMPERATURES: (f64, f64) = (0.01, 10_000.0);
 
 /// Which of the two Gaussians is measured against which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,12 +103,25 @@ pub struct InversionConfig {
     pub iterations: usize,
     /// Images in each step; 128 in ABD and R-DFCIL, 256 in DFQ.
     pub batch: usize,
-    /// Starting rate of Adam (0.5, 0.999); 0.001 in DFQ, ABD and R-DFCIL.
+    /// Starting rate of Adam; 0.001 in DFQ, ABD and R-DFCIL.
     pub learning_rate: f64,
+    /// How much of Adam's mean gradient stays from step to step; 0.5 where it is not written (DFQ), 0.9 in ABD and R-DFCIL.
+    /// Of its mean square 0.999 stays.
+    #[serde(default = "half", skip_serializing_if = "is_half")]
+    pub beta1: f64,
     /// How it moves, by iteration; a cosine in DFQ, constant in ABD and R-DFCIL.
     pub schedule: Schedule,
     /// Weights of the loss's parts.
     pub weights: Weights,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_half(value: &f64) -> bool {
+    *value == half()
 }
 
 impl InversionConfig {
@@ -122,6 +138,7 @@ impl InversionConfig {
             iterations,
             batch: 128,
             learning_rate: 1e-3,
+            beta1: half(),
             schedule: Schedule::cosine(),
             weights: Weights {
                 statistics,
@@ -138,12 +155,13 @@ impl InversionConfig {
     }
 
     /// ABD's and R-DFCIL's inversion: an unconditional generator on noise of width 1000, 50 times the mean statistics loss
-    /// from stored to generated, the likeliest class at temperature 1000, balance 1, blur 0.001, a constant rate. 10 000
-    /// iterations in ABD, 5 000 in R-DFCIL.
+    /// from stored to generated, the likeliest class at temperature 1000, balance 1, blur 0.001, a constant rate, beta1 0.9.
+    /// 10 000 iterations in ABD, 5 000 in R-DFCIL.
     pub fn always_be_dreaming(iterations: usize) -> Self {
         let mut config = Self::unconditional(iterations);
         config.generator.latent = 1000;
         config.schedule = Schedule::constant();
+        config.beta1 = 0.9;
         let statistics = Statistics {
             weight: 50.0,
             direction: Direction::StoredToGenerated,
@@ -195,8 +213,11 @@ impl InversionConfig {
         if self.batch > LARGEST_BATCH {
             bail!("inversion.batch is {}; it should be from 2 to {LARGEST_BATCH}", self.batch);
         }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            bail!("inversion.learning-rate is {}; it should be positive", self.learning_rate);
+        positive("inversion.learning-rate", self.learning_rate, LARGEST_RATE)?;
+        let wrong = |error: Error| Error::Msg(format!("inversion.schedule.{error}"));
+        self.schedule.check(self.iterations, "iterations").map_err(wrong)?;
+        if !(0.0..1.0).contains(&self.beta1) {
+            bail!("inversion.beta1 is {}; it should be from 0 to below 1", self.beta1);
         }
         let weights = &self.weights;
         let parts = [
@@ -209,19 +230,14 @@ impl InversionConfig {
             ("balance", weights.balance),
             ("blur", weights.blur),
         ];
-        if let Some((name, value)) = parts.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-            bail!("inversion.weights.{name} is {value}; it should be 0 or more");
+        for (name, value) in parts {
+            within(&format!("inversion.weights.{name}"), value, 0.0, LARGEST_WEIGHT)?;
         }
         if parts.iter().all(|(_, value)| *value == 0.0) {
             bail!("inversion.weights are all 0; a generator needs something to minimise");
         }
-        if !(weights.label_temperature.is_finite() && weights.label_temperature > 0.0) {
-            bail!(
-                "inversion.weights.label-temperature is {}; it should be positive",
-                weights.label_temperature
-            );
-        }
-        Ok(())
+        let (least, most) = TEMPERATURES;
+        within("inversion.weights.label-temperature", weights.label_temperature, least, most)
     }
 }
 
@@ -243,9 +259,28 @@ mod tests {
         refused(&|it| it.batch = usize::MAX, "it should be from 2 to 65536");
         refused(&|it| it.iterations = usize::MAX, "it should be from 1 to 100000000");
         refused(&|it| it.learning_rate = -1.0, "learning-rate is -1");
+        refused(&|it| it.beta1 = 1.0, "inversion.beta1 is 1; it should be from 0 to below 1");
+        refused(&|it| it.beta1 = f64::NAN, "inversion.beta1 is NaN");
         refused(&|it| it.weights.diversity = f64::NAN, "weights.diversity is NaN");
         refused(&|it| it.weights.statistics.weight = -0.5, "statistics.weight is -0.5");
         refused(&|it| it.weights.label_temperature = 0.0, "label-temperature is 0");
+        refused(
+            &|it| it.weights.label_temperature = 1e30,
+            "label-temperature is 1e30; it should be from 0.01",
+        );
+        refused(
+            &|it| it.weights.label = 1e30,
+            "inversion.weights.label is 1e30; it should be from 0 to 1000000",
+        );
+        refused(&|it| it.learning_rate = 1e30, "learning-rate is 1e30; it should be above 0 and at most");
+        refused(
+            &|it| it.schedule = Schedule { warm_up: 10, ..Schedule::cosine() },
+            "inversion.schedule.warm-up is 10 of 10 iterations",
+        );
+        refused(
+            &|it| it.schedule = Schedule::multi_step(&[4], f64::NAN),
+            "inversion.schedule.decay.gamma is NaN",
+        );
         refused(&|it| it.generator.latent = 0, "inversion.generator.latent is 0");
         refused(
             &|it| it.generator.channels = 1 << 40,

@@ -24,6 +24,9 @@ pub enum GeneratorKind {
     /// DFQ's (Choi et al. 2020) as re-implemented: starts at 4x4 with four times the channels, for 32x32 three
     /// upsamplings, ReLU.
     Dfq,
+    /// ABD's and R-DFCIL's for ImageNet: starts at 7x7, for 224x224 five upsamplings, 64 channels throughout, and
+    /// otherwise as [`Self::Dafl`].
+    Imagenet,
 }
 
 /// A generator's form.
@@ -37,6 +40,7 @@ pub struct GeneratorConfig {
     /// Whether a label is asked for. The input is then noise and one-hot label side by side.
     pub conditional: bool,
     /// Width of the label's embedding; read only if `conditional`.
+    #[serde(rename = "label-width", alias = "label_width")]
     pub label_width: usize,
     /// Channels of the widest map: 128 in DAFL's, 512 in DFQ's. A multiple of 2 or 8; all other widths follow.
     pub channels: usize,
@@ -51,6 +55,17 @@ impl GeneratorConfig {
     /// DFQ's network, noise of width 512, conditioned on a label embedding of width 50.
     pub fn dfq_conditional() -> Self {
         Self { kind: GeneratorKind::Dfq, latent: 512, conditional: true, label_width: 50, channels: 512 }
+    }
+
+    /// The network for images of 224 pixels, noise of width 1000, without labels.
+    pub fn imagenet() -> Self {
+        Self {
+            kind: GeneratorKind::Imagenet,
+            latent: 1000,
+            conditional: false,
+            label_width: 50,
+            channels: 64,
+        }
     }
 
     /// Width of the network's input vector for a teacher of `classes` classes.
@@ -107,6 +122,15 @@ impl GeneratorKind {
                 stages: 2,
                 divisors: &[1, 2],
                 divisor: 2,
+                epsilon: 0.8,
+                first_norm: true,
+                activation: Op::LeakyRelu { slope: 0.2 },
+            },
+            Self::Imagenet => Form {
+                start: 7,
+                stages: 5,
+                divisors: &[1, 1, 1, 1, 1],
+                divisor: 1,
                 epsilon: 0.8,
                 first_norm: true,
                 activation: Op::LeakyRelu { slope: 0.2 },
@@ -222,6 +246,12 @@ mod tests {
         let dfq = GeneratorConfig::dfq_conditional();
         assert_eq!(maps(&dfq, 32), [(512, 4), (256, 8), (128, 16), (64, 32), (3, 32)]);
         assert_eq!(maps(&dfq, 64), [(512, 4), (512, 8), (256, 16), (128, 32), (64, 64), (3, 64)]);
+        let wide = [(64, 7), (64, 14), (64, 28), (64, 56), (64, 112), (64, 224), (3, 224)];
+        assert_eq!(maps(&GeneratorConfig::imagenet(), 224), wide);
+        let narrow = [(64, 2), (64, 4), (64, 8), (64, 16), (64, 32), (64, 64), (3, 64)];
+        assert_eq!(maps(&GeneratorConfig::imagenet(), 64), narrow);
+        let dafl_wide = [(128, 7), (128, 14), (128, 28), (128, 56), (128, 112), (64, 224), (3, 224)];
+        assert_eq!(maps(&dafl, 224), dafl_wide);
         assert_eq!(maps(&GeneratorConfig { channels: 8, ..dafl }, 8), [(8, 2), (8, 4), (4, 8), (3, 8)]);
     }
 

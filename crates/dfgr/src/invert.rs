@@ -39,7 +39,8 @@ pub struct Report {
     pub learning_rate: f64,
     /// Images generated in these.
     pub images: usize,
-    /// Mean of each part of the loss over these, unweighted.
+    /// Mean of each part of the loss over these, unweighted. One that is not finite says that the generator has diverged,
+    /// and is of no use.
     pub losses: BTreeMap<String, f64>,
 }
 
@@ -100,7 +101,11 @@ impl Inversion {
             meter: Meter::default(),
             executor,
             group: Group { names, lr_scale: 1.0, weight_decay: 0.0 },
-            optimizer: Optimizer::new(OptimizerConfig::Adam { beta1: 0.5, beta2: 0.999, epsilon: 1e-8 }),
+            optimizer: Optimizer::new(OptimizerConfig::Adam {
+                beta1: config.beta1,
+                beta2: 0.999,
+                epsilon: 1e-8,
+            }),
             device: device.clone(),
             done: 0,
             config,
@@ -166,7 +171,7 @@ impl Inversion {
     /// Does up to `iterations` more.
     ///
     /// # Errors
-    /// If the loss is not finite, or an executor fails.
+    /// If an executor fails.
     pub fn advance(&mut self, iterations: usize) -> Result<Report> {
         let end = self.config.iterations.min(self.done + iterations);
         let (first, learning_rate) = (self.done, self.rate());
@@ -180,13 +185,6 @@ impl Inversion {
         captures.leave(|| self.values_mut())?;
         self.captures = captures;
         let losses = self.meter.means()?;
-        if let Some((name, mean)) = losses.iter().find(|(_, mean)| !mean.is_finite()) {
-            bail!(
-                "inverting the teacher of task {}: the loss {name} is {mean} after {end} iterations; \
-                 a lower inversion.learning-rate may help",
-                self.task
-            );
-        }
         Ok(Report { done: self.done, learning_rate, images: (end - first) * self.config.batch, losses })
     }
 

@@ -23,6 +23,9 @@ pub struct DtidConfig {
     pub form: DualForm,
 }
 
+/// Largest weight of a teacher.
+const LARGEST_WEIGHT: f64 = 1e6;
+
 /// Which softmax the student is compared in.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
@@ -53,15 +56,19 @@ pub struct Teacher<'a> {
 }
 
 impl DtidConfig {
-    /// Refuses a temperature that is not positive and a weight that is negative or not finite.
+    /// Refuses a temperature that no softmax has, and a weight that is negative, no number or beyond all use.
+    ///
+    /// # Errors
+    /// Naming the key, its value and what would be right.
     pub fn check(&self) -> Result<()> {
         check_temperature(self.temperature)?;
         let weights = match self.form {
-            DualForm::Columns { old, new } => vec![old, new],
-            DualForm::Joint { weight, .. } => vec![weight],
+            DualForm::Columns { old, new } => vec![("columns.old", old), ("columns.new", new)],
+            DualForm::Joint { weight, .. } => vec![("joint.weight", weight)],
         };
-        if let Some(weight) = weights.into_iter().find(|it| !(it.is_finite() && *it >= 0.0)) {
-            bail!("a distillation weight must be finite and not negative, got {weight}")
+        let wrong = |(_, weight): &(&str, f64)| !(0.0..=LARGEST_WEIGHT).contains(weight);
+        if let Some((key, weight)) = weights.into_iter().find(wrong) {
+            bail!("form.{key} is {weight:?}; it should be from 0 to {LARGEST_WEIGHT}")
         }
         Ok(())
     }

@@ -5,6 +5,10 @@
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::ops::log_softmax;
 
+/// What logits may be divided by. Outside, the softmax is a step or flat to the last bit of `f32`; 2 in LwF, 20 at most
+/// in Hinton et al. 2015.
+const TEMPERATURES: std::ops::RangeInclusive<f64> = 0.01..=10_000.0;
+
 /// `T² · KL(teacher ‖ student)`, averaged over rows. Never negative; zero when both agree up to a constant per row.
 ///
 /// `student`, `teacher`: `[rows, classes]` logits, at least one row and one class. With one class it is zero, with
@@ -19,13 +23,14 @@ pub fn kl(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor
     per_row.mean_all()? * temperature.powi(2)
 }
 
-/// Refuses a temperature that is not positive.
+/// Refuses a temperature that no softmax has.
 ///
 /// # Errors
 /// Naming it.
 pub fn check_temperature(temperature: f64) -> Result<()> {
-    if !(temperature.is_finite() && temperature > 0.0) {
-        bail!("temperature must be positive and finite, got {temperature}")
+    if !TEMPERATURES.contains(&temperature) {
+        let (least, most) = (TEMPERATURES.start(), TEMPERATURES.end());
+        bail!("temperature is {temperature:?}; it should be from {least} to {most}")
     }
     Ok(())
 }

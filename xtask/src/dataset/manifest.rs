@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{CHANNELS, SIDE, Split};
+use super::{CHANNELS, Split};
 
 /// The file's name in a data set's folder.
 pub const FILE: &str = "manifest.json";
@@ -116,9 +116,10 @@ impl Manifest {
         if self.format != FORMAT {
             bail!("format is {}, this program reads {FORMAT}", self.format);
         }
-        if (self.channels, self.height, self.width) != (CHANNELS, SIDE, SIDE) {
+        let sides = 1..=4096;
+        if self.channels != CHANNELS || !sides.contains(&self.height) || !sides.contains(&self.width) {
             bail!(
-                "images are {}x{}x{}, {CHANNELS}x{SIDE}x{SIDE} is right",
+                "images are {}x{}x{}; {CHANNELS} channels and sides from 1 to 4096 are right",
                 self.channels,
                 self.height,
                 self.width

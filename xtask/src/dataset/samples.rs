@@ -6,7 +6,7 @@
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
-use super::IMAGE_BYTES;
+use super::{CHANNELS, IMAGE_BYTES};
 use crate::digest::hex;
 
 /// Part of a data set.
@@ -32,17 +32,29 @@ impl Split {
 }
 
 /// Images with their fine labels, in the order of the source.
-#[derive(Default)]
 pub struct Samples {
+    image_bytes: usize,
     labels: Vec<u16>,
     pixels: Vec<u8>,
 }
 
+/// Of CIFAR's images.
+impl Default for Samples {
+    fn default() -> Self {
+        Self { image_bytes: IMAGE_BYTES, labels: Vec::new(), pixels: Vec::new() }
+    }
+}
+
 impl Samples {
+    /// None yet, of square images of that side.
+    pub fn of_side(side: usize) -> Self {
+        Self { image_bytes: CHANNELS * side * side, ..Self::default() }
+    }
+
     /// Appends one image given as `[channel][row][column]`.
     pub fn push(&mut self, label: u16, pixels: &[u8]) -> Result<()> {
-        if pixels.len() != IMAGE_BYTES {
-            bail!("an image has {} bytes, {IMAGE_BYTES} are right", pixels.len());
+        if pixels.len() != self.image_bytes {
+            bail!("an image has {} bytes, {} are right", pixels.len(), self.image_bytes);
         }
         self.labels.push(label);
         self.pixels.extend_from_slice(pixels);
@@ -61,7 +73,7 @@ impl Samples {
 
     /// The label and pixels of image `index`.
     pub fn get(&self, index: usize) -> (u16, &[u8]) {
-        (self.labels[index], &self.pixels[index * IMAGE_BYTES..(index + 1) * IMAGE_BYTES])
+        (self.labels[index], &self.pixels[index * self.image_bytes..(index + 1) * self.image_bytes])
     }
 
     /// Number of images of each of `classes` classes; refuses a label beyond them.

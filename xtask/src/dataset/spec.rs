@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
-use super::{IMAGE_BYTES, Split};
+use super::{IMAGE_BYTES, SIDE, Split};
 
 /// How an official archive stores the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,10 @@ pub struct Spec {
     pub name: String,
     /// Number of fine classes.
     pub classes: usize,
+    /// Rows and columns of an image.
+    pub side: usize,
+    /// Whether a copy of some of its classes is taken as well.
+    pub in_parts: bool,
     /// Training images of each class.
     pub train_per_class: usize,
     /// Test images of each class.
@@ -126,6 +130,8 @@ impl Spec {
         Self {
             name: "cifar100".into(),
             classes: 100,
+            side: SIDE,
+            in_parts: false,
             train_per_class: 500,
             test_per_class: 100,
             coarse_labels: true,
@@ -161,6 +167,8 @@ impl Spec {
         Self {
             name: "cifar10".into(),
             classes: 10,
+            side: SIDE,
+            in_parts: false,
             train_per_class: 5000,
             test_per_class: 1000,
             coarse_labels: false,
@@ -171,6 +179,30 @@ impl Spec {
             hub_repository: "uoft-cs/cifar10".into(),
             known: Known::of("cifar10"),
         }
+    }
+
+    /// Tiny-ImageNet (Stanford's CS231n, 2015): 200 classes of ImageNet at 64 pixels. Its test images have no labels, so
+    /// the validation images are what is evaluated on, as everywhere.
+    pub fn tiny_imagenet() -> Self {
+        Self {
+            name: "tiny-imagenet".into(),
+            classes: 200,
+            side: 64,
+            in_parts: true,
+            train_per_class: 500,
+            test_per_class: 50,
+            archives: Vec::new(),
+            hub_repository: String::new(),
+            known: None,
+            ..Self::cifar10()
+        }
+    }
+
+    /// The data set with `classes` of its classes, if it may be taken in parts and has as many.
+    #[must_use]
+    pub fn part(&self, classes: usize) -> Self {
+        let is_part = self.in_parts && (1..=self.classes).contains(&classes);
+        Self { classes: if is_part { classes } else { self.classes }, ..self.clone() }
     }
 
     /// Refuses images that are not those of the published data set, where that is known.

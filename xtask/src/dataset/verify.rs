@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use super::samples::ContentDigest;
-use super::{CHANNELS, IMAGE_BYTES, Manifest, Spec, Split};
+use super::{CHANNELS, Manifest, Spec, Split};
 
 /// What was found in one split.
 pub struct SplitReport {
@@ -33,6 +33,17 @@ pub fn verify(folder: &Path, spec: &Spec) -> Result<Vec<SplitReport>> {
     if manifest.name != spec.name {
         bail!("{} holds the data set {:?}, not {:?}", folder.display(), manifest.name, spec.name);
     }
+    if (manifest.height, manifest.width) != (spec.side, spec.side) {
+        bail!(
+            "the manifest in {} has images of {}x{}, {} has {side}x{side}",
+            folder.display(),
+            manifest.height,
+            manifest.width,
+            spec.name,
+            side = spec.side
+        );
+    }
+    let spec = &spec.part(manifest.classes.len());
     if manifest.classes.len() != spec.classes {
         bail!(
             "the manifest in {} names {} classes, {} has {}",
@@ -57,8 +68,9 @@ fn verify_split(folder: &Path, manifest: &Manifest, spec: &Spec, split: Split) -
             spec.count(split)
         );
     }
+    let image_bytes = CHANNELS * spec.side * spec.side;
     let (images_path, labels_path) = (folder.join(&record.images), folder.join(&record.labels));
-    let mut images = open_of_length(&images_path, (record.count * IMAGE_BYTES) as u64)?;
+    let mut images = open_of_length(&images_path, (record.count * image_bytes) as u64)?;
     let mut labels = open_of_length(&labels_path, (record.count * 2) as u64)?;
 
     let mut content = ContentDigest::default();
@@ -66,7 +78,7 @@ fn verify_split(folder: &Path, manifest: &Manifest, spec: &Spec, split: Split) -
     let (mut sums, mut squares) = ([0u64; CHANNELS], [0u64; CHANNELS]);
     let mut previous: Option<(u16, [u8; 32])> = None;
     let mut out_of_order = None;
-    let (mut label, mut pixels) = ([0u8; 2], vec![0u8; IMAGE_BYTES]);
+    let (mut label, mut pixels) = ([0u8; 2], vec![0u8; image_bytes]);
     for index in 0..record.count {
         images.read_exact(&mut pixels).with_context(|| format!("cannot read {}", images_path.display()))?;
         labels.read_exact(&mut label).with_context(|| format!("cannot read {}", labels_path.display()))?;
@@ -85,7 +97,7 @@ fn verify_split(folder: &Path, manifest: &Manifest, spec: &Spec, split: Split) -
         }
         previous = Some(key);
         content.update(label, &pixels);
-        for (channel, plane) in pixels.chunks_exact(IMAGE_BYTES / CHANNELS).enumerate() {
+        for (channel, plane) in pixels.chunks_exact(image_bytes / CHANNELS).enumerate() {
             sums[channel] += plane.iter().map(|&pixel| u64::from(pixel)).sum::<u64>();
             squares[channel] += plane.iter().map(|&pixel| u64::from(pixel).pow(2)).sum::<u64>();
         }
@@ -104,7 +116,7 @@ fn verify_split(folder: &Path, manifest: &Manifest, spec: &Spec, split: Split) -
     if let Some(index) = out_of_order {
         bail!("image {index} of {} is out of canonical order", images_path.display());
     }
-    let pixels_per_channel = (record.count * IMAGE_BYTES / CHANNELS) as f64;
+    let pixels_per_channel = (record.count * image_bytes / CHANNELS) as f64;
     let mean = sums.map(|sum| sum as f64 / pixels_per_channel / 255.0);
     let mut deviation = squares.map(|sum| sum as f64 / pixels_per_channel / (255.0 * 255.0));
     for (value, mean) in deviation.iter_mut().zip(mean) {

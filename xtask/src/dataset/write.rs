@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::manifest::{self, Manifest, SplitRecord, Splits};
 use super::samples::ContentDigest;
-use super::{CHANNELS, Collection, SIDE, Samples, Spec, Split};
+use super::{CHANNELS, Collection, Samples, Spec, Split};
 
 /// Writes `collection` into the new folder `folder`.
 pub fn write(folder: &Path, spec: &Spec, collection: &Collection) -> Result<()> {
@@ -22,8 +22,8 @@ pub fn write(folder: &Path, spec: &Spec, collection: &Collection) -> Result<()> 
         name: spec.name.clone(),
         classes: collection.classes.clone(),
         channels: CHANNELS,
-        height: SIDE,
-        width: SIDE,
+        height: spec.side,
+        width: spec.side,
         splits: Splits {
             train: write_split(folder, Split::Train, &collection.train)?,
             test: write_split(folder, Split::Test, &collection.test)?,

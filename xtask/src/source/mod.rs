@@ -12,6 +12,7 @@ mod local;
 mod parquet;
 mod pickle;
 mod python;
+mod tiny;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ use crate::dataset::{Collection, Spec};
 
 pub(crate) use archive::read as read_archive;
 pub use local::{find, read};
+pub(crate) use tiny::{ARCHIVE as TINY_ARCHIVE, URL as TINY_URL, read as read_tiny};
 
 /// What a folder holds of a data set.
 #[derive(Debug)]

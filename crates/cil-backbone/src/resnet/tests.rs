@@ -16,6 +16,11 @@ fn weights(architecture: Architecture) -> usize {
 fn sizes_are_the_published_ones() {
     // He et al. 2016: 0.46 M with parameter-free shortcuts and a linear head of 10 classes (650).
     assert_eq!(weights(Architecture::podnet(32)), 464_154 - 650);
+    for variant in [Variant::He, Variant::Icarl] {
+        assert_eq!(weights(Architecture::small(variant, 32)), 464_154 - 650);
+    }
+    let relu = Architecture::small(Variant::LucirRelu, 32);
+    assert_eq!(weights(relu), weights(Architecture::lucir(32)));
     // LUCIR's adds two 1x1 convolutions and their batch norms.
     assert_eq!(weights(Architecture::lucir(32)), 464_154 - 650 + 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64);
     // torchvision's resnet18 has 11,689,512 with its head of 1000 classes.
@@ -48,6 +53,14 @@ fn taps_are_the_stages_before_any_closing_relu() {
             entry(POOLED, "pool", Shape::Vector { width: 64 }),
         ]
     );
+    let input_of_pool = |variant| {
+        let graph = Architecture::small(variant, 14).graph(IMAGES).unwrap();
+        graph.node(graph.nodes().last().unwrap().inputs[0]).name.clone()
+    };
+    assert_eq!(input_of_pool(Variant::Lucir), "stage3.block1.add");
+    assert_eq!(input_of_pool(Variant::Icarl), "stage3.block1.add");
+    assert_eq!(input_of_pool(Variant::LucirRelu), "stage3.block1.relu2");
+    assert_eq!(input_of_pool(Variant::He), "stage3.block1.relu2");
     let podnet = taps(Architecture::podnet(32));
     assert_eq!(podnet[2], entry("stage3", "stage3.block3.add", map(64, 8)));
     assert_eq!(podnet[3], entry("stage4", "stage4.block0.add", map(64, 8)));
@@ -92,6 +105,9 @@ fn names_of_configurations_stay() {
     for (variant, name) in [
         (Variant::Lucir, "\"lucir\""),
         (Variant::Podnet, "\"podnet\""),
+        (Variant::LucirRelu, "\"lucir-relu\""),
+        (Variant::He, "\"he\""),
+        (Variant::Icarl, "\"icarl\""),
         (Variant::Imagenet, "\"imagenet\""),
         (Variant::ImagenetSmall, "\"imagenet-small\""),
     ] {

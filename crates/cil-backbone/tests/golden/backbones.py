@@ -2,7 +2,8 @@
 
 usage: python backbones.py > backbones.json
 
-The networks are those of hshustc/CVPR19_Incremental_Learning (modified_resnet_cifar.py, modified_resnet.py) and
+The networks are those of hshustc/CVPR19_Incremental_Learning (modified_resnet_cifar.py, modified_resnet.py,
+resnet_cifar.py), GT-RIPL/AlwaysBeDreaming-DFCIL (models/resnet.py; its zero channels behind the others), srebuffi/iCaRL and
 arthurdouillard/incremental_learning.pytorch (inclearn/convnet/my_resnet.py), written here by their structure and with
 our names. Each tensor is told as [dot product with noise, length]: an error in any element moves the first.
 """
@@ -17,7 +18,7 @@ torch.set_default_dtype(torch.float64)
 ROWS, CHANNELS, HEIGHT, WIDTH = 4, 3, 12, 10
 IMAGES = "images 3"  # chosen so that rounding to f32 moves nothing over a ReLU's edge; checked below
 NETWORKS = [("lucir", 14, 4), ("lucir", 32, 4), ("podnet", 14, 4), ("podnet", 32, 4), ("lucir", 14, 16),
-            ("imagenet", 18, 4), ("imagenet-small", 18, 3)]
+            ("imagenet", 18, 4), ("imagenet-small", 18, 3), ("lucir-relu", 14, 4), ("he", 14, 4), ("icarl", 14, 4)]
 
 
 def noise(name, *dims):
@@ -67,7 +68,7 @@ class Lucir(nn.Module):
             y = self.norm2(self.conv2(relu(self.norm1(self.conv1(x)))))
             return y + (self.shortcut(x) if hasattr(self, "shortcut") else x)
 
-    STAGES, STEM, POOL = 3, (3, 1, 1), False
+    STAGES, STEM, POOL, CLOSES = 3, (3, 1, 1), False, False
 
     def __init__(self, n, width):
         super().__init__()
@@ -88,8 +89,31 @@ class Lucir(nn.Module):
             for block in self._modules[stage].children():
                 taps[stage] = block(x)
                 x = relu(taps[stage])
-        taps["pooled"] = taps[stage].mean((2, 3))  # the very last ReLU is the one that LUCIR leaves out
+        taps["pooled"] = (x if self.CLOSES else taps[stage]).mean((2, 3))  # LUCIR leaves the very last ReLU out
         return taps
+
+
+class LucirRelu(Lucir):
+    CLOSES = True
+
+
+class Icarl(Lucir):
+    class Block(nn.Module):
+        def __init__(self, inputs, outputs, stride):
+            super().__init__()
+            self.conv1, self.norm1 = conv3x3(inputs, outputs, stride), nn.BatchNorm2d(outputs)
+            self.conv2, self.norm2 = conv3x3(outputs, outputs), nn.BatchNorm2d(outputs)
+            self.grows = outputs - inputs
+
+        def forward(self, x):
+            y = self.norm2(self.conv2(relu(self.norm1(self.conv1(x)))))
+            if self.grows:
+                x = nn.functional.pad(x[..., ::2, ::2], (0, 0, 0, 0, 0, self.grows))
+            return y + x
+
+
+class He(Icarl):
+    CLOSES = True
 
 
 class ImagenetSmall(Lucir):
@@ -147,7 +171,8 @@ def stem(width, kernel=3, stride=1, padding=1):
 
 
 def network(family, depth, width):
-    families = {"lucir": Lucir, "podnet": Podnet, "imagenet": Imagenet, "imagenet-small": ImagenetSmall}
+    families = {"lucir": Lucir, "podnet": Podnet, "imagenet": Imagenet, "imagenet-small": ImagenetSmall,
+                "lucir-relu": LucirRelu, "he": He, "icarl": Icarl}
     net = families[family](2 if depth == 18 else (depth - 2) // 6, width)
     with torch.no_grad():
         for name, tensor in net.state_dict().items():

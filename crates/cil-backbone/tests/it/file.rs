@@ -95,7 +95,8 @@ fn models_without_classes_and_of_either_family_are_files_too() -> Result<()> {
     let images = Shape::Map { channels: 1, height: 8, width: 6 };
     let architecture = Architecture { width: 3, ..Architecture::podnet(14) };
     let network = Network::new(architecture, images, HeadKind::Cosine, &cpu(), 0, &Device::Cpu)?;
-    let card = ModelCard { class_names: Vec::new(), mean: vec![0.5], deviation: vec![0.25] };
+    let card =
+        ModelCard { class_names: Vec::new(), mean: vec![0.5], deviation: vec![0.25], trained_on: None };
     let (snapshot, read) = read(&to_bytes(&network.snapshot(), &card)?)?;
     assert_eq!((snapshot.architecture, snapshot.images, read), (architecture, images, card));
     Ok(())
@@ -215,6 +216,14 @@ fn descriptions_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn a_file_that_does_not_say_what_it_was_trained_on_is_read() {
+    let bytes = with_metadata(|it| {
+        assert!(it["card"].as_object_mut().unwrap().remove("trained-on").is_some());
+    });
+    assert_eq!(read(&bytes).unwrap().1, ModelCard { trained_on: None, ..card() });
+}
+
+#[test]
 fn other_versions_and_unknown_keys_are_named() {
     let metadata = |change: &dyn Fn(&mut Value), part: &str| refused(&with_metadata(change), part);
     metadata(&|it| *it = json!({ "format": 2, "layers": [] }), "of format 2, this program reads 1");
@@ -246,6 +255,7 @@ fn cards() -> impl Strategy<Value = ModelCard> {
         class_names,
         mean,
         deviation,
+        trained_on: None,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
-use cil_backbone::file::ModelCard;
+use cil_backbone::file::{ModelCard, TrainedOn};
 use cil_backbone::{Architecture, HeadKind, Network};
 use cil_engine::cpu::CpuExecutor;
 use cil_engine::reference::ReferenceExecutor;
@@ -77,6 +77,11 @@ pub(crate) fn card() -> ModelCard {
         class_names: ["apple", "\"pear\"", "straße", "", "猫"].map(str::to_owned).to_vec(),
         mean: vec![0.5071, 0.4866, 0.4409],
         deviation: vec![0.2009, 0.1984, 0.2023],
+        trained_on: Some(TrainedOn {
+            dataset: "fruit".to_owned(),
+            train_digest: "12ab".to_owned(),
+            held_out_per_class: 3,
+        }),
     }
 }
 

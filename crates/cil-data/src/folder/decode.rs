@@ -57,10 +57,10 @@ impl Display for BrokenImages {
         let Self { broken, files } = self;
         write!(
             formatter,
-            "{} of {files} images cannot be read; repair or remove them, or leave them out with --skip-broken:",
+            "{} of {files} images cannot be read; repair or remove them, or leave them out with --skip-broken",
             broken.len()
         )?;
-        broken.iter().try_for_each(|file| write!(formatter, "\n  {}: {}", file.path.display(), file.why))
+        broken.iter().try_for_each(|file| write!(formatter, "; {}: {}", file.path.display(), file.why))
     }
 }
 
@@ -95,14 +95,20 @@ impl Folder {
         if !broken.is_empty() && !by.skip_broken {
             return Err(BrokenImages { broken, files: self.train.len() + self.test.len() }.into());
         }
+        self.check_left(&train)?;
+        let dataset = Dataset::of_images(&self.name(), self.classes.clone(), train, test)?;
+        Ok(Decoded { dataset, broken })
+    }
+
+    /// Refuses a class without a training image.
+    pub(super) fn check_left(&self, train: &Images) -> Result<()> {
         let mut left = vec![false; self.classes.len()];
         (0..train.len()).for_each(|at| left[train.label(at)] = true);
         if let Some(class) = left.iter().position(|left| !left) {
             let (root, class) = (self.root.display(), &self.classes[class]);
             bail!("{root}: the class {class} has no image left; all its files are broken");
         }
-        let dataset = Dataset::of_images(&self.name(), self.classes.clone(), train, test)?;
-        Ok(Decoded { dataset, broken })
+        Ok(())
     }
 }
 

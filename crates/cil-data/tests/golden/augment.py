@@ -22,17 +22,34 @@ CHANGES = [
     (0, (0, 0), False, 0.7529411764705882),
     (2, (3, 2), True, 1.2470588235294118),
 ]
+# The same with contrast, whether it comes first, and what a crop finds beyond the edge.
+MORE = [
+    (0, (0, 0), False, 1.0, 0.2, False, "black"),
+    (0, (0, 0), False, 1.0, 1.8, False, "black"),
+    (2, (3, 2), True, 1.2470588235294118, 0.6137, False, "black"),
+    (2, (3, 2), True, 1.2470588235294118, 0.6137, True, "black"),
+    (4, (1, 7), False, 0.7529411764705882, 1.7431, True, "black"),
+    (4, (1, 7), False, 0.7529411764705882, 1.7431, False, "black"),
+    (2, (4, 1), True, 1.0, 1.0, False, "mean"),
+    (4, (8, 0), False, 1.1, 0.9, False, "mean"),
+]
 FACTORS = [0.0, 0.7529411764705882, 0.8613, 0.999, 1.0, 1.001, 1.1037, 1.2470588235294118, 2.0]
 
 
-def changed(image, padding, corner, mirrored, brightness):
-    """`RandomCrop`, `RandomHorizontalFlip` and `ColorJitter` once they have drawn, then `ToTensor` and `Normalize`."""
+def changed(image, padding, corner, mirrored, brightness, contrast=1.0, contrast_first=False, fill="black"):
+    """`ColorJitter`, `RandomCrop` and `RandomHorizontalFlip` once they have drawn; `ToTensor` and `Normalize` at the end,
+    or before the crop where it is to find the mean colour beyond the edge."""
+    jitters = [lambda it: F.adjust_brightness(it, brightness), lambda it: F.adjust_contrast(it, contrast)]
+    for jitter in reversed(jitters) if contrast_first else jitters:
+        image = jitter(image)
+    normalised = lambda it: F.normalize(F.to_tensor(it), MEAN, DEVIATION)
+    if fill == "mean":
+        image = normalised(image)
     image = F.pad(image, padding, fill=0, padding_mode="constant")
     image = F.crop(image, *corner, HEIGHT, WIDTH)
     if mirrored:
         image = F.hflip(image)
-    image = F.adjust_brightness(image, brightness)
-    return F.normalize(F.to_tensor(image), MEAN, DEVIATION)
+    return image if fill == "mean" else normalised(image)
 
 
 pixels = np.random.default_rng(1993).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -48,6 +65,11 @@ print(json.dumps({
         {"padding": padding, "corner": corner, "mirrored": mirrored, "brightness": brightness,
          "values": changed(Image.fromarray(pixels), padding, corner, mirrored, brightness).flatten().tolist()}
         for padding, corner, mirrored, brightness in CHANGES
+    ] + [
+        {"padding": padding, "corner": corner, "mirrored": mirrored, "brightness": brightness, "contrast": contrast,
+         "contrast_first": first, "fill": fill,
+         "values": changed(Image.fromarray(pixels), padding, corner, mirrored, brightness, contrast, first, fill).flatten().tolist()}
+        for padding, corner, mirrored, brightness, contrast, first, fill in MORE
     ],
     "brightness": [
         {"factor": factor, "bytes": np.array(F.adjust_brightness(every_byte, factor))[..., 0].flatten().tolist()}

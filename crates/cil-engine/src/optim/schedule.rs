@@ -2,7 +2,13 @@
 //!
 //! One decision: the rate is a function of the position alone, so a resumed run has the rate of the straight one.
 
+use candle_core::{Result, bail};
 use serde::{Deserialize, Serialize};
+
+use crate::bounds;
+
+/// The last unit that a schedule can speak of; no phase has as many.
+const LAST_UNIT: usize = 100_000_000;
 
 /// What happens to the rate after warm-up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +64,36 @@ impl Schedule {
         Self { warm_up: 0, decay: Decay::MultiStep { milestones: milestones.to_vec(), gamma } }
     }
 
+    /// Refuses numbers that no schedule of `total` units (`unit` is what they are called) has.
+    ///
+    /// # Errors
+    /// Naming the key within the schedule, its value and what would be right.
+    pub fn check(&self, total: usize, unit: &str) -> Result<()> {
+        if self.warm_up >= total && self.warm_up > 0 {
+            bail!("warm-up is {} of {total} {unit}; it should be fewer", self.warm_up);
+        }
+        match &self.decay {
+            Decay::Constant => Ok(()),
+            Decay::Step { every, gamma } => {
+                if *every == 0 || *every > LAST_UNIT {
+                    bail!("decay.every is {every}; it should be from 1 to {LAST_UNIT}");
+                }
+                bounds::positive("decay.gamma", *gamma, 1.0)
+            }
+            Decay::MultiStep { milestones, gamma } => {
+                if let Some(late) = milestones.iter().find(|it| **it > LAST_UNIT) {
+                    bail!("decay.milestones holds {late}; milestones are from 0 to {LAST_UNIT}");
+                }
+                let twice = |it: &&usize| milestones.iter().filter(|other| other == it).count() > 1;
+                if let Some(milestone) = milestones.iter().find(twice) {
+                    bail!("decay.milestones holds {milestone} twice; each should be there once");
+                }
+                bounds::positive("decay.gamma", *gamma, 1.0)
+            }
+            Decay::Cosine { minimum } => bounds::within("decay.minimum", *minimum, 0.0, 1.0),
+        }
+    }
+
     /// The rate of unit `position` (from 0) of `total`, starting from `base`.
     pub fn rate(&self, base: f64, position: usize, total: usize) -> f64 {
         if position < self.warm_up {
@@ -91,6 +127,43 @@ mod tests {
         let half = std::f64::consts::FRAC_1_SQRT_2;
         let wanted = [0.5, 1.0, 1.5, 2.0, 2.0, 1.0 + half, 1.0, 1.0 - half];
         assert!(rates.iter().zip(wanted).all(|(rate, wanted)| (rate - wanted).abs() < 1e-12), "{rates:?}");
+    }
+
+    #[test]
+    fn every_number_of_every_schedule_has_bounds() {
+        let after = |warm_up: usize, decay: Decay| Schedule { warm_up, decay };
+        let step = |every: usize, gamma: f64| after(0, Decay::Step { every, gamma });
+        let cosine = |minimum: f64| after(0, Decay::Cosine { minimum });
+        for right in [
+            after(7, Decay::Constant),
+            step(1, 1.0),
+            Schedule::multi_step(&[], 0.1),
+            // Beyond the end, as in a phase that was made shorter.
+            Schedule::multi_step(&[0, 80, 120], 0.1),
+            cosine(0.0),
+            cosine(1.0),
+        ] {
+            right.check(8, "epochs").unwrap();
+        }
+        for (wrong, told) in [
+            (after(8, Decay::Constant), "warm-up is 8 of 8 epochs; it should be fewer"),
+            (after(usize::MAX, Decay::Constant), "of 8 epochs"),
+            (step(0, 0.1), "decay.every is 0; it should be from 1"),
+            (step(usize::MAX, 0.1), "it should be from 1 to 100000000"),
+            (step(1, f64::NAN), "decay.gamma is NaN; it should be above 0 and at most 1"),
+            (step(1, 0.0), "decay.gamma is 0"),
+            (step(1, -0.1), "decay.gamma is -0.1"),
+            (Schedule::multi_step(&[3], 1.5), "decay.gamma is 1.5"),
+            (Schedule::multi_step(&[3], f64::INFINITY), "decay.gamma is inf"),
+            (Schedule::multi_step(&[3, usize::MAX], 0.1), "decay.milestones holds 18446744073709551615"),
+            (Schedule::multi_step(&[3, 5, 3], 0.1), "decay.milestones holds 3 twice"),
+            (cosine(f64::NAN), "decay.minimum is NaN; it should be from 0 to 1"),
+            (cosine(-1.0), "decay.minimum is -1"),
+            (cosine(5.0), "decay.minimum is 5"),
+        ] {
+            let message = wrong.check(8, "epochs").unwrap_err().to_string();
+            assert!(message.contains(told), "{message}");
+        }
     }
 
     #[test]

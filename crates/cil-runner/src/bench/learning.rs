@@ -58,7 +58,7 @@ impl Learning {
             Network::new(architecture, images, HeadKind::Cosine, &engine.executors, seed, &engine.device)?;
         base.grow(OLD)?;
         let normalisation = Normalisation::cifar100_lucir();
-        let augmentation = Augmentation { crop_padding: 4, flip: true, brightness: 0.0 };
+        let augmentation = Augmentation { crop_padding: 4, flip: true, ..Augmentation::none() };
         let mut learner = Learner::new(Plan {
             recipe,
             architecture,
@@ -108,9 +108,11 @@ fn recipe(batch: usize) -> Recipe {
         nesterov: false,
         weight_decay: 5e-4,
         gradient_limit: None,
+        drop_last: false,
     };
     let inversion = InversionConfig { batch: 2, ..InversionConfig::unconditional(1) };
-    let replay = ReplaySpec { inversion, batch, synthetic_norm: SyntheticNorm::Joint, warm_start: false };
+    let synthetic_norm = SyntheticNorm::Joint;
+    let replay = ReplaySpec { inversion, batch, synthetic_norm, exemplar_share: None, warm_start: false };
     let new_teacher = NewTeacherSpec { from_old: false, exemplars: false, training: training(1) };
     let both = DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } };
     with_dtid(

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use cil_backbone::Frozen;
 use cil_data::store::{TestSet, TrainSet};
+use cil_engine::optim::Schedule;
 use cil_random::Draw;
 use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
@@ -186,7 +187,8 @@ impl Around<'_> {
         // The short run's inversion is one iteration long.
         let of_one = item.total() / inversion.iterations as f64;
         let count = units(of_one);
-        let inversion = InversionConfig { iterations: count, ..inversion.clone() };
+        let schedule = Schedule::constant();
+        let inversion = InversionConfig { iterations: count, schedule, ..inversion.clone() };
         let (executors, device, seed) =
             (&self.engine.executors, &self.engine.device, self.checked.config().seed);
         let mut inversion = Inversion::new(inversion, model.clone(), executors, seed, 1, device)?;

@@ -69,6 +69,7 @@ pub fn estimate(
     let after = machine::processor_milliseconds();
     let reading_processor = before.zip(after).map(|(before, after)| (after - before) / 1e3);
     let sizes = Sizes::of_images(&train, &test);
+    sizes.check(checked.config())?;
     let measured = progress
         .during("measuring some steps of each phase", || measure(checked, &sizes, engine, interrupt))?;
     let items = items(checked, &sizes, base_is_taken)?;

@@ -91,9 +91,10 @@ fn shortened(mut config: RunConfig, epochs: &BTreeMap<Activity, usize>) -> Resul
         cut(&mut correction.training, Activity::BiasCorrection);
     }
     if let Some(replay) = &mut recipe.replay {
-        replay.inversion.iterations = 1;
+        (replay.inversion.iterations, replay.inversion.schedule) = (1, Schedule::constant());
     }
     if let Some(replay) = &mut recipe.new_replay {
+        replay.inversion.schedule = Schedule::constant();
         // An epoch of one step.
         (replay.inversion.iterations, replay.images_per_class) = (1, 1);
     }

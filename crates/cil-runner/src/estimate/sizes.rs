@@ -7,10 +7,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::Result;
-use cil_data::dataset::{Dataset, Evaluate};
+use cil_data::dataset::Evaluate;
 use cil_data::store::{TestSet, TrainSet};
 
-use crate::config::{Checked, Procedural};
+use crate::config::{Procedural, RunConfig};
+use crate::failure::{bad_input, sentence};
 
 /// Side of a generated image.
 const PROCEDURAL_SIDE: usize = 32;
@@ -41,14 +42,13 @@ impl Sizes {
     ///
     /// # Errors
     /// If the data set is not there.
-    pub fn of_outline(checked: &Checked, data_dir: &Path) -> Result<Self> {
-        let config = checked.config();
+    pub fn of_outline(config: &RunConfig, data_dir: &Path) -> Result<Self> {
         let (image, train, test) = match &config.procedural {
             Some(Procedural { config, .. }) => {
                 ([3, PROCEDURAL_SIDE, PROCEDURAL_SIDE], config.train_per_class, config.test_per_class)
             }
             None => {
-                let outline = Dataset::outline(data_dir, config.dataset.name())?;
+                let outline = config.dataset.outline(data_dir)?;
                 (outline.image, outline.train / outline.classes, outline.test / outline.classes)
             }
         };
@@ -59,6 +59,15 @@ impl Sizes {
         };
         let classes = config.classes;
         Ok(Self { image, train: vec![train.saturating_sub(held_out); classes], test: vec![test; classes] })
+    }
+
+    /// Refuses classes with too few images for the method.
+    ///
+    /// # Errors
+    /// Naming the class or the task, its count, the key and what would do.
+    pub fn check(&self, config: &RunConfig) -> Result<()> {
+        let checked = config.recipe.check_images(&config.increments, &self.train);
+        checked.map_err(|error| bad_input(format!("recipe.{}", sentence(&error))))
     }
 
     /// Training images of some classes.
@@ -85,7 +94,7 @@ mod tests {
         let dataset = run::load(&checked, Path::new("none")).unwrap();
         let (train, test) = run::split(&checked, &dataset).unwrap();
         let sizes = Sizes::of_images(&train, &test);
-        assert_eq!(Sizes::of_outline(&checked, Path::new("none")).unwrap(), sizes);
+        assert_eq!(Sizes::of_outline(checked.config(), Path::new("none")).unwrap(), sizes);
         assert_eq!((sizes.train_of(0..2), sizes.test_of(1..4)), (490, 15));
     }
 }

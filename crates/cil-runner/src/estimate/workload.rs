@@ -206,11 +206,8 @@ impl<'a> Counter<'a> {
             items.push(item(Activity::NewInversion, replay.units(), work));
         }
         let student = &recipe.increment;
-        items.push(item(
-            Activity::Student,
-            student.training.epochs,
-            self.epoch(student, self.new + self.old),
-        ));
+        let beside = if recipe.oversample { self.new } else { self.old };
+        items.push(item(Activity::Student, student.training.epochs, self.epoch(student, self.new + beside)));
         let seen = self.checked.increments().seen(self.task);
         if let Some(balance) = &recipe.balance {
             let balanced = match recipe.joint || recipe.exemplars.is_none() {
@@ -239,7 +236,9 @@ impl<'a> Counter<'a> {
         let n_new = self.checked.increments().classes(self.task).len();
         let drawn = recipe.new_replay.as_ref().map(|it| batch * it.steps(n_new, batch));
         let (real, new) = drawn.map_or((real, self.new), |drawn| (drawn, drawn));
-        let steps = real.div_ceil(batch);
+        let steps = phase.training.steps(real);
+        // Without a last batch that is not full.
+        let real = real.min(steps * batch);
         let generated = steps * recipe.replay.as_ref().map_or(0, |it: &ReplaySpec| it.batch);
         let student = match phase.trained {
             Trained::All => self.learns,

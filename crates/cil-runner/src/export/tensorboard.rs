@@ -168,7 +168,7 @@ fn accuracies(run: &Recorded, task: usize) -> Vec<(String, f64)> {
             ("all", Some(of.accuracy)),
             ("old", of.old_accuracy),
             ("new", Some(of.new_accuracy)),
-            ("top-5", Some(of.top5)),
+            ("top-5", of.top5),
             ("task-aware", Some(of.task_aware_accuracy)),
             ("nearest-mean", of.accuracy_nme),
             ("trained-head", of.accuracy_trained_head),

@@ -47,12 +47,12 @@ fn lines(right: u32) -> Vec<Line> {
     let events = vec![
         Event::TaskStart { task: 0, new_classes: 2, classes_seen: 2 },
         progress(0, PhaseKind::Student, 2.0),
-        Event::TaskLearned { task: 0, stored_bytes: 0 },
+        Event::TaskLearned { task: 0, stored_bytes: 0, exemplars: None },
         Event::TaskEnd { task: 0, evaluation: evaluation(2, 9) },
         Event::TaskStart { task: 1, new_classes: 2, classes_seen: 4 },
         progress(1, PhaseKind::Inversion, 7.0),
         progress(1, PhaseKind::Student, 1.0),
-        Event::TaskLearned { task: 1, stored_bytes: 3 << 20 },
+        Event::TaskLearned { task: 1, stored_bytes: 3 << 20, exemplars: None },
         Event::TaskEnd { task: 1, evaluation: evaluation(4, right) },
         Event::RunEnd,
     ];

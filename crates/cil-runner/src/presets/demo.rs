@@ -10,7 +10,7 @@ use dfgr::InversionConfig;
 
 use super::Preset;
 use super::settings::{self, Lengths, METHODS, correction, sgd};
-use crate::config::{DatasetName, OrderSpec, Procedural, RunConfig};
+use crate::config::{DatasetSpec, OrderSpec, Procedural, RunConfig};
 
 const SOURCE: &str = "ours: made to be learned in a minute or two on two processor cores; chosen on the very images that it is \
      measured on, so it shows what the program does and is no result";
@@ -38,7 +38,8 @@ pub(super) fn presets() -> Vec<Preset> {
         new_teacher: sgd(6, 0.1, cosine),
         fine_tuning: sgd(8, 0.05, Decay::Constant),
         correction: correction(50, 0.1, Decay::Constant),
-        refinement: sgd(3, 0.005, Decay::Constant),
+        // R-DFCIL's own, 160 steps where a task has two classes.
+        refinement: sgd(40, 0.005, Decay::Constant),
         inversion,
         synthetic: 64,
         images_per_class: 250,
@@ -52,7 +53,7 @@ fn preset(method: &str, about: &str, lengths: &Lengths) -> Preset {
     let config = RunConfig {
         preset: Some(name.clone()),
         method: method.to_owned(),
-        dataset: DatasetName::Procedural,
+        dataset: DatasetSpec::named(DatasetSpec::PROCEDURAL),
         classes: 10,
         class_order: OrderSpec::Seeded { seed: 1 },
         increments: vec![6, 2, 2],
@@ -60,7 +61,7 @@ fn preset(method: &str, about: &str, lengths: &Lengths) -> Preset {
         evaluate_on: Evaluate::Test,
         seed: 1,
         architecture: settings::architecture(method, 8),
-        augmentation: Augmentation { crop_padding: 2, flip: false, brightness: 0.0 },
+        augmentation: Augmentation { crop_padding: 2, ..Augmentation::none() },
         normalisation: Normalisation::half(),
         procedural: Some(Procedural {
             seed: 1,

@@ -136,7 +136,10 @@ pub(super) const METHODS: [(&str, &str); 53] = [
         "podnet-e0-dfgr-dtid-replace",
         "PODNet without exemplars, with both schemes, the teachers' maps in place of POD-spatial",
     ),
-    ("rehearsal", "cross-entropy over all classes seen, on new images and 20 exemplars a class"),
+    (
+        "rehearsal",
+        "cross-entropy over all classes seen, on new images and as many draws of 20 exemplars a class, kept at random",
+    ),
     ("icarl", "iCaRL with 20 exemplars a class, as its paper: sigmoids; see the nearest mean"),
     ("icarl-softmax", "iCaRL with 20 exemplars a class, as mostly run since: softmax; see the nearest mean"),
     ("wa", "weight aligning with 20 exemplars a class"),
@@ -238,6 +241,7 @@ fn replay(lengths: &Lengths) -> ReplaySpec {
         inversion: lengths.inversion.clone(),
         batch: lengths.synthetic,
         synthetic_norm: SyntheticNorm::Joint,
+        exemplar_share: None,
         warm_start: false,
     }
 }
@@ -267,6 +271,7 @@ pub(super) fn sgd(epochs: usize, learning_rate: f64, decay: Decay) -> Training {
         nesterov: false,
         weight_decay: 5e-4,
         gradient_limit: None,
+        drop_last: false,
     }
 }
 

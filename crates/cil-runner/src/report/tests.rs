@@ -43,12 +43,12 @@ fn lines() -> Vec<Line> {
     vec![
         line(0.5, Event::TaskStart { task: 0, new_classes: 2, classes_seen: 2 }),
         line(2.5, progress(0, PhaseKind::Student, 100)),
-        line(3.0, Event::TaskLearned { task: 0, stored_bytes: 7 }),
+        line(3.0, Event::TaskLearned { task: 0, stored_bytes: 7, exemplars: Some(2) }),
         line(3.25, Event::TaskEnd { task: 0, evaluation: base }),
         line(3.25, Event::TaskStart { task: 1, new_classes: 1, classes_seen: 3 }),
         line(4.25, progress(1, PhaseKind::Inversion, 20)),
         line(6.25, progress(1, PhaseKind::Student, 80)),
-        line(6.5, Event::TaskLearned { task: 1, stored_bytes: 5 }),
+        line(6.5, Event::TaskLearned { task: 1, stored_bytes: 5, exemplars: Some(3) }),
         line(7.0, Event::TaskEnd { task: 1, evaluation: last }),
         line(7.0, Event::RunEnd),
     ]
@@ -63,12 +63,13 @@ fn a_result_is_computed_from_events() {
     assert_eq!((base.accuracy_nme, base.nme_source.as_str()), (None, "no exemplars are kept"));
     assert_eq!((last.accuracy, last.old_accuracy, last.new_accuracy), (7.0 / 12.0, Some(3.0 / 8.0), 1.0));
     assert_eq!((last.accuracy_nme, last.nme_source.as_str()), (Some(9.0 / 12.0), "exemplars"));
-    assert_eq!((last.task_aware_accuracy, last.top5), (9.0 / 12.0, 1.0));
+    // Among three classes everyone is one of the five likeliest.
+    assert_eq!((last.task_aware_accuracy, last.top5), (9.0 / 12.0, None));
     assert_eq!(result.accuracy_matrix, [vec![7.0 / 8.0], vec![3.0 / 8.0, 1.0]]);
     assert_eq!(result.average_incremental_accuracy, (7.0 / 8.0 + 7.0 / 12.0) / 2.0);
     assert_eq!(result.last_accuracy, 7.0 / 12.0);
     assert_eq!(result.forgetting, Some(0.5));
-    assert_eq!(result.stored_bytes, 7);
+    assert_eq!((result.stored_bytes, result.exemplars_kept), (7, Some(3)));
     assert_eq!(result.wall_seconds, 7.0);
     assert_eq!(result.peak_memory_bytes, Some(70));
     assert_eq!(result.images_per_second, 200.0 / 5.0);
@@ -80,11 +81,40 @@ fn a_result_is_computed_from_events() {
 }
 
 #[test]
+fn exemplars_are_told_as_they_were_kept_and_not_as_they_were_asked_for() {
+    let told = |asked: Option<usize>, kept: Option<u64>| {
+        let mut lines = lines();
+        for line in &mut lines {
+            if let Event::TaskLearned { exemplars, .. } = &mut line.event {
+                *exemplars = kept;
+            }
+        }
+        let result = report(Facts { exemplars_per_class: asked, ..facts() }, &lines).unwrap();
+        (result.facts.exemplars_per_class, result.exemplars_kept)
+    };
+    assert_eq!(told(Some(600), Some(1500)), (Some(500), Some(1500)));
+    assert_eq!(told(Some(20), Some(60)), (Some(20), Some(60)));
+    assert_eq!(told(None, Some(2000)), (None, Some(2000)));
+    assert_eq!(told(Some(600), None), (Some(600), None), "an old log does not tell");
+}
+
+#[test]
+fn top_5_is_told_of_more_than_five_classes() {
+    let rows: Vec<Vec<u32>> = (0..6).map(|at| (0..6).map(|to| u32::from(at == to)).collect()).collect();
+    let told = |classes: usize, top5: u32| {
+        let rows = rows[..classes].iter().map(|row| row[..classes].to_vec()).collect();
+        let evaluation = evaluation(rows, vec![top5; classes], vec![1; classes]);
+        task_result(0, &evaluation, &[classes]).unwrap().top5
+    };
+    assert_eq!((told(5, 1), told(6, 1), told(6, 0)), (None, Some(1.0), Some(0.0)));
+}
+
+#[test]
 fn all_promised_keys_are_written() {
     let json = serde_json::to_value(report(facts(), &lines()).unwrap()).unwrap();
     let keys = "format preset method dataset seed class_order increments exemplars_per_class tasks accuracy_matrix \
                 average_incremental_accuracy last_accuracy forgetting stored_bytes wall_seconds phase_seconds \
-                peak_memory_bytes images_per_second forgetting_forms evaluated_on \
+                peak_memory_bytes images_per_second forgetting_forms evaluated_on exemplars_kept \
                 phase_images_per_second";
     for key in keys.split_whitespace() {
         assert!(json.get(key).is_some(), "{key} is missing");

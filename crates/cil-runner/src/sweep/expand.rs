@@ -131,7 +131,7 @@ fn variants(config: &RunConfig, file: &SweepFile) -> Vec<(RunConfig, String)> {
 }
 
 fn planned(config: RunConfig, method: &str, group: String) -> Result<Planned> {
-    let checked = config.check()?;
+    let checked = config.counted(None)?.check()?;
     let hash = hash(&checked)?;
     let between = if group.is_empty() { String::new() } else { format!("-{group}") };
     let name = format!("{method}{between}-s{}-{hash}", checked.config().seed);

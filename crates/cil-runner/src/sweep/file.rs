@@ -144,7 +144,7 @@ mod tests {
             told(&format!("seeds = [1, 2]\norders = [{{ seed = 1 }}]\npaired = true\n{method}")),
             "paired is true with 2 seeds and 1 orders; it needs as many of both"
         );
-        assert_eq!(told(method), "missing field `seeds`");
+        assert_eq!(told(method), "the key seeds is missing");
         assert_eq!(told("seeds = [1]\nmethod = []\n"), "there is no [[method]]; a sweep needs at least one");
         assert_eq!(
             told("seeds = [1]\n[[method]]\nname = \"a\"\n"),

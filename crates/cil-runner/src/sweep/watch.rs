@@ -70,7 +70,7 @@ impl Watch {
         let found = SweepFolder::found(meant.folder.path())?;
         let mut followed = Vec::new();
         for (job, checked) in jobs(meant) {
-            let sizes = Sizes::of_outline(checked, &global.data_dir)?;
+            let sizes = Sizes::of_outline(checked.config(), &global.data_dir)?;
             let mut one = Followed {
                 forecast: Forecast::new(items(checked, &sizes, job.base.is_some())?),
                 events: Follower::default(),

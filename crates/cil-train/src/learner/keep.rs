@@ -36,7 +36,8 @@ impl Learner {
         self.stage = Stage::Before;
         let statistics = self.statistics.as_ref().map_or(0, ClassStatistics::bytes);
         let stored_bytes = images * train.image_bytes() + self.generator_bytes() + statistics;
-        Ok(Event::TaskLearned { task, stored_bytes: stored_bytes as u64 })
+        let exemplars = Some(images as u64);
+        Ok(Event::TaskLearned { task, stored_bytes: stored_bytes as u64, exemplars })
     }
 
     /// The network that answers after the last task that was learned: the model, or its backbone with a discriminant for

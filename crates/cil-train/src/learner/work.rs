@@ -5,7 +5,7 @@
 
 use anyhow::{Result, bail};
 use cil_backbone::Network;
-use cil_data::store::TrainSet;
+use cil_data::store::{SampleId, TrainSet};
 use cil_random::Draw;
 use dfgr::Inversion;
 
@@ -84,6 +84,12 @@ fn network(learner: &Learner, phase: PhaseKind, train: &TrainSet) -> Result<Netw
     }
 }
 
+/// That many draws of what is kept, each from all of it.
+fn with_replacement(kept: &[SampleId], count: usize, (seed, task): (u64, usize)) -> Vec<SampleId> {
+    let mut stream = Draw { task, ..Draw::new(seed, "oversampling") }.stream("exemplars");
+    (0..count).map(|_| kept[stream.below(kept.len())]).collect()
+}
+
 /// A phase's job on its images.
 pub(super) fn job(learner: &Learner, phase: PhaseKind, network: Network, train: &TrainSet) -> Result<Job> {
     let (plan, task) = (&learner.plan, learner.task);
@@ -107,7 +113,11 @@ pub(super) fn job(learner: &Learner, phase: PhaseKind, network: Network, train: 
             if recipe.joint {
                 samples.extend(train.samples(0..new.start));
             } else {
-                samples.extend(learner.exemplars.all());
+                let kept = learner.exemplars.all();
+                samples.extend(match recipe.oversample && !kept.is_empty() {
+                    true => with_replacement(&kept, samples.len(), (plan.seed, task)),
+                    false => kept,
+                });
             }
             (learner.student_spec(task).clone(), samples)
         }

@@ -12,8 +12,14 @@ use crate::recipe::correction::{AlignSpec, BiasCorrectionSpec};
 use crate::recipe::scaling::Scaling;
 use crate::recipe::{Columns, Recipe, Rows, TermSpec, Training};
 
-/// Cross-entropy over all classes seen, on new images and exemplars: what exemplars do alone.
+/// Cross-entropy over all classes seen, on new images and exemplars: what exemplars do alone. As ABD's table means it:
+/// exemplars drawn at random, and in a task as many draws of them, with replacement, as there are new images.
 pub fn rehearsal(base: Training, increment: Training, exemplars: Budget) -> Recipe {
+    Recipe { random_exemplars: true, oversample: true, ..with_kept(base, increment, exemplars) }
+}
+
+/// [`fine_tune`] on new images and the most typical of the old ones, each once.
+fn with_kept(base: Training, increment: Training, exemplars: Budget) -> Recipe {
     Recipe { exemplars, ..fine_tune(base, increment) }
 }
 
@@ -22,7 +28,7 @@ pub fn rehearsal(base: Training, increment: Training, exemplars: Budget) -> Reci
 /// head. Loss of weight 0.01: the code takes the mean over 100 outputs, here the sum over the classes seen.
 pub fn icarl(base: Training, increment: Training, exemplars: Budget) -> Recipe {
     let terms = vec![TermSpec::BinaryCrossEntropy { weight: 0.01, rows: Rows::Real }];
-    let mut recipe = rehearsal(base, increment, exemplars);
+    let mut recipe = with_kept(base, increment, exemplars);
     (recipe.base.terms, recipe.increment.terms) = (terms.clone(), terms);
     recipe
 }
@@ -30,7 +36,7 @@ pub fn icarl(base: Training, increment: Training, exemplars: Budget) -> Recipe {
 /// iCaRL as it is mostly run since: softmax cross-entropy, and the old model's logits distilled at temperature 2 without
 /// the square of it (weight 0.25 here). So in PyCIL; in LUCIR's comparison the weight 0.25 stands before the square.
 pub fn icarl_softmax(base: Training, increment: Training, exemplars: Budget) -> Recipe {
-    let mut recipe = rehearsal(base, increment, exemplars);
+    let mut recipe = with_kept(base, increment, exemplars);
     recipe.increment.terms.push(TermSpec::LogitKd { weight: 0.25, temperature: 2.0, rows: Rows::Real });
     recipe
 }
@@ -63,7 +69,7 @@ pub fn bias_correction(
 fn shared_by_counts(base: Training, increment: Training, exemplars: Budget) -> Recipe {
     let scaled = |by, term| TermSpec::Scaled { by, term: Box::new(term) };
     let distilled = TermSpec::LogitKd { weight: 0.25, temperature: 2.0, rows: Rows::Real };
-    let mut recipe = rehearsal(base, increment, exemplars);
+    let mut recipe = with_kept(base, increment, exemplars);
     recipe.increment.terms = vec![
         scaled(Scaling::NewShare, cross_entropy(Rows::Real, Columns::Seen, false)),
         scaled(Scaling::OldShare, distilled),

@@ -3,6 +3,8 @@
 //! One decision: what a phase may see is what it is handed here; a job that is handed no image of a class cannot look at
 //! one.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use candle_core::Device;
 use cil_backbone::Frozen;
@@ -54,8 +56,17 @@ impl FrozenNetworks {
 
 /// What an epoch goes over.
 pub(crate) enum Source {
-    /// Each of these once, with generated images beside them if there is a replay.
+    /// Each of these, with generated images beside them if there is a replay.
     Samples(Vec<SampleId>),
     /// That many steps of generated images alone.
     Generated { steps: usize },
+}
+
+impl Source {
+    /// Whether an image comes more than once.
+    pub(super) fn repeats(&self) -> bool {
+        let Self::Samples(samples) = self else { return false };
+        let mut seen = BTreeSet::new();
+        samples.iter().any(|sample| !seen.insert(sample))
+    }
 }

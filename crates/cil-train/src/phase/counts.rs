@@ -20,7 +20,8 @@ impl Job {
             return Ok(Vec::new());
         }
         let mut counts = vec![0; self.columns.len()];
-        let batch = self.spec.training.batch;
+        let training = &self.spec.training;
+        let batch = training.batch;
         let drawn = |replay: &Replay, classes: usize, purpose: &str, images: usize| -> Result<Vec<usize>> {
             let mut found = vec![0usize; classes];
             let draws = (classes * COUNTED_PER_CLASS).div_ceil(INFERENCE_BATCH);
@@ -38,7 +39,12 @@ impl Job {
                 for sample in samples {
                     counts[around.train.class_of(*sample) - self.columns.start] += 1;
                 }
-                samples.len().div_ceil(batch)
+                let steps = training.steps(samples.len());
+                if steps * batch < samples.len() {
+                    let share = (steps * batch) as f64 / samples.len() as f64;
+                    counts.iter_mut().for_each(|count| *count = (*count as f64 * share).round() as usize);
+                }
+                steps
             }
             Source::Generated { steps } => *steps,
         };

@@ -67,7 +67,7 @@ fn terms(form: DualForm, trained: Trained) -> Vec<TermSpec> {
         TermSpec::LogitKd { weight: 0.3, temperature: 2.0, rows: Rows::Real },
         TermSpec::LessForget { weight: 0.5, adaptive: true, rows },
         TermSpec::PodFlat { weight: 0.3, adaptive: true, rows: Rows::Real },
-        TermSpec::MarginRanking { weight: 0.6, margin: 1.7, negatives: 2 },
+        TermSpec::MarginRanking { weight: 0.6, margin: 1.7, negatives: 2, rows: Rows::Old },
         TermSpec::DualTeacher {
             weight: 0.8,
             config: DtidConfig { temperature: 1.5, form },
@@ -91,6 +91,7 @@ fn training() -> Training {
         nesterov: false,
         weight_decay: 0.0,
         gradient_limit: None,
+        drop_last: false,
     }
 }
 
@@ -127,7 +128,8 @@ fn on_step(
     (inversion.generator.channels, inversion.generator.latent) = (2, 4);
     let generator =
         Inversion::new(inversion.clone(), old.clone(), &executors(), 1, 1, &Device::Cpu)?.replay();
-    let replay = ReplaySpec { inversion, batch: 5, synthetic_norm: norm, warm_start: false };
+    let replay =
+        ReplaySpec { inversion, batch: 5, synthetic_norm: norm, exemplar_share: None, warm_start: false };
     let around =
         Surroundings { train: &train, preparation: &preparation, device: &Device::Cpu, seed: 1, task: 1 };
     let teachers = FrozenNetworks {

@@ -5,8 +5,9 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use cil_backbone::{Architecture, HeadKind};
-use cil_engine::optim::Decay;
+use cil_engine::bounds::{LARGEST_DECAY, LARGEST_RATE, LARGEST_WEIGHT, positive, within};
 use dtid::dual::DualForm;
+use dtid::kl::check_temperature;
 
 use crate::loss::nca::NcaForm;
 
@@ -18,6 +19,10 @@ const LARGEST_BATCH: usize = 1 << 16;
 const MOST_EPOCHS: usize = 1_000_000;
 /// Most weights of a class; 10 in PODNet.
 const MOST_PROXIES: usize = 1024;
+/// Widest projection, in widths of the features; 2 in R-DFCIL.
+const WIDEST_PROJECTION: usize = 64;
+/// Largest element of a gradient that a limit may let through; 5 in PODNet's code.
+const LARGEST_GRADIENT: f64 = 1e6;
 
 impl Recipe {
     /// Refuses what cannot be run.
@@ -61,6 +66,19 @@ impl Recipe {
             }
             if replay.batch > LARGEST_BATCH {
                 bail!("replay.batch is {}; it should be from 1 to {LARGEST_BATCH}", replay.batch);
+            }
+            if let Some(share) = replay.exemplar_share {
+                if !(0.0..=1.0).contains(&share) {
+                    bail!("replay.exemplar-share is {share}; it should be from 0 to 1, or left out");
+                }
+                if self.exemplars.is_none() {
+                    bail!("replay.exemplar-share is {share} and no exemplar is kept; leave it out");
+                }
+            }
+        }
+        for (key, is_set) in [("random-exemplars", self.random_exemplars), ("oversample", self.oversample)] {
+            if is_set && self.exemplars.is_none() {
+                bail!("{key} is true and no exemplar is kept; it should be false");
             }
         }
         if let Some(new_teacher) = &self.new_teacher {
@@ -199,16 +217,17 @@ impl Recipe {
 
     fn term(&self, term: &TermSpec) -> Result<()> {
         let weight = term.weight();
-        if !(weight.is_finite() && weight >= 0.0) {
-            bail!("weight is {weight}; it should be 0 or more");
+        within("weight", weight, 0.0, LARGEST_WEIGHT)?;
+        if self.exemplars.is_none() && term.selections().contains(&Rows::Exemplars) {
+            bail!("rows is \"exemplars\" and no exemplar is kept; exemplars should not be 0");
         }
         match *term {
             TermSpec::Scaled { ref term, .. } => self.term(term),
             TermSpec::CrossEntropy { rows, columns: Columns::New, .. } if rows != Rows::New => {
                 bail!("columns is \"new\" and rows is not; only rows \"new\" have their label among them")
             }
-            TermSpec::LogitKd { temperature, .. } if !(temperature.is_finite() && temperature > 0.0) => {
-                bail!("temperature is {temperature}; it should be positive")
+            TermSpec::LogitKd { temperature, .. } | TermSpec::GlobalKd { temperature, .. } => {
+                Ok(check_temperature(temperature)?)
             }
             TermSpec::Nca { form: NcaForm::Paper { margin }, .. } => {
                 if !self.head.is_scaled() {
@@ -216,13 +235,11 @@ impl Recipe {
                         "form is \"paper\"; its margin is between cosines, so head must be \"cosine\" or \"multi-proxy\""
                     )
                 }
-                if !margin.is_finite() {
-                    bail!("form.paper.margin is {margin}; it should be a number")
-                }
-                Ok(())
+                // Cosines are at most 2 apart.
+                Ok(within("form.paper.margin", margin, -2.0, 2.0)?)
             }
-            TermSpec::GlobalKd { temperature, .. } if !(temperature.is_finite() && temperature > 0.0) => {
-                bail!("temperature is {temperature}; it should be positive")
+            TermSpec::AngleRelation { projection, .. } if projection > WIDEST_PROJECTION => {
+                bail!("projection is {projection}; it should be from 0 to {WIDEST_PROJECTION}")
             }
             TermSpec::OldHead { .. } if self.head.is_scaled() => {
                 bail!("old-head compares what linear weights make of features; head should not be of cosines")
@@ -230,16 +247,19 @@ impl Recipe {
             TermSpec::MarginRanking { .. } if self.head != HeadKind::Cosine => {
                 bail!("margin-ranking compares cosines, so head must be \"cosine\"")
             }
-            TermSpec::MarginRanking { margin, .. } if !margin.is_finite() => {
-                bail!("margin is {margin}; it should be a number")
+            TermSpec::MarginRanking { rows: Rows::New | Rows::Real | Rows::All, .. } => {
+                bail!(
+                    "margin-ranking is of old images; rows should be \"old\", \"exemplars\" or \"synthetic\""
+                )
             }
+            TermSpec::MarginRanking { margin, .. } => Ok(within("margin", margin, -2.0, 2.0)?),
             TermSpec::DualTeacher { config, rows, .. } => {
                 if matches!(config.form, DualForm::Joint { .. }) && rows != Rows::All {
                     bail!(
                         "form is \"joint\", which follows both teachers on new-rows; rows should be left out"
                     )
                 }
-                Ok(config.check()?)
+                config.check().map_err(|error| anyhow!("config.{error}"))
             }
             _ => Ok(()),
         }
@@ -259,32 +279,17 @@ pub(super) fn check_training(key: &str, training: &Training) -> Result<()> {
     if training.batch > LARGEST_BATCH {
         bail!("{key}.training.batch is {}; it should be from 2 to {LARGEST_BATCH}", training.batch);
     }
-    if !(training.learning_rate.is_finite() && training.learning_rate > 0.0) {
-        bail!("{key}.training.learning-rate is {}; it should be positive", training.learning_rate);
-    }
+    positive(&format!("{key}.training.learning-rate"), training.learning_rate, LARGEST_RATE)?;
     if !(0.0..1.0).contains(&training.momentum) {
         bail!("{key}.training.momentum is {}; it should be from 0 to below 1", training.momentum);
     }
     if training.nesterov && training.momentum == 0.0 {
         bail!("{key}.training.nesterov is true; it needs a momentum above 0");
     }
-    if !(training.weight_decay.is_finite() && training.weight_decay >= 0.0) {
-        bail!("{key}.training.weight-decay is {}; it should be 0 or more", training.weight_decay);
+    within(&format!("{key}.training.weight-decay"), training.weight_decay, 0.0, LARGEST_DECAY)?;
+    if let Some(limit) = training.gradient_limit {
+        positive(&format!("{key}.training.gradient-limit"), limit, LARGEST_GRADIENT)?;
     }
-    if let Some(limit) = training.gradient_limit.filter(|it| !(it.is_finite() && *it > 0.0)) {
-        bail!("{key}.training.gradient-limit is {limit}; it should be positive, or left out");
-    }
-    if training.schedule.warm_up >= training.epochs && training.schedule.warm_up > 0 {
-        bail!(
-            "{key}.training.schedule.warm-up is {} of {} epochs; it should be fewer",
-            training.schedule.warm_up,
-            training.epochs
-        );
-    }
-    match training.schedule.decay {
-        Decay::Step { every: 0, .. } => {
-            bail!("{key}.training.schedule.decay.every is 0; it should be at least 1")
-        }
-        _ => Ok(()),
-    }
+    let wrong = |error| anyhow!("{key}.training.schedule.{error}");
+    training.schedule.check(training.epochs, "epochs").map_err(wrong)
 }

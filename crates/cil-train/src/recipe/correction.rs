@@ -104,6 +104,7 @@ mod tests {
             nesterov: false,
             weight_decay: 0.0,
             gradient_limit: None,
+            drop_last: false,
         };
         let spec = BiasCorrectionSpec { held_out: 0.1, training };
         assert_eq!([9, 10, 19, 20, 30, 70].map(|kept| spec.held_out_of(kept)), [0, 1, 1, 2, 3, 7]);

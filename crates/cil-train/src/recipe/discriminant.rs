@@ -5,6 +5,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use cil_backbone::{Architecture, Head, HeadKind, StageCells, cells};
+use cil_engine::bounds;
 use serde::{Deserialize, Serialize};
 
 /// A linear discriminant that answers in place of the trained head, which goes on as teacher and student: class means of
@@ -52,14 +53,11 @@ impl DiscriminantSpec {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let shrinkage = self.shrinkage;
-        if !(shrinkage.is_finite() && shrinkage > 0.0) {
-            bail!("discriminant.shrinkage is {shrinkage}; it should be positive, as 0.01");
-        }
         if let Some(count) = self.random_features.filter(|count| !(1..=cells::WIDEST).contains(count)) {
             bail!("discriminant.random-features is {count}; it should be from 1 to {}", cells::WIDEST);
         }
-        Ok(())
+        // 0.01 in our runs; far above 1 the covariance no longer counts.
+        Ok(bounds::positive("discriminant.shrinkage", self.shrinkage, 1e6)?)
     }
 
     pub(super) fn check_network(&self, architecture: &Architecture) -> Result<()> {

@@ -77,20 +77,4 @@ impl Recipe {
         }
         Ok(())
     }
-
-    /// Refuses what does not suit tasks of those numbers of classes.
-    ///
-    /// # Errors
-    /// Naming the key within the recipe, the task and what would be right.
-    pub fn check_increments(&self, sizes: &[usize]) -> Result<()> {
-        let single = sizes.iter().skip(1).position(|classes| *classes == 1);
-        if let (Some(_), Some(at)) = (&self.new_replay, single) {
-            bail!(
-                "new-replay is there and task {} has one class; a new teacher has nothing to tell it from, so later tasks \
-                 should have 2 or more",
-                at + 1
-            );
-        }
-        self.check_held_out(sizes)
-    }
 }

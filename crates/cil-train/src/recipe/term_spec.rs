@@ -21,6 +21,8 @@ pub enum Rows {
     Real,
     /// Exemplars and generated images of old classes.
     Old,
+    /// Exemplars alone.
+    Exemplars,
     /// Generated images of old classes.
     Synthetic,
     /// Every row.
@@ -123,6 +125,9 @@ pub enum TermSpec {
         margin: f64,
         /// How many new classes are pushed away; 2 in LUCIR.
         negatives: usize,
+        /// Rows with old images; `old` where it is not written. Generated ones are pushed too far: `exemplars` beside replay.
+        #[serde(default = "old", skip_serializing_if = "is_old")]
+        rows: Rows,
     },
     /// KL of both teachers on the logits (DT-ID at the output).
     DualTeacher {
@@ -250,9 +255,18 @@ fn new() -> Rows {
     Rows::New
 }
 
+fn old() -> Rows {
+    Rows::Old
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
 fn is_all(rows: &Rows) -> bool {
     *rows == all()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_old(rows: &Rows) -> bool {
+    *rows == old()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
@@ -283,6 +297,31 @@ impl TermSpec {
             | Self::Vid { weight, .. } => weight,
             Self::Scaled { ref term, .. } => term.weight(),
             Self::Custom(ref term) => term.weight(),
+        }
+    }
+
+    /// Selections of rows that it acts on; none where it acts on every row whatever is written.
+    pub(super) fn selections(&self) -> Vec<Rows> {
+        match *self {
+            Self::CrossEntropy { rows, .. }
+            | Self::Nca { rows, .. }
+            | Self::LogitKd { rows, .. }
+            | Self::LessForget { rows, .. }
+            | Self::PodFlat { rows, .. }
+            | Self::MarginRanking { rows, .. }
+            | Self::PodSpatial { rows, .. }
+            | Self::BinaryCrossEntropy { rows, .. }
+            | Self::LogitL1 { rows, .. }
+            | Self::GlobalKd { rows, .. }
+            | Self::AngleRelation { rows, .. }
+            | Self::ClassBalanced { rows, .. }
+            | Self::HeadCrossEntropy { rows, .. }
+            | Self::OldHead { rows, .. } => vec![rows],
+            Self::DualTeacher { rows, new_rows, .. } | Self::Vid { rows, new_rows, .. } => {
+                vec![rows, new_rows]
+            }
+            Self::Scaled { ref term, .. } => term.selections(),
+            Self::DoubleRegression { .. } | Self::Custom(_) => Vec::new(),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::step::Step;
 pub(super) struct MarginRanking {
     pub(super) margin: f64,
     pub(super) negatives: usize,
+    pub(super) rows: Rows,
 }
 
 impl Term for MarginRanking {
@@ -20,7 +21,7 @@ impl Term for MarginRanking {
     }
 
     fn loss(&self, step: &Step<'_>) -> Result<Option<Tensor>> {
-        let rows = step.rows(Rows::Old);
+        let rows = step.rows(self.rows);
         if step.old_classes == 0 || rows.is_empty() {
             return Ok(None);
         }

@@ -236,8 +236,8 @@ fn build(spec: &TermSpec, graph: &Graph) -> Result<(f64, Box<dyn Term>)> {
             let growth = if adaptive { Growth::SeenOverNew } else { Growth::None };
             Box::new(less_forget::LessForget { name: "pod-flat", growth, rows })
         }
-        TermSpec::MarginRanking { margin, negatives, .. } => {
-            Box::new(margin_ranking::MarginRanking { margin, negatives })
+        TermSpec::MarginRanking { margin, negatives, rows, .. } => {
+            Box::new(margin_ranking::MarginRanking { margin, negatives, rows })
         }
         TermSpec::DualTeacher { config, rows, new_rows, .. } => {
             Box::new(dual_teacher::DualTeacher { config, rows, new_rows })

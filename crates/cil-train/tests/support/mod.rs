@@ -43,6 +43,7 @@ pub(crate) fn training(epochs: usize) -> Training {
         nesterov: false,
         weight_decay: 5e-4,
         gradient_limit: None,
+        drop_last: false,
     }
 }
 
@@ -52,7 +53,12 @@ pub(crate) fn plan(recipe: Recipe, increments: &[usize], seed: u64) -> Plan {
         architecture: Architecture { width: 4, ..Architecture::lucir(8) },
         increments: Increments::new(increments.to_vec(), increments.iter().sum()).unwrap(),
         preparation: Preparation {
-            augmentation: Augmentation { crop_padding: 2, flip: true, brightness: 0.1 },
+            augmentation: Augmentation {
+                crop_padding: 2,
+                flip: true,
+                brightness: 0.1,
+                ..Augmentation::none()
+            },
             normalisation: Normalisation::half(),
         },
         seed,
@@ -64,7 +70,7 @@ pub(crate) fn plan(recipe: Recipe, increments: &[usize], seed: u64) -> Plan {
 pub(crate) fn replay(norm: SyntheticNorm) -> ReplaySpec {
     let mut inversion = InversionConfig::unconditional(60);
     (inversion.batch, inversion.generator.channels, inversion.generator.latent) = (16, 8, 8);
-    ReplaySpec { inversion, batch: 16, synthetic_norm: norm, warm_start: false }
+    ReplaySpec { inversion, batch: 16, synthetic_norm: norm, exemplar_share: None, warm_start: false }
 }
 
 /// LUCIR without exemplars, with both schemes.

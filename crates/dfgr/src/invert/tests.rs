@@ -231,7 +231,7 @@ fn a_generator_may_begin_as_the_one_before_and_grow_by_its_classes() -> Result<(
 }
 
 #[test]
-fn an_asked_label_is_kept_and_a_loss_that_bursts_is_named() -> Result<()> {
+fn an_asked_label_is_kept_and_a_loss_that_bursts_is_in_the_report() -> Result<()> {
     let executors = cpu();
     let teacher = teacher(&executors, DType::F32)?;
     let mut config = config(true);
@@ -240,7 +240,7 @@ fn an_asked_label_is_kept_and_a_loss_that_bursts_is_named() -> Result<()> {
     assert!((0..4).all(|class| labels.iter().filter(|it| **it == class).count() > 25));
     config.learning_rate = 1e30;
     let mut inversion = Inversion::new(config, teacher, &executors, 3, 1, &Device::Cpu)?;
-    let message = inversion.advance(40).unwrap_err().to_string();
-    assert!(message.contains("a lower inversion.learning-rate"), "{message}");
+    let report = inversion.advance(40)?;
+    assert!(report.losses.values().any(|loss| !loss.is_finite()), "{report:?}");
     Ok(())
 }

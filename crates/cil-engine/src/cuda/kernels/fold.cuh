@@ -35,6 +35,19 @@ KERNEL(fold)(Folds all) {
 
 // What follows such a convolution. slope: 1 for no activation, 0 for ReLU.
 KERNEL(finish)(Value *y, const Value *bias, const Value *residual, Map map, int count, float slope) {
+    if (in_fours(map)) {
+        EACH(four, count / 4) {
+            Four it = ((const Four *)y)[four], shift = *(const Four *)(bias + 4 * four % map.channels), more = it;
+            if (residual) more = ((const Four *)residual)[four];
+            for (int k = 0; k < 4; k++) {
+                float value = load(it.of, k) + load(shift.of, k);
+                if (residual) value += load(more.of, k);
+                store(it.of, k, value > 0 ? value : slope * value);
+            }
+            ((Four *)y)[four] = it;
+        }
+        return;
+    }
     EACH(at, count) {
         float value = load(y, at) + load(bias, channel_of(map, at));
         if (residual) value += load(residual, at);

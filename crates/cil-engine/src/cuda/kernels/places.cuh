@@ -25,6 +25,13 @@ KERNEL(reshape)(const Value *from, Map source, Value *to, Map target, int count,
 }
 
 KERNEL(upsample)(const Value *x, Map from, Value *y, Map to, int factor, int count) {
+    if (in_fours(to)) {
+        EACH(four, count / 4) {
+            Place it = place(to, 4 * four);
+            ((Four *)y)[four] = *(const Four *)(x + offset(from, it.row, it.channel, it.y / factor, it.x / factor));
+        }
+        return;
+    }
     EACH(at, count) {
         Place it = place(to, at);
         store(y, at, load(x, offset(from, it.row, it.channel, it.y / factor, it.x / factor)));
@@ -32,6 +39,21 @@ KERNEL(upsample)(const Value *x, Map from, Value *y, Map to, int factor, int cou
 }
 
 KERNEL(upsample_backward)(const Value *gradient, Map to, Value *of_x, Map from, int factor, int count, int add) {
+    if (in_fours(from)) {
+        EACH(four, count / 4) {
+            Place it = place(from, 4 * four);
+            Floats value = {};
+            for (int y = it.y * factor; y < (it.y + 1) * factor; y++)
+                for (int x = it.x * factor; x < (it.x + 1) * factor; x++) {
+                    Four part = *(const Four *)(gradient + offset(to, it.row, it.channel, y, x));
+                    for (int k = 0; k < 4; k++) value.of[k] += load(part.of, k);
+                }
+            Four result = add ? ((const Four *)of_x)[four] : Four();
+            for (int k = 0; k < 4; k++) put(result.of, k, value.of[k], add);
+            ((Four *)of_x)[four] = result;
+        }
+        return;
+    }
     EACH(at, count) {
         Place it = place(from, at);
         float value = 0;

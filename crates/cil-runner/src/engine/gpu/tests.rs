@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use cil_data::augment::{Augmentation, Preparation};
+use cil_data::augment::{Augmentation, Fill, Preparation};
 use cil_data::dataset::Evaluate;
 use cil_data::order::ClassOrder;
 use cil_data::store::Images;
@@ -64,10 +64,21 @@ fn batches_are_the_processors_bits() {
     let mut samples = here.samples(0..2);
     samples.reverse();
     let normalisation = Normalisation::cifar100_lucir();
-    for (crop_padding, flip, brightness) in [(4, true, 63.0 / 255.0), (0, false, 0.0), (9, true, 1.0)] {
-        let augmentation = Augmentation { crop_padding, flip, brightness };
+    let simple = |crop_padding, flip, brightness| Augmentation {
+        crop_padding,
+        flip,
+        brightness,
+        ..Augmentation::none()
+    };
+    let plain = simple(4, true, 63.0 / 255.0);
+    // The last two are made on the processor and brought.
+    let (contrast, filled) = (
+        Augmentation { contrast: 0.8, ..plain.clone() },
+        Augmentation { crop_fill: Fill::Mean, ..plain.clone() },
+    );
+    for augmentation in [plain, simple(0, false, 0.0), simple(9, true, 1.0), contrast, filled] {
+        let what = augmentation.clone();
         let preparation = Preparation { augmentation, normalisation: normalisation.clone() };
-        let what = (crop_padding, flip, brightness);
         for position in 0..4 {
             let draw = Draw { position, ..Draw::new(7, "test images") };
             for draw in [Some(draw), None] {
@@ -86,7 +97,7 @@ fn batches_are_the_processors_bits() {
             assert_eq!((bits(&found), labels), (bits(&expected), expected_labels));
         }
     }
-    assert_eq!((here.reads(0), there.reads(0)), (72, 144), "an image counts as read wherever it lies");
+    assert_eq!((here.reads(0), there.reads(0)), (120, 240), "an image counts as read wherever it lies");
 }
 
 fn noise(dims: &[usize], part: &str) -> Tensor {

@@ -71,3 +71,18 @@ fn what_cannot_be_meant_is_told() {
     let name = told("seeds = [1]\n[[method]]\npreset = \"demo-lwf\"\nname = \"a/b\"\n");
     assert!(name.contains("letters, digits"), "{name}");
 }
+
+#[test]
+fn the_sweeps_of_the_docs_can_be_run_and_share_their_bases() {
+    // Runs and base models of each.
+    for (name, text, runs, bases) in [
+        ("b50-five-steps", include_str!("../../../../../docs/sweeps/b50-five-steps.toml"), 10, 3),
+        ("b50-and-after", include_str!("../../../../../docs/sweeps/b50-and-after.toml"), 12, 6),
+        ("b50-more-seeds", include_str!("../../../../../docs/sweeps/b50-more-seeds.toml"), 8, 4),
+        ("equal-tasks", include_str!("../../../../../docs/sweeps/equal-tasks.toml"), 27, 6),
+        ("twenty-classes", include_str!("../../../../../docs/sweeps/twenty-classes.toml"), 66, 12),
+    ] {
+        let expanded = of(text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        assert_eq!((expanded.runs.len(), expanded.bases.len()), (runs, bases), "{name}");
+    }
+}

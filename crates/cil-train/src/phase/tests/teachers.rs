@@ -33,8 +33,8 @@ fn the_gradient_is_right_whatever_images_teachers_are_followed_on() -> Result<()
 #[test]
 fn the_gradient_is_right_when_new_images_are_generated() -> Result<()> {
     let check: StepCheck<'_> = &|job, _, draws, around| {
-        let Some((_, spec)) = &job.teachers.replay else { bail!("the step has a replay") };
-        let Some(teacher) = &job.teachers.new else { bail!("the step has a new teacher") };
+        let Some((_, spec)) = &job.teachers.replay else { anyhow::bail!("the step has a replay") };
+        let Some(teacher) = &job.teachers.new else { anyhow::bail!("the step has a new teacher") };
         let (inversion, device) = (spec.inversion.clone(), around.device);
         let generator = Inversion::new(inversion, teacher.clone(), &executors(), 2, 1, device)?.replay();
         job.teachers.new_replay = Some(generator);

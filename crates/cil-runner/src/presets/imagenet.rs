@@ -1,0 +1,207 @@
+//! Tiny-ImageNet, ImageNet-100 and ImageNet: half of the classes first, then equal tasks, with ResNet-18.
+//!
+//! ImageNet lies in `datasets/imagenet`, a local copy with `train` and `val` and a folder a class in each.
+
+use cil_backbone::Architecture;
+use cil_data::augment::Augmentation;
+use cil_data::dataset::Evaluate;
+use cil_data::exemplars::Budget;
+use cil_data::folder::Subset;
+use cil_data::normalise::Normalisation;
+use cil_data::resized_crop::ResizedCrop;
+use cil_engine::optim::Decay;
+use cil_train::recipe::{Recipe, TermSpec, Training};
+use dfgr::InversionConfig;
+use dfgr::generator::GeneratorConfig;
+
+use super::Preset;
+use super::settings::{self, Lengths, METHODS, correction, sgd};
+use crate::config::{DatasetSpec, FolderSpec, OrderSpec, RunConfig};
+
+const TINY: &str = "ours: PASS++'s protocol (base of 100 classes, ResNet-18 with the stem for small images), R-DFCIL's decay \
+     (2e-4) and milestones (80, 120), LUCIR's 160 epochs; NumPy's shuffle of seed 1993";
+
+const LUCIR: &str = "LUCIR (Hou et al., CVPR 2019) and its code, hshustc/CVPR19_Incremental_Learning at e5a90ae: ResNet-18, 90 \
+     epochs, rate 0.1 divided by 10 at 30 and 60, decay 1e-4, less-forget weight 10, its order and its 100 classes; \
+     on 1000 classes without its class-balanced fine-tuning; inversion and two teachers ours after Choi et al. 2021 (arXiv \
+     2106.09835)";
+
+/// Methods that have presets here.
+const TAKEN: [&str; 11] = [
+    "lucir-e20",
+    "lucir-e0",
+    "lucir-e0-dfgr",
+    "lucir-e0-dtid",
+    "lucir-e0-dfgr-dtid",
+    "lucir-e0-dfgr-dtid-discriminant",
+    "frozen-discriminant",
+    "lwf",
+    "joint",
+    "rdfcil",
+    "abd",
+];
+
+const UNKNOWN: &str = "no published number for this variant; not run here yet";
+
+/// What a protocol is made of.
+struct Protocol {
+    name: String,
+    cited: &'static str,
+    dataset: DatasetSpec,
+    order: &'static str,
+    increments: Vec<usize>,
+    architecture: Architecture,
+    augmentation: Augmentation,
+    normalisation: Normalisation,
+    lengths: Lengths,
+    /// Average incremental (and last) accuracy by method, as published.
+    published: Vec<(&'static str, String)>,
+    /// LUCIR's less-forget weight.
+    less_forget: f64,
+}
+
+/// All of them.
+pub(super) fn presets() -> Vec<Preset> {
+    let mut protocols = Vec::new();
+    for (steps, abd, rdfcil) in [
+        (5, "44.55 (33.18)", "48.91 (40.44)"),
+        (10, "41.64 (27.34)", "47.60 (38.19)"),
+        (20, "34.47 (16.46)", "40.85 (27.29)"),
+    ] {
+        let table = |numbers: &str| {
+            format!("average (last) accuracy {numbers} % in PASS++'s table; not run here yet")
+        };
+        protocols.push(tiny(steps, vec![("abd", table(abd)), ("rdfcil", table(rdfcil))]));
+    }
+    for (steps, average) in [(5, "70.84"), (10, "68.32"), (25, "61.44")] {
+        protocols.push(imagenet(100, steps, average));
+    }
+    for (steps, average) in [(5, "64.45"), (10, "61.57")] {
+        protocols.push(imagenet(1000, steps, average));
+    }
+    protocols.iter().flat_map(Protocol::presets).collect()
+}
+
+fn base_and(base: usize, steps: usize) -> Vec<usize> {
+    [vec![base], vec![base / steps; steps]].concat()
+}
+
+fn tiny(steps: usize, published: Vec<(&'static str, String)>) -> Protocol {
+    let decayed = |training: Training| Training { weight_decay: 2e-4, ..training };
+    let milestones = || Decay::MultiStep { milestones: vec![80, 120], gamma: 0.1 };
+    let inversion = InversionConfig::unconditional(5000);
+    Protocol {
+        name: format!("tiny-b100-t{steps}"),
+        cited: TINY,
+        dataset: DatasetSpec::named("tiny-imagenet"),
+        order: "numpy_1993",
+        increments: base_and(100, steps),
+        architecture: Architecture::imagenet_small(),
+        augmentation: Augmentation { crop_padding: 8, flip: true, ..Augmentation::none() },
+        normalisation: Normalisation::tiny_imagenet(),
+        lengths: Lengths {
+            base: decayed(sgd(160, 0.1, milestones())),
+            increment: decayed(sgd(160, 0.1, milestones())),
+            new_teacher: decayed(sgd(80, 0.1, Decay::MultiStep { milestones: vec![40, 60], gamma: 0.1 })),
+            fine_tuning: sgd(20, 0.05, Decay::Constant),
+            correction: correction(200, 0.1, Decay::Constant),
+            refinement: decayed(sgd(40, 0.005, Decay::Constant)),
+            inversion,
+            synthetic: 128,
+            images_per_class: 500,
+            exemplars: Budget::PerClass(20),
+        },
+        published,
+        less_forget: 5.0,
+    }
+}
+
+fn imagenet(classes: usize, steps: usize, average: &str) -> Protocol {
+    let decayed = |training: Training| Training { weight_decay: 1e-4, ..training };
+    let milestones = || Decay::MultiStep { milestones: vec![30, 60], gamma: 0.1 };
+    let mut inversion = InversionConfig::unconditional(10_000);
+    (inversion.batch, inversion.generator) = (64, GeneratorConfig::imagenet());
+    let table = format!(
+        "average incremental accuracy {average} % (Hou et al. 2019, as quoted since); not run here yet"
+    );
+    Protocol {
+        name: format!("imagenet{classes}-b{}-t{steps}", classes / 2),
+        cited: LUCIR,
+        dataset: DatasetSpec::Folder(FolderSpec {
+            folder: "datasets/imagenet".into(),
+            side: 224,
+            classes: Some(classes),
+            subset: (classes == 100).then_some(Subset::Lucir100),
+            skip_broken: None,
+            packed: Some(true),
+        }),
+        order: if classes == 100 { "podnet" } else { "lucir_1993" },
+        increments: base_and(classes / 2, steps),
+        architecture: Architecture::imagenet(),
+        augmentation: Augmentation {
+            flip: true,
+            resized_crop: Some(ResizedCrop::imagenet()),
+            ..Augmentation::none()
+        },
+        normalisation: Normalisation::imagenet(),
+        lengths: Lengths {
+            base: decayed(sgd(90, 0.1, milestones())),
+            increment: decayed(sgd(90, 0.1, milestones())),
+            new_teacher: decayed(sgd(45, 0.1, Decay::MultiStep { milestones: vec![15, 30], gamma: 0.1 })),
+            fine_tuning: sgd(20, 0.01, Decay::Constant),
+            correction: correction(200, 0.1, Decay::Constant),
+            refinement: decayed(sgd(30, 0.005, Decay::Constant)),
+            inversion,
+            synthetic: 64,
+            images_per_class: 1300,
+            exemplars: Budget::PerClass(20),
+        },
+        published: vec![("lucir-e20", table)],
+        less_forget: 10.0,
+    }
+}
+
+impl Protocol {
+    fn presets(&self) -> Vec<Preset> {
+        let taken = METHODS.iter().filter(|(method, _)| TAKEN.contains(method));
+        taken.map(|(method, about)| self.preset(method, about)).collect()
+    }
+
+    /// A preset of a method; twenty exemplars are the published setting, so they are not in the name.
+    fn preset(&self, method: &str, about: &str) -> Preset {
+        let name = format!("{}-{}", self.name, method.replace("-e20", ""));
+        let published = self.published.iter().find(|(published, _)| *published == method);
+        let config = RunConfig {
+            preset: Some(name.clone()),
+            method: method.to_owned(),
+            dataset: self.dataset.clone(),
+            classes: self.increments.iter().sum(),
+            class_order: OrderSpec::Published(self.order.into()),
+            increments: self.increments.clone(),
+            validation_per_class: 0,
+            evaluate_on: Evaluate::Test,
+            seed: 1,
+            architecture: self.architecture,
+            augmentation: self.augmentation.clone(),
+            normalisation: self.normalisation.clone(),
+            procedural: None,
+            recipe: self.recipe(method),
+        };
+        let expected = published.map_or_else(|| UNKNOWN.to_owned(), |(_, told)| told.clone());
+        Preset { name, about: about.to_owned(), source: self.cited, expected, config }
+    }
+
+    fn recipe(&self, method: &str) -> Recipe {
+        let mut recipe = settings::recipe(method, &self.lengths);
+        for term in &mut recipe.increment.terms {
+            if let TermSpec::LessForget { weight, .. } = term {
+                *weight = self.less_forget;
+            }
+        }
+        // ABD's and R-DFCIL's inversion at this size has this size's network too.
+        if let Some(replay) = &mut recipe.replay {
+            replay.inversion.generator.kind = self.lengths.inversion.generator.kind;
+        }
+        recipe
+    }
+}

@@ -1,0 +1,98 @@
+//! Tasks and classes that are too small for a method.
+//!
+//! One decision: what a method cannot do with so few classes, or so few images of a class, is refused before anything is
+//! trained, with the class or the task, the count, the key and what would do. Class counts are known from a configuration
+//! alone, counts of images once a data set is loaded.
+
+use anyhow::{Result, bail};
+use cil_data::exemplars::Budget;
+
+use super::{Recipe, TermSpec};
+
+impl Recipe {
+    /// Refuses what does not suit tasks of those numbers of classes.
+    ///
+    /// # Errors
+    /// Naming the key within the recipe, the task and what would be right.
+    pub fn check_increments(&self, sizes: &[usize]) -> Result<()> {
+        let doubled = |term: &TermSpec| matches!(term.inner(), TermSpec::DoubleRegression { .. });
+        let needs_new_teacher = [
+            ("new-replay is there", self.new_replay.is_some()),
+            ("increment.terms has a double-regression term", self.increment.terms.iter().any(doubled)),
+        ];
+        for (told, _) in needs_new_teacher.into_iter().filter(|it| it.1) {
+            let has_none = |size: &usize| !self.new_teacher.as_ref().is_some_and(|it| it.is_there(*size));
+            if let Some(at) = sizes.iter().skip(1).position(has_none) {
+                bail!(
+                    "{told} and task {} has one class; a new teacher has nothing to tell it from, so later tasks should \
+                     have 2 or more",
+                    at + 1
+                );
+            }
+        }
+        self.check_exemplars(sizes)?;
+        self.check_held_out(sizes)
+    }
+
+    /// Refuses a total of exemplars that becomes none of a class.
+    fn check_exemplars(&self, sizes: &[usize]) -> Result<()> {
+        let (Budget::Total(total), false) = (self.exemplars, self.exemplars.is_none()) else { return Ok(()) };
+        let mut seen = 0;
+        for (task, size) in sizes.iter().enumerate() {
+            seen += size;
+            if self.exemplars.per_class(seen) == 0 {
+                let classes: usize = sizes.iter().sum();
+                bail!(
+                    "exemplars.total is {total}, and {seen} classes are seen after task {task}: that is no image of a \
+                     class; it should be at least {classes}, or 0 to keep none"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses classes with too few training images. `sizes`: classes of each task; `images`: training images of each
+    /// class in the order of learning.
+    ///
+    /// # Errors
+    /// Naming the class by its place in the order, its count, the key within the recipe and what would do.
+    pub fn check_images(&self, sizes: &[usize], images: &[usize]) -> Result<()> {
+        let mut first = 0;
+        for (task, size) in sizes.iter().enumerate() {
+            let of_task = images.get(first..first + size).unwrap_or(&[]);
+            if let Some(spec) = &self.bias_correction {
+                // As many as are held out of an old class; of a base class as many as will be kept.
+                let seen = if task == 0 { *size } else { first };
+                let held_out = spec.held_out_of(self.exemplars.per_class(seen));
+                if let Some(at) = of_task.iter().position(|count| *count <= held_out) {
+                    bail!(
+                        "bias-correction.held-out is {}, which holds {held_out} images of each class out in task {task}, \
+                         and class {} has {}: none is left to train on; more than {held_out} images of a class, or a \
+                         smaller share, would do",
+                        spec.held_out,
+                        first + at,
+                        of_task[at]
+                    );
+                }
+            }
+            if self.discriminant.is_some() {
+                let told = "more images of a class would do, or no discriminant";
+                if task == 0 && of_task.iter().all(|count| *count < 2) {
+                    bail!(
+                        "discriminant is there, and no class of task 0 has 2 training images or more; a covariance within \
+                         classes needs 2 of at least one: {told}"
+                    );
+                }
+                let at_hand = of_task.iter().sum::<usize>() + first * self.exemplars.per_class(first);
+                if task > 0 && at_hand < 2 {
+                    bail!(
+                        "discriminant is there, and task {task} has {at_hand} training images and exemplars; two tell how \
+                         the features changed: {told}"
+                    );
+                }
+            }
+            first += size;
+        }
+        Ok(())
+    }
+}
