@@ -7,6 +7,7 @@ mod embedded;
 mod exports;
 mod files;
 mod integrity;
+mod printed;
 mod progress;
 mod reports;
 mod resume;

@@ -40,16 +40,41 @@ fn runs_are_compared_and_exported() {
     let flags = ["--html", "page.html", "--csv", "numbers.csv", "--tensorboard", "logs"];
     let text = report(&place, &runs, &flags);
     assert_eq!(result(0), before);
-    assert!(text.contains("mean ± deviation, %") && text.contains("demo-fine-tune-s4"), "{text}");
+    assert!(
+        text.contains("mean ± sample standard deviation") && text.contains("demo-fine-tune-s4"),
+        "{text}"
+    );
 
     let page = fs::read_to_string(place.path().join("page.html")).expect("a page");
     assert_eq!(page.matches("alt=\"generated images of ").count(), 2, "two old classes");
     assert!(page.contains("confidence ") && page.contains("recipe.<wbr>replay.<wbr>batch"));
 
     let table = fs::read_to_string(place.path().join("numbers.csv")).expect("a table");
-    assert!(table.starts_with("run,method,seed,task,metric,value\n"));
+    assert!(table.starts_with("run,method,dataset,split,class_order,seed,task,class,metric,value\n"));
     let accuracy = result(1)["tasks"][1]["accuracy"].to_string();
-    assert!(table.contains(&format!("demo-fine-tune-s4,fine-tune,4,1,accuracy,{accuracy}\n")), "{table}");
+    assert!(
+        table.contains(&format!(
+            "demo-fine-tune-s4,fine-tune,procedural,2+2,drawn from 1,4,1,,accuracy,{accuracy}\n"
+        )),
+        "{table}"
+    );
+
+    // Classes by name, in each task: their mean, all classes having as many images, is the task's accuracy.
+    let of_class: Vec<f64> = table
+        .lines()
+        .filter(|line| {
+            line.starts_with("demo-fine-tune-s4,")
+                && line.contains(",4,1,")
+                && line.contains(",accuracy_of_class,")
+        })
+        .map(|line| line.rsplit(',').next().expect("a value").parse().expect("a number"))
+        .collect();
+    let mean = of_class.iter().sum::<f64>() / of_class.len() as f64;
+    assert!(
+        of_class.len() == 4 && (mean - accuracy.parse::<f64>().expect("a number")).abs() < 1e-9,
+        "{of_class:?}"
+    );
+    files_of_a_paper(&place, &runs);
 
     let compared: Value = serde_json::from_str(&report(&place, &runs, &["--json"])).expect("JSON");
     let figures = &compared["groups"][0]["figures"]["/last_accuracy"];
@@ -73,6 +98,34 @@ fn runs_are_compared_and_exported() {
         Some(browser) => [390, 1280].iter().for_each(|width| fits(browser, &place, &page, *width)),
         None => eprintln!("skipped: a browser shows the page; there is no Chromium here"),
     }
+}
+
+/// Tables and figures are files of their own, two forms never share one, and what was written is told.
+fn files_of_a_paper(place: &Place, runs: &[String]) {
+    let mut arguments = vec!["report"];
+    arguments.extend(runs.iter().map(String::as_str));
+    let named = ["--latex", "t.tex", "--markdown", "t.md", "--figures", "figures", "--baseline", "fine-tune"];
+    arguments.extend(named.iter().chain(&["--columns", "last,tasks"]));
+    let output = place.output(&arguments);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("wrote t.tex\n") && told.contains("wrote figures (4 figures"), "{told}");
+    let read = |name: &str| fs::read_to_string(place.path().join(name)).expect("a file");
+    assert!(
+        read("t.tex").contains("\\begin{tabular}{lrrrrr}")
+            && read("t.md").contains("last accuracy minus fine-tune, points")
+    );
+    let names = place.list("figures");
+    assert!(
+        names.contains(&"accuracy.svg".to_owned())
+            && names.len() == if cfg!(feature = "png") { 8 } else { 4 },
+        "{names:?}"
+    );
+    assert!(read("figures/accuracy.svg").starts_with("<?xml"));
+    let told = place.told(2, &["report", &runs[0], "--html", "x", "--csv", "./x"]);
+    assert_eq!(told, "error: --html and --csv both name ./x; give each a place of its own");
+    let told = place.told(2, &["report", &runs[0], "--baseline", "fine-tun"]);
+    assert!(told.ends_with("did you mean \"fine-tune\"?"), "{told}");
 }
 
 /// What TensorBoard reads is what the run recorded.

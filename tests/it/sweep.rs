@@ -47,7 +47,10 @@ fn a_sweep_shares_its_base_gives_the_same_bits_and_does_only_what_is_missing() {
 
     let table = place.ok(&["sweep", "run", "s.toml", "--threads", "2"]);
     assert!(table.contains("| lucir-e0-dfgr-dtidkl | 1 |"), "{table}");
-    place.ok(&["sweep", "report", "s.toml", "--html", "s.html"]);
+    place.ok(&["sweep", "report", "s.toml", "--html", "s.html", "--csv", "s.csv", "--figures", "figures"]);
+    assert!(
+        place.list("figures").contains(&"accuracy.svg".to_owned()) && place.path().join("s.csv").is_file()
+    );
     let page = fs::read_to_string(place.path().join("s.html")).expect("a page");
     assert!(page.contains("2 runs of 2 methods") && page.contains("for task 2"));
     let bases = place.list("runs/s/bases");
@@ -177,6 +180,9 @@ fn what_is_wrong_with_a_file_is_told_before_anything_is_written() {
     let told = place.told(2, &["sweep", "run", "none.toml"]);
     assert!(told.starts_with("error: cannot read none.toml"), "{told}");
     let told = place.told(2, &["sweep", "run", "s.toml", "--seed", "3"]);
-    assert_eq!(told, "error: --seed 3: the seeds of a sweep are in its file");
+    assert_eq!(
+        told,
+        "error: `sweep run` has no use for --seed; leave it out; the seeds of a sweep are in its file"
+    );
     assert_eq!(place.list("."), ["s.toml"]);
 }

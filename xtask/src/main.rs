@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::dataset::Spec;
 use xtask::fetch::{self, Origin};
-use xtask::{Client, lint, tidy};
+use xtask::{Client, keys, lint, tidy};
 
 #[derive(Parser)]
 #[command(name = "xtask", about = "Tasks of the workspace", disable_help_subcommand = true)]
@@ -36,6 +36,8 @@ enum Command {
     Lint,
     /// Check the rules of the house that no compiler checks
     Tidy,
+    /// Write docs/configuration.md, and the comments of --dry-run, from the doc comments of the configuration's types
+    Keys,
 }
 
 #[derive(Args)]
@@ -140,5 +142,6 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<()> {
         Command::VerifyData { name, data_dir } => fetch::verify(&name.spec(), &data_dir, out),
         Command::Lint => lint::run(out),
         Command::Tidy => tidy::run(out),
+        Command::Keys => keys::run(out),
     }
 }

@@ -102,7 +102,7 @@ pub(crate) fn resized(picture: &Picture, part: [f64; 4], to: (usize, usize)) -> 
 
 /// `[3][pixels]` of `[pixels][3]`.
 pub(crate) fn planes(pixels: &[u8], out: &mut [u8]) -> Result<()> {
-    if pixels.len() != out.len() || out.len() % 3 != 0 {
+    if pixels.len() != out.len() || !out.len().is_multiple_of(3) {
         bail!("{} bytes for a picture of {}", out.len(), pixels.len());
     }
     let plane = out.len() / 3;

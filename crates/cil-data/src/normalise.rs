@@ -25,6 +25,11 @@ impl Normalisation {
         Self { mean: [0.5071, 0.4867, 0.4408], deviation: [0.2675, 0.2565, 0.2761] }
     }
 
+    /// CIFAR-10: mean and deviation over all pixels of its training images, as widely used.
+    pub fn cifar10() -> Self {
+        Self { mean: [0.4914, 0.4822, 0.4465], deviation: [0.2470, 0.2435, 0.2616] }
+    }
+
     /// The constants that everyone uses for ImageNet.
     pub fn imagenet() -> Self {
         Self { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] }

@@ -3,23 +3,30 @@
 //! One decision: this file only says what the arguments are and teaches them; what they mean is decided where they are
 //! used. It reads no file.
 
+mod ignored;
 mod report;
 pub mod sweep;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-pub use report::Report;
-pub use sweep::Sweep;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+pub use report::{Files, Report, Table};
+pub use sweep::{Sweep, SweepReport};
+
+/// The version with the commit that the program was built from, as `env.json` tells it.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CIL_CODE_VERSION"), ")");
 
 const AFTER_HELP: &str = "\
 Examples:
   cil-runner                                   compare six methods on generated images, in minutes
-  cil-runner presets                           what can be run, from where, and what to expect
+  cil-runner presets                           what can be run: families and methods
   cil-runner run cifar100-10c-lucir-e0-dfgr    one preset; the images come from `cargo xtask fetch-data cifar100`
-  cil-runner run cifar100-10c-lwf --set recipe.increment.epochs=5 --seed 2
+  cil-runner run cifar100-10c-lwf --set recipe.increment.training.epochs=5 --seed 2
   cil-runner run runs/demo-lwf-s1/config.toml --out again
   cil-runner resume runs/cifar100-10c-lwf-s1   go on with a run that was stopped
   cil-runner report runs/cifar100-10c-lwf-s1   compute result.json from the events again, and show it
@@ -39,7 +46,7 @@ was interrupted and saved, and can go on.";
 /// Learns image classes in several steps. The methods differ in what they keep of the old classes: nothing, exemplars,
 /// or a generator trained from the old model alone (DF-GR), with one or two teachers (DT-ID).
 #[derive(Debug, Parser)]
-#[command(name = "cil-runner", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "cil-runner", version = VERSION, max_term_width = 120, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub struct Cli {
     /// What to do; the demo if nothing is said.
     #[command(subcommand)]
@@ -47,6 +54,24 @@ pub struct Cli {
     /// Settings that every command takes.
     #[command(flatten)]
     pub global: Global,
+}
+
+impl Cli {
+    /// What was typed, the program's name first.
+    ///
+    /// # Errors
+    /// If it is not understood, holds an option that its command would ignore, or asks for help or version.
+    pub fn read<I, T>(line: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let mut command = ignored::hidden(Self::command());
+        let matches = command.try_get_matches_from_mut(line)?;
+        ignored::check(&matches)
+            .map_err(|told| clap::Error::raw(ErrorKind::ArgumentConflict, format!("{told}\n")))?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
 }
 
 /// Settings that every command takes.
@@ -92,11 +117,12 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   cil-runner run demo-lwf
-  cil-runner run demo-lwf --set increments=[4,2,2] --set classes=8
-  cil-runner run cifar100-10c-lucir-e20 --set recipe.base.learning-rate=0.05 --name slower
+  cil-runner run demo-lwf --set 'increments=[4,2,2]' --set classes=8
+  cil-runner run cifar100-10c-lucir-e20 --set recipe.base.training.learning-rate=0.05 --name slower
   cil-runner run cifar100-10c-lwf --set evaluate-on='\"validation\"' --set validation-per-class=50
 
-A file is the config.toml of a run folder. Values of --set are TOML; a bare word is a string.")]
+A file is the config.toml of a run folder. Values of --set are TOML; a bare word is a string. Put a value with brackets,
+braces or quotes between single quotes, or the shell reads it.")]
     Run(Run),
     /// Go on with a run that was stopped, killed or cut off, to the very result it would have had
     #[command(after_help = "\
@@ -108,6 +134,11 @@ It goes on from the newest checkpoint that is whole, with the images and kernels
 be another. A run that is whole is left as it is.")]
     Resume(Resume),
     /// Invert a model with a preset's generator and measure whether its images are worth replaying
+    #[command(after_help = "\
+Examples:
+  cil-runner run demo-lucir-e0 --seed 1        makes the model to invert
+  cil-runner run demo-lucir-e0 --seed 2        makes one of another seed
+  cil-runner audit demo-lucir-e0-dfgr --base-model s1/base.safetensors --other-model s2/base.safetensors")]
     Audit(Audit),
     /// Measure how fast this machine computes the steps that a run is made of
     #[command(after_help = "\
@@ -124,11 +155,37 @@ needs fewer (Winograd) can show a rate above the machine's peak.")]
     #[command(after_help = sweep::AFTER_HELP)]
     #[command(subcommand)]
     Sweep(Sweep),
-    /// List the presets with their sources and expected results
-    Presets,
+    /// List what can be run: families and methods, the presets of a family, or one with its source and expected results
+    #[command(after_help = "\
+Examples:
+  cil-runner presets                           families and methods
+  cil-runner presets cifar100-10c              the presets of a family
+  cil-runner presets cifar100-10c-lwf          one, with its source and what to expect")]
+    Presets(Presets),
     /// Compute result.json from the events of run folders again; show one run, or compare several
     #[command(after_help = report::AFTER_HELP)]
     Report(Report),
+    /// Print a script that completes this program's words in a shell
+    #[command(after_help = "\
+Examples:
+  cil-runner completions bash > ~/.local/share/bash-completion/completions/cil-runner
+  cil-runner completions zsh > ~/.zfunc/_cil-runner")]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// Arguments of `presets`.
+#[derive(Args, Debug)]
+pub struct Presets {
+    /// A family, a preset, or a part of their names
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Tell source and expected results of each
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Arguments of `run`.

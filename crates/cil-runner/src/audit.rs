@@ -77,20 +77,35 @@ pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Res
 
 fn text(quality: &Quality) -> String {
     let number = |value: f64| format!("{value:.3}");
-    let row = |name: &str, pair: &measure::Pair| {
-        vec![name.to_owned(), number(pair.generated), number(pair.real), number(pair.generated / pair.real)]
+    let ratio = |pair: &measure::Pair| pair.generated / pair.real;
+    // What is wanted, and whether it is reached; of some nothing is asked.
+    let row = |name: &str, pair: &measure::Pair, asked: Option<(String, bool)>| {
+        let (wanted, verdict) = match asked {
+            Some((wanted, true)) => (wanted, "reached"),
+            Some((wanted, false)) => (wanted, "not reached"),
+            None => (String::new(), ""),
+        };
+        let numbers = [pair.generated, pair.real, ratio(pair)].map(number);
+        std::iter::once(name.to_owned())
+            .chain(numbers)
+            .chain([wanted, verdict.to_owned()])
+            .collect::<Vec<_>>()
     };
-    let header = ["", "generated", "real", "ratio"].map(str::to_owned).to_vec();
+    let header = ["", "generated", "real", "ratio", "wanted", ""].map(str::to_owned).to_vec();
     let shares: Vec<String> =
         quality.class_shares.iter().map(|share| format!("{:.0}", share * 100.0)).collect();
     let teacher = quality.teacher_accuracy.real;
+    let least = CHANCE / quality.class_shares.len().max(1) as f64;
+    let statistics = (format!("ratio at most {STATISTICS}"), ratio(&quality.statistics_loss) <= STATISTICS);
+    let variance = (format!("ratio at least {VARIANCE}"), ratio(&quality.variance_within_class) >= VARIANCE);
+    let label = (format!("generated at least {least:.3}"), quality.other_accuracy.generated >= least);
     table::layout(&[
         header,
-        row("batch-norm loss", &quality.statistics_loss),
-        row("variance within a class", &quality.variance_within_class),
-        row("the same by another seed's model", &quality.variance_within_class_by_other),
-        row("teacher says the label", &quality.teacher_accuracy),
-        row("another seed's model says the label", &quality.other_accuracy),
+        row("batch-norm loss", &quality.statistics_loss, Some(statistics)),
+        row("variance within a class", &quality.variance_within_class, Some(variance)),
+        row("the same by another seed's model", &quality.variance_within_class_by_other, None),
+        row("teacher says the label", &quality.teacher_accuracy, None),
+        row("another seed's model says the label", &quality.other_accuracy, Some(label)),
     ]) + &format!(
         "classes among generated images, %: {}\na student of generated images alone: {:.3} of real images right, \
          {:.3} of the teacher's share\n",
@@ -98,4 +113,49 @@ fn text(quality: &Quality) -> String {
         quality.student_accuracy,
         quality.student_accuracy / teacher
     )
+}
+
+/// Of images that are worth replaying (docs/results.md): the batch-norm loss is at most so many times that of real images,
+/// the variance within a class at least this share of theirs, and the accuracy by another model so many times chance.
+const STATISTICS: f64 = 3.0;
+const VARIANCE: f64 = 0.33;
+const CHANCE: f64 = 3.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_measure_has_its_verdict() {
+        let pair = |generated, real| measure::Pair { generated, real };
+        let quality = Quality {
+            statistics_loss: pair(4.53, 10.26),
+            variance_within_class: pair(7.45, 10.26),
+            variance_within_class_by_other: pair(8.47, 12.37),
+            teacher_accuracy: pair(1.0, 0.877),
+            other_accuracy: pair(0.75, 0.87),
+            class_shares: vec![1.0 / 6.0; 6],
+            student_accuracy: 0.497,
+        };
+        let of = |quality: &Quality, name: &str| {
+            text(quality)
+                .lines()
+                .find(|line| line.starts_with(name))
+                .unwrap()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert!(of(&quality, "batch-norm").ends_with("ratio at most 3 reached"), "{}", text(&quality));
+        // Three times chance among six classes is a half.
+        assert!(
+            of(&quality, "another").contains("generated at least 0.500")
+                && of(&quality, "another").ends_with("0.500 reached")
+        );
+        let poor =
+            Quality { variance_within_class: pair(1.0, 10.0), other_accuracy: pair(0.49, 0.9), ..quality };
+        assert!(
+            of(&poor, "variance").ends_with("not reached") && of(&poor, "another").ends_with("not reached")
+        );
+    }
 }

@@ -6,10 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use cil_data::normalise::Normalisation;
+use clap::CommandFactory;
+use clap_complete::Shell;
 
 use crate::args::{Checkpoints, Cli, Command, Global, Resume, Run};
 use crate::audit::audit;
 use crate::bench::bench;
+use crate::config::comments::commented;
 use crate::config::{Checked, RunConfig};
 use crate::demo::demo;
 use crate::engine::Engine;
@@ -17,10 +21,12 @@ use crate::estimate::estimate;
 use crate::failure::{Interrupted, bad_input, sentence};
 use crate::integrity;
 use crate::interrupt::Interrupt;
+use crate::listing;
 use crate::naming::{default_name, is_file};
 use crate::output::Output;
+use crate::overlay;
 use crate::presets;
-use crate::progress::Progress;
+use crate::progress::{Progress, note};
 use crate::record::{PARTIAL, clear, is_unbegun};
 use crate::report::RunResult;
 use crate::run::{self, Surroundings};
@@ -40,7 +46,8 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
         Command::Audit(arguments) => audit(&arguments, &cli.global, output),
         Command::Bench(arguments) => bench(&arguments, &cli.global, interrupt, output),
         Command::Sweep(arguments) => sweep(&arguments, &cli.global, interrupt, output),
-        Command::Presets => list(output),
+        Command::Presets(arguments) => listing::list(&arguments, output),
+        Command::Completions { shell } => completions(shell, output),
         Command::Report(arguments) => show(&arguments, output),
     }
 }
@@ -62,6 +69,11 @@ pub fn configuration_of(
         false => presets::find(target)?.config.with_changes(changes, target)?,
     };
     if let Some(seed) = seed {
+        if let Some(change) = changes.iter().find(|change| overlay::key_of(change) == "seed") {
+            return Err(bad_input(format!(
+                "--seed {seed} and --set {change} both set the seed; leave one out"
+            )));
+        }
         config.seed = seed;
     }
     config = config.counted(data_dir)?;
@@ -76,6 +88,9 @@ fn checked(config: RunConfig, path: &Path) -> Result<Checked> {
 fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
     let checked =
         configuration_of(&arguments.target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
+    if let Some(told) = other_normalisation(&checked) {
+        note(&format!("note: {told}"));
+    }
     let engine = Engine::new(global)?;
     if arguments.dry_run {
         return dry_run(&checked, arguments, global, &engine, interrupt, output);
@@ -88,6 +103,24 @@ fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut
     around.base_model = arguments.base_model.as_deref();
     let (folder, result) = run::run(&checked, &around)?;
     tell(&folder, &result, output)
+}
+
+/// What a reader should know of images that are normalised by another data set's numbers.
+fn other_normalisation(checked: &Checked) -> Option<String> {
+    let config = checked.config();
+    let of_cifar100 = [Normalisation::cifar100_lucir(), Normalisation::cifar100_podnet()];
+    let is_other = match config.dataset.name() {
+        "cifar100" => config.normalisation == Normalisation::cifar10(),
+        _ => of_cifar100.contains(&config.normalisation),
+    };
+    is_other.then(|| {
+        let name = config.dataset.name();
+        let right = match name {
+            "cifar10" => "; the presets cifar10-* have its own".to_owned(),
+            _ => "; set normalisation.mean and normalisation.deviation to its own".to_owned(),
+        };
+        format!("images of {name} are normalised by numbers of another data set{right}")
+    })
 }
 
 /// Prints the configuration, and what it would take: as comments, so that the whole is a configuration's file.
@@ -121,7 +154,7 @@ fn dry_run(
             "config": checked.config(), "estimate": told, "no_estimate": reason,
         }));
     }
-    output.text(checked.text())?;
+    output.text(&commented(checked.text()))?;
     let told = match estimate {
         Some(Ok(it)) => it.text(),
         // Images that are not there yet are no reason to refuse the configuration.
@@ -154,9 +187,6 @@ pub(crate) fn around<'a>(
 }
 
 fn resume(arguments: &Resume, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
-    if let Some(seed) = global.seed {
-        return Err(bad_input(format!("--seed {seed}: a run that goes on has its own; leave it out")));
-    }
     let run = &arguments.run;
     let is_partial = run.extension().is_some_and(|it| it == PARTIAL);
     let whole = if is_partial { run.with_extension("") } else { run.clone() };
@@ -194,17 +224,9 @@ fn tell(folder: &Path, result: &RunResult, output: &mut Output<'_>) -> Result<()
     output.text(&format!("run folder: {}\n", folder.display()))
 }
 
-fn list(output: &mut Output<'_>) -> Result<()> {
-    let presets = presets::all();
-    if output.json {
-        return output.value(&presets.iter().map(presets::Preset::listed).collect::<Vec<_>>());
-    }
-    for preset in presets {
-        let (name, about, source) = (&preset.name, &preset.about, preset.source);
-        output.text(&format!(
-            "{name}\n    {about}\n    source: {source}\n    expected: {}\n",
-            preset.expected
-        ))?;
-    }
-    Ok(())
+/// Prints what a shell reads to complete this program's words.
+fn completions(shell: Shell, output: &mut Output<'_>) -> Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "cil-runner", &mut text);
+    output.text(&String::from_utf8_lossy(&text))
 }

@@ -3,6 +3,7 @@
 //! One decision: a configuration is complete (no key has a default), so what is saved with a run says everything; and
 //! only a [`Checked`] one can be run. Keys that concern the method alone are in the recipe.
 
+pub mod comments;
 mod data;
 mod order;
 mod written;

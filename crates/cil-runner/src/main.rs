@@ -8,14 +8,16 @@ use cil_runner::args::Cli;
 use cil_runner::failure::{exit_status, sentence};
 use cil_runner::interrupt::Interrupt;
 use cil_runner::output::Output;
-use clap::Parser;
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     keep_freed();
-    let cli = Cli::parse();
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     let mut stdout = io::stdout().lock();
     let mut output = Output::new(&mut stdout, cli.global.json);
     let done =

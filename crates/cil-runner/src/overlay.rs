@@ -24,7 +24,9 @@ pub fn set(table: &mut Table, change: &str) -> Result<Option<String>> {
     let key = key.trim();
     let parts: Vec<&str> = key.split('.').collect();
     if parts.iter().any(|part| part.is_empty()) {
-        return Err(bad_input(format!("--set {change}: {key:?} is not a key such as recipe.base.epochs")));
+        return Err(bad_input(format!(
+            "--set {change}: {key:?} is not a key such as recipe.base.training.epochs"
+        )));
     }
     if parts.len() > DEEPEST {
         let told = format!("a key has at most {DEEPEST} parts, this one {}", parts.len());
@@ -38,6 +40,11 @@ pub fn set(table: &mut Table, change: &str) -> Result<Option<String>> {
         *table = root;
     }
     placed.map(|()| made)
+}
+
+/// The key that a change sets, as it is spelled in configurations.
+pub fn key_of(change: &str) -> String {
+    change.split_once('=').map_or(change, |(key, _)| key).trim().replace('_', "-")
 }
 
 /// How many parts of a key lead to a table that is missing, in which more would be set.
@@ -105,8 +112,9 @@ pub fn parse_table(text: &str, origin: &str) -> Result<Table> {
 
 /// Reads a type from a table; an error is one sentence of bad input that begins with `origin`.
 pub fn read<T: DeserializeOwned>(table: Table, origin: &str) -> Result<T> {
+    let whole = table.clone();
     table.try_into().map_err(|error: toml::de::Error| {
-        bad_input(format!("{origin}: {}", sentence(error.message(), &place_of(&error))))
+        bad_input(format!("{origin}: {}", sentence(error.message(), &place_of(&error), &whole)))
     })
 }
 
@@ -117,15 +125,16 @@ fn place_of(error: &toml::de::Error) -> String {
     line.unwrap_or_default().to_owned()
 }
 
-fn sentence(message: &str, place: &str) -> String {
+fn sentence(message: &str, place: &str, table: &Table) -> String {
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let (wrong, known) = wrong_and_known(rest);
         // The place of an unknown key may end with the key itself.
         let parent = place.strip_suffix(wrong).map_or(place, |parent| parent.trim_end_matches('.'));
         let full = |name: &str| if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") };
-        return match nearest(wrong, known.iter().copied()) {
-            Some(right) => format!("there is no key {}; did you mean {}?", full(wrong), full(right)),
+        let meant = elsewhere(table, parent, wrong);
+        return match meant.or_else(|| nearest(wrong, known.iter().copied()).map(full)) {
+            Some(right) => format!("there is no key {}; did you mean {right}?", full(wrong)),
             None => format!("there is no key {}; the keys there are {}", full(wrong), known.join(", ")),
         };
     }
@@ -151,6 +160,51 @@ fn sentence(message: &str, place: &str) -> String {
         };
     }
     before + &message
+}
+
+/// The key that `wrong` is somewhere else: below `parent` first, anywhere if there is but one.
+fn elsewhere(table: &Table, parent: &str, wrong: &str) -> Option<String> {
+    let plain = |key: &str| key.replace('-', "_");
+    // Where an error is, entries of lists are not told by position.
+    let unplaced = |key: &str| {
+        let parts = parent_of(key).split('.').filter(|part| part.parse::<usize>().is_err());
+        parts.collect::<Vec<_>>().join(".")
+    };
+    let is_it = |key: &&String| {
+        key.rsplit('.').next().is_some_and(|last| plain(last) == plain(wrong)) && unplaced(key) != parent
+    };
+    let all = keys(table);
+    let found: Vec<&String> = all.iter().filter(is_it).collect();
+    let below = found.iter().filter(|key| parent.is_empty() || key.starts_with(&format!("{parent}.")));
+    let nearest = below.min_by_key(|key| key.matches('.').count());
+    let only = || Some(&found[0]).filter(|_| found.len() == 1);
+    (!found.is_empty()).then(|| nearest.or_else(only)).flatten().map(|key| (*key).clone())
+}
+
+/// Every key of a table, dotted, those of lists by position.
+fn keys(table: &Table) -> Vec<String> {
+    fn below(before: &str, value: &Value, keys: &mut Vec<String>) {
+        let mut each = |key: &str, value: &Value| {
+            let key = if before.is_empty() { key.to_owned() } else { format!("{before}.{key}") };
+            keys.push(key.clone());
+            below(&key, value, keys);
+        };
+        match value {
+            Value::Table(table) => table.iter().for_each(|(key, value)| each(key, value)),
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(at, value)| each(&at.to_string(), value));
+            }
+            _ => {}
+        }
+    }
+    let mut all = Vec::new();
+    below("", &Value::Table(table.clone()), &mut all);
+    all
+}
+
+/// A dotted key without its last part.
+fn parent_of(key: &str) -> &str {
+    key.rsplit_once('.').map_or("", |(parent, _)| parent)
 }
 
 /// What the reader of types calls by Rust's names, in words.
@@ -245,6 +299,9 @@ mod tests {
             told("inner.zzz=1"),
             "preset x: there is no key inner.zzz; the keys there are epochs, learning-rate"
         );
+        // One level too high, one too low, and where there is but one of the name.
+        assert_eq!(told("epochs=1"), "preset x: there is no key epochs; did you mean inner.epochs?");
+        assert_eq!(told("inner.seed=1"), "preset x: there is no key inner.seed; did you mean seed?");
         assert_eq!(told("iner.epochs=1"), "preset x: there is no key iner; did you mean inner?");
     }
 
@@ -285,7 +342,7 @@ mod tests {
         );
         assert_eq!(told("colour=xyz"), "preset x: colour: there is no \"xyz\"; it may be dark-red, green");
         assert_eq!(told("seed"), "--set seed: it must be of the form key=value");
-        assert_eq!(told("a..b=1"), "--set a..b=1: \"a..b\" is not a key such as recipe.base.epochs");
+        assert_eq!(told("a..b=1"), "--set a..b=1: \"a..b\" is not a key such as recipe.base.training.epochs");
         assert_eq!(told("seed.x=1"), "--set seed.x=1: \"x\" cannot be set in the integer before it");
         assert_eq!(
             told("list.1.epochs=1"),

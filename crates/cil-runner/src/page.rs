@@ -3,20 +3,20 @@
 //! One decision: the page is a pure function of the runs: one file, no script, nothing loaded. A number on it that is of a
 //! run carries the run's name and its place in `result.json` (`data-run`, `data-at`), so that it can be looked up.
 
-mod chart;
-mod confusion;
+pub(crate) mod chart;
+pub(crate) mod confusion;
 mod generated;
 mod learning;
-mod overview;
+pub(crate) mod overview;
 mod settings;
 mod time;
 
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use crate::comparison::Comparison;
 use crate::figure::{self, Figure};
 use crate::paper;
-use crate::recorded::Recorded;
 use crate::summary::{Group, Summary};
 
 const STYLE: &str = include_str!("page/style.css");
@@ -28,7 +28,7 @@ pub(crate) const COLOURS: usize = 7;
 ///
 /// # Errors
 /// If a picture of a run is broken.
-pub fn page(summary: &Summary) -> Result<String> {
+pub fn page(summary: &Summary, compared: &Comparison) -> Result<String> {
     let title = title(summary);
     let page = html! {
         (DOCTYPE)
@@ -43,7 +43,7 @@ pub fn page(summary: &Summary) -> Result<String> {
             body {
                 main {
                     (overview::header(&title, summary))
-                    (overview::section(summary))
+                    (overview::section(summary, compared))
                     (overview::tasks(summary))
                     (learning::old_and_new(summary))
                     (learning::forgetting(summary))
@@ -51,7 +51,7 @@ pub fn page(summary: &Summary) -> Result<String> {
                     (generated::section(summary)?)
                     (learning::losses(summary))
                     (time::section(summary))
-                    (for_paper(summary))
+                    (for_paper(compared))
                     (settings::section(summary))
                 }
             }
@@ -67,18 +67,21 @@ fn title(summary: &Summary) -> String {
     }
 }
 
-fn for_paper(summary: &Summary) -> Markup {
-    if summary.groups.iter().all(|group| group.counted.is_empty()) {
+fn for_paper(compared: &Comparison) -> Markup {
+    if compared.rows.iter().all(|row| row.seeds == 0) {
         return html! {};
     }
     html! {
         section {
-            h2 { "To paste into a paper" }
-            p { "Accuracies in percent; mean and sample standard deviation over the seeds of whole runs." }
+            h2 { "For a paper" }
+            p {
+                "Accuracies in percent; mean and sample standard deviation over the seeds of whole runs. "
+                code { "--latex" } ", " code { "--markdown" } " and " code { "--figures" } " write these, and charts, to files."
+            }
             h3 { "Markdown" }
-            pre tabindex="0" { (paper::markdown(summary)) }
+            pre tabindex="0" { (paper::markdown(compared)) }
             h3 { "LaTeX" }
-            pre tabindex="0" { (paper::latex(summary)) }
+            pre tabindex="0" { (paper::latex(compared)) }
         }
     }
 }
@@ -107,12 +110,27 @@ fn mean(summary: &Summary, group: &Group, figure: &Figure) -> Markup {
     }
 }
 
-/// What stands where a run is told: its name, and whether it is whole.
-fn run_name(run: &Recorded) -> Markup {
-    let (done, all) = run.tasks();
+/// What stands where a run is told: its method and seed, and whether it is whole; its folder is among the settings.
+fn run_name(summary: &Summary, run: usize) -> Markup {
+    let recorded = &summary.runs[run];
+    let (done, all) = recorded.tasks();
     html! {
-        (run.name)
-        @if !run.finished { " " span.unfinished { "not finished: " (done) " of " (all) " tasks" } }
+        (short_name(summary, run))
+        @if !recorded.finished { " " span.unfinished { "not finished: " (done) " of " (all) " tasks" } }
+    }
+}
+
+/// A run by its method and seed, and by its folder where that names another run too.
+fn short_name(summary: &Summary, run: usize) -> String {
+    let seed = |run: usize| summary.runs[run].checked.config().seed;
+    let Some(group) = summary.groups.iter().find(|group| group.runs.contains(&run)) else {
+        return summary.runs[run].name.clone();
+    };
+    let block = if group.block.is_empty() { String::new() } else { format!("{}, ", group.block) };
+    let plain = format!("{block}{}, seed {}", group.label, seed(run));
+    match group.runs.iter().filter(|other| seed(**other) == seed(run)).count() {
+        1 => plain,
+        _ => format!("{plain} ({})", summary.runs[run].name),
     }
 }
 

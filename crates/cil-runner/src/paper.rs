@@ -1,51 +1,85 @@
-//! A table to paste into a paper, as Markdown and as LaTeX.
+//! A table for a paper, as Markdown and as LaTeX.
 //!
-//! One decision: both are made from the same cells, and what stands in a name is escaped for each.
+//! One decision: both are made from the same cells ([`Comparison`]), and what stands in a name is escaped for each.
 
-use crate::figure::{Figure, summary};
-use crate::summary::{Group, Summary};
+use crate::comparison::{Column, Comparison, Row};
+use crate::statistics::Spread;
 
-/// A row for each group that has a whole run: its name, its seeds and its figures; `plus` stands between mean and spread.
-fn rows(runs: &Summary, plus: &str) -> Vec<(String, Vec<String>)> {
-    let row = |group: &Group| {
-        let cell = |figure: &Figure| {
-            let Some(spread) = runs.spread(group, figure) else { return "--".to_owned() };
-            let mean = figure.unit.text(spread.mean);
-            spread.deviation.map_or(mean.clone(), |it| format!("{mean}{plus}{}", figure.unit.text(it)))
-        };
-        let figures = runs.figures(group);
-        let cells = std::iter::once(group.counted.len().to_string()).chain(figures.iter().map(cell));
-        (group.label.clone(), cells.collect())
-    };
-    runs.groups.iter().filter(|group| !group.counted.is_empty()).map(row).collect()
-}
-
-/// Accuracies in percent, as a Markdown table.
-pub fn markdown(runs: &Summary) -> String {
-    let figures = summary(runs.tasks());
-    let mut text = "| method | seeds |".to_owned();
-    figures.iter().for_each(|figure| text.push_str(&format!(" {} |", figure.name)));
-    text.push_str(&format!("\n|---|{}\n", "---:|".repeat(figures.len() + 1)));
-    for (label, cells) in rows(runs, " ± ") {
-        text.push_str(&format!("| {} | {} |\n", escape_markdown(&label), cells.join(" | ")));
+/// The table as Markdown.
+pub fn markdown(table: &Comparison) -> String {
+    let blocks = table.has_blocks();
+    let mut text = if blocks { "| split and order " } else { "" }.to_owned();
+    text.push_str("| method | seeds |");
+    table
+        .columns
+        .iter()
+        .for_each(|it| text.push_str(&format!(" {} |", escape_markdown(&Comparison::heading(it)))));
+    let block = if blocks { "|---" } else { "" };
+    text.push_str(&format!("\n{block}|---|{}\n", "---:|".repeat(table.columns.len() + 1)));
+    for row in shown(table) {
+        if blocks {
+            text.push_str(&format!("| {} ", escape_markdown(&row.block)));
+        }
+        let cell =
+            |column: &Column, cell: Option<Spread>, best: bool| match Comparison::text(column, cell, " ± ") {
+                Some(text) if best => format!("**{text}**"),
+                Some(text) => text,
+                None => "–".to_owned(),
+            };
+        let cells = cells(table, row, cell).join(" | ");
+        text.push_str(&format!(
+            "| {} | {} | {cells} |\n",
+            escape_markdown(&row.method),
+            Comparison::seeds(row)
+        ));
     }
     text
 }
 
-/// Accuracies in percent, as a LaTeX table of the package `booktabs`.
-pub fn latex(runs: &Summary) -> String {
-    let figures = summary(runs.tasks());
-    let columns = "r".repeat(figures.len() + 1);
-    let mut text = format!("% needs \\usepackage{{booktabs}}\n\\begin{{tabular}}{{l{columns}}}\n\\toprule\n");
-    let names: Vec<&str> = figures.iter().map(|figure| figure.name.as_str()).collect();
+/// The table as LaTeX, with the package `booktabs`.
+pub fn latex(table: &Comparison) -> String {
+    let blocks = table.has_blocks();
+    let columns = "r".repeat(table.columns.len() + 1);
+    let first = if blocks { "ll" } else { "l" };
+    let mut text =
+        format!("% needs \\usepackage{{booktabs}}\n\\begin{{tabular}}{{{first}{columns}}}\n\\toprule\n");
+    let names: Vec<String> = table.columns.iter().map(|it| escape_latex(&Comparison::heading(it))).collect();
+    if blocks {
+        text.push_str("split and order & ");
+    }
     text.push_str(&format!("method & seeds & {} \\\\\n\\midrule\n", names.join(" & ")));
-    for (label, cells) in rows(runs, " \\pm ") {
-        let cells: Vec<String> =
-            cells.into_iter().map(|cell| format!("${cell}$").replace("$--$", "--")).collect();
-        text.push_str(&format!("{} & {} \\\\\n", escape_latex(&label), cells.join(" & ")));
+    for row in shown(table) {
+        if blocks {
+            text.push_str(&format!("{} & ", escape_latex(&row.block)));
+        }
+        let cell = |column: &Column, cell: Option<Spread>, best: bool| {
+            let Some(text) = Comparison::text(column, cell, " \\pm ") else { return "--".to_owned() };
+            let text = text.replace(" KiB", "\\,\\mathrm{KiB}").replace(" MiB", "\\,\\mathrm{MiB}");
+            if best { format!("$\\mathbf{{{text}}}$") } else { format!("${text}$") }
+        };
+        let cells = cells(table, row, cell).join(" & ");
+        text.push_str(&format!(
+            "{} & {} & {cells} \\\\\n",
+            escape_latex(&row.method),
+            Comparison::seeds(row)
+        ));
     }
     text.push_str("\\bottomrule\n\\end{tabular}\n");
     text
+}
+
+/// Rows that say something: whole runs, or runs that a sweep waits for.
+fn shown(table: &Comparison) -> impl Iterator<Item = &Row> {
+    table.rows.iter().filter(|row| row.seeds > 0 || row.planned.is_some())
+}
+
+fn cells(
+    table: &Comparison,
+    row: &Row,
+    text: impl Fn(&Column, Option<Spread>, bool) -> String,
+) -> Vec<String> {
+    let all = table.columns.iter().zip(row.cells.iter().zip(&row.best));
+    all.map(|(column, (cell, best))| text(column, *cell, *best)).collect()
 }
 
 /// Text that LaTeX prints as it stands.

@@ -3,6 +3,7 @@
 //! One decision: a preset is a complete configuration with its source and what to expect of it; a name never changes
 //! its meaning. Settings that several presets share stand once, in the family's file.
 
+mod cifar10;
 mod cifar100;
 mod demo;
 mod equal;
@@ -31,10 +32,63 @@ pub struct Preset {
     pub config: RunConfig,
 }
 
+/// Presets that differ in their method alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// What their names begin with.
+    pub name: &'static str,
+    /// What they learn.
+    pub about: &'static str,
+}
+
+/// Families in the order of [`all`].
+pub const FAMILIES: [Family; 15] = [
+    Family { name: "demo", about: "images drawn by the program, 6 + 2 + 2 classes, ResNet-8; minutes" },
+    Family { name: "cifar100-10c", about: "ten classes of CIFAR-100, 6 + 2 + 2, ResNet-14; minutes" },
+    Family {
+        name: "cifar100-20c",
+        about: "twenty classes of CIFAR-100, 10 and then 2 at a time, ResNet-20; an hour",
+    },
+    Family {
+        name: "cifar100-b50-t5",
+        about: "published protocol: 50 classes, then 5 tasks of 10, ResNet-32; for a GPU",
+    },
+    Family {
+        name: "cifar100-b50-t10",
+        about: "published protocol: 50 classes, then 10 tasks of 5; for a GPU",
+    },
+    Family {
+        name: "cifar100-b50-t25",
+        about: "published protocol: 50 classes, then 25 tasks of 2; for a GPU",
+    },
+    Family {
+        name: "cifar100-b50-t50",
+        about: "published protocol: 50 classes, then 50 tasks of 1 (PODNet); for a GPU",
+    },
+    Family { name: "cifar100-t5", about: "five equal tasks of 20 classes, ResNet-32; for a GPU" },
+    Family { name: "cifar100-t10", about: "ten equal tasks of 10 classes; for a GPU" },
+    Family { name: "cifar100-t20", about: "twenty equal tasks of 5 classes; for a GPU" },
+    Family {
+        name: "cifar10-t5",
+        about: "CIFAR-10 in five equal tasks of 2 classes, ResNet-20; under an hour",
+    },
+    Family { name: "tiny-b100", about: "Tiny-ImageNet: 100 classes, then t tasks; for a GPU" },
+    Family { name: "imagenet100-b50", about: "100 classes of ImageNet: 50, then t tasks; for a GPU" },
+    Family { name: "imagenet1000-b500", about: "ImageNet: 500 classes, then t tasks; for a GPU" },
+    Family { name: "other", about: "what belongs to no family" },
+];
+
+/// The family of a preset: the longest name that its own begins with.
+pub fn family_of(preset: &Preset) -> &'static Family {
+    let begins = |it: &&Family| preset.name.strip_prefix(it.name).is_some_and(|rest| rest.starts_with('-'));
+    FAMILIES.iter().filter(begins).max_by_key(|it| it.name.len()).unwrap_or(&FAMILIES[FAMILIES.len() - 1])
+}
+
 /// What `presets` lists of one.
 #[derive(Debug, Serialize)]
 pub struct Listed<'a> {
     name: &'a str,
+    family: &'a str,
     about: &'a str,
     source: &'a str,
     expected: &'a str,
@@ -43,7 +97,8 @@ pub struct Listed<'a> {
 impl Preset {
     /// What is listed.
     pub fn listed(&self) -> Listed<'_> {
-        Listed { name: &self.name, about: &self.about, source: self.source, expected: &self.expected }
+        let family = family_of(self).name;
+        Listed { name: &self.name, family, about: &self.about, source: self.source, expected: &self.expected }
     }
 }
 
@@ -56,6 +111,7 @@ pub fn all() -> Vec<Preset> {
         cifar100::published(),
         cifar100::equal(),
         equal::presets(),
+        cifar10::presets(),
         imagenet::presets(),
     ]
     .concat()

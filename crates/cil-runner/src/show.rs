@@ -9,13 +9,16 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result};
 
-use crate::args::Report;
+use crate::args::{Files, Report};
+use crate::comparison::{Choice, Comparison};
 use crate::export::{tables, tensorboard};
 use crate::failure::{bad_input, sentence};
-use crate::figure;
+use crate::figures;
+use crate::gather::gather;
 use crate::integrity;
 use crate::output::Output;
 use crate::page::page;
+use crate::paper;
 use crate::progress::note;
 use crate::record::{EVENTS, export};
 use crate::recorded::Recorded;
@@ -31,7 +34,10 @@ pub fn show(arguments: &Report, output: &mut Output<'_>) -> Result<()> {
     if arguments.verify {
         return integrity::report(&arguments.runs, output);
     }
-    let summary = Summary::load(&arguments.runs, Orders::Apart)?;
+    check_apart(&arguments.files)?;
+    let gathered = gather(&arguments.runs)?;
+    gathered.left_out.iter().for_each(|told| note(&format!("left out: {told}")));
+    let summary = Summary::new(gathered.runs, Orders::Apart)?;
     for run in summary.runs.iter().filter(|run| run.finished) {
         if let Some(result) = &run.result {
             // A run of somebody else, or on a disk that is only read, is shown all the same.
@@ -43,28 +49,85 @@ pub fn show(arguments: &Report, output: &mut Output<'_>) -> Result<()> {
     for run in summary.runs.iter().filter(|run| !run.verified) {
         note(&format!("{}: unverified, it was written before digests were kept", run.folder.display()));
     }
-    if let Some(path) = &arguments.html {
-        write_page(&summary, path)?;
-    }
-    if let Some(path) = &arguments.csv {
-        write("--csv", path, tables::csv(&summary)?.as_bytes())?;
-    }
-    if let Some(folder) = &arguments.tensorboard {
-        write_events(&summary, folder)?;
-    }
+    let choice = arguments.table.choice(arguments.baseline.as_deref());
+    let compared = Comparison::new(&summary, &choice)?;
+    write_files(&summary, &compared, &choice, &arguments.files)?;
     match (&summary.runs[..], output.json) {
         ([Recorded { finished: true, result: Some(result), .. }], true) => output.value(result),
         (_, true) => output.value(&summary.json()),
-        (_, false) => output.text(&text(&summary)),
+        (_, false) => output.text(&text(&summary, &compared)),
     }
 }
 
-/// Writes the page of these runs.
+/// Refuses to write two forms to one place.
 ///
 /// # Errors
-/// If a picture is broken, or the file cannot be written.
-pub fn write_page(summary: &Summary, path: &Path) -> Result<()> {
-    write("--html", path, page(summary)?.as_bytes())
+/// Naming both options.
+pub fn check_apart(files: &Files) -> Result<()> {
+    let named = files.named();
+    let place = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for (at, (flag, path)) in named.iter().enumerate() {
+        if let Some((other, _)) = named[..at].iter().find(|it| place(it.1) == place(path)) {
+            let path = path.display();
+            return Err(bad_input(format!(
+                "{other} and {flag} both name {path}; give each a place of its own"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Writes what was asked for, and tells what was written.
+///
+/// # Errors
+/// If a picture is broken, or a file cannot be written.
+pub fn write_files(summary: &Summary, compared: &Comparison, choice: &Choice, files: &Files) -> Result<()> {
+    for (flag, path) in files.named() {
+        let more = match flag {
+            "--html" => {
+                write(flag, path, page(summary, compared)?.as_bytes())?;
+                " (open it in a browser)".to_owned()
+            }
+            "--csv" => {
+                write(flag, path, tables::csv(summary)?.as_bytes())?;
+                String::new()
+            }
+            "--latex" => {
+                write(flag, path, paper::latex(compared).as_bytes())?;
+                String::new()
+            }
+            "--markdown" => {
+                write(flag, path, paper::markdown(compared).as_bytes())?;
+                String::new()
+            }
+            "--figures" => {
+                let all = figures::all(summary, choice.metric)?;
+                folder(flag, path)?;
+                for figure in &all {
+                    write(flag, &path.join(format!("{}.svg", figure.name)), figure.svg.as_bytes())?;
+                    if let Some(png) = figure.png()? {
+                        write(flag, &path.join(format!("{}.png", figure.name)), &png)?;
+                    }
+                }
+                match figures::DRAWS_PNG {
+                    true => format!(" ({} figures, each as SVG and PNG)", all.len()),
+                    false => {
+                        format!(" ({} figures as SVG; a build with --features png has PNG too)", all.len())
+                    }
+                }
+            }
+            _ => {
+                write_events(summary, path)?;
+                format!(" (`tensorboard --logdir {}` shows it)", path.display())
+            }
+        };
+        note(&format!("wrote {}{more}", path.display()));
+    }
+    Ok(())
+}
+
+fn folder(flag: &str, path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|error| bad_input(format!("{flag} {}: {error}", path.display())))
 }
 
 fn write(flag: &str, path: &Path, content: &[u8]) -> Result<()> {
@@ -75,11 +138,10 @@ fn write(flag: &str, path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// An event file for each run, below a folder of its name.
-fn write_events(summary: &Summary, folder: &Path) -> Result<()> {
+fn write_events(summary: &Summary, place: &Path) -> Result<()> {
     for run in &summary.runs {
-        let place = folder.join(&run.name);
-        fs::create_dir_all(&place)
-            .map_err(|error| bad_input(format!("--tensorboard {}: {error}", place.display())))?;
+        let place = place.join(&run.name);
+        folder("--tensorboard", &place)?;
         tensorboard::write(&place, |begun| {
             Ok(tensorboard::event_file(run, begun.map_or_else(|| begin(run), Ok)?))
         })?;
@@ -99,10 +161,10 @@ fn begin(run: &Recorded) -> Result<f64> {
     Ok(end - run.lines.last().map_or(0.0, |line| line.seconds))
 }
 
-fn text(summary: &Summary) -> String {
+fn text(summary: &Summary, compared: &Comparison) -> String {
     let mut text = match &summary.runs[..] {
         [run] => run.result.as_ref().map_or_else(String::new, table::single) + &made(run),
-        _ => several(summary),
+        _ => several(summary, compared),
     };
     for run in summary.runs.iter().filter(|run| !run.finished) {
         let (done, all) = run.tasks();
@@ -118,22 +180,24 @@ fn made(run: &Recorded) -> String {
     format!("made {}{host} by `{}`\n", made.started, made.command_line())
 }
 
-/// Each run, then each group with several seeds.
-fn several(summary: &Summary) -> String {
-    let results = summary.runs.iter().filter_map(|run| Some((run.name.clone(), run.result.clone()?)));
-    let mut text = table::comparison(&results.collect::<Vec<_>>());
-    let figures = figure::summary(summary.tasks());
-    let mut rows = vec![vec!["mean ± deviation, %".to_owned(), "seeds".to_owned()]];
-    rows[0].extend(figures.iter().map(|figure| figure.name.clone()));
-    for group in summary.groups.iter().filter(|group| !group.counted.is_empty()) {
-        let cell = |figure: &figure::Figure| {
-            summary.spread(group, figure).map_or_else(|| "-".to_owned(), |it| figure::text(&it, figure.unit))
-        };
-        let mut row = vec![group.label.clone(), group.counted.len().to_string()];
-        row.extend(summary.figures(group).iter().map(cell));
-        rows.push(row);
+/// Each run where a method has several, then the methods.
+fn several(summary: &Summary, compared: &Comparison) -> String {
+    let mut text = String::new();
+    let finished = summary.groups.iter().all(|group| group.counted.len() == group.runs.len());
+    if !finished || summary.groups.iter().any(|group| group.runs.len() > 1) {
+        let results = summary.runs.iter().filter_map(|run| Some((run.name.clone(), run.result.clone()?)));
+        text.push_str(&table::comparison(&results.collect::<Vec<_>>()));
+        text.push('\n');
     }
-    text.push('\n');
-    text.push_str(&table::layout(&rows));
+    if compared.rows.iter().any(|row| row.seeds > 0) {
+        text.push_str(&compared.plain());
+        text.push_str(SPREAD);
+    }
+    for warning in summary.warnings() {
+        text.push_str(&format!("Warning: {warning}.\n"));
+    }
     text
 }
+
+/// What the numbers of a table with several seeds are.
+const SPREAD: &str = "mean ± sample standard deviation over the seeds of whole runs\n";

@@ -1,7 +1,8 @@
 //! Several runs beside each other, grouped over seeds.
 //!
-//! One decision: runs whose settings differ in nothing but the seed are one group; a mean is over its whole runs, each
-//! seed once, since a seed that ran twice tells nothing new.
+//! One decision: which runs may be averaged is decided here, for every report: runs whose settings differ in nothing but the
+//! seed and whose images are the same are one group, and a mean is over its whole runs, each seed once, since a seed that
+//! ran twice tells nothing new. Runs of several versions or kernels are averaged, with a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,6 +18,21 @@ use crate::statistics::Spread;
 
 /// Keys that make no other method of a run: what is drawn, and where the settings came from.
 const NOT_SETTINGS: [&str; 2] = ["seed", "preset"];
+
+/// What a group's settings say of its images, beside the keys of the configuration.
+const IMAGES: [&str; 2] = ["images.training", "images.evaluation"];
+
+/// First parts of the keys that say what is learned, and from what.
+const TASK: [&str; 8] = [
+    "dataset",
+    "classes",
+    "class-order",
+    "increments",
+    "validation-per-class",
+    "evaluate-on",
+    "procedural",
+    "images",
+];
 
 /// What a class order is to a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +51,12 @@ pub type Settings = BTreeMap<String, String>;
 pub struct Group {
     /// The method's name, and what tells it from other groups of the method.
     pub label: String,
+    /// The method's name.
+    pub method: String,
+    /// Split and class order, where a sweep has several.
+    pub block: String,
+    /// Runs that a sweep has of it.
+    pub planned: Option<usize>,
     /// All its runs, as positions in [`Summary::runs`].
     pub runs: Vec<usize>,
     /// Those that means are taken over: whole, and each seed once.
@@ -54,6 +76,19 @@ pub struct Summary {
     pub groups: Vec<Group>,
     /// What class orders are to it.
     pub orders: Orders,
+    /// What a sweep has, in its order; nothing of runs that were named one by one.
+    pub planned: Vec<Planned>,
+}
+
+/// A method of a sweep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Split and class order, where there are several.
+    pub block: String,
+    /// What the sweep calls it.
+    pub method: String,
+    /// Its runs.
+    pub runs: usize,
 }
 
 impl Summary {
@@ -72,6 +107,12 @@ impl Summary {
         Self::new(folders.iter().map(|folder| Recorded::load(folder)).collect::<Result<_>>()?, orders)
     }
 
+    /// Of no run at all: what a sweep has before its first is done.
+    pub fn none(orders: Orders) -> Self {
+        let (runs, results, groups, planned) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { runs, results, groups, orders, planned }
+    }
+
     /// Groups runs.
     ///
     /// # Errors
@@ -83,8 +124,10 @@ impl Summary {
         name_apart(&mut runs);
         let results = runs.iter().map(|run| serde_json::to_value(&run.result));
         let results = results.collect::<Result<_, _>>().context("a result is no JSON")?;
-        let settings: Vec<Settings> =
-            runs.iter().map(|run| settings(run.checked.text(), orders)).collect::<Result<_>>()?;
+        let settings: Vec<Settings> = runs
+            .iter()
+            .map(|run| Ok(with_images(settings(run.checked.text(), orders)?, run)))
+            .collect::<Result<_>>()?;
         let facts = runs.iter().zip(&settings).map(|(run, settings)| Member {
             method: run.checked.config().method.clone(),
             seed: run.checked.config().seed,
@@ -92,9 +135,94 @@ impl Summary {
             settings,
         });
         let groups = group(&facts.collect::<Vec<_>>());
-        Ok(Self { runs, results, groups, orders })
+        Ok(Self { runs, results, groups, orders, planned: Vec::new() })
     }
 
+    /// Tasks that a group's runs have.
+    pub fn tasks_of(&self, group: &Group) -> usize {
+        group.runs.first().map_or(0, |run| self.runs[*run].tasks().1)
+    }
+
+    /// Whether a group trains on all images in every task.
+    pub fn is_joint(&self, group: &Group) -> bool {
+        group.runs.first().is_some_and(|run| self.runs[*run].checked.config().recipe.joint)
+    }
+
+    /// Names what a group's runs learn, and from which images: methods of one are compared.
+    pub fn task_of(&self, group: &Group) -> String {
+        let is_task = |key: &&String| TASK.contains(&key.split('.').next().unwrap_or_default());
+        group
+            .settings
+            .iter()
+            .filter(|(key, _)| is_task(key))
+            .map(|(key, value)| format!("{key}={value};"))
+            .collect()
+    }
+
+    /// A group's runs minus the runs of `partners` (positions of groups) that learned the same with the same seed.
+    pub fn difference(&self, group: &Group, partners: &[usize], figure: &Figure) -> Option<Spread> {
+        let partners: Vec<&Group> = partners.iter().map(|at| &self.groups[*at]).collect();
+        if partners.contains(&group) {
+            return None;
+        }
+        let (task, seed) = (self.task_of(group), |run: usize| self.runs[run].checked.config().seed);
+        let same = partners.into_iter().filter(|it| it.block == group.block && self.task_of(it) == task);
+        let same: Vec<usize> = same.flat_map(|it| it.counted.iter().copied()).collect();
+        let pairs = group.counted.iter().filter_map(|run| {
+            let partner = same.iter().find(|it| seed(**it) == seed(*run))?;
+            Some(self.figure(*run, figure)? - self.figure(*partner, figure)?)
+        });
+        Spread::of(&pairs.collect::<Vec<_>>())
+    }
+
+    /// What makes runs hard to compare, in sentences: versions and kernels that differ where images and settings do not
+    /// forbid a mean.
+    pub fn warnings(&self) -> Vec<String> {
+        type Fact = fn(&Recorded) -> &str;
+        let facts: [(&str, Fact); 3] = [
+            ("code versions", |run| &run.environment.code_version),
+            ("versions of candle", |run| &run.environment.candle_version),
+            ("kernels", |run| &run.environment.kernels),
+        ];
+        let mut told = Vec::new();
+        for (fact, of) in facts {
+            let values: BTreeSet<&str> = self.runs.iter().map(of).collect();
+            if values.len() > 1 {
+                let values = values.into_iter().collect::<Vec<_>>().join(", ");
+                told.push(format!("these runs were made with several {fact}: {values}"));
+            }
+        }
+        let mut images: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for group in &self.groups {
+            let (of, task) = split_images(&group.settings);
+            images.entry(task).or_default().insert(of);
+        }
+        if images.values().any(|it| it.len() > 1) {
+            told.push(
+                "runs whose settings name the same images had different ones; they are not averaged"
+                    .to_owned(),
+            );
+        }
+        told
+    }
+}
+
+/// What settings say of images by digest, and what they say of the task without that.
+fn split_images(settings: &Settings) -> (String, String) {
+    let (mut images, mut task) = (String::new(), String::new());
+    for (key, value) in settings {
+        match IMAGES.contains(&key.as_str()) {
+            true => images.push_str(value),
+            false if TASK.contains(&key.split('.').next().unwrap_or_default()) => {
+                task.push_str(&format!("{key}={value};"));
+            }
+            false => {}
+        }
+    }
+    (images, task)
+}
+
+impl Summary {
     /// Most tasks that any run has.
     pub fn tasks(&self) -> usize {
         self.runs.iter().map(|run| run.checked.increments().tasks()).max().unwrap_or(0)
@@ -169,7 +297,16 @@ fn group(members: &[Member<'_>]) -> Vec<Group> {
         let at = groups.iter().position(|group| group.settings == *member.settings);
         let at = at.unwrap_or_else(|| {
             let (label, settings) = (member.method.clone(), member.settings.clone());
-            groups.push(Group { label, runs: Vec::new(), counted: Vec::new(), settings });
+            let (method, runs, counted) = (label.clone(), Vec::new(), Vec::new());
+            groups.push(Group {
+                label,
+                method,
+                block: String::new(),
+                planned: None,
+                runs,
+                counted,
+                settings,
+            });
             groups.len() - 1
         });
         let group = &mut groups[at];
@@ -192,7 +329,11 @@ fn label(groups: &mut [Group]) {
             continue;
         }
         let keys = differing(same.iter().map(|at| &groups[*at].settings));
-        let keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
+        let mut keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
+        // Other settings make other images; what the images are is told where nothing else tells groups apart.
+        if keys.iter().any(|key| !IMAGES.contains(&key.as_str())) {
+            keys.retain(|key| !IMAGES.contains(&key.as_str()));
+        }
         for (number, at) in same.iter().enumerate() {
             let value = |key: &String| {
                 format!("{key} = {}", groups[*at].settings.get(key).map_or("unset", String::as_str))
@@ -228,6 +369,15 @@ fn settings(text: &str, orders: Orders) -> Result<Settings> {
         flatten(key, &value, &mut flat);
     }
     Ok(flat)
+}
+
+/// The settings of a run, and its images by the beginnings of their digests.
+fn with_images(mut settings: Settings, run: &Recorded) -> Settings {
+    let (train, test) = (&run.environment.train_digest, &run.environment.test_digest);
+    for (key, digest) in IMAGES.iter().zip([train, test]) {
+        settings.insert((*key).to_owned(), digest.chars().take(12).collect());
+    }
+    settings
 }
 
 fn flatten(key: String, value: &toml::Value, flat: &mut Settings) {

@@ -31,7 +31,7 @@ pub enum GeneratorKind {
 
 /// A generator's form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct GeneratorConfig {
     /// Which network.
     pub kind: GeneratorKind,

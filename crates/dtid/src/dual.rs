@@ -15,7 +15,7 @@ use crate::kl::{check_temperature, kl};
 
 /// How two teachers are distilled on their logits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DtidConfig {
     /// Softmax temperature of both sides, positive. 2 in LwF (Li & Hoiem, p. 5).
     pub temperature: f64,

@@ -88,7 +88,7 @@ fn fill(packing: &mut Packing, files: &[Filed], fit: &Fit, finished: &(dyn Fn() 
             .par_iter()
             .with_max_len(1)
             .map(|file| {
-                let picture = picture::read_unnamed(&file.path).and_then(|picture| shrunk(picture, fit));
+                let picture = picture::read_unnamed(&file.path).and_then(|picture| shrunk(&picture, fit));
                 finished();
                 picture
             })
@@ -105,7 +105,7 @@ fn fill(packing: &mut Packing, files: &[Filed], fit: &Fit, finished: &(dyn Fn() 
 
 /// The whole picture with its shorter side at the rule's length. Of one that is longer than eight times its width the
 /// middle is kept, so that no picture takes out of proportion.
-fn shrunk(picture: Picture, fit: &Fit) -> Result<Picture> {
+fn shrunk(picture: &Picture, fit: &Fit) -> Result<Picture> {
     let (height, width) = (picture.height, picture.width);
     let short = height.min(width);
     let kept = |length: usize| length.min(8 * short);
@@ -113,7 +113,7 @@ fn shrunk(picture: Picture, fit: &Fit) -> Result<Picture> {
     let to = |length: usize| fit.shorter * length / short;
     let part = [((width - across) / 2) as f64, ((height - down) / 2) as f64, across as f64, down as f64];
     let to = (to(down), to(across));
-    let pixels = resized(&picture, part, to)?;
+    let pixels = resized(picture, part, to)?;
     Ok(Picture { height: to.0, width: to.1, pixels })
 }
 

@@ -16,7 +16,10 @@ import sys
 import tarfile
 import tempfile
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:
+    sys.exit("images.py: numpy is missing; pip install numpy is right")
 
 AT_ONCE = 5000  # images; bounds the memory that is taken
 IMAGES = ["train.images", "test.images"]
@@ -76,7 +79,8 @@ def pack(folder, to):
 def unpack(file, folder):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file) as tar:
+    # As a stream: parts that follow each other come through a pipe.
+    with tarfile.open(file, "r|") as tar:
         for entry in tar:
             data = tar.extractfile(entry).read()
             name = pathlib.PurePath(entry.name).name.removesuffix(".packed")

@@ -15,6 +15,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+[ -z "$mib" ] || [ "$mib" -gt 0 ] 2>/dev/null || die "--mib $mib: a whole number above 0 is right"
 [ -n "$folder" ] || die "usage: pack.sh FOLDER [--mib N] [--data-dir datasets]"
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
@@ -38,7 +39,9 @@ tar -C "$folder" -cf - code | xz -T0 -6 >"$folder/code.tar.xz"
 code=$(stat -c %s "$folder/code.tar.xz") images=$(stat -c %s "$packed")
 most=$((mib ? mib << 20 : (code + images) / 2 + (64 << 10)))
 first=$((most - code - (64 << 10)))
-[ "$first" -ge 0 ] || die "--mib $mib: the code alone is $((code >> 20)) MiB; more is right"
+# Of few images none may be left for part a.
+[ "$first" -ge 0 ] || [ -z "$mib" ] || die "--mib $mib: the code alone is $(((code >> 20) + 1)) MiB; more is right"
+first=$((first > 0 ? first : 0))
 head -c "$first" "$packed" >"$folder/images.0"
 tail -c +$((first + 1)) "$packed" >"$folder/images.1"
 tar -C "$folder" -cf "$folder/a.tar" code.tar.xz images.0 code/unpack.sh

@@ -19,8 +19,8 @@ ours() {
     line=$(python3 -c '
 import json, sys
 all = json.load(open(sys.argv[1])); it = all["works"][0]; low, high = it["quartiles"]
-print("{milliseconds:.3f} ms, {images_per_second:.0f} images/s".format(**it), f"(quartiles {low:.3f} to {high:.3f}, processor "
-      f"{it.get("processor_milliseconds") or 0:.3f} ms, refused {sum(all["refusals"].values())})")' "$file.json")
+say = "{milliseconds:.3f} ms, {images_per_second:.0f} images/s (quartiles {low:.3f} to {high:.3f}, processor {own:.3f} ms, refused {no})"
+print(say.format(**it, low=low, high=high, own=it.get("processor_milliseconds") or 0, no=sum(all["refusals"].values())))' "$file.json")
   else
     line="FAILED: $(grep -h '^error' "$file.txt" | tail -n 1 || true)"
   fi

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::report::{Files, Table};
+
 pub(super) const AFTER_HELP: &str = "\
 Examples:
   cil-runner sweep plan compare.toml           its runs, what they share, what is done, and how long the rest takes
@@ -28,6 +30,7 @@ A file:
   name = \"lucir-wide\"
   config = \"lucir.toml\"                        # a config.toml, seen from the sweep's file
   set = [\"architecture.width=32\"]
+  grid = { \"recipe.increment.training.learning-rate\" = [0.1, 0.05] }   # a method for each value; also for all methods
 
 The folder is OUT/NAME for NAME.toml. Base models that several runs need are trained once, in its folder bases.
 Exit status of run: 0 all is done, 1 a run failed (the others were done), 75 interrupted, to be run again.";
@@ -86,15 +89,25 @@ pub enum Sweep {
         #[arg(value_name = "FILE.toml")]
         file: PathBuf,
     },
-    /// Compare the methods over their seeds, in Markdown
-    Report {
-        /// The sweep's file
-        #[arg(value_name = "FILE.toml")]
-        file: PathBuf,
-        /// Write the page that `cil-runner report --html` makes, of the runs that are done
-        #[arg(long, value_name = "FILE.html")]
-        html: Option<PathBuf>,
-    },
+    /// Compare the methods over their seeds, as `cil-runner report` does; in a pipe as Markdown
+    Report(SweepReport),
+}
+
+/// Arguments of `sweep report`.
+#[derive(Args, Debug)]
+pub struct SweepReport {
+    /// The sweep's file
+    #[arg(value_name = "FILE.toml")]
+    pub file: PathBuf,
+    /// The method that others are compared with, seed by seed [default: the file's]
+    #[arg(long, value_name = "METHOD")]
+    pub baseline: Option<String>,
+    /// What the table shows.
+    #[command(flatten)]
+    pub table: Table,
+    /// What is written of the runs that are done.
+    #[command(flatten)]
+    pub files: Files,
 }
 
 /// A scheduler that a script can be written for.

@@ -232,11 +232,14 @@ impl Report {
             )
         });
         format!(
-            "{}, batch {}, {} steps each; {} threads, {}, {place}\n\n{}\n{peak}{refused}",
+            "{}, batch {}, {} steps each; {}, {}, {place}\n\n{}\n{peak}{refused}",
             self.model,
             self.batch,
             self.rounds,
-            self.threads,
+            match self.threads {
+                1 => "1 thread".to_owned(),
+                several => format!("{several} threads"),
+            },
             self.kernels,
             table::layout(&rows),
         )

@@ -370,10 +370,10 @@ mod tests {
         assert!(root.path().join(".cache").is_dir());
         let DatasetSpec::Folder(folder) = &mut spec else { panic!("it is a folder") };
         folder.classes = Some(3);
-        let told = spec.load(Path::new("none"), &|_| {}).unwrap_err().to_string();
+        let told = spec.load(root.path(), &|_| {}).unwrap_err().to_string();
         assert!(told.contains("has 2 classes, the configuration says 3"), "{told}");
         std::fs::write(root.path().join("a/2.jpg"), "no picture").unwrap();
-        let told = spec.load(Path::new("none"), &|_| {}).unwrap_err().to_string();
+        let told = spec.load(root.path(), &|_| {}).unwrap_err().to_string();
         assert!(
             told.contains("a/2.jpg: it is no image") && told.contains("dataset.skip-broken = true"),
             "{told}"

@@ -1,15 +1,18 @@
 //! One tidy CSV file: a row for each number of each run.
 //!
 //! One decision: numbers are those of `result.json`, written so that they are read back to the same bits; fractions stay
-//! fractions. What belongs to no task has an empty cell there.
+//! fractions. What belongs to no task or no class has an empty cell there. The accuracy on a class is counted from the
+//! confusion that the run recorded.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::report::evaluations;
 use crate::summary::Summary;
 
 /// The columns.
-pub const COLUMNS: [&str; 6] = ["run", "method", "seed", "task", "metric", "value"];
+pub const COLUMNS: [&str; 10] =
+    ["run", "method", "dataset", "split", "class_order", "seed", "task", "class", "metric", "value"];
 
 /// Keys of a result that describe the run and are no measure.
 const FACTS: [&str; 7] =
@@ -24,9 +27,25 @@ pub fn csv(summary: &Summary) -> Result<String> {
     writer.write_record(COLUMNS)?;
     for (run, result) in summary.runs.iter().zip(&summary.results) {
         let config = run.checked.config();
-        let seed = config.seed.to_string();
+        let (seed, order) = (config.seed.to_string(), config.class_order.to_string());
+        let split = config.increments.iter().map(ToString::to_string).collect::<Vec<_>>().join("+");
+        let mut write = |task: &str, class: &str, metric: &str, value: &str| {
+            let of_run = [run.name.as_str(), &config.method, config.dataset.name(), &split, &order, &seed];
+            writer.write_record(of_run.into_iter().chain([task, class, metric, value]))
+        };
         for (task, metric, value) in numbers(result) {
-            writer.write_record([&run.name, &config.method, &seed, &task, &metric, &value])?;
+            write(&task, "", &metric, &value)?;
+        }
+        let names = run.class_names();
+        for (task, evaluation) in evaluations(&run.lines)?.iter().enumerate() {
+            for (class, row) in evaluation.classifier.rows.iter().enumerate() {
+                let images: u64 = row.iter().map(|count| u64::from(*count)).sum();
+                if images > 0 {
+                    let value = serde_json::json!(f64::from(row[class]) / images as f64).to_string();
+                    let name = names.get(class).map_or("", String::as_str);
+                    write(&task.to_string(), name, "accuracy_of_class", &value)?;
+                }
+            }
         }
     }
     let bytes = writer.into_inner().context("cannot write a table")?;

@@ -9,42 +9,42 @@ use super::COLOURS;
 
 /// A point of a series, and how far it spreads up and down.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Point {
-    pub(super) x: f64,
-    pub(super) y: f64,
-    pub(super) spread: f64,
+pub(crate) struct Point {
+    pub(crate) x: f64,
+    pub(crate) y: f64,
+    pub(crate) spread: f64,
 }
 
 /// One line.
 #[derive(Clone, Debug)]
-pub(super) struct Series {
+pub(crate) struct Series {
     /// What a reader is told who points at it.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its colour and marker, counted from 0.
-    pub(super) style: usize,
+    pub(crate) style: usize,
     /// Whether it is dashed.
-    pub(super) dashed: bool,
-    pub(super) points: Vec<Point>,
+    pub(crate) dashed: bool,
+    pub(crate) points: Vec<Point>,
 }
 
 /// What is drawn.
 #[derive(Clone, Debug)]
-pub(super) struct Chart {
+pub(crate) struct Chart {
     /// What the chart shows, for who does not see it.
-    pub(super) about: String,
-    pub(super) x: String,
-    pub(super) y: String,
+    pub(crate) about: String,
+    pub(crate) x: String,
+    pub(crate) y: String,
     /// Lowest and highest value of the y axis; of the points otherwise.
-    pub(super) range: Option<(f64, f64)>,
+    pub(crate) range: Option<(f64, f64)>,
     /// Where the x axis is marked; round numbers otherwise.
-    pub(super) ticks: Option<Vec<f64>>,
+    pub(crate) ticks: Option<Vec<f64>>,
     /// Where a thin line tells that a task begins.
-    pub(super) borders: Vec<f64>,
+    pub(crate) borders: Vec<f64>,
     /// Whether points are marked.
-    pub(super) markers: bool,
+    pub(crate) markers: bool,
     /// Width and height, in units of which a letter is 12 high.
-    pub(super) size: (f64, f64),
-    pub(super) series: Vec<Series>,
+    pub(crate) size: (f64, f64),
+    pub(crate) series: Vec<Series>,
 }
 
 const LEFT: f64 = 52.0;
@@ -53,20 +53,29 @@ const TOP: f64 = 10.0;
 const BOTTOM: f64 = 42.0;
 
 impl Chart {
-    /// The chart; points that are no numbers are left out.
-    pub(super) fn draw(&self) -> Markup {
+    /// The chart, to stand in a page.
+    pub(crate) fn draw(&self) -> Markup {
+        let (width, height) = self.size;
+        html! {
+            svg.chart viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(self.about) { (self.inner()) }
+        }
+    }
+
+    /// What is in it; points that are no numbers are left out.
+    pub(crate) fn inner(&self) -> Markup {
         let points =
             || self.series.iter().flat_map(|it| &it.points).filter(|it| it.x.is_finite() && it.y.is_finite());
         let ((x_from, x_to), (low, high)) = (extent(points().map(|it| it.x)), self.y_range());
         let (width, height) = self.size;
         let across = move |x: f64| LEFT + (x - x_from) / (x_to - x_from) * (width - LEFT - RIGHT);
         let up = move |y: f64| height - BOTTOM - (y - low) / (high - low) * (height - TOP - BOTTOM);
-        let x_ticks = self.ticks.clone().unwrap_or_else(|| round_ticks(x_from, x_to, 6));
+        // Every x axis counts something: classes, epochs or slices.
+        let whole = || round_ticks(x_from, x_to, 6).into_iter().filter(|x| x.fract() == 0.0).collect();
+        let x_ticks = self.ticks.clone().unwrap_or_else(whole);
         let y_ticks = round_ticks(low, high, if height < 200.0 { 3 } else { 5 });
         let step = if y_ticks.len() > 1 { y_ticks[1] - y_ticks[0] } else { 1.0 };
         let (base, end) = (height - BOTTOM, width - RIGHT);
         html! {
-            svg.chart viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(self.about) {
                 @for y in &y_ticks {
                     line.grid x1=(LEFT) x2=(end) y1=(n(up(*y))) y2=(n(up(*y))) {}
                     text.tick x=(LEFT - 6.0) y=(n(up(*y) + 4.0)) text-anchor="end" { (number(*y, step)) }
@@ -82,7 +91,6 @@ impl Chart {
                 text.label x=((LEFT + end) / 2.0) y=(height - 6.0) text-anchor="middle" { (self.x) }
                 text.label transform=(format!("translate(13 {}) rotate(-90)", (TOP + base) / 2.0)) text-anchor="middle" { (self.y) }
                 @for series in &self.series { (self.line(series, &across, &up)) }
-            }
         }
     }
 
@@ -119,17 +127,22 @@ impl Chart {
 }
 
 /// What a series looks like, beside its name.
-pub(super) fn key(name: &str, style: usize, dashed: bool) -> Markup {
-    let dashes = if dashed || style >= COLOURS { "dashed" } else { "" };
+pub(crate) fn key(name: &str, style: usize, dashed: bool) -> Markup {
     html! {
         span.key {
-            svg viewBox="0 0 34 14" width="34" height="14" aria-hidden="true" {
-                g class=(format!("c{}", style % COLOURS)) {
-                    polyline.line.(dashes) points="1,7 33,7" {}
-                    (marker(style, 17.0, 7.0))
-                }
-            }
+            svg viewBox="0 0 34 14" width="34" height="14" aria-hidden="true" { (sample(style, dashed)) }
             (name)
+        }
+    }
+}
+
+/// A piece of a series' line with its marker, 34 wide and 14 high.
+pub(crate) fn sample(style: usize, dashed: bool) -> Markup {
+    let dashes = if dashed || style >= COLOURS { "dashed" } else { "" };
+    html! {
+        g class=(format!("c{}", style % COLOURS)) {
+            polyline.line.(dashes) points="1,7 33,7" {}
+            (marker(style, 17.0, 7.0))
         }
     }
 }
@@ -139,12 +152,37 @@ fn marker(style: usize, x: f64, y: f64) -> Markup {
     let of = |corners: &[(f64, f64)]| {
         corners.iter().map(|(dx, dy)| format!("{},{}", n(x + dx), n(y + dy))).collect::<Vec<_>>().join(" ")
     };
-    let corners: &[(f64, f64)] = match style % 5 {
+    let corners: &[(f64, f64)] = match style % COLOURS {
         0 => return html! { circle.marker cx=(n(x)) cy=(n(y)) r="3.6" {} },
         1 => &[(-3.3, -3.3), (3.3, -3.3), (3.3, 3.3), (-3.3, 3.3)],
         2 => &[(0.0, -4.4), (4.2, 3.2), (-4.2, 3.2)],
         3 => &[(0.0, -4.8), (4.8, 0.0), (0.0, 4.8), (-4.8, 0.0)],
-        _ => &[(0.0, 4.4), (4.2, -3.2), (-4.2, -3.2)],
+        4 => &[(0.0, 4.4), (4.2, -3.2), (-4.2, -3.2)],
+        // A cross, and a star of four.
+        5 => &[
+            (-1.3, -4.2),
+            (1.3, -4.2),
+            (1.3, -1.3),
+            (4.2, -1.3),
+            (4.2, 1.3),
+            (1.3, 1.3),
+            (1.3, 4.2),
+            (-1.3, 4.2),
+            (-1.3, 1.3),
+            (-4.2, 1.3),
+            (-4.2, -1.3),
+            (-1.3, -1.3),
+        ],
+        _ => &[
+            (0.0, -5.0),
+            (1.4, -1.4),
+            (5.0, 0.0),
+            (1.4, 1.4),
+            (0.0, 5.0),
+            (-1.4, 1.4),
+            (-5.0, 0.0),
+            (-1.4, -1.4),
+        ],
     };
     html! { polygon.marker points=(of(corners)) {} }
 }
@@ -189,7 +227,7 @@ fn number(value: f64, step: f64) -> String {
 }
 
 /// A coordinate, to a tenth.
-pub(super) fn n(value: f64) -> String {
+pub(crate) fn n(value: f64) -> String {
     format!("{value:.1}")
 }
 
@@ -232,5 +270,34 @@ mod tests {
         assert!(text.contains("<title>&lt;a&gt;</title>") && text.contains("a &quot;b&quot;"), "{text}");
         assert!(text.contains("class=\"border\" x1=\"102.0\"") && !text.contains("NaN"), "{text}");
         assert_eq!(text.matches("<circle").count(), 2);
+        let shapes: std::collections::BTreeSet<String> =
+            (0..COLOURS).map(|style| marker(style, 9.0, 9.0).into_string()).collect();
+        assert_eq!(shapes.len(), COLOURS, "a marker for each colour");
+    }
+
+    #[test]
+    fn an_axis_that_counts_has_whole_numbers_each_once() {
+        for last in 2..9 {
+            let points = (1..=last).map(|x| Point { x: f64::from(x), y: 1.0, spread: 0.0 }).collect();
+            let series = vec![Series { name: "a".into(), style: 0, dashed: false, points }];
+            let (about, x, y) = ("a".into(), "epochs".into(), "loss".into());
+            let chart = Chart {
+                about,
+                x,
+                y,
+                range: None,
+                ticks: None,
+                borders: Vec::new(),
+                markers: false,
+                size: (300.0, 180.0),
+                series,
+            };
+            let text = chart.draw().into_string();
+            let labels: Vec<&str> =
+                text.split("text-anchor=\"middle\">").skip(1).filter_map(|it| it.split('<').next()).collect();
+            let labels = &labels[..labels.iter().position(|it| *it == "epochs").unwrap()];
+            assert!(labels.len() > 1 && labels.windows(2).all(|it| it[0] != it[1]), "{last}: {labels:?}");
+            assert!(labels.iter().all(|it| it.parse::<u32>().is_ok()), "{last}: {labels:?}");
+        }
     }
 }

@@ -11,10 +11,9 @@ use image::{ImageFormat, Rgba, RgbaImage};
 use maud::{Markup, html};
 
 use super::chart::n;
-use super::{run_name, scrolling};
-use crate::recorded::Recorded;
+use super::{run_name, scrolling, short_name};
 use crate::report::evaluations;
-use crate::summary::Summary;
+use crate::summary::{Group, Summary};
 
 /// Most classes whose names stand at the matrix, and whose counts stand in it.
 const NAMED: usize = 30;
@@ -23,40 +22,98 @@ const COUNTED: usize = 12;
 const LETTERS: usize = 16;
 /// Confusions that are listed.
 const LISTED: usize = 8;
-const SIZE: f64 = 440.0;
+/// Height and width of a matrix.
+pub(crate) const SIZE: f64 = 440.0;
 /// Okabe and Ito's blue.
 const CELL: [u8; 3] = [0, 114, 178];
 
-/// The matrix of each run after its last task.
+/// What was told apart after a last task, over a method's runs or of one run.
+pub(crate) struct Counted {
+    /// Images by true class and prediction.
+    pub(crate) confusion: Confusion,
+    /// Classes in the order of learning.
+    names: Vec<String>,
+    /// First classes of tasks, the first task's left out.
+    borders: Vec<usize>,
+    /// Runs that are counted.
+    runs: usize,
+}
+
+impl Counted {
+    /// Of these runs after the last task that each evaluated; those that learned other classes than the first, or are
+    /// not as far, are left out.
+    pub(crate) fn of(summary: &Summary, runs: &[usize]) -> Result<Option<Self>> {
+        let mut counted: Option<Self> = None;
+        for run in runs.iter().map(|run| &summary.runs[*run]) {
+            let all = evaluations(&run.lines)?;
+            let Some(last) = all.last() else { continue };
+            let names = run.class_names();
+            match &mut counted {
+                None => {
+                    let classes = last.classifier.rows.len();
+                    let ends = run.checked.increments().sizes().iter().scan(0, |end, size| {
+                        *end += size;
+                        Some(*end)
+                    });
+                    let borders = ends.filter(|end| *end < classes).collect();
+                    counted = Some(Self { confusion: last.classifier.clone(), names, borders, runs: 1 });
+                }
+                Some(it) if it.names == names && it.confusion.rows.len() == last.classifier.rows.len() => {
+                    it.runs += 1;
+                    for (sum, row) in it.confusion.rows.iter_mut().zip(&last.classifier.rows) {
+                        sum.iter_mut().zip(row).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(counted)
+    }
+}
+
+/// The runs of a group that a matrix is over: those that are counted, else its first.
+pub(crate) fn runs_of(group: &Group) -> &[usize] {
+    if group.counted.is_empty() { &group.runs[..group.runs.len().min(1)] } else { &group.counted }
+}
+
+/// The matrix of each method after its last task, and of each run where a method has several.
 pub(super) fn section(summary: &Summary) -> Result<Markup> {
-    let mut parts = Vec::new();
-    for run in &summary.runs {
-        if let Some(last) = evaluations(&run.lines)?.last() {
-            parts.push(one(run, &last.classifier)?);
+    let (mut methods, mut runs) = (Vec::new(), Vec::new());
+    for group in &summary.groups {
+        let name = html! { (group.label) };
+        methods.extend(one(&group.label, &name, Counted::of(summary, runs_of(group))?)?);
+        for run in group.runs.iter().filter(|_| group.runs.len() > 1) {
+            let counted = Counted::of(summary, &[*run])?;
+            runs.extend(one(&short_name(summary, *run), &run_name(summary, *run), counted)?);
         }
     }
-    if parts.is_empty() {
+    if methods.is_empty() {
         return Ok(html! {});
     }
     Ok(html! {
         section {
             h2 { "Confusion" }
             p.note {
-                "After the last task that was evaluated. A row is a true class, a column what its images were taken for; the "
-                "darker, the larger the share of the row. Classes stand in the order of learning; lines part the tasks."
+                "After the last task that was evaluated, over the seeds of a method. A row is a true class, a column the "
+                "predicted one; the darker, the larger the share of the row. Classes stand in the order of learning; lines "
+                "part the tasks."
             }
-            div.plots { @for part in parts { (part) } }
+            div.plots { @for part in methods { (part) } }
+            @if !runs.is_empty() {
+                details { summary { "Each run" } div.plots { @for part in runs { (part) } } }
+            }
         }
     })
 }
 
-fn one(run: &Recorded, confusion: &Confusion) -> Result<Markup> {
-    let names = run.class_names();
+fn one(about: &str, heading: &Markup, counted: Option<Counted>) -> Result<Option<Markup>> {
+    let Some(counted) = counted else { return Ok(None) };
+    let (names, confusion) = (&counted.names, &counted.confusion);
     let listed = most(confusion);
     let name = |class: usize| names.get(class).map_or("", String::as_str).to_owned();
     let table = html! {
         table {
-            thead { tr { th { "true class" } th.text { "taken for" } th { "images" } th { "of" } } }
+            thead { tr { th { "true class" } th.text { "predicted" } th { "images" } th { "of" } } }
             tbody {
                 @for (truth, prediction, count) in &listed {
                     tr {
@@ -67,13 +124,14 @@ fn one(run: &Recorded, confusion: &Confusion) -> Result<Markup> {
             }
         }
     };
-    Ok(html! {
+    Ok(Some(html! {
         div {
-            h3 { (run_name(run)) }
-            (matrix(run, confusion, &names)?)
+            h3 { (heading) @if counted.runs > 1 { " (sum of " (counted.runs) " seeds)" } }
+            svg.chart.confusion viewBox=(format!("0 0 {SIZE} {SIZE}")) role="img"
+                aria-label=(format!("confusion matrix of {about}")) { (matrix(&counted, true)?) }
             @if !listed.is_empty() { (scrolling(&table)) }
         }
-    })
+    }))
 }
 
 fn total(row: &[u32]) -> u64 {
@@ -92,15 +150,13 @@ fn most(confusion: &Confusion) -> Vec<(usize, usize, u32)> {
     all
 }
 
-fn matrix(run: &Recorded, confusion: &Confusion, names: &[String]) -> Result<Markup> {
+/// What is in a matrix of [`SIZE`] high and wide; its cells as one picture, which a page shows, or as rectangles, which
+/// every program shows.
+pub(crate) fn matrix(counted: &Counted, as_picture: bool) -> Result<Markup> {
+    let Counted { confusion, names, borders, .. } = counted;
     let classes = confusion.rows.len();
     let margin = if classes <= NAMED { 116.0 } else { 40.0 };
     let side = (SIZE - margin - 8.0) / classes.max(1) as f64;
-    let ends = run.checked.increments().sizes().iter().scan(0, |end, size| {
-        *end += size;
-        Some(*end)
-    });
-    let borders: Vec<usize> = ends.filter(|end| *end < classes).collect();
     let at = |class: usize| margin + class as f64 * side;
     let middle = |class: usize| at(class) + side / 2.0;
     let labelled = (0..classes).filter(|class| classes <= NAMED || class % 10 == 0);
@@ -108,35 +164,46 @@ fn matrix(run: &Recorded, confusion: &Confusion, names: &[String]) -> Result<Mar
         true => short(names.get(class).map_or("", String::as_str)),
         false => class.to_string(),
     };
-    let image = format!("data:image/png;base64,{}", picture(confusion)?);
     let inner = SIZE - margin - 8.0;
-    Ok(html! {
-        svg.chart.confusion viewBox=(format!("0 0 {SIZE} {SIZE}")) role="img"
-            aria-label=(format!("confusion matrix of {}", run.name)) {
-            image href=(image) x=(margin) y=(margin) width=(n(inner)) height=(n(inner)) preserveAspectRatio="none" {}
-            rect.frame x=(margin) y=(margin) width=(n(inner)) height=(n(inner)) {}
-            @for border in borders {
-                line.border x1=(n(at(border))) x2=(n(at(border))) y1=(margin) y2=(n(margin + inner)) {}
-                line.border y1=(n(at(border))) y2=(n(at(border))) x1=(margin) x2=(n(margin + inner)) {}
-            }
-            @for class in labelled {
-                text.tick x=(margin - 5.0) y=(n(middle(class) + 4.0)) text-anchor="end" { (label(class)) }
-                text.tick transform=(format!("translate({} {}) rotate(-90)", n(middle(class) + 4.0), margin - 5.0)) {
-                    (label(class))
-                }
-            }
-            @if classes <= COUNTED {
-                @for (truth, row) in confusion.rows.iter().enumerate() {
-                    @for (prediction, count) in row.iter().enumerate().filter(|(_, count)| **count > 0) {
-                        @let strong = f64::from(*count) > 0.5 * total(row) as f64;
-                        text.count.(if strong { "strong" } else { "" }) x=(n(middle(prediction)))
-                            y=(n(middle(truth) + 4.0)) text-anchor="middle" { (count) }
-                    }
-                }
-            }
-            text.label x=(SIZE - 8.0) y="11" text-anchor="end" { "taken for" }
-            text.label x="2" y=(SIZE - 12.0) transform=(format!("rotate(-90 11 {})", SIZE - 12.0)) { "true class" }
+    let centre = margin + inner / 2.0;
+    let cells = match as_picture {
+        true => {
+            let image = format!("data:image/png;base64,{}", picture(confusion)?);
+            html! { image href=(image) x=(margin) y=(margin) width=(n(inner)) height=(n(inner)) preserveAspectRatio="none" {} }
         }
+        false => html! {
+            @for (truth, row) in confusion.rows.iter().enumerate() {
+                @for (prediction, count) in row.iter().enumerate().filter(|(_, count)| **count > 0) {
+                    rect.cell x=(format!("{:.3}", at(prediction))) y=(format!("{:.3}", at(truth))) width=(format!("{side:.3}"))
+                        height=(format!("{side:.3}")) fill-opacity=(format!("{:.3}", f64::from(*count) / total(row) as f64)) {}
+                }
+            }
+        },
+    };
+    Ok(html! {
+        (cells)
+        rect.frame x=(margin) y=(margin) width=(n(inner)) height=(n(inner)) {}
+        @for border in borders {
+            line.border x1=(n(at(*border))) x2=(n(at(*border))) y1=(margin) y2=(n(margin + inner)) {}
+            line.border y1=(n(at(*border))) y2=(n(at(*border))) x1=(margin) x2=(n(margin + inner)) {}
+        }
+        @for class in labelled {
+            text.tick x=(margin - 5.0) y=(n(middle(class) + 4.0)) text-anchor="end" { (label(class)) }
+            text.tick transform=(format!("translate({} {}) rotate(-90)", n(middle(class) + 4.0), margin - 5.0)) {
+                (label(class))
+            }
+        }
+        @if classes <= COUNTED {
+            @for (truth, row) in confusion.rows.iter().enumerate() {
+                @for (prediction, count) in row.iter().enumerate().filter(|(_, count)| **count > 0) {
+                    @let strong = f64::from(*count) > 0.5 * total(row) as f64;
+                    text.count.(if strong { "strong" } else { "" }) x=(n(middle(prediction)))
+                        y=(n(middle(truth) + 4.0)) text-anchor="middle" { (count) }
+                }
+            }
+        }
+        text.label x=(n(centre)) y="11" text-anchor="middle" { "predicted class" }
+        text.label transform=(format!("translate(11 {}) rotate(-90)", n(centre))) text-anchor="middle" { "true class" }
     })
 }
 

@@ -23,16 +23,18 @@ const EXPANSION: u64 = 1032;
 
 /// The pictures: of one run all, of several each one's last.
 pub(super) fn section(summary: &Summary) -> Result<Markup> {
-    let with: Vec<&Recorded> = summary.runs.iter().filter(|run| !run.pictures.is_empty()).collect();
+    let with: Vec<usize> =
+        (0..summary.runs.len()).filter(|run| !summary.runs[*run].pictures.is_empty()).collect();
     if with.is_empty() {
         return Ok(html! {});
     }
     let mut parts = Vec::new();
-    for run in with {
+    for at in with {
+        let run = &summary.runs[at];
         let last = run.pictures.last().map(|it| it.task);
         let shown = |it: &&Picture| summary.runs.len() == 1 || Some(it.task) == last;
         for picture in run.pictures.iter().filter(shown) {
-            parts.push(one(run, picture)?);
+            parts.push(one(summary, at, picture)?);
         }
     }
     Ok(html! {
@@ -49,13 +51,14 @@ pub(super) fn section(summary: &Summary) -> Result<Markup> {
     })
 }
 
-fn one(run: &Recorded, picture: &Picture) -> Result<Markup> {
+fn one(summary: &Summary, at: usize, picture: &Picture) -> Result<Markup> {
+    let run = &summary.runs[at];
     let name = picture_name(picture.task, picture.new);
     let place = || format!("{}/{name}.png is no picture of a run", run.folder.display());
     let (names, classes) = (run.class_names(), classes(run, picture));
     let rows = rows(picture, classes.len()).with_context(place)?;
     Ok(html! {
-        h3 { (run_name(run)) ", for task " (picture.task + 1) @if picture.new { ", new classes" } }
+        h3 { (run_name(summary, at)) ", for task " (picture.task + 1) @if picture.new { ", new classes" } }
         div.generated {
             @for (class, row) in rows.iter().enumerate() {
                 @let name = names.get(classes.start + class).map_or("", String::as_str);

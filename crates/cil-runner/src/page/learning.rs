@@ -33,9 +33,9 @@ pub(super) fn old_and_new(summary: &Summary) -> Markup {
                 tr { @for _ in 1..all { th { "old" } th { "new" } } }
             }
             tbody {
-                @for (run, recorded) in summary.runs.iter().enumerate() {
+                @for run in 0..summary.runs.len() {
                     tr {
-                        th scope="row" { (run_name(recorded)) }
+                        th scope="row" { (run_name(summary, run)) }
                         @for task in 1..all { @for (_, key) in keys { (cell(summary, run, &figure(task, key))) } }
                     }
                 }
@@ -44,7 +44,7 @@ pub(super) fn old_and_new(summary: &Summary) -> Markup {
     };
     html! {
         section {
-            h2 { "Old against new classes" }
+            h2 { "Accuracy on old and new classes" }
             div.plots {
                 @for group in groups {
                     div {
@@ -78,7 +78,7 @@ pub(super) fn forgetting(summary: &Summary) -> Markup {
                 @for group in &summary.groups {
                     @for run in &group.runs {
                         tr {
-                            th scope="row" { (run_name(&summary.runs[*run])) }
+                            th scope="row" { (run_name(summary, *run)) }
                             @for form in &forms { (cell(summary, *run, form)) }
                         }
                     }
@@ -119,7 +119,7 @@ fn matrix(summary: &Summary, run: usize) -> Markup {
     let shade = |it: &Figure| (summary.figure(run, it).unwrap_or(0.0) * 100.0).round() as u32;
     let table = html! {
         table.matrix {
-            caption { (run_name(recorded)) }
+            caption { (run_name(summary, run)) }
             thead { tr { th { "after task" } @for of in 0..tasks { th { "on task " (of + 1) } } } }
             tbody {
                 @for after in 0..tasks {
@@ -195,7 +195,12 @@ fn charts(summary: &Summary, group: &Group) -> Vec<(String, Chart)> {
                     series: Vec::new(),
                 });
                 let style = colour_of(summary, *run);
-                chart.series.push(Series { name: recorded.name.clone(), style, dashed: false, points });
+                chart.series.push(Series {
+                    name: super::short_name(summary, *run),
+                    style,
+                    dashed: false,
+                    points,
+                });
             }
         }
     }

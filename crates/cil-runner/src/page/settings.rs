@@ -61,10 +61,10 @@ fn environments(summary: &Summary) -> Markup {
                 }
             }
             tbody {
-                @for run in &summary.runs {
+                @for (at, run) in summary.runs.iter().enumerate() {
                     @let it = &run.environment;
                     tr {
-                        th scope="row" { (run_name(run)) }
+                        th scope="row" { (run_name(summary, at)) }
                         td.text { code { (run.folder.display()) } }
                         td.text { (it.code_version) }
                         td.text { (it.candle_version) }

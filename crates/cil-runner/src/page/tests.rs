@@ -8,6 +8,7 @@ use cil_train::event::{Confusion, Evaluation, Event, PhaseKind};
 use serde_json::Value;
 
 use super::*;
+use crate::comparison::Choice;
 use crate::presets;
 use crate::record::Line;
 use crate::summary::Orders;
@@ -83,6 +84,11 @@ pub(crate) fn write(place: &Path, preset: &str, seed: u64, right: u32, events: u
     folder
 }
 
+/// The page of these runs without a choice.
+fn shown(summary: &Summary) -> String {
+    page(summary, &Comparison::new(summary, &Choice::default()).unwrap()).unwrap()
+}
+
 /// Two seeds of one method, a run of another, and one that still goes.
 fn four(place: &Path) -> Summary {
     let folders = [
@@ -106,7 +112,7 @@ fn seeds_with_an_order_each_have_one_mean_and_tell_their_orders() {
     fs::write(&config, text.replace(&before, &drawn(4711))).unwrap();
     let groups = |orders| {
         let summary = Summary::load(&folders, orders).unwrap();
-        (summary.groups.len(), page(&summary).unwrap())
+        (summary.groups.len(), shown(&summary))
     };
     let ((apart, _), (paired, page)) = (groups(Orders::Apart), groups(Orders::WithSeeds));
     assert_eq!((apart, paired), (2, 1));
@@ -133,7 +139,7 @@ fn marked(page: &str, mark: &str) -> Vec<[String; 4]> {
 fn every_figure_of_the_page_is_the_one_of_the_result() {
     let place = tempfile::tempdir().unwrap();
     let summary = four(place.path());
-    let page = page(&summary).unwrap();
+    let page = shown(&summary);
     let results: BTreeMap<&str, Value> = summary
         .runs
         .iter()
@@ -147,6 +153,8 @@ fn every_figure_of_the_page_is_the_one_of_the_result() {
             "percent" => format!("{:.1}", value * 100.0),
             "seconds" => format!("{value:.1}"),
             "mebibytes" => format!("{:.1}", value / 1_048_576.0),
+            "bytes" if value == 0.0 => "0 B".to_owned(),
+            "bytes" => format!("{:.1} MiB", value / 1_048_576.0),
             _ => format!("{value:.0}"),
         };
         assert_eq!(shown, expected, "{run} {at}");
@@ -168,28 +176,28 @@ fn every_figure_of_the_page_is_the_one_of_the_result() {
 fn means_and_spreads_are_those_of_whole_runs() {
     let place = tempfile::tempdir().unwrap();
     let summary = four(place.path());
-    let page = page(&summary).unwrap();
-    let shown = |group: &str, at: &str| {
+    let page = shown(&summary);
+    let cell = |group: &str, at: &str| {
         let cells = marked(&page, "data-group").into_iter();
         cells.filter(|it| it[0] == group && it[1] == at).map(|it| it[3].clone()).collect::<BTreeSet<_>>()
     };
     // 0.5 and 0.7: mean 0.6, squares 0.01 and 0.01, the sum over one less than two.
-    assert_eq!(shown("lwf", "/last_accuracy"), ["60.0 ± 14.1".to_owned()].into());
+    assert_eq!(cell("lwf", "/last_accuracy"), ["60.0 ± 14.1".to_owned()].into());
     // (0.9 + 0.5) / 2 and (0.9 + 0.7) / 2.
-    assert_eq!(shown("lwf", "/average_incremental_accuracy"), ["75.0 ± 7.1".to_owned()].into());
-    assert_eq!(shown("joint", "/last_accuracy"), ["80.0".to_owned()].into());
-    assert_eq!(shown("fine-tune", "/last_accuracy"), BTreeSet::new(), "it is not finished");
-    assert!(
-        page.contains("| lwf | 2 | 60.0 ± 14.1 | 75.0 ± 7.1 | 60.0 ± 14.1 | 60.0 ± 14.1 | 30.0 ± 14.1 |")
-    );
-    assert!(page.contains("lwf &amp; $2$ &amp; $60.0 \\pm 14.1$ &amp; $75.0 \\pm 7.1$"));
+    assert_eq!(cell("lwf", "/average_incremental_accuracy"), ["75.0 ± 7.1".to_owned()].into());
+    assert_eq!(cell("joint", "/last_accuracy"), ["80.0".to_owned()].into());
+    assert_eq!(cell("fine-tune", "/last_accuracy"), BTreeSet::new(), "it is not finished");
+    assert!(page.contains(
+        "| lwf | 2 | 60.0 ± 14.1 | 75.0 ± 7.1 | 60.0 ± 14.1 | 60.0 ± 14.1 | 30.0 ± 14.1 | 11.2 ± 0.0 |"
+    ));
+    assert!(page.contains("lwf &amp; 2 &amp; $60.0 \\pm 14.1$ &amp; $75.0 \\pm 7.1$"));
     assert!(page.contains("not finished: 1 of 2 tasks"));
 }
 
 #[test]
 fn what_a_user_named_is_text_and_nothing_is_loaded() {
     let place = tempfile::tempdir().unwrap();
-    let page = page(&four(place.path())).unwrap();
+    let page = shown(&four(place.path()));
     assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
     assert!(page.contains("student: &lt;b&gt;") && !page.contains("<b>:"));
     for outside in ["http:", "https:", "//", "url(", "@import", "<link", "<iframe"] {
@@ -203,7 +211,23 @@ fn what_a_user_named_is_text_and_nothing_is_loaded() {
 fn a_run_before_its_first_task_has_a_page() {
     let place = tempfile::tempdir().unwrap();
     let folder = write(place.path(), "demo-lwf", 1, 5, 2);
-    let page = page(&Summary::load(&[folder], Orders::Apart).unwrap()).unwrap();
+    let page = shown(&Summary::load(&[folder], Orders::Apart).unwrap());
     assert!(page.contains("not finished: 0 of 2 tasks"));
     assert!(page.contains("student: none") && !page.contains("NaN"));
+}
+
+#[test]
+fn the_page_begins_with_what_came_out_and_has_one_table_where_there_is_one_seed() {
+    let place = tempfile::tempdir().unwrap();
+    let page = shown(&four(place.path()));
+    let told = "Accuracy after the last task, best without images: lwf (60.0 ± 14.1 %); best with all images: joint (80.0 %).";
+    assert!(page.contains(told), "{}", &page[page.find("<header").unwrap()..][..900]);
+    assert!(page.contains("Each run") && page.contains("lwf, seed 2"));
+    let folders =
+        [write(place.path(), "demo-lwf", 3, 5, 10), write(place.path(), "demo-lucir-e20", 3, 6, 10)];
+    let page = shown(&Summary::load(&folders, Orders::Apart).unwrap());
+    assert!(!page.contains("Each run"), "one seed, one table");
+    assert!(page.contains("best without images: lwf (50.0 %); best with exemplars: lucir-e20 (60.0 %)"));
+    // What is kept is told in a unit in which it is not nothing, and of what it is.
+    assert!(page.contains("3.0 MiB") && page.contains("<td class=\"text\">images</td>"), "kept");
 }

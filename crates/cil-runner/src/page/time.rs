@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::{cell, run_name, scrolling};
+use super::{cell, run_name, scrolling, short_name};
 use crate::figure::{Figure, Unit};
 use crate::summary::Summary;
 
@@ -38,7 +38,7 @@ pub(super) fn section(summary: &Summary) -> Markup {
     rates.extend(trained.iter().map(rate));
     let memory = [
         Figure::new("peak memory, MiB", "/peak_memory_bytes", Unit::Mebibytes),
-        Figure::new("images kept, MiB", "/stored_bytes", Unit::Mebibytes),
+        Figure::new("kept between tasks", "/stored_bytes", Unit::Bytes),
     ];
     html! {
         section {
@@ -49,13 +49,38 @@ pub(super) fn section(summary: &Summary) -> Markup {
             h3 { "Images per second of training" }
             (table(summary, &rates))
             h3 { "Memory" }
-            (table(summary, &memory))
+            (scrolling(&html! {
+                table {
+                    thead { tr { th { "run" } @for figure in &memory { th { (figure.name) } } th.text { "of what" } } }
+                    tbody {
+                        @for run in 0..summary.runs.len() {
+                            tr {
+                                th scope="row" { (run_name(summary, run)) }
+                                @for figure in &memory { (cell(summary, run, figure)) }
+                                td.text { (kept(summary, run)) }
+                            }
+                        }
+                    }
+                }
+            }))
             p.note {
                 "Images are those that went through student, teacher or generator. A run that took its base model from a "
                 "file did not train it, and its seconds leave that out."
             }
         }
     }
+}
+
+/// What a run keeps between tasks beside its model.
+fn kept(summary: &Summary, run: usize) -> String {
+    let recipe = &summary.runs[run].checked.config().recipe;
+    if recipe.joint {
+        return "all images (not counted)".to_owned();
+    }
+    let kept =
+        [(!recipe.exemplars.is_none(), "images"), (recipe.discriminant.is_some(), "statistics of features")];
+    let kept: Vec<&str> = kept.into_iter().filter_map(|(is_kept, what)| is_kept.then_some(what)).collect();
+    if kept.is_empty() { "nothing".to_owned() } else { kept.join(" and ") }
 }
 
 /// These phases in the order of a task.
@@ -75,9 +100,9 @@ fn table(summary: &Summary, figures: &[Figure]) -> Markup {
         table {
             thead { tr { th { "run" } @for figure in figures { th { (figure.name) } } } }
             tbody {
-                @for (run, recorded) in summary.runs.iter().enumerate() {
+                @for run in 0..summary.runs.len() {
                     tr {
-                        th scope="row" { (run_name(recorded)) }
+                        th scope="row" { (run_name(summary, run)) }
                         @for figure in figures { (cell(summary, run, figure)) }
                     }
                 }
@@ -97,7 +122,7 @@ fn bars(summary: &Summary, phases: &[Figure]) -> Markup {
         figure.bars {
             @for (run, recorded) in summary.runs.iter().enumerate() {
                 div.bar {
-                    span { (recorded.name) }
+                    span { (short_name(summary, run)) }
                     div role="img" aria-label=(format!("seconds of {} by phase", recorded.name)) {
                         @for (phase, seconds) in phases.iter().zip(of(run)) {
                             @if seconds > 0.0 {

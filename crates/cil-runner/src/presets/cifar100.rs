@@ -277,7 +277,8 @@ pub(super) fn twenty() -> Vec<Preset> {
     METHODS.iter().map(of).collect()
 }
 
-fn small(name: &str, cited: &'static str, increments: Vec<usize>, depth: usize) -> Family {
+/// A family of the small presets' settings.
+pub(super) fn small(name: &str, cited: &'static str, increments: Vec<usize>, depth: usize) -> Family {
     let cosine = Decay::Cosine { minimum: 0.0 };
     let mut inversion = InversionConfig::unconditional(400);
     inversion.generator.channels = 64;

@@ -188,7 +188,8 @@ impl Protocol {
             recipe: self.recipe(method),
         };
         let expected = published.map_or_else(|| UNKNOWN.to_owned(), |(_, told)| told.clone());
-        Preset { name, about: about.to_owned(), source: self.cited, expected, config }
+        let source = self.cited;
+        Preset { name, about: about.to_owned(), source, expected, config }
     }
 
     fn recipe(&self, method: &str) -> Recipe {

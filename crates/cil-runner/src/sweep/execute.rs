@@ -186,7 +186,7 @@ impl Execution<'_> {
             return Err(Kept(told).into());
         }
         if done > 0 {
-            summary::report(meant, None, output)?;
+            summary::end(meant, output)?;
         }
         match (failed, missing) {
             (0, 0) => Ok(()),

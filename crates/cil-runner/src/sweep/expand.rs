@@ -50,8 +50,9 @@ pub fn expand(file: &SweepFile, path: &Path, kernels: &str) -> Result<Expanded> 
     let place = || path.display().to_string();
     let mut expanded = Expanded { runs: Vec::new(), bases: BTreeMap::new(), methods: Vec::new() };
     let mut names = BTreeMap::new();
-    for entry in &file.method {
-        let config = configuration(entry, file, path).with_context(place)?;
+    let of_grid = |entry| points(file, entry).into_iter().map(move |point| (entry, point));
+    for (entry, point) in file.method.iter().flat_map(of_grid) {
+        let config = configuration(entry, file, &point, path).with_context(place)?;
         let method = config.method.clone();
         if expanded.methods.contains(&method) {
             let told = format!("two methods are called {method:?}; give one another name");
@@ -77,9 +78,46 @@ pub fn expand(file: &SweepFile, path: &Path, kernels: &str) -> Result<Expanded> 
     Ok(expanded)
 }
 
-/// A method's configuration with the changes to all and to it.
-fn configuration(entry: &Entry, file: &SweepFile, path: &Path) -> Result<RunConfig> {
-    let changes: Vec<String> = file.set.iter().chain(&entry.set).cloned().collect();
+/// A point of a method's grid: what it adds to the method's name, and the changes that make it.
+struct Point {
+    name: String,
+    changes: Vec<String>,
+}
+
+/// Every value of each key of the grid with every value of the others; one point without changes where there is no grid.
+fn points(file: &SweepFile, entry: &Entry) -> Vec<Point> {
+    let keys: Vec<(&String, &Vec<toml::Value>)> = file.grid.iter().chain(&entry.grid).collect();
+    // A key is told by its last part, or whole where two end alike.
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let short = |key: &str| match keys.iter().filter(|(other, _)| last(other) == last(key)).count() {
+        1 => last(key),
+        _ => key.replace('.', "-"),
+    };
+    let mut points = vec![Point { name: String::new(), changes: Vec::new() }];
+    for (key, values) in &keys {
+        let with = |point: &Point, value: &toml::Value| Point {
+            name: format!("{}-{}-{}", point.name, short(key), folder_name(value)),
+            changes: point.changes.iter().cloned().chain([format!("{key}={value}")]).collect(),
+        };
+        points = points
+            .iter()
+            .flat_map(|point| values.iter().map(|value| with(point, value)).collect::<Vec<_>>())
+            .collect();
+    }
+    points
+}
+
+/// A value as a part of a folder's name.
+fn folder_name(value: &toml::Value) -> String {
+    let text = value.to_string();
+    let letter = |it: char| if it.is_ascii_alphanumeric() || "-_.+".contains(it) { it } else { '-' };
+    let name: String = text.chars().map(letter).collect();
+    name.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+/// A method's configuration with the changes to all, to it, and of a point of its grid.
+fn configuration(entry: &Entry, file: &SweepFile, point: &Point, path: &Path) -> Result<RunConfig> {
+    let changes: Vec<String> = file.set.iter().chain(&entry.set).chain(&point.changes).cloned().collect();
     let mut config = match (&entry.preset, &entry.config) {
         (Some(preset), _) => presets::find(preset)?.config.with_changes(&changes, preset)?,
         (None, Some(config)) => {
@@ -90,6 +128,7 @@ fn configuration(entry: &Entry, file: &SweepFile, path: &Path) -> Result<RunConf
     if let Some(name) = &entry.name {
         config.method = name.clone();
     }
+    config.method.push_str(&point.name);
     let plain = |it: char| it.is_ascii_alphanumeric() || "-_.+".contains(it);
     if config.method.is_empty() || config.method.starts_with('.') || !config.method.chars().all(plain) {
         return Err(bad_input(format!(

@@ -23,7 +23,6 @@ use anyhow::Result;
 
 use crate::args::{Global, Sweep};
 use crate::engine;
-use crate::failure::bad_input;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use expand::{Expanded, Planned, expand};
@@ -49,9 +48,6 @@ impl Meant {
     /// # Errors
     /// Naming the file, the key and what would be right.
     pub fn load(path: &Path, global: &Global) -> Result<Self> {
-        if let Some(seed) = global.seed {
-            return Err(bad_input(format!("--seed {seed}: the seeds of a sweep are in its file")));
-        }
         let file = SweepFile::load(path)?;
         let kernels = engine::kernels_name(global)?;
         let expanded = expand(&file, path, kernels)?;
@@ -107,6 +103,8 @@ pub fn sweep(
             script::script(&Meant::load(file, global)?, file, *scheduler, resources, global, output)
         }
         Sweep::Status { file } => status::status(&Meant::load(file, global)?, output),
-        Sweep::Report { file, html } => summary::report(&Meant::load(file, global)?, html.as_deref(), output),
+        Sweep::Report(arguments) => {
+            summary::report(&Meant::load(&arguments.file, global)?, arguments, output)
+        }
     }
 }

@@ -92,7 +92,7 @@ impl Plan {
     }
 
     fn text(&self, folder: &Path) -> String {
-        let header = ["index", "run", "state", "base model", "seconds"];
+        let header = ["index", "run", "state", "base model", "time"];
         let mut cells = vec![header.map(str::to_owned).to_vec()];
         for (job, seconds) in self.jobs.iter().zip(&self.seconds) {
             let base = match (&job.base, job.is_base) {
@@ -105,7 +105,9 @@ impl Plan {
                 if job.is_base { format!("base {}", job.name) } else { job.name.clone() },
                 job.state.to_owned(),
                 base,
-                seconds.map_or("-".to_owned(), |it| format!("{it:.0}")),
+                seconds.map_or("-".to_owned(), |it| {
+                    duration(Duration::try_from_secs_f64(it).unwrap_or(Duration::MAX))
+                }),
             ]);
         }
         let runs = self.jobs.iter().filter(|it| !it.is_base);

@@ -103,8 +103,14 @@ pub fn status(meant: &Meant, output: &mut Output<'_>) -> Result<()> {
             row.reason.clone().unwrap_or_default(),
         ]);
     }
-    let of = |state: &str| rows.iter().filter(|it| !it.is_base && it.state == state).count();
-    let states = ["done", "going", "interrupted", "failed", "waiting"];
-    let counts: Vec<String> = states.iter().map(|state| format!("{} {state}", of(state))).collect();
-    output.text(&format!("{}{}\n", layout(&cells), counts.join(", ")))
+    let counts = |bases: bool| {
+        let of = |state: &str| rows.iter().filter(|it| it.is_base == bases && it.state == state).count();
+        let states = ["done", "going", "interrupted", "failed", "waiting"];
+        states.iter().map(|state| format!("{} {state}", of(state))).collect::<Vec<_>>().join(", ")
+    };
+    let bases = match rows.iter().any(|it| it.is_base) {
+        true => format!("base models: {}\n", counts(true)),
+        false => String::new(),
+    };
+    output.text(&format!("{}{bases}runs: {}\n", layout(&cells), counts(false)))
 }

@@ -1,25 +1,28 @@
 //! `sweep report`: methods over their seeds.
 //!
-//! One decision: numbers come from the results of whole run folders; a method is compared with the baseline run by run,
-//! where split, class order and seed are the same. What is not done is counted, never guessed.
+//! One decision: it is the report of the run folders that are done ([`crate::summary`], [`crate::comparison`]), with the
+//! names and the plan of the sweep; what is not done is counted, never guessed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::io::{IsTerminal, stdout};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::Meant;
-use super::expand::Planned;
 use super::folder::{State, SweepFolder};
 use super::job::{Kind, jobs};
+use crate::args::SweepReport;
+use crate::comparison::{Choice, Comparison};
 use crate::failure::bad_input;
+use crate::figure::{ColumnName, Figure, Metric, columns};
 use crate::output::Output;
-use crate::report::RunResult;
-use crate::run::{read_environment, read_result};
+use crate::paper;
+use crate::recorded::Recorded;
+use crate::run::read_result;
 use crate::show;
 use crate::statistics::Spread;
-use crate::summary::{Orders, Summary as Shown};
+use crate::summary::{Group, Orders, Planned as PlannedMethod, Summary as Shown};
 
 /// One method within one group.
 #[derive(Clone, Debug, Serialize)]
@@ -67,52 +70,100 @@ pub struct Summary {
     pub folders: Vec<PathBuf>,
 }
 
-/// Shows the report, and writes it as a page if that is asked for.
+/// Shows the report, and writes what was asked for.
 ///
 /// # Errors
-/// If a folder cannot be read or the page cannot be written, or no run is done that a page could show.
-pub fn report(meant: &Meant, html: Option<&Path>, output: &mut Output<'_>) -> Result<()> {
-    let summary = summary(meant)?;
-    if let Some(html) = html {
-        if summary.folders.is_empty() {
-            return Err(bad_input(format!("--html {}: no run of the sweep is done yet", html.display())));
-        }
-        let orders = if meant.file.paired { Orders::WithSeeds } else { Orders::Apart };
-        show::write_page(&Shown::load(&summary.folders, orders)?, html)?;
+/// If a folder cannot be read or a file cannot be written, or no run is done that a file could show.
+pub fn report(meant: &Meant, arguments: &SweepReport, output: &mut Output<'_>) -> Result<()> {
+    show::check_apart(&arguments.files)?;
+    let shown = shown(meant)?;
+    if let (Some((flag, path)), true) = (arguments.files.named().first(), shown.runs.is_empty()) {
+        return Err(bad_input(format!("{flag} {}: no run of the sweep is done yet", path.display())));
     }
-    if output.json {
-        return output.value(&summary);
-    }
-    output.text(&summary.markdown())
+    let baseline = arguments.baseline.as_deref().or(meant.file.baseline.as_deref());
+    let choice = arguments.table.choice(baseline);
+    let compared = Comparison::new(&shown, &choice)?;
+    show::write_files(&shown, &compared, &choice, &arguments.files)?;
+    tell(meant, &shown, &compared, output)
 }
 
-/// Reads the results of what is done.
+/// Shows the report as it is without a choice: what `sweep run` ends with.
 ///
 /// # Errors
 /// If a folder cannot be read.
-pub fn summary(meant: &Meant) -> Result<Summary> {
-    let done = meant.done()?;
-    let mut results = Vec::new();
-    for (run, folder) in &done {
-        results.push((*run, read_result(folder)?));
+pub fn end(meant: &Meant, output: &mut Output<'_>) -> Result<()> {
+    let shown = shown(meant)?;
+    let choice = Choice { baseline: meant.file.baseline.clone(), ..Choice::default() };
+    let compared = Comparison::new(&shown, &choice)?;
+    tell(meant, &shown, &compared, output)
+}
+
+fn tell(meant: &Meant, shown: &Shown, compared: &Comparison, output: &mut Output<'_>) -> Result<()> {
+    let summary = summary(meant, shown)?;
+    if output.json {
+        return output.value(&summary);
     }
-    let mut groups: Vec<&str> = Vec::new();
+    let table = if stdout().is_terminal() { compared.plain() } else { paper::markdown(compared) };
+    output.text(&(table + &summary.notes()))
+}
+
+/// The runs that are done, grouped as every report groups them, and called what the sweep calls them.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn shown(meant: &Meant) -> Result<Shown> {
+    let (mut runs, mut names) = (Vec::new(), Vec::new());
+    for (planned, folder) in meant.done()? {
+        runs.push(Recorded::load(&folder)?);
+        names.push(planned);
+    }
+    let orders = if meant.file.paired { Orders::WithSeeds } else { Orders::Apart };
+    let mut shown = match runs.is_empty() {
+        true => Shown::none(orders),
+        false => Shown::new(runs, orders)?,
+    };
+    let mut planned: Vec<PlannedMethod> = Vec::new();
+    let mut blocks: Vec<&str> = Vec::new();
     for run in &meant.expanded.runs {
-        if !groups.contains(&run.group.as_str()) {
-            groups.push(&run.group);
+        if !blocks.contains(&run.group.as_str()) {
+            blocks.push(&run.group);
         }
     }
-    let baseline = meant.file.baseline.clone();
-    let mut rows = Vec::new();
-    for group in groups {
+    for block in blocks {
         for method in &meant.expanded.methods {
-            let is_here = |run: &Planned| run.group == group && run.method == *method;
-            let planned = meant.expanded.runs.iter().filter(|run| is_here(run)).count();
-            let here: Vec<_> =
-                results.iter().filter(|(run, _)| is_here(run)).map(|it| (it.0, &it.1)).collect();
-            rows.push(row(group, method, planned, &here, &results, baseline.as_deref()));
+            let of = meant.expanded.runs.iter().filter(|it| it.group == block && it.method == *method);
+            planned.push(PlannedMethod { block: block.to_owned(), method: method.clone(), runs: of.count() });
         }
     }
+    for at in 0..shown.groups.len() {
+        let group = &shown.groups[at];
+        let Some(run) = group.runs.first().map(|run| names[*run]) else { continue };
+        let is_same = |other: &Group| {
+            other
+                .runs
+                .first()
+                .is_some_and(|it| (&names[*it].method, &names[*it].group) == (&run.method, &run.group))
+        };
+        // Runs of one method that may not be averaged stand apart.
+        let part = shown.groups[..at].iter().filter(|it| is_same(it)).count();
+        let several = shown.groups.iter().filter(|it| is_same(it)).count() > 1;
+        let label =
+            if several { format!("{} (images {})", run.method, part + 1) } else { run.method.clone() };
+        let count =
+            planned.iter().find(|it| it.method == run.method && it.block == run.group).map(|it| it.runs);
+        let group = &mut shown.groups[at];
+        (group.label, group.method) = (label, run.method.clone());
+        (group.block, group.planned) = (run.group.clone(), count);
+    }
+    shown.planned = planned;
+    Ok(shown)
+}
+
+/// The numbers of what is done, for programs.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn summary(meant: &Meant, shown: &Shown) -> Result<Summary> {
     let (mut bases, mut base_seconds) = (0, 0.0);
     let found = SweepFolder::found(meant.folder.path())?;
     for (job, _) in jobs(meant).iter().filter(|(job, _)| job.kind == Kind::Base) {
@@ -121,121 +172,60 @@ pub fn summary(meant: &Meant) -> Result<Summary> {
             base_seconds += read_result(&folder)?.wall_seconds;
         }
     }
+    let baseline = meant.file.baseline.clone();
+    let is_partner = |at: &usize| Some(&shown.groups[*at].method) == baseline.as_ref();
+    let partners: Vec<usize> = (0..shown.groups.len()).filter(is_partner).collect();
+    let rows = shown.planned.iter().flat_map(|planned| {
+        let is_it = |group: &&Group| group.block == planned.block && group.method == planned.method;
+        let groups: Vec<&Group> = shown.groups.iter().filter(is_it).collect();
+        match groups.is_empty() {
+            true => vec![row(shown, planned, None, &partners)],
+            false => groups.into_iter().map(|group| row(shown, planned, Some(group), &partners)).collect(),
+        }
+    });
     Ok(Summary {
-        rows,
+        rows: rows.collect(),
         baseline,
-        done: [done.len(), meant.expanded.runs.len()],
+        done: [shown.runs.len(), meant.expanded.runs.len()],
         bases,
         base_seconds,
-        warnings: warnings(&done)?,
-        folders: done.into_iter().map(|(_, folder)| folder).collect(),
+        warnings: shown.warnings(),
+        folders: shown.runs.iter().map(|run| run.folder.clone()).collect(),
     })
 }
 
-fn row(
-    group: &str,
-    method: &str,
-    planned: usize,
-    here: &[(&Planned, &RunResult)],
-    all: &[(&Planned, RunResult)],
-    baseline: Option<&str>,
-) -> Row {
-    let of = |number: &dyn Fn(&RunResult) -> Option<f64>| {
-        Spread::of(&here.iter().filter_map(|(_, result)| number(result)).collect::<Vec<_>>())
-    };
-    let difference = |number: &dyn Fn(&RunResult) -> f64| {
-        let pairs = here.iter().filter_map(|(run, result)| {
-            let is_partner = |other: &Planned| {
-                Some(other.method.as_str()) == baseline
-                    && other.group == run.group
-                    && other.checked.config().seed == run.checked.config().seed
-            };
-            let (_, partner) = all.iter().find(|(other, _)| is_partner(other))?;
-            Some(number(result) - number(partner))
-        });
-        if baseline == Some(method) { None } else { Spread::of(&pairs.collect::<Vec<_>>()) }
+fn row(shown: &Shown, planned: &PlannedMethod, group: Option<&Group>, partners: &[usize]) -> Row {
+    let figures = group.map_or_else(Vec::new, |group| {
+        let names = [
+            ColumnName::Last,
+            ColumnName::Average,
+            ColumnName::Old,
+            ColumnName::New,
+            ColumnName::Forgetting,
+            ColumnName::Seconds,
+        ];
+        columns(&names, Metric::Accuracy, shown.tasks_of(group))
+    });
+    let spread = |at: usize| shown.spread(group?, figures.get(at)?);
+    let difference = |at: usize| {
+        shown.difference(group?, partners, figures.get(at).filter(|it: &&Figure| it.is_compared)?)
     };
     Row {
-        group: group.to_owned(),
-        method: method.to_owned(),
-        planned,
-        average_incremental_accuracy: of(&|it| Some(it.average_incremental_accuracy)),
-        last_accuracy: of(&|it| Some(it.last_accuracy)),
-        old_accuracy: of(&|it| it.tasks.last()?.old_accuracy),
-        new_accuracy: of(&|it| Some(it.tasks.last()?.new_accuracy)),
-        forgetting: of(&|it| it.forgetting),
-        wall_seconds: of(&|it| Some(it.wall_seconds)),
-        average_difference: difference(&|it| it.average_incremental_accuracy),
-        last_difference: difference(&|it| it.last_accuracy),
+        group: planned.block.clone(),
+        method: group.map_or(&planned.method, |group| &group.label).clone(),
+        planned: planned.runs,
+        last_accuracy: spread(0),
+        average_incremental_accuracy: spread(1),
+        old_accuracy: spread(2),
+        new_accuracy: spread(3),
+        forgetting: spread(4),
+        wall_seconds: spread(5),
+        last_difference: difference(0),
+        average_difference: difference(1),
     }
-}
-
-/// What differs between runs that should differ in their configuration alone.
-fn warnings(done: &[(&Planned, PathBuf)]) -> Result<Vec<String>> {
-    let mut values: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for (_, folder) in done {
-        let it = read_environment(folder)?;
-        let facts = [
-            ("code versions", it.code_version),
-            ("kernels", it.kernels),
-            ("training images", it.train_digest),
-        ];
-        for (fact, value) in facts {
-            values.entry(fact).or_default().insert(value);
-        }
-    }
-    let told = values.into_iter().filter(|(_, values)| values.len() > 1);
-    let told = told.map(|(fact, values)| {
-        format!(
-            "these runs were made with several {fact}: {}",
-            values.into_iter().collect::<Vec<_>>().join(", ")
-        )
-    });
-    Ok(told.collect())
 }
 
 impl Summary {
-    /// As Markdown.
-    pub fn markdown(&self) -> String {
-        let mut header = vec!["method", "runs", "average incremental, %", "last, %", "old, %", "new, %"];
-        header.extend(["forgetting, %", "seconds"]);
-        let (average, last);
-        if let Some(baseline) = &self.baseline {
-            average = format!("average minus {baseline}");
-            last = format!("last minus {baseline}");
-            header.extend([average.as_str(), last.as_str()]);
-        }
-        let grouped = self.rows.iter().any(|row| !row.group.is_empty());
-        if grouped {
-            header.insert(0, "split and order");
-        }
-        let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
-        let mut text = line(&header) + &line(&vec!["---"; header.len()]);
-        for row in &self.rows {
-            let count = row.last_accuracy.map_or(0, |it| it.count);
-            let mut cells = Vec::new();
-            if grouped {
-                cells.push(row.group.clone());
-            }
-            cells.push(row.method.clone());
-            cells.push(if count == row.planned {
-                count.to_string()
-            } else {
-                format!("{count} of {}", row.planned)
-            });
-            let numbers = [row.average_incremental_accuracy, row.last_accuracy, row.old_accuracy];
-            let numbers = numbers.into_iter().chain([row.new_accuracy, row.forgetting]);
-            cells.extend(numbers.map(|it| Spread::percent(it, false)));
-            cells.push(row.wall_seconds.map_or("-".to_owned(), |it| format!("{:.0}", it.mean)));
-            if self.baseline.is_some() {
-                cells.push(Spread::percent(row.average_difference, true));
-                cells.push(Spread::percent(row.last_difference, true));
-            }
-            text.push_str(&line(&cells.iter().map(String::as_str).collect::<Vec<_>>()));
-        }
-        text + &self.notes()
-    }
-
     fn notes(&self) -> String {
         let mut text = "\nMean ± sample standard deviation over the seeds that are done.".to_owned();
         if self.baseline.is_some() {

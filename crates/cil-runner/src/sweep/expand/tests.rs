@@ -73,6 +73,38 @@ fn what_cannot_be_meant_is_told() {
 }
 
 #[test]
+fn a_grid_is_a_method_for_each_value_with_each() {
+    let grid = "grid = { \"recipe.increment.training.learning-rate\" = [0.1, 0.05], \"recipe.head\" = [\"linear\"] }\n";
+    let expanded = of(&format!(
+        "seeds = [1, 2]\n[[method]]\npreset = \"demo-lwf\"\n{grid}[[method]]\npreset = \"demo-joint\"\n"
+    ))
+    .unwrap();
+    assert_eq!(
+        expanded.methods,
+        ["lwf-head-linear-learning-rate-0.1", "lwf-head-linear-learning-rate-0.05", "joint"]
+    );
+    assert_eq!(expanded.runs.len(), 3 * 2);
+    let rate = |at: usize| expanded.runs[at].checked.config().recipe.increment.training.learning_rate;
+    assert_eq!([rate(0), rate(2)], [0.1, 0.05]);
+    assert!(
+        expanded.runs[0].name.starts_with("lwf-head-linear-learning-rate-0.1-s1-"),
+        "{}",
+        expanded.runs[0].name
+    );
+    // For all methods; keys that end alike are told whole.
+    let all =
+        "grid = { \"recipe.base.training.epochs\" = [1, 2], \"recipe.increment.training.epochs\" = [3] }\n";
+    let expanded = of(&format!("seeds = [1]\n{all}{TWO}"));
+    let told = crate::failure::sentence(&expanded.unwrap_err());
+    assert!(
+        told.contains("it is the very run that"),
+        "the second method's own change is undone by the grid: {told}"
+    );
+    let expanded = of(&format!("seeds = [1]\n{all}[[method]]\npreset = \"demo-lwf\"\n")).unwrap();
+    assert_eq!(expanded.methods[0], "lwf-recipe-base-training-epochs-1-recipe-increment-training-epochs-3");
+}
+
+#[test]
 fn the_sweeps_of_the_docs_can_be_run_and_share_their_bases() {
     // Runs and base models of each.
     for (name, text, runs, bases) in [

@@ -56,6 +56,7 @@ impl Repeatable for Adding {
             new_of_all: None,
             head: &self.head,
             old_head: None,
+            exemplar_share: None,
             class_counts: &[],
             aids: BTreeMap::new(),
         };

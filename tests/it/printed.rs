@@ -1,0 +1,189 @@
+//! Every command that the program or its documents print can be typed.
+
+use std::fs;
+use std::path::Path;
+
+use cil_runner::args::Cli;
+
+use crate::{Place, small_run};
+
+/// Words of commands that have a help of their own.
+const HELPS: [&[&str]; 12] = [
+    &["--help"],
+    &["run", "--help"],
+    &["resume", "--help"],
+    &["audit", "--help"],
+    &["bench", "--help"],
+    &["sweep", "--help"],
+    &["sweep", "plan", "--help"],
+    &["sweep", "run", "--help"],
+    &["sweep", "status", "--help"],
+    &["sweep", "report", "--help"],
+    &["presets", "--help"],
+    &["report", "--help"],
+];
+
+/// The text of every document.
+fn documents() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut paths = vec!["README.md".into(), "CONTRIBUTING.md".into(), "datasets/README.md".into()];
+    let docs = fs::read_dir(root.join("docs")).expect("documents").map(|it| it.expect("an entry").path());
+    paths.extend(docs.filter(|path| path.extension().is_some_and(|it| it == "md")));
+    paths.iter().map(|path| fs::read_to_string(root.join(path)).expect("a document") + "\n").collect()
+}
+
+/// The commands in a text: what stands behind `cil-runner` in lines of shell, and between backticks.
+fn commands(text: &str) -> Vec<String> {
+    let joined = text.replace("\\\n", " ");
+    let mut found = Vec::new();
+    for line in joined.lines() {
+        let mut parts: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
+        if parts.is_empty() {
+            parts = line.split(['|', ';']).flat_map(|it| it.split("&&")).collect();
+        }
+        for part in parts {
+            let part = part.trim().trim_start_matches("do ");
+            let rest = part
+                .strip_prefix("cargo run -p cil-runner -- ")
+                .or_else(|| part.strip_prefix("cargo run --release -p cil-runner -- "))
+                .or_else(|| part.strip_prefix("cil-runner "));
+            // Behind two spaces or a mark is what it does.
+            let command = rest
+                .map(|it| it.split(" #").next().unwrap_or(it).split("  ").next().unwrap_or(it))
+                .map(|it| it.split(" > ").next().unwrap_or(it));
+            found.extend(command.map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned));
+        }
+    }
+    found
+}
+
+/// The words of a command as a shell gives them on.
+fn words(command: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for letter in command.chars() {
+        match (letter, quote) {
+            (it, Some(open)) if it == open => quote = None,
+            ('\'' | '"', None) => quote = Some(letter),
+            (' ', None) => words.extend(Some(std::mem::take(&mut word)).filter(|it| !it.is_empty())),
+            _ => word.push(letter),
+        }
+    }
+    words.extend(Some(word).filter(|it| !it.is_empty()));
+    words
+}
+
+/// Unquoted letters that zsh refuses or expands where they stand in a word.
+fn is_plain(command: &str) -> bool {
+    let mut parts = command.split('\'').step_by(2);
+    parts.all(|part| !part.contains(['[', '{', '(']) || part.contains("--set='"))
+}
+
+#[test]
+fn every_command_that_is_printed_can_be_typed() {
+    let place = Place::new();
+    let mut all = commands(&documents());
+    assert!(all.len() > 20, "documents have commands: {all:?}");
+    let before = all.len();
+    for help in HELPS {
+        let output = place.program(help).env("COLUMNS", "120").output().expect("the program runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        all.extend(commands(&text));
+    }
+    assert!(all.len() > before + 20, "so has the help");
+    let sources = ["presets.rs", "record.rs", "commands.rs", "run.rs"];
+    let source = |name: &&str| {
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name)).expect("a source")
+    };
+    all.extend(sources.iter().flat_map(|name| commands(&source(name))).map(|it| filled(&it)));
+    all.sort();
+    all.dedup();
+    for command in &all {
+        tried(&place, command);
+    }
+}
+
+/// A command of a source, with a path where it is filled in.
+fn filled(command: &str) -> String {
+    let mut parts = command.split('{');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str("runs/a");
+        text.push_str(part.split_once('}').map_or("", |(_, rest)| rest));
+    }
+    text
+}
+
+/// Reads the command, and does what takes no time of it.
+fn tried(place: &Place, command: &str) {
+    assert!(is_plain(command), "{command}: quote it, or zsh refuses it");
+    // A document's variables and places stand for values.
+    let typed =
+        command.replace("$seed", "1").replace("$method", "lwf").replace("...", "").replace(['<', '>'], "");
+    let words = words(&typed);
+    let line = std::iter::once("cil-runner").chain(words.iter().map(String::as_str));
+    match Cli::read(line) {
+        Ok(_) => {}
+        Err(error) if !error.use_stderr() => return,
+        Err(error) => panic!("cil-runner {command}: {error}"),
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let is_example = words
+        .get(1)
+        .is_some_and(|it| it.chars().any(char::is_uppercase) || it.contains('/') || it.ends_with(".toml"));
+    if words[0] == "run" && !is_example {
+        let dry = words.iter().copied().filter(|it| *it != "--dry-run").chain(["--dry-run", "--no-estimate"]);
+        place.ok(&dry.collect::<Vec<_>>());
+    }
+    if words[0] == "presets" {
+        place.ok(&words);
+    }
+}
+
+#[test]
+fn the_examples_of_runs_reports_and_sweeps_are_done() {
+    let place = Place::new();
+    place.ok(&small_run("demo-lwf", &["seed=1"]));
+    place.ok(&small_run("demo-joint", &["seed=1"]));
+    place.ok(&["run", "runs/demo-lwf-s1/config.toml", "--out", "again"]);
+    place.ok(&["resume", "runs/demo-lwf-s1"]);
+    let text = documents();
+    let file = text
+        .split("# compare.toml\n")
+        .nth(1)
+        .and_then(|it| it.split("```").next())
+        .expect("README shows a sweep");
+    fs::write(place.path().join("compare.toml"), file).expect("a file");
+    let plan = place.ok(&["sweep", "plan", "compare.toml", "--no-estimate"]);
+    assert!(plan.contains("6 runs in runs/compare"), "{plan}");
+    place.ok(&["sweep", "status", "compare.toml"]);
+    // The file that the help shows, with the methods that it names.
+    let help = place.ok(&["sweep", "--help"]);
+    let shown = help
+        .split("A file:\n")
+        .nth(1)
+        .and_then(|it| it.split("\n\n").next())
+        .expect("the help shows a sweep");
+    fs::write(
+        place.path().join("lucir.toml"),
+        place.ok(&["run", "demo-lucir-e0", "--dry-run", "--no-estimate"]),
+    )
+    .expect("a file");
+    fs::write(place.path().join("shown.toml"), shown).expect("a file");
+    let plan = place.ok(&["sweep", "plan", "shown.toml", "--no-estimate"]);
+    assert!(plan.contains("36 runs in runs/shown"), "{plan}");
+
+    // `report runs/*` with a sweep, a page and a base model's folder among them.
+    fs::create_dir_all(place.path().join("runs/compare/logs")).expect("a folder");
+    fs::write(place.path().join("runs/report.html"), "x").expect("a file");
+    let named: Vec<String> = place.list("runs").iter().map(|name| format!("runs/{name}")).collect();
+    let mut arguments = vec!["report"];
+    arguments.extend(named.iter().map(String::as_str));
+    let output = place.output(&arguments);
+    let (shown, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && shown.contains("demo-lwf-s1") && shown.contains("demo-joint-s1"),
+        "{told}"
+    );
+    assert!(told.contains("left out: runs/compare is no run folder"), "{told}");
+    assert!(told.contains("left out: runs/report.html is a file"), "{told}");
+}
