@@ -11,14 +11,11 @@ use cil_data::normalise::Normalisation;
 use proptest::prelude::*;
 use toml::{Table, Value};
 
-use crate::comparison::{Choice, Comparison};
 use crate::config::{Checked, RunConfig};
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::items;
 use crate::export::{tables, tensorboard};
 use crate::failure::exit_status;
-use crate::figure::Metric;
-use crate::figures;
 use crate::overlay;
 use crate::page::{self, page};
 use crate::paper;
@@ -292,10 +289,10 @@ fn run_folder(place: &Path) -> PathBuf {
 /// Everything that is shown of a run folder.
 fn shown(folder: &Path) -> anyhow::Result<()> {
     let summary = Summary::new(vec![Recorded::load(folder)?], Orders::Apart)?;
-    let table = Comparison::new(&summary, &Choice::default())?;
+    let table = crate::comparison::Comparison::new(&summary, &Default::default())?;
     drop((paper::markdown(&table), paper::latex(&table), tensorboard::event_file(&summary.runs[0], 0.0)));
     tables::csv(&summary)?;
-    figures::all(&summary, Metric::Accuracy)?;
+    crate::figures::all(&summary, crate::figure::Metric::Accuracy)?;
     page(&summary, &table).map(drop)
 }
 

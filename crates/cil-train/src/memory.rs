@@ -120,7 +120,8 @@ pub(crate) fn form(plan: &Plan) -> Form {
 
 /// How a discriminant takes and keeps its statistics.
 pub(crate) fn form_of(spec: &DiscriminantSpec) -> Form {
-    if spec.stages.is_empty() { Form::Pooled } else { Form::Stages }
+    let wide = !spec.stages.is_empty() || spec.random_features.is_some();
+    if wide { Form::Wide } else { Form::Pooled }
 }
 
 /// The images of one of the task's classes that `count` exemplars of it would be: the most typical first (herding), or

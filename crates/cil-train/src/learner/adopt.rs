@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use cil_backbone::{Frozen, Head, HeadKind, Network, Snapshot};
+use cil_backbone::head::PROJECTION;
+use cil_backbone::{Frozen, Head, Network, Snapshot};
 use cil_data::exemplars::Exemplars;
 use cil_engine::Parameters;
 
@@ -83,7 +84,10 @@ pub fn classifier_of(
     statistics: &Parameters,
     device: &Device,
 ) -> Result<Frozen> {
-    answering(model, spec, &restored(spec, model.snapshot(), statistics)?, device)
+    if spec.random_features.is_some() {
+        bail!("statistics of random features are drawn by a run's seed, which a model file does not have");
+    }
+    answering(model, spec, &restored(spec, model.snapshot(), statistics)?, None, device)
 }
 
 /// The statistics of a model's classes.
@@ -98,9 +102,13 @@ pub(super) fn answering(
     model: &Frozen,
     spec: &DiscriminantSpec,
     statistics: &ClassStatistics,
+    projection: Option<Tensor>,
     device: &Device,
 ) -> Result<Frozen> {
-    let (weights, biases) = statistics.discriminant(spec.shrinkage, device)?;
+    let (weights, biases) = match spec.ridge {
+        true => statistics.least_squares(spec.shrinkage, device)?,
+        false => statistics.discriminant(spec.shrinkage, device)?,
+    };
     let blocks = &model.snapshot().head.blocks;
     let (mut tensors, mut row) = (BTreeMap::new(), 0);
     for (block, classes) in blocks.iter().enumerate() {
@@ -109,8 +117,9 @@ pub(super) fn answering(
         tensors.insert(format!("head.{block}.bias"), rows(&biases)?);
         row += classes;
     }
-    let kind = if spec.stages.is_empty() { HeadKind::LinearOfDirections } else { HeadKind::Linear };
-    let (width, stages) = (spec.width(&model.snapshot().architecture), spec.stages.clone());
-    let head = Head { kind, blocks: blocks.clone(), width, stages };
+    if let Some(projection) = projection {
+        tensors.insert(PROJECTION.to_owned(), projection.to_dtype(model.dtype())?);
+    }
+    let head = Head { blocks: blocks.clone(), ..spec.head(&model.snapshot().architecture) };
     Ok(model.with_head(head, tensors)?)
 }

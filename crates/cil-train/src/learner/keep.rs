@@ -11,6 +11,7 @@ use cil_data::store::{SampleId, TrainSet};
 use super::{Learner, Stage, adopt};
 use crate::discriminant::ClassStatistics;
 use crate::event::Event;
+use crate::looks;
 use crate::means::{self, ClassMeans};
 use crate::memory;
 
@@ -51,7 +52,8 @@ impl Learner {
             return Ok(self.old.clone());
         };
         let Some(model) = &self.old else { return Ok(None) };
-        Ok(Some(adopt::answering(model, spec, statistics, &self.plan.device)?))
+        let projection = looks::projection(&self.plan, spec)?;
+        Ok(Some(adopt::answering(model, spec, statistics, projection, &self.plan.device)?))
     }
 
     /// Bytes of the generator that is kept for the next task to begin with.
