@@ -7,6 +7,7 @@ mod embedded;
 mod exports;
 mod files;
 mod integrity;
+mod models;
 mod printed;
 mod progress;
 mod reports;

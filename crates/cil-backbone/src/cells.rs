@@ -13,7 +13,7 @@ use crate::resnet::Architecture;
 /// Most cells a side; more than the small networks' last maps have pixels.
 const MOST_CELLS: usize = 16;
 /// Widest features: their covariance has as many rows and columns, 64 million numbers.
-const WIDEST: usize = 8192;
+pub const WIDEST: usize = 8192;
 
 /// What a head reads of one stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -64,6 +64,8 @@ pub struct HeadOutput {
 
 /// Name of the scale of a head that has one.
 pub const SCALE: &str = "head.scale";
+/// Name of the projection of a head of random features.
+pub const PROJECTION: &str = "head.projection";
 
 /// A head's form: which kind, how wide its input, and the classes of each block in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +80,9 @@ pub struct Head {
     /// What it reads of which stages; without any it reads the pooled features.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageCells>,
+    /// How many random features stand between what it reads and its weights: ReLU of a projection that nobody trains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<usize>,
 }
 
 /// The tensors of a head, in block order.
@@ -92,12 +97,14 @@ pub struct HeadWeights {
     pub biases: Vec<Tensor>,
     /// `[1]`, for a head of cosines.
     pub scale: Option<Tensor>,
+    /// `[random features, width]`, for a head of random features.
+    pub projection: Option<Tensor>,
 }
 
 impl Head {
     /// A head without classes.
     pub fn new(kind: HeadKind, width: usize) -> Self {
-        Self { kind, width, blocks: Vec::new(), stages: Vec::new() }
+        Self { kind, width, blocks: Vec::new(), stages: Vec::new(), random: None }
     }
 
     /// Classes of all blocks.
@@ -112,6 +119,15 @@ impl Head {
     pub fn check(&self) -> Result<()> {
         if self.width == 0 {
             bail!("head.width is 0; a head takes features of at least 1");
+        }
+        if self.random == Some(0) {
+            bail!("head.random is 0; a head of random features has at least one");
+        }
+        if self.random.is_some() && !matches!(self.kind, HeadKind::Linear | HeadKind::LinearOfDirections) {
+            bail!(
+                "head.kind is {:?} and head.random is there; a head of random features is linear",
+                self.kind
+            );
         }
         if !self.stages.is_empty() && self.kind != HeadKind::Linear {
             bail!(
@@ -153,16 +169,26 @@ impl Head {
         if self.kind.is_scaled() && !specs.is_empty() {
             specs.push(weight(SCALE.to_owned(), vec![1], Init::Constant(1.0)));
         }
+        specs.extend(self.projection_spec().filter(|_| !self.blocks.is_empty()));
         specs
     }
 
+    /// The projection of a head of random features; its initial value is the one that it keeps, PyTorch's of a linear
+    /// layer.
+    pub fn projection_spec(&self) -> Option<ParameterSpec> {
+        let bound = 1.0 / (self.width as f64).sqrt();
+        let dims = vec![self.random?, self.width];
+        Some(weight(PROJECTION.to_owned(), dims, Init::Uniform { bound }))
+    }
+
     fn block_specs(&self, block: usize, classes: usize) -> Vec<ParameterSpec> {
-        let size = 1.0 / (self.width as f64).sqrt();
+        let width = self.random.unwrap_or(self.width);
+        let size = 1.0 / (width as f64).sqrt();
         let init = match self.kind {
             HeadKind::MultiProxy { .. } => Init::Normal { deviation: size },
             _ => Init::Uniform { bound: size },
         };
-        let dims = vec![classes * self.kind.proxies(), self.width];
+        let dims = vec![classes * self.kind.proxies(), width];
         let mut specs = vec![weight(format!("head.{block}.weight"), dims, init)];
         if self.kind.is_biased() {
             specs.push(weight(format!("head.{block}.bias"), vec![classes], init));
@@ -215,7 +241,9 @@ impl Head {
         }
         let scaled = self.kind.is_scaled() && !weights.is_empty();
         let scale = if scaled { Some(tensor(SCALE)?) } else { None };
-        Ok(HeadWeights { kind: self.kind, weights, biases, scale })
+        let random = self.random.is_some() && !weights.is_empty();
+        let projection = if random { Some(tensor(PROJECTION)?) } else { None };
+        Ok(HeadWeights { kind: self.kind, weights, biases, scale, projection })
     }
 
     /// The head's tensors as constants.
@@ -242,14 +270,18 @@ impl HeadWeights {
             bail!("the head has no classes yet");
         }
         let weight = Tensor::cat(&self.weights, 0)?;
-        let (_, width) = weight.dims2()?;
+        let (_, width) = self.projection.as_ref().unwrap_or(&weight).dims2()?;
         if features.rank() != 2 || features.dim(1)? != width {
             bail!("the head takes features of [rows, {width}], not {:?}", features.dims());
         }
         let cosines = || normalized(features)?.matmul(&normalized(&weight)?.t()?);
         let similarities = match self.kind {
-            HeadKind::Linear | HeadKind::WithoutBias => return self.linear(features, &weight),
-            HeadKind::LinearOfDirections => return self.linear(&normalized(features)?, &weight),
+            HeadKind::Linear | HeadKind::WithoutBias => {
+                return self.linear(&self.expanded(features)?, &weight);
+            }
+            HeadKind::LinearOfDirections => {
+                return self.linear(&self.expanded(&normalized(features)?)?, &weight);
+            }
             HeadKind::Cosine => cosines()?,
             HeadKind::MultiProxy { proxies } => of_classes(&cosines()?, proxies)?,
         };
@@ -259,6 +291,13 @@ impl HeadWeights {
             similarities: Some(similarities),
             scale: Some(scale.clone()),
         })
+    }
+
+    fn expanded(&self, features: &Tensor) -> Result<Tensor> {
+        match &self.projection {
+            Some(projection) => random_features(features, projection),
+            None => Ok(features.clone()),
+        }
     }
 
     fn linear(&self, features: &Tensor, weight: &Tensor) -> Result<HeadOutput> {
@@ -282,6 +321,14 @@ fn of_classes(cosines: &Tensor, proxies: usize) -> Result<Tensor> {
     // From -4 to 0: nothing that overflows.
     let weights = scores.exp()?;
     (&weights * &scores)?.sum(D::Minus1)? / weights.sum(D::Minus1)?
+}
+
+/// `[rows, random features]`: ReLU of `[rows, width]` features projected by `[random features, width]`.
+///
+/// # Errors
+/// If widths differ.
+pub fn random_features(features: &Tensor, projection: &Tensor) -> Result<Tensor> {
+    features.matmul(&projection.t()?)?.relu()
 }
 
 /// Rows divided by their length; a row of zeros stays, and has a finite gradient.

@@ -7,12 +7,14 @@
 pub mod align;
 pub mod cells;
 pub mod file;
+pub mod foreign;
 pub mod frozen;
 pub mod head;
 pub mod network;
 pub mod resnet;
 
 pub use cells::StageCells;
+pub use file::{Model, ModelCard};
 pub use frozen::{Frozen, Probe, Running};
 pub use head::{Head, HeadKind, HeadOutput, HeadWeights};
 pub use network::{Network, Snapshot, View};

@@ -28,7 +28,8 @@ pub enum Variant {
     LucirRelu,
     /// He et al. 2016's for CIFAR, as ABD's code has it: parameter-free shortcuts, a ReLU after every block. The code's
     /// shortcuts put old channels in the midst of the new ones, these first: the same network with channels in another
-    /// order.
+    /// order. Classifiers trained elsewhere have this form too (akamaster/pytorch_resnet_cifar10; see
+    /// [`crate::foreign`]).
     He,
     /// [`Variant::He`] without the ReLU after the last block (iCaRL's code).
     Icarl,
@@ -38,19 +39,41 @@ pub enum Variant {
     /// [`Variant::Imagenet`] with the stem of networks for small images, as it is often run on 32x32 pixels: 3x3 of
     /// stride 1, no max-pool.
     ImagenetSmall,
+    /// torchvision's and timm's: [`Variant::Imagenet`] with a ReLU after every addition. 18 and 34 layers of two
+    /// convolutions a block; 50, 101 and 152 of three (bottlenecks), the second of which has the block's stride.
+    Torchvision,
+    /// [`Variant::Torchvision`] with the stem of networks for small images: 3x3 of stride 1, no max-pool.
+    TorchvisionSmall,
 }
 
 impl Variant {
     /// Whether there is a ReLU after the last block.
     fn closes_with_relu(self) -> bool {
-        matches!(self, Self::LucirRelu | Self::He)
+        matches!(self, Self::LucirRelu | Self::He) || self.is_torchvision()
     }
 
     /// Whether it is one of those of four stages with twice as many channels each.
     fn is_imagenet(self) -> bool {
-        matches!(self, Self::Imagenet | Self::ImagenetSmall)
+        matches!(self, Self::Imagenet | Self::ImagenetSmall) || self.is_torchvision()
+    }
+
+    fn is_torchvision(self) -> bool {
+        matches!(self, Self::Torchvision | Self::TorchvisionSmall)
+    }
+
+    /// Whether the stem has stride 2 and a max-pool.
+    fn has_large_stem(self) -> bool {
+        matches!(self, Self::Imagenet | Self::Torchvision)
+    }
+
+    /// Whether a shortcut that changes shape has no weights.
+    fn has_free_shortcuts(self) -> bool {
+        matches!(self, Self::Podnet | Self::He | Self::Icarl)
     }
 }
+
+/// Channels of a bottleneck's output by those of its inner convolutions.
+const EXPANSION: usize = 4;
 
 /// A backbone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,9 +82,10 @@ pub struct Architecture {
     /// Whose ResNet.
     pub variant: Variant,
     /// Layers as the literature counts them: `6 n + 2`, three stages of `n` blocks; 32 in the published runs. 18 for the
-    /// two that are made for ImageNet.
+    /// two that methods were published with on ImageNet; 18, 34, 50, 101 or 152 for torchvision's.
     pub depth: usize,
-    /// Channels of the first stage; each later one has twice as many. 16 in the published runs, 64 on ImageNet.
+    /// Channels of the first stage, within its blocks if they are bottlenecks; each later one has twice as many. 16 in
+    /// the published runs, 64 on ImageNet.
     pub width: usize,
 }
 
@@ -93,14 +117,37 @@ impl Architecture {
 
     /// Width of the pooled features.
     pub fn feature_width(&self) -> usize {
-        self.width * if self.variant.is_imagenet() { 8 } else { 4 }
+        let stages = if self.variant.is_imagenet() { 8 } else { 4 };
+        self.width * stages * if self.has_bottlenecks() { EXPANSION } else { 1 }
+    }
+
+    /// Whether a block is three convolutions, the outer ones 1x1.
+    pub fn has_bottlenecks(&self) -> bool {
+        self.variant.is_torchvision() && self.depth >= 50
+    }
+
+    /// Blocks of each stage, if the family has a network of that depth.
+    pub(crate) fn blocks(&self) -> Option<Vec<usize>> {
+        let of_depth: &[usize] = match (self.variant.is_imagenet(), self.depth) {
+            (false, depth) => {
+                let fits = (8..=DEEPEST).contains(&depth) && (depth - 2).is_multiple_of(6);
+                return fits.then(|| vec![(depth - 2) / 6; 3]);
+            }
+            (true, 18) => &[2, 2, 2, 2],
+            (true, _) if !self.variant.is_torchvision() => return None,
+            (true, 34 | 50) => &[3, 4, 6, 3],
+            (true, 101) => &[3, 4, 23, 3],
+            (true, 152) => &[3, 8, 36, 3],
+            _ => return None,
+        };
+        Some(of_depth.to_vec())
     }
 
     /// How many taps `stage1`, `stage2`, ... it has.
     pub fn stages(&self) -> usize {
         match self.variant {
             Variant::Lucir | Variant::LucirRelu | Variant::He | Variant::Icarl => 3,
-            Variant::Podnet | Variant::Imagenet | Variant::ImagenetSmall => 4,
+            _ => 4,
         }
     }
 
@@ -114,7 +161,7 @@ impl Architecture {
             Variant::Podnet if stage == 3 && self.depth == 8 => 1,
             _ => stage.clamp(1, last) - 1,
         };
-        self.width << doublings
+        (self.width << doublings) * if self.has_bottlenecks() { EXPANSION } else { 1 }
     }
 
     /// Refuses what no ResNet is.
@@ -122,14 +169,18 @@ impl Architecture {
     /// # Errors
     /// Naming the field and its value.
     pub fn check(&self) -> Result<()> {
-        if self.variant.is_imagenet() {
-            if self.depth != 18 {
-                bail!("architecture.depth is {}; the ResNet for ImageNet has 18 layers", self.depth);
+        if self.blocks().is_none() {
+            let depth = self.depth;
+            if self.variant.is_torchvision() {
+                bail!(
+                    "architecture.depth is {depth}; torchvision's ResNets have 18, 34, 50, 101 or 152 layers"
+                );
             }
-        } else if !(8..=DEEPEST).contains(&self.depth) || !(self.depth - 2).is_multiple_of(6) {
+            if self.variant.is_imagenet() {
+                bail!("architecture.depth is {depth}; the ResNet for ImageNet has 18 layers");
+            }
             bail!(
-                "architecture.depth is {}; a ResNet for small images has 8, 14, 20, 26, 32, ... {DEEPEST} layers",
-                self.depth
+                "architecture.depth is {depth}; a ResNet for small images has 8, 14, 20, 26, 32, ... {DEEPEST} layers"
             );
         }
         if self.width == 0 || self.width > 1024 {
@@ -155,13 +206,12 @@ impl Architecture {
                 "a ResNet takes images of 1 to 1024 channels and 4x4 to {LARGEST}x{LARGEST} pixels, not {images:?}"
             );
         }
-        let (stages, blocks) = match self.variant {
-            Variant::Imagenet | Variant::ImagenetSmall => (4, 2),
-            _ => (3, (self.depth - 2) / 6),
-        };
-        let mut net = Net { it: GraphBuilder::new(images), variant: self.variant };
+        let Some(blocks) = self.blocks() else { bail!("{self} has no such depth") };
+        let stages = blocks.len();
+        let mut net =
+            Net { it: GraphBuilder::new(images), variant: self.variant, bottlenecks: self.has_bottlenecks() };
         let mut x = net.stem(self.width)?;
-        for stage in 0..stages {
+        for (stage, blocks) in blocks.into_iter().enumerate() {
             let width = self.width << stage;
             for block in 0..blocks {
                 let last_of_stage = block + 1 == blocks;
@@ -178,7 +228,8 @@ impl Architecture {
                 x = if ends || self.variant == Variant::Podnet {
                     sum
                 } else {
-                    net.it.add(&format!("{prefix}.relu2"), Op::Relu, &[sum])?
+                    let number = if net.bottlenecks { 3 } else { 2 };
+                    net.it.add(&format!("{prefix}.relu{number}"), Op::Relu, &[sum])?
                 };
                 if last && self.variant == Variant::Podnet {
                     net.it.tap("stage3", before);
@@ -204,6 +255,8 @@ impl std::fmt::Display for Architecture {
             Variant::Icarl => "iCaRL's",
             Variant::Imagenet => "the ImageNet",
             Variant::ImagenetSmall => "the small-image ImageNet",
+            Variant::Torchvision => "torchvision's",
+            Variant::TorchvisionSmall => "torchvision's small-image",
         };
         write!(formatter, "{variant} ResNet-{} of width {}", self.depth, self.width)
     }
@@ -212,21 +265,20 @@ impl std::fmt::Display for Architecture {
 struct Net {
     it: GraphBuilder,
     variant: Variant,
+    bottlenecks: bool,
 }
 
 impl Net {
     /// From the images to the first block.
     fn stem(&mut self, width: usize) -> Result<NodeId> {
-        let (kernel, stride) = if self.variant == Variant::Imagenet { (7, 2) } else { (3, 1) };
+        let (kernel, stride) = if self.variant.has_large_stem() { (7, 2) } else { (3, 1) };
         let x = self.convolution("stem.conv", width, kernel, stride, self.it.input())?;
         let x = self.norm("stem.norm", x, 1.0)?;
         let x = self.it.add("stem.relu", Op::Relu, &[x])?;
-        match self.variant {
-            Variant::Imagenet => {
-                self.it.add("stem.pool", Op::MaxPool { kernel: 3, stride: 2, padding: 1 }, &[x])
-            }
-            _ => Ok(x),
+        if self.variant.has_large_stem() {
+            return self.it.add("stem.pool", Op::MaxPool { kernel: 3, stride: 2, padding: 1 }, &[x]);
         }
+        Ok(x)
     }
 
     fn convolution(
@@ -249,22 +301,35 @@ impl Net {
         self.it.add_with(name, Op::BatchNorm { affine: true, epsilon: 1e-5 }, &[x], Init::Constant(scale))
     }
 
-    /// Two convolutions and the shortcut, up to the addition.
-    fn block(&mut self, name: &str, out: usize, stride: usize, x: NodeId) -> Result<NodeId> {
-        let y = self.convolution(&format!("{name}.conv1"), out, 3, stride, x)?;
-        let y = self.norm(&format!("{name}.norm1"), y, 1.0)?;
-        let y = self.it.add(&format!("{name}.relu1"), Op::Relu, &[y])?;
-        let y = self.convolution(&format!("{name}.conv2"), out, 3, 1, y)?;
-        let y =
-            self.norm(&format!("{name}.norm2"), y, if self.variant == Variant::Podnet { 0.0 } else { 1.0 })?;
+    /// The convolutions of a block and its shortcut, up to the addition; `width` are the channels within it.
+    fn block(&mut self, name: &str, width: usize, stride: usize, x: NodeId) -> Result<NodeId> {
+        // Kernel and stride of each convolution, and its channels.
+        let (layers, out) = match self.bottlenecks {
+            true => {
+                let out = EXPANSION * width;
+                (vec![(1, 1, width), (3, stride, width), (1, 1, out)], out)
+            }
+            false => (vec![(3, stride, width), (3, 1, width)], width),
+        };
+        let last_scale = if self.variant == Variant::Podnet { 0.0 } else { 1.0 };
+        let (mut y, count) = (x, layers.len());
+        for (at, (kernel, stride, channels)) in layers.into_iter().enumerate() {
+            let number = at + 1;
+            y = self.convolution(&format!("{name}.conv{number}"), channels, kernel, stride, y)?;
+            let scale = if number == count { last_scale } else { 1.0 };
+            y = self.norm(&format!("{name}.norm{number}"), y, scale)?;
+            if number < count {
+                y = self.it.add(&format!("{name}.relu{number}"), Op::Relu, &[y])?;
+            }
+        }
         let changes = stride > 1 || self.it.shape(x).channels() != out;
-        let shortcut = match (changes, self.variant) {
+        let shortcut = match (changes, self.variant.has_free_shortcuts()) {
             (false, _) => x,
-            (true, Variant::Lucir | Variant::LucirRelu | Variant::Imagenet | Variant::ImagenetSmall) => {
+            (true, false) => {
                 let short = self.convolution(&format!("{name}.shortcut.conv"), out, 1, stride, x)?;
                 self.norm(&format!("{name}.shortcut.norm"), short, 1.0)?
             }
-            (true, Variant::Podnet | Variant::He | Variant::Icarl) => self.it.add(
+            (true, true) => self.it.add(
                 &format!("{name}.shortcut"),
                 Op::SubsamplePad { stride, out_channels: out },
                 &[x],

@@ -164,6 +164,11 @@ impl Dataset {
         [&mut self.train, &mut self.test]
     }
 
+    /// The test images, in the data set's own order.
+    pub fn test(&self) -> &Images {
+        &self.test
+    }
+
     /// The training images, in the data set's own order.
     pub fn train(&self) -> &Images {
         &self.train

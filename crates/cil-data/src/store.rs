@@ -3,6 +3,8 @@
 //! One decision: images to train on and images to evaluate on are different types over the same bytes. A [`TrainSet`]
 //! counts which classes were looked at, so that a data-free run can be shown to be one.
 
+mod derived;
+
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -75,13 +77,14 @@ impl Images {
     }
 
     /// Bytes of one image at the network's size, `[3][height][width]`, wherever it lies; `crop` cuts a part of the whole
-    /// picture (of the stored square where there is no more) with the stream of the image.
+    /// picture (of the stored square where there is no more) with the stream of the image's number.
     ///
     /// # Errors
     /// If the file that it lies in cannot be read.
     pub(crate) fn square(
         &self,
         index: usize,
+        number: u64,
         crop: Option<(ResizedCrop, Draw<'_>)>,
     ) -> anyhow::Result<Cow<'_, [u8]>> {
         let picture = match &self.packed {
@@ -92,7 +95,7 @@ impl Images {
         let mut out = vec![0; self.size.values()];
         match (crop, &self.packed) {
             (Some((crop, draw)), _) => {
-                let mut stream = ResizedCrop::stream(draw, index as u64);
+                let mut stream = ResizedCrop::stream(draw, number);
                 let part = crop.draw(picture.height, picture.width, &mut stream);
                 planes(&cut(&picture, part, self.size.height)?, &mut out)?;
             }
@@ -107,7 +110,7 @@ impl Images {
     /// # Errors
     /// If the file that it lies in cannot be read.
     pub fn read(&self, index: usize) -> anyhow::Result<Cow<'_, [u8]>> {
-        self.square(index, None)
+        self.square(index, index as u64, None)
     }
 
     /// Number of images.
@@ -142,6 +145,8 @@ pub(crate) struct Selection {
     positions: Vec<u32>,
     /// Where each class begins in `positions`, and the end.
     starts: Vec<usize>,
+    /// Images that came before these and are not here; an image's draws are by its number among all.
+    before: u64,
 }
 
 impl Selection {
@@ -150,7 +155,19 @@ impl Selection {
         for positions in by_class {
             starts.push(starts[starts.len() - 1] + positions.len());
         }
-        Self { images, positions: by_class.concat(), starts }
+        Self { images, positions: by_class.concat(), starts, before: 0 }
+    }
+
+    /// All images; labels are positions in the class order of `classes` classes, some of which may have no image.
+    fn of_all(images: Images, classes: usize, before: u64) -> Result<Self> {
+        let mut by_class = vec![Vec::new(); classes];
+        for at in 0..images.len() {
+            let Some(of_class) = by_class.get_mut(images.label(at)) else {
+                bail!("image {at} has label {}, there are {classes} classes", images.label(at));
+            };
+            of_class.push(at as u32);
+        }
+        Ok(Self { before, ..Self::new(images, &by_class) })
     }
 
     fn classes(&self) -> usize {
@@ -194,16 +211,19 @@ impl Selection {
         let elsewhere = self.images.elsewhere.as_ref().filter(|it| fits && it.device().same_device(device));
         if let Some(there) = elsewhere {
             let change = |position: u32| match draw {
-                Some(draw) => Change::draw(&preparation.augmentation, draw.stream_of(u64::from(position))),
+                Some(draw) => {
+                    Change::draw(&preparation.augmentation, draw.stream_of(self.before + u64::from(position)))
+                }
                 None => Change::none(),
             };
             let changes: Vec<_> = positions.par_iter().map(|it| (*it, change(*it))).collect();
             return there.table(&changes);
         }
-        let square = |position: &u32| self.images.square(*position as usize, crop);
+        let number = |position: u32| self.before + u64::from(position);
+        let square = |position: &u32| self.images.square(*position as usize, number(*position), crop);
         let squares: anyhow::Result<Vec<Cow<'_, [u8]>>> = positions.par_iter().map(square).collect();
         let squares = squares.map_err(|error| Error::Msg(format!("{error:#}")))?;
-        let image = |(square, position): (_, &u32)| (Cow::as_ref(square), u64::from(*position));
+        let image = |(square, position): (_, &u32)| (Cow::as_ref(square), number(*position));
         let images: Vec<(&[u8], u64)> = squares.iter().zip(&positions).map(image).collect();
         prepare(&images, self.images.size, preparation, draw)
     }
@@ -237,6 +257,16 @@ impl TrainSet {
     pub(crate) fn new(selection: Selection) -> Self {
         let reads = (0..selection.classes()).map(|_| AtomicU64::new(0)).collect();
         Self { selection, reads }
+    }
+
+    /// Images of classes that are learned after others, whose images are not here. Labels are positions in the order in
+    /// which all `classes` are learned, and `before` images came before these: batches and changes are then those of one
+    /// run over all images.
+    ///
+    /// # Errors
+    /// If a label is no class.
+    pub fn after(images: Images, classes: usize, before: u64) -> Result<Self> {
+        Ok(Self::new(Selection::of_all(images, classes, before)?))
     }
 
     /// Classes that the run learns.
@@ -335,6 +365,14 @@ pub struct TestSet {
 impl TestSet {
     pub(crate) fn new(selection: Selection) -> Self {
         Self { selection }
+    }
+
+    /// All of these images. Labels are positions in the class order of `classes` classes, some of which may have none.
+    ///
+    /// # Errors
+    /// If a label is no class.
+    pub fn of(images: Images, classes: usize) -> Result<Self> {
+        Ok(Self::new(Selection::of_all(images, classes, 0)?))
     }
 
     /// Images of the first `classes` classes.

@@ -4,6 +4,7 @@
 //! used. It reads no file.
 
 mod ignored;
+pub mod models;
 mod report;
 pub mod sweep;
 
@@ -155,6 +156,9 @@ needs fewer (Winograd) can show a rate above the machine's peak.")]
     #[command(after_help = sweep::AFTER_HELP)]
     #[command(subcommand)]
     Sweep(Sweep),
+    /// What works on a model file and images of one's own
+    #[command(flatten)]
+    Models(models::Command),
     /// List what can be run: families and methods, the presets of a family, or one with its source and expected results
     #[command(after_help = "\
 Examples:

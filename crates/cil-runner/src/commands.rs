@@ -2,6 +2,15 @@
 //!
 //! One decision: a command turns arguments into checked configurations, runs them and prints; nothing is computed here.
 
+mod evaluate;
+mod export;
+mod extend;
+mod extend_page;
+mod generate;
+mod inspect;
+mod predict;
+mod train;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +19,7 @@ use cil_data::normalise::Normalisation;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
+use crate::args::models::Command as OnModels;
 use crate::args::{Checkpoints, Cli, Command, Global, Resume, Run};
 use crate::audit::audit;
 use crate::bench::bench;
@@ -46,6 +56,7 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
         Command::Audit(arguments) => audit(&arguments, &cli.global, output),
         Command::Bench(arguments) => bench(&arguments, &cli.global, interrupt, output),
         Command::Sweep(arguments) => sweep(&arguments, &cli.global, interrupt, output),
+        Command::Models(command) => on_models(&command, &cli.global, interrupt, output),
         Command::Presets(arguments) => listing::list(&arguments, output),
         Command::Completions { shell } => completions(shell, output),
         Command::Report(arguments) => show(&arguments, output),
@@ -229,4 +240,54 @@ fn completions(shell: Shell, output: &mut Output<'_>) -> Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "cil-runner", &mut text);
     output.text(&String::from_utf8_lossy(&text))
+}
+
+/// Does what a command on a model file says.
+fn on_models(
+    command: &OnModels,
+    global: &Global,
+    interrupt: &Interrupt,
+    output: &mut Output<'_>,
+) -> Result<()> {
+    match command {
+        OnModels::Train(arguments) => train::train(arguments, global, interrupt, output),
+        OnModels::Extend(arguments) => extend::extend(arguments, global, interrupt, output),
+        OnModels::Evaluate(arguments) => evaluate::evaluate(arguments, global, output),
+        OnModels::Predict(arguments) => predict::predict(arguments, global, output),
+        OnModels::Generate(arguments) => generate::generate(arguments, global, interrupt, output),
+        OnModels::Inspect(arguments) => inspect::inspect(arguments, global, output),
+        OnModels::Export(arguments) => export::export(arguments, global, output),
+    }
+}
+
+/// Refuses a place where no model file can be written, or where the model that is read lies.
+fn check_out(out: &Path, model: Option<&Path>) -> Result<()> {
+    let place = out.display();
+    if out.is_dir() {
+        return Err(bad_input(format!(
+            "--out {place}: it is a folder; name a file, such as {place}/model.safetensors"
+        )));
+    }
+    let parent = out.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        return Err(bad_input(format!(
+            "--out {place}: there is no folder {}; make it first",
+            parent.display()
+        )));
+    }
+    let same = |model: &Path| match (model.canonicalize(), out.canonicalize()) {
+        (Ok(model), Ok(out)) => model == out,
+        _ => false,
+    };
+    if model.is_some_and(same) {
+        return Err(bad_input(format!(
+            "--out {place}: that is the model which is read, and its file is never changed; name another file"
+        )));
+    }
+    Ok(())
+}
+
+/// Bytes of what is attached to a model.
+fn attached_bytes(model: &cil_backbone::Model) -> usize {
+    model.attached.iter().map(|(_, it)| it.elem_count() * it.dtype().size_in_bytes()).sum()
 }

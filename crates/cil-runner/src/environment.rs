@@ -132,7 +132,7 @@ pub struct BaseModel {
 impl BaseModel {
     /// The model file of these bytes.
     pub fn new(file: &Path, bytes: &[u8]) -> Self {
-        Self { file: file.display().to_string(), sha256: hexadecimal(&Sha256::digest(bytes)) }
+        Self { file: file.display().to_string(), sha256: sha256(bytes) }
     }
 }
 
@@ -202,6 +202,11 @@ impl Environment {
         }
         Ok(())
     }
+}
+
+/// SHA-256 in hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
 }
 
 /// Bytes as digits.

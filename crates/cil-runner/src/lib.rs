@@ -27,6 +27,7 @@ pub mod interrupt;
 pub mod listing;
 pub mod machine;
 pub mod model;
+pub mod models;
 pub mod naming;
 pub mod output;
 pub mod overlay;

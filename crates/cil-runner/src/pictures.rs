@@ -72,9 +72,7 @@ pub fn grid(images: &Tensor, rows: &[Vec<usize>], normalisation: &Normalisation)
                 for x in 0..width as u32 * ZOOM {
                     let at = ((y / ZOOM) as usize, (x / ZOOM) as usize);
                     let colour = std::array::from_fn(|channel| {
-                        let value = pixels[channel][at.0][at.1];
-                        let value = value * normalisation.deviation[channel] + normalisation.mean[channel];
-                        (value * 255.0).round().clamp(0.0, 255.0) as u8
+                        byte(pixels[channel][at.0][at.1], channel, normalisation)
                     });
                     picture.put_pixel(left + x, top + y, Rgb(colour));
                 }
@@ -84,6 +82,25 @@ pub fn grid(images: &Tensor, rows: &[Vec<usize>], normalisation: &Normalisation)
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, ImageFormat::Png).context("cannot encode a picture")?;
     Ok(bytes.into_inner())
+}
+
+/// The PNG file of one normalised image: `[3, height, width]`.
+pub fn single(image: &Tensor, normalisation: &Normalisation) -> Result<Vec<u8>> {
+    let (_, height, width) = image.dims3()?;
+    let pixels = image.to_dtype(DType::F32)?.to_vec3::<f32>()?;
+    let picture = RgbImage::from_fn(width as u32, height as u32, |x, y| {
+        Rgb(std::array::from_fn(|channel| {
+            byte(pixels[channel][y as usize][x as usize], channel, normalisation)
+        }))
+    });
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, ImageFormat::Png).context("cannot encode a picture")?;
+    Ok(bytes.into_inner())
+}
+
+/// A normalised value as that of a pixel.
+fn byte(value: f32, channel: usize, by: &Normalisation) -> u8 {
+    ((value * by.deviation[channel] + by.mean[channel]) * 255.0).round().clamp(0.0, 255.0) as u8
 }
 
 /// Of `labels`, the first `count` rows of each class.

@@ -19,9 +19,9 @@ const RIDGE_OF_CHANGE: f64 = 1e-2;
 pub(crate) enum Form {
     /// In f64, the whole covariance; the ridge of a map holds the map itself.
     Pooled,
-    /// Of several stages, thousands of features: in f32, the covariance as a triangle; the ridge holds the map's
+    /// Of several stages or random features, thousands of them: in f32, the covariance as a triangle; the ridge holds the map's
     /// difference to staying as it is.
-    Stages,
+    Wide,
 }
 
 /// Means and common covariance of classes' features.
@@ -72,7 +72,7 @@ impl ClassStatistics {
         let (to, after) = centred(matrix(after)?);
         match self.form {
             Form::Pooled => self.carried_by_map(&from, &to, &before, after),
-            Form::Stages => self.carried_by_change(&from, &to, &before, after),
+            Form::Wide => self.carried_by_change(&from, &to, &before, after),
         }
     }
 
@@ -130,6 +130,24 @@ impl ClassStatistics {
         Self { means, covariance, form: self.form }.as_kept()
     }
 
+    /// Weights `[classes, width]` and biases `[classes]` of 0 of the ridge regression of class indicators on features, every
+    /// class counting the same: `w = (C + m' m / classes + ridge)^-1 m / classes`, where the ridge is `share` of the mean
+    /// square. Sums over images are what statistics make of them, so it is as if all images were at hand.
+    ///
+    /// # Errors
+    /// If the sums have no inverse, or the device refuses the tensors.
+    pub(crate) fn least_squares(&self, share: f64, device: &Device) -> Result<(Tensor, Tensor)> {
+        let classes = self.means.nrows() as f64;
+        let squares = &self.covariance + gram(&self.means, self.form) / classes;
+        let inverse = shrunk(squares, share).cholesky().with_context(|| {
+            format!("the features' squares have no inverse with discriminant.shrinkage {share}; a larger one may help")
+        })?;
+        let weights = inverse.solve(&(self.means.transpose() / classes));
+        let dims = self.means.shape();
+        let weights = Tensor::from_slice(weights.as_slice(), dims, device)?.to_dtype(DType::F32)?;
+        Ok((weights, Tensor::zeros(dims.0, DType::F32, device)?))
+    }
+
     /// Weights `[classes, width]` and biases `[classes]` of the linear discriminant with equal priors:
     /// `w = C^-1 m`, `b = -m C^-1 m / 2`, where `C` is the covariance and `shrinkage` times its mean variance on the
     /// diagonal. The logits are log-likelihoods but for a term that all classes share.
@@ -159,7 +177,7 @@ const COVARIANCE: &str = "covariance";
 impl ClassStatistics {
     /// Rounded as it is kept, so that what is kept and taken up again is the same.
     fn as_kept(mut self) -> Self {
-        if self.form == Form::Stages {
+        if self.form == Form::Wide {
             let round = |value: &mut f64| *value = f64::from(*value as f32);
             self.means.iter_mut().for_each(round);
             self.covariance.fill_lower_triangle_with_upper_triangle();
@@ -172,7 +190,7 @@ impl ClassStatistics {
     pub(crate) fn bytes(&self) -> usize {
         match self.form {
             Form::Pooled => (self.means.len() + self.covariance.len()) * size_of::<f64>(),
-            Form::Stages => (self.means.len() + triangle(self.covariance.nrows())) * size_of::<f32>(),
+            Form::Wide => (self.means.len() + triangle(self.covariance.nrows())) * size_of::<f32>(),
         }
     }
 
@@ -185,7 +203,7 @@ impl ClassStatistics {
             |of: &DMatrix<f64>| Tensor::from_slice(of.transpose().as_slice(), of.shape(), &Device::Cpu);
         let values = match self.form {
             Form::Pooled => [(MEANS, rows(&self.means)?), (COVARIANCE, rows(&self.covariance)?)],
-            Form::Stages => {
+            Form::Wide => {
                 // Column by column, down to the diagonal.
                 let width = self.covariance.nrows();
                 let upper = (0..width).flat_map(|column| (0..=column).map(move |row| (row, column)));
@@ -213,7 +231,7 @@ impl ClassStatistics {
                 let covariance = get(COVARIANCE, &[width, width], DType::F64)?;
                 (get(MEANS, &[classes, width], DType::F64)?, matrix(&covariance)?)
             }
-            Form::Stages => {
+            Form::Wide => {
                 let upper = get(COVARIANCE, &[triangle(width)], DType::F32)?.to_vec1::<f32>()?;
                 let at = |row: usize, column: usize| f64::from(upper[triangle(column) + row]);
                 let whole = |row: usize, column: usize| at(row.min(column), row.max(column));
@@ -239,7 +257,7 @@ fn triangle(width: usize) -> usize {
 fn gram(rows: &DMatrix<f64>, form: Form) -> DMatrix<f64> {
     match form {
         Form::Pooled => rows.tr_mul(rows),
-        Form::Stages => rows.transpose() * rows,
+        Form::Wide => rows.transpose() * rows,
     }
 }
 

@@ -4,6 +4,7 @@
 //! what happened, so whoever drives it can record, show, evaluate, save ([`Learner::save`]) or stop between any two units.
 //! It never sees an image to be evaluated on; [`Learner::model`] is the model so far, frozen.
 
+mod adopt;
 mod keep;
 mod saved;
 mod work;
@@ -27,6 +28,7 @@ use crate::event::{Event, PhaseKind};
 use crate::memory;
 use crate::phase::Surroundings;
 use crate::recipe::{NewReplaySpec, PhaseSpec, Recipe, ReplaySpec};
+pub use adopt::classifier_of;
 pub use saved::{Position, Saved};
 use work::Work;
 

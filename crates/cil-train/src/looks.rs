@@ -1,14 +1,15 @@
 //! The features that statistics are taken of.
 //!
-//! One decision: a model's features of images are pooled ones of length 1, or averages over cells of several stages, as a
-//! recipe's discriminant says; of every image as it is, without augmentation, and of its mirror image if that is asked
+//! One decision: a model's features of images are pooled ones of length 1, or averages over cells of several stages, or
+//! random features of either, as a recipe's discriminant says; of every image as it is, without augmentation, and of its mirror image if that is asked
 //! for.
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
-use cil_backbone::head::normalized;
+use cil_backbone::head::{normalized, random_features};
 use cil_backbone::{Frozen, cells};
 use cil_data::store::{SampleId, TrainSet};
+use cil_engine::parameters::initial_value;
 
 use crate::learner::Plan;
 use crate::means::INFERENCE_BATCH;
@@ -19,6 +20,7 @@ pub(crate) struct Looked<'a> {
     plan: &'a Plan,
     spec: &'a DiscriminantSpec,
     model: Frozen,
+    projection: Option<Tensor>,
 }
 
 impl<'a> Looked<'a> {
@@ -32,7 +34,7 @@ impl<'a> Looked<'a> {
             [] => model.clone(),
             stages => model.with_maps(&cells::taps(stages))?,
         };
-        Ok(Self { plan, spec, model })
+        Ok(Self { plan, spec, model, projection: projection(plan, spec)? })
     }
 
     /// `[images, width]`; twice as many rows where mirror images are looked at too.
@@ -52,13 +54,30 @@ impl<'a> Looked<'a> {
         Ok(Tensor::cat(&rows, 0)?)
     }
 
-    fn of(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+    /// `[images, width]` of images as they are.
+    ///
+    /// # Errors
+    /// If an executor fails.
+    pub(crate) fn of(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         let view = self.model.forward(images)?;
-        match self.spec.stages.as_slice() {
-            [] => normalized(&view.features),
-            stages => cells::features(&view.maps, stages),
+        let read = match self.spec.stages.as_slice() {
+            [] => normalized(&view.features)?,
+            stages => cells::features(&view.maps, stages)?,
+        };
+        match &self.projection {
+            Some(projection) => random_features(&read, projection),
+            None => Ok(read),
         }
     }
+}
+
+/// What random features are made by, the same in every task: it is drawn by the plan's seed and is not among what is kept.
+///
+/// # Errors
+/// If the device refuses it.
+pub(crate) fn projection(plan: &Plan, spec: &DiscriminantSpec) -> Result<Option<Tensor>> {
+    let drawn = spec.head(&plan.architecture).projection_spec();
+    Ok(drawn.map(|drawn| initial_value(&drawn, plan.seed, &plan.device)).transpose()?)
 }
 
 /// Images with left and right changed.

@@ -10,11 +10,13 @@ use cil_data::batches::shuffled_batches;
 use cil_data::exemplars::{Budget, Exemplars, herd};
 use cil_data::store::{SampleId, TrainSet};
 use cil_random::Draw;
+use dfgr::Replay;
 
 use crate::discriminant::{ClassStatistics, Form};
 use crate::learner::Plan;
 use crate::looks::Looked;
 use crate::means;
+use crate::recipe::DiscriminantSpec;
 use crate::recipe::correction::AlignSpec;
 
 /// Brings exemplars to the budget of the classes seen and herds those of the task's classes; how many images are kept.
@@ -74,10 +76,52 @@ pub(crate) fn statistics(
     Ok(before.carried(&Tensor::cat(&seen, 0)?, &Tensor::cat(&after, 0)?)?.joined(&newer))
 }
 
+/// Statistics of all classes seen where none were kept: of old classes from generated images, by the class that the
+/// generator's teacher sees in them, of the task's classes from their images.
+///
+/// # Errors
+/// If the recipe does not say of how many images, or the generator makes no image of a class.
+pub(crate) fn statistics_from_generated(
+    plan: &Plan,
+    task: usize,
+    model: &Frozen,
+    replay: &Replay,
+    train: &TrainSet,
+) -> Result<ClassStatistics> {
+    let Some(count) = plan.recipe.discriminant.as_ref().and_then(|spec| spec.generated) else {
+        bail!("no statistics of the old classes were kept, and discriminant.generated is not there");
+    };
+    let looked = Looked::new(plan, model)?;
+    let mut of_class = vec![Vec::new(); replay.teacher().classes()];
+    let mut draw = Draw { task, ..Draw::new(plan.seed, "statistics") };
+    while (draw.position as usize) < count.div_ceil(means::INFERENCE_BATCH) {
+        let images = replay.sample(means::INFERENCE_BATCH, draw)?;
+        let features = looked.of(&images.images)?;
+        for (row, label) in images.labels.to_vec()?.iter().enumerate() {
+            of_class[*label as usize].push(features.narrow(0, row, 1)?);
+        }
+        draw.position += 1;
+    }
+    if let Some(class) = of_class.iter().position(Vec::is_empty) {
+        bail!(
+            "among {count} generated images there is none of class {class}, so it has no statistics; more \
+             replay.inversion.iterations or more discriminant.generated may help"
+        );
+    }
+    let features = of_class.iter().map(|rows| Ok(Tensor::cat(rows, 0)?));
+    let older = ClassStatistics::of(features, form(plan))?;
+    Ok(older.joined(&statistics(plan, task, (None, model), None, &Exemplars::default(), train)?))
+}
+
 /// How the plan's discriminant takes and keeps its statistics.
 pub(crate) fn form(plan: &Plan) -> Form {
-    let stages = plan.recipe.discriminant.as_ref().is_some_and(|it| !it.stages.is_empty());
-    if stages { Form::Stages } else { Form::Pooled }
+    plan.recipe.discriminant.as_ref().map_or(Form::Pooled, form_of)
+}
+
+/// How a discriminant takes and keeps its statistics.
+pub(crate) fn form_of(spec: &DiscriminantSpec) -> Form {
+    let wide = !spec.stages.is_empty() || spec.random_features.is_some();
+    if wide { Form::Wide } else { Form::Pooled }
 }
 
 /// The images of one of the task's classes that `count` exemplars of it would be: the most typical first (herding), or

@@ -148,8 +148,13 @@ mod tests {
             scale: None,
             maps: BTreeMap::new(),
         };
-        let head =
-            HeadWeights { kind: HeadKind::WithoutBias, weights: Vec::new(), biases: Vec::new(), scale: None };
+        let head = HeadWeights {
+            kind: HeadKind::WithoutBias,
+            weights: Vec::new(),
+            biases: Vec::new(),
+            scale: None,
+            projection: None,
+        };
         for (n_new, n_exemplars, n_generated) in [(3, 2, 4), (900, 0, 1100), (0, 5, 2), (7, 0, 0)] {
             let end = n_new + n_exemplars + n_generated;
             let step = Step {

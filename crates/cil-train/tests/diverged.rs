@@ -1,7 +1,5 @@
 //! A network that diverged is noticed in the phase that made it so.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
 #[expect(dead_code, reason = "this test looks at errors, not at values")]
 mod support;
 

@@ -37,8 +37,13 @@ fn on_step<Out>(exemplar_share: Option<f64>, see: impl FnOnce(&Step<'_>) -> Out)
         maps: BTreeMap::new(),
     };
     let labels: Vec<u32> = (0..16).map(|row| if row < 8 { 6 } else { 0 }).collect();
-    let head =
-        HeadWeights { kind: HeadKind::WithoutBias, weights: Vec::new(), biases: Vec::new(), scale: None };
+    let head = HeadWeights {
+        kind: HeadKind::WithoutBias,
+        weights: Vec::new(),
+        biases: Vec::new(),
+        scale: None,
+        projection: None,
+    };
     see(&Step {
         old_classes: 6,
         classes: 8,

@@ -157,6 +157,15 @@ fn nonsense_is_named() {
     };
     refused(&cells(4, 1), "discriminant.stages.0.stage is 4; LUCIR's ResNet-8 of width 4 has stages 1 to 3");
     refused(&cells(1, 17), "discriminant.stages.0.cells is 17; it should be from 1 to 16");
+    let random = |count| {
+        move |recipe: &mut Recipe| {
+            let random_features = Some(count);
+            recipe.discriminant =
+                Some(DiscriminantSpec { random_features, ..DiscriminantSpec::pooled(0.01) });
+        }
+    };
+    refused(&random(0), "discriminant.random-features is 0; it should be from 1 to 8192");
+    refused(&random(1 << 40), "it should be from 1 to 8192");
     refused(&given, "new-teacher.exemplars is true and no exemplar is kept");
     let joint = |recipe: &mut Recipe| {
         for term in &mut recipe.increment.terms {

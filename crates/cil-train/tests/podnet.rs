@@ -59,8 +59,13 @@ fn view(features: Tensor, maps: [Tensor; 2]) -> View {
 /// The objective of one term, of five old classes and four new ones: the factor sqrt(9 / 4) is 1.5.
 fn objective(term: TermSpec, student: &View, old: &View, labels: &[u32]) -> f64 {
     // No term of these reads the head.
-    let head =
-        HeadWeights { kind: HeadKind::WithoutBias, weights: Vec::new(), biases: Vec::new(), scale: None };
+    let head = HeadWeights {
+        kind: HeadKind::WithoutBias,
+        weights: Vec::new(),
+        biases: Vec::new(),
+        scale: None,
+        projection: None,
+    };
     let all = Tensor::new(labels, &Device::Cpu).unwrap();
     let step = Step {
         old_classes: 5,

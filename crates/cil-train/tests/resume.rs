@@ -49,7 +49,8 @@ fn everything() -> Recipe {
 /// Statistics of several stages and of mirror images.
 fn stages() -> DiscriminantSpec {
     let stage = |stage, cells| StageCells { stage, cells, normalised: true };
-    DiscriminantSpec { shrinkage: 0.01, stages: vec![stage(3, 1), stage(1, 2)], mirrored: true }
+    let stages = vec![stage(3, 1), stage(1, 2)];
+    DiscriminantSpec { stages, mirrored: true, ..DiscriminantSpec::pooled(0.01) }
 }
 
 const PHASES: [PhaseKind; 6] = [

@@ -29,6 +29,15 @@ fn sizes_are_the_published_ones() {
         weights(Architecture::imagenet_small()),
         weights(Architecture::imagenet()) - 64 * 3 * (49 - 9)
     );
+    // The same network as PODNet's in all that has weights; torchvision's own counts, without 1000 classes' head.
+    let of = |variant, depth, width| weights(Architecture { variant, depth, width });
+    assert_eq!(of(Variant::He, 32, 16), 464_154 - 650);
+    let torchvision = |depth| of(Variant::Torchvision, depth, 64);
+    assert_eq!(torchvision(18), 11_689_512 - (512 * 1000 + 1000));
+    assert_eq!(torchvision(34), 21_797_672 - (512 * 1000 + 1000));
+    assert_eq!(torchvision(50), 25_557_032 - (2048 * 1000 + 1000));
+    assert_eq!(torchvision(101), 44_549_160 - (2048 * 1000 + 1000));
+    assert_eq!(torchvision(152), 60_192_808 - (2048 * 1000 + 1000));
     let norms = |it: Architecture| it.graph(IMAGES).unwrap().batch_norms().len();
     assert_eq!((norms(Architecture::lucir(32)), norms(Architecture::podnet(32))), (33, 31));
 }

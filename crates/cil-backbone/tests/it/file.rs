@@ -1,9 +1,9 @@
 //! Model files: there and back bit for bit, and every damage is an error.
 
 use candle_core::{DType, Device, Result, Tensor};
-use cil_backbone::file::{ModelCard, from_bytes, to_bytes};
-use cil_backbone::{Architecture, HeadKind, Network, Snapshot};
-use cil_engine::Shape;
+use cil_backbone::file::{self, ModelCard, from_bytes, to_bytes};
+use cil_backbone::{Architecture, HeadKind, Model, Network, Snapshot};
+use cil_engine::{Parameters, Shape};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -226,8 +226,8 @@ fn a_file_that_does_not_say_what_it_was_trained_on_is_read() {
 #[test]
 fn other_versions_and_unknown_keys_are_named() {
     let metadata = |change: &dyn Fn(&mut Value), part: &str| refused(&with_metadata(change), part);
-    metadata(&|it| *it = json!({ "format": 2, "layers": [] }), "of format 2, this program reads 1");
-    metadata(&|it| it["format"] = json!(0), "of format 0, this program reads 1");
+    metadata(&|it| *it = json!({ "format": 3, "layers": [] }), "of format 3, this program reads 1 and 2");
+    metadata(&|it| it["format"] = json!(0), "of format 0, this program reads 1 and 2");
     metadata(&|it| it["format"] = json!("one"), "cannot be read");
     metadata(&|it| drop(it.as_object_mut().unwrap().remove("format")), "missing field `format`");
     metadata(&|it| drop(it.as_object_mut().unwrap().remove("card")), "missing field `card`");
@@ -304,4 +304,60 @@ proptest! {
             prop_assert!(snapshot.check().is_ok());
         }
     }
+}
+
+/// A model with everything that a file can hold.
+fn extended() -> Model {
+    let mut attached = Parameters::default();
+    attached.set(
+        "statistics.means",
+        Tensor::new(&[[1f64, f64::MIN_POSITIVE], [0.1, -3.0]], &Device::Cpu).unwrap(),
+    );
+    attached.set("head.0.weight", Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap());
+    let record = Some(json!({ "tasks": [{ "classes": ["a"], "rate": 0.1 }], "a": null }));
+    let model = Model::new(tiny(HeadKind::Cosine).snapshot(), card());
+    Model { resize: Some(9), record, attached, ..model }
+}
+
+#[test]
+fn what_a_file_holds_beside_the_network_comes_back_and_is_checked() -> Result<()> {
+    let model = extended();
+    let bytes = model.to_bytes()?;
+    let read = Model::from_bytes(&bytes, &Device::Cpu)?;
+    assert_eq!((&read.resize, &read.record), (&model.resize, &model.record));
+    assert_eq!(
+        read.attached.get("statistics.means")?.to_vec2::<f64>()?,
+        [[1.0, f64::MIN_POSITIVE], [0.1, -3.0]]
+    );
+    assert_eq!(read.attached.get("head.0.weight")?.to_vec1::<f32>()?, [1.0, 2.0]);
+    assert_eq!(bits(&read.snapshot.parameters), bits(&model.snapshot.parameters));
+    assert_eq!(read.to_bytes()?, bytes);
+    assert!(file::is_own(&bytes)?);
+    // Who asks for the network alone has it.
+    assert_eq!(bits(&from_bytes(&bytes, &Device::Cpu)?.0.parameters), bits(&model.snapshot.parameters));
+    let (header, values) = split(&bytes);
+    let mut changed = header.clone();
+    changed["attached.head.0.weight"]["dtype"] = json!("I32");
+    refused(&joined(&changed, values), "attached.head.0.weight is I32");
+    let mut changed = header.clone();
+    let text = changed["__metadata__"]["cil"].as_str().unwrap().replace("\"resize\":9", "\"resize\":3");
+    changed["__metadata__"]["cil"] = json!(text);
+    refused(&joined(&changed, values), "resize is 3; the model takes a side of 4");
+    let attached =
+        Parameters::from_tensors([("a".to_owned(), Tensor::zeros(1, DType::U8, &Device::Cpu)?)].into());
+    let message = Model { attached, ..extended() }.to_bytes().unwrap_err().to_string();
+    assert!(message.contains("tensor a is U8"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_network_and_its_card_alone_are_written_as_ever() -> Result<()> {
+    let (header, _) = split(&written());
+    let metadata: Value = serde_json::from_str(header["__metadata__"]["cil"].as_str().unwrap()).unwrap();
+    let keys: Vec<&String> = metadata.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["architecture", "card", "format", "head", "image-dims"]);
+    assert_eq!(metadata["format"], 1);
+    assert!(file::is_own(&written())?);
+    assert!(file::is_own(b"no").is_err());
+    Ok(())
 }

@@ -95,6 +95,7 @@ fn a_class_s_nearest_proxy_counts_most() -> Result<()> {
         weights: vec![at(&[[2.0, 0.0], [-1.0, 0.0]])?, at(&[[0.0, 3.0], [0.0, 1.0]])?],
         biases: Vec::new(),
         scale: Some(Tensor::new(&[10f64], &Device::Cpu)?),
+        projection: None,
     };
     let output = head.forward(&at(&[[5.0, 0.0]])?)?;
     // Scores 0 and -4 by softmax of the same; both norths at -2.
@@ -305,6 +306,7 @@ fn imprinting_by_hand() -> Result<()> {
         weights: vec![rows],
         biases: Vec::new(),
         scale: Some(Tensor::new(&[1f64], &Device::Cpu)?),
+        projection: None,
     };
     check("cosine", &head.forward(&tensor(&[[2.0, 2.0]])?)?.logits, &serde_json::json!([1.0]), 1e-12);
     Ok(())

@@ -5,6 +5,7 @@
 mod backbones;
 mod cells;
 mod file;
+mod foreign;
 mod frozen;
 mod heads;
 mod real_images;

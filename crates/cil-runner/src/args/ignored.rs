@@ -17,6 +17,8 @@ fn ignored(command: &str) -> Vec<&'static str> {
     match command {
         "presets" | "report" | "completions" => nothing_computed,
         "bench" => vec![DATA, OUT],
+        "train" | "extend" | "generate" => vec![DATA],
+        "evaluate" | "predict" | "inspect" | "export" => vec![DATA, OUT, SEED],
         "audit" => vec![OUT],
         // The images of the demo are drawn by the program.
         "demo" => vec![DATA],

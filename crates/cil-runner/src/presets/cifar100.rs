@@ -162,6 +162,7 @@ pub(super) fn published() -> Vec<Preset> {
         presets.push(family.preset("lwf", "lwf", about, UNKNOWN.to_owned()));
         let about = "a frozen base model and a discriminant of kept class means and one covariance";
         presets.push(family.preset("frozen-discriminant", "frozen-discriminant", about, UNKNOWN.to_owned()));
+        presets.extend(of_method(&family, "frozen-ridge", UNKNOWN));
         presets.extend(of_method(&family, "frozen-stages", UNKNOWN));
         presets.extend(of_method(&family, "lwf-d", UNKNOWN));
         presets.extend(of_method(&family, "lwf-stages", UNKNOWN));

@@ -23,7 +23,10 @@ fn classes(value: &Value) -> Vec<Tensor> {
 
 /// Logits less the first class's.
 fn answers(statistics: &ClassStatistics, shrinkage: f64, images: &Tensor) -> Vec<Vec<f64>> {
-    let (weights, biases) = statistics.discriminant(shrinkage, &Device::Cpu).unwrap();
+    said(statistics.discriminant(shrinkage, &Device::Cpu).unwrap(), images)
+}
+
+fn said((weights, biases): (Tensor, Tensor), images: &Tensor) -> Vec<Vec<f64>> {
     let images = images.to_dtype(DType::F32).unwrap();
     let logits = images.matmul(&weights.t().unwrap()).unwrap().broadcast_add(&biases).unwrap();
     let logits = logits.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
@@ -96,11 +99,11 @@ fn statistics_of_several_stages_are_carried_by_the_change() {
         (serde_json::from_str(GOLDEN).unwrap(), serde_json::from_str(STAGES).unwrap());
     let expected = |name: &str| serde_json::from_value::<Vec<Vec<f64>>>(golden[name].clone()).unwrap();
     let (shrinkage, images) = (given["shrinkage"].as_f64().unwrap(), rows(&given["images"]));
-    let old = of(&classes(&given["old"]), Form::Stages).unwrap();
+    let old = of(&classes(&given["old"]), Form::Wide).unwrap();
     // Kept in f32.
     assert_close(&answers(&old, shrinkage, &images), &expected("alone"), 1e-4);
     let after = classes(&given["after"]);
-    let newer = of(&after, Form::Stages).unwrap();
+    let newer = of(&after, Form::Wide).unwrap();
     let carried = old.carried(&rows(&given["before"]), &Tensor::cat(&after, 0).unwrap()).unwrap();
     assert_close(&answers(&carried.joined(&newer), shrinkage, &images), &expected("joined"), 1e-4);
 }
@@ -108,7 +111,7 @@ fn statistics_of_several_stages_are_carried_by_the_change() {
 #[test]
 fn statistics_of_several_stages_stay_to_the_bit_where_the_backbone_stays() {
     let given: Value = serde_json::from_str(GOLDEN).unwrap();
-    let (old, seen) = (of(&classes(&given["old"]), Form::Stages).unwrap(), rows(&given["before"]));
+    let (old, seen) = (of(&classes(&given["old"]), Form::Wide).unwrap(), rows(&given["before"]));
     assert_eq!(old.carried(&seen, &seen).unwrap(), old);
     // A shift of all features moves the means alone, as far as f32 tells.
     let shifted = (&seen + 0.5).unwrap();
@@ -120,15 +123,33 @@ fn statistics_of_several_stages_stay_to_the_bit_where_the_backbone_stays() {
 #[test]
 fn statistics_of_several_stages_are_kept_in_f32_and_as_a_triangle() {
     let given: Value = serde_json::from_str(GOLDEN).unwrap();
-    let statistics = of(&classes(&given["old"]), Form::Stages).unwrap();
+    let statistics = of(&classes(&given["old"]), Form::Wide).unwrap();
     assert_eq!(statistics.bytes(), (3 * 5 + 15) * 4);
     let values = statistics.values().unwrap();
     let kept: usize = values.iter().map(|(_, it)| it.elem_count() * it.dtype().size_in_bytes()).sum();
     assert_eq!(kept, statistics.bytes());
-    assert_eq!(ClassStatistics::restore(&values, 3, 5, Form::Stages).unwrap(), statistics);
+    assert_eq!(ClassStatistics::restore(&values, 3, 5, Form::Wide).unwrap(), statistics);
     for (classes, width) in [(4, 5), (3, 6)] {
-        let error = ClassStatistics::restore(&values, classes, width, Form::Stages).unwrap_err().to_string();
+        let error = ClassStatistics::restore(&values, classes, width, Form::Wide).unwrap_err().to_string();
         assert!(error.contains("is right"), "{error}");
     }
     assert!(ClassStatistics::restore(&values, 3, 5, Form::Pooled).is_err());
+}
+
+#[test]
+fn least_squares_of_statistics_are_those_of_the_images() {
+    let (given, golden): (Value, Value) =
+        (serde_json::from_str(GOLDEN).unwrap(), serde_json::from_str(STAGES).unwrap());
+    let expected = serde_json::from_value::<Vec<Vec<f64>>>(golden["ridge"].clone()).unwrap();
+    let (shrinkage, images) = (given["shrinkage"].as_f64().unwrap(), rows(&given["images"]));
+    for form in [Form::Pooled, Form::Wide] {
+        // What came first and what came later.
+        let (old, newer) = (of(&classes(&given["old"]), form), of(&classes(&given["after"]), form));
+        let statistics = old.unwrap().joined(&newer.unwrap());
+        assert_close(
+            &said(statistics.least_squares(shrinkage, &Device::Cpu).unwrap(), &images),
+            &expected,
+            1e-4,
+        );
+    }
 }

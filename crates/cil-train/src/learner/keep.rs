@@ -3,16 +3,15 @@
 //! One decision: which images are typical of a class is asked of the model at hand by one ranking (herding), whether they
 //! are kept or only looked at once more.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, bail};
 use candle_core::Tensor;
-use cil_backbone::{Frozen, Head, HeadKind};
+use cil_backbone::Frozen;
 use cil_data::store::{SampleId, TrainSet};
 
-use super::{Learner, Stage};
+use super::{Learner, Stage, adopt};
 use crate::discriminant::ClassStatistics;
 use crate::event::Event;
+use crate::looks;
 use crate::means::{self, ClassMeans};
 use crate::memory;
 
@@ -24,7 +23,12 @@ impl Learner {
         if self.plan.recipe.discriminant.is_some() {
             let models = (self.old.as_ref(), &model);
             let before = self.statistics.as_ref();
-            let found = memory::statistics(&self.plan, self.task, models, before, &self.exemplars, train)?;
+            let found = match (before, &self.replay) {
+                (None, Some(replay)) if self.task > 0 => {
+                    memory::statistics_from_generated(&self.plan, self.task, &model, replay, train)?
+                }
+                _ => memory::statistics(&self.plan, self.task, models, before, &self.exemplars, train)?,
+            };
             self.statistics = Some(found);
         }
         self.new_teacher = None;
@@ -48,19 +52,8 @@ impl Learner {
             return Ok(self.old.clone());
         };
         let Some(model) = &self.old else { return Ok(None) };
-        let (weights, biases) = statistics.discriminant(spec.shrinkage, &self.plan.device)?;
-        let blocks = &model.snapshot().head.blocks;
-        let (mut tensors, mut row) = (BTreeMap::new(), 0);
-        for (block, classes) in blocks.iter().enumerate() {
-            let rows = |of: &Tensor| of.narrow(0, row, *classes)?.contiguous()?.to_dtype(model.dtype());
-            tensors.insert(format!("head.{block}.weight"), rows(&weights)?);
-            tensors.insert(format!("head.{block}.bias"), rows(&biases)?);
-            row += classes;
-        }
-        let kind = if spec.stages.is_empty() { HeadKind::LinearOfDirections } else { HeadKind::Linear };
-        let (width, stages) = (spec.width(&self.plan.architecture), spec.stages.clone());
-        let head = Head { kind, blocks: blocks.clone(), width, stages };
-        Ok(Some(model.with_head(head, tensors)?))
+        let projection = looks::projection(&self.plan, spec)?;
+        Ok(Some(adopt::answering(model, spec, statistics, projection, &self.plan.device)?))
     }
 
     /// Bytes of the generator that is kept for the next task to begin with.

@@ -3,8 +3,8 @@
 //! One decision: what the statistics are taken of (pooled features, or cells of several stages) stands beside how they are
 //! used; a configuration without these keys means pooled features of images as they are.
 
-use anyhow::{Result, anyhow};
-use cil_backbone::{Architecture, StageCells, cells};
+use anyhow::{Result, anyhow, bail};
+use cil_backbone::{Architecture, Head, HeadKind, StageCells, cells};
 use cil_engine::bounds;
 use serde::{Deserialize, Serialize};
 
@@ -19,26 +19,60 @@ pub struct DiscriminantSpec {
     /// the statistics are then kept in f32, the covariance as a triangle.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageCells>,
+    /// How many random features stand behind these, ReLU of a projection drawn by the seed (ACIL, Zhuang et al. 2022);
+    /// statistics are of them, and kept as those of several stages are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_features: Option<usize>,
+    /// Whether least squares answer, the ridge regression of all classes' indicators on the features, every class
+    /// counting the same, in place of the discriminant; `shrinkage` is then the ridge's share of the mean square.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ridge: bool,
     /// Whether statistics are of every image and of its mirror image.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mirrored: bool,
+    /// Generated images that statistics of old classes are taken of where none were kept: for a model that another
+    /// program trained. The recipe needs a replay then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated: Option<usize>,
 }
+
+/// Most generated images that statistics are taken of.
+const MOST_GENERATED: usize = 10_000_000;
 
 impl DiscriminantSpec {
     /// Of pooled features, with that shrinkage.
     pub const fn pooled(shrinkage: f64) -> Self {
-        Self { shrinkage, stages: Vec::new(), mirrored: false }
-    }
-
-    /// Width of the features.
-    pub fn width(&self, architecture: &Architecture) -> usize {
-        match self.stages.as_slice() {
-            [] => architecture.feature_width(),
-            stages => cells::width(architecture, stages),
+        Self {
+            shrinkage,
+            stages: Vec::new(),
+            random_features: None,
+            ridge: false,
+            mirrored: false,
+            generated: None,
         }
     }
 
+    /// The head that answers, without classes.
+    pub fn head(&self, architecture: &Architecture) -> Head {
+        let (kind, width) = match self.stages.as_slice() {
+            [] => (HeadKind::LinearOfDirections, architecture.feature_width()),
+            stages => (HeadKind::Linear, cells::width(architecture, stages)),
+        };
+        Head { stages: self.stages.clone(), random: self.random_features, ..Head::new(kind, width) }
+    }
+
+    /// Width of the features that statistics are of.
+    pub fn width(&self, architecture: &Architecture) -> usize {
+        self.random_features.unwrap_or_else(|| self.head(architecture).width)
+    }
+
     pub(super) fn check(&self) -> Result<()> {
+        if let Some(count) = self.generated.filter(|count| !(1..=MOST_GENERATED).contains(count)) {
+            bail!("discriminant.generated is {count}; it should be from 1 to {MOST_GENERATED}, or left out");
+        }
+        if let Some(count) = self.random_features.filter(|count| !(1..=cells::WIDEST).contains(count)) {
+            bail!("discriminant.random-features is {count}; it should be from 1 to {}", cells::WIDEST);
+        }
         // 0.01 in our runs; far above 1 the covariance no longer counts.
         Ok(bounds::positive("discriminant.shrinkage", self.shrinkage, 1e6)?)
     }

@@ -1,7 +1,8 @@
 """Golden numbers of statistics of several stages: python3 stages.py > stages.json (torch 2.x, f64).
 
-The same classes and images as discriminant.json. Another way than ours: log-likelihoods of normal distributions, and the
-backbone's change by least squares with the ridge as rows of its own, which hold the change and not the map.
+The same classes and images as discriminant.json. Another way than ours: log-likelihoods of normal distributions, the
+backbone's change by least squares with the ridge as rows of its own, which hold the change and not the map, and ridge
+regression of the images themselves.
 """
 import json
 import pathlib
@@ -40,6 +41,22 @@ def answers(means, covariance):
     return (found - found[:, :1]).tolist()
 
 
+def least_squares(classes):
+    """Indicators of the classes, each of which counts the same; the ridge as rows of its own."""
+    rows = torch.cat([it / (len(classes) * len(it)) ** 0.5 for it in classes])
+    targets = torch.zeros(len(rows), len(classes))
+    at = 0
+    for label, it in enumerate(classes):
+        targets[at:at + len(it), label] = (len(classes) * len(it)) ** -0.5
+        at += len(it)
+    penalty = (shrinkage * (rows * rows).sum() / width).sqrt() * torch.eye(width)
+    solution = torch.linalg.lstsq(torch.cat([rows, penalty]), torch.cat([targets, torch.zeros(width, len(classes))]))
+    found = images @ solution.solution
+    return (found - found[:, :1]).tolist()
+
+
 moved, newer = carried(*statistics(old)), statistics(of_new)
 joined = torch.cat([moved[0], newer[0]]), (3 * moved[1] + 2 * newer[1]) / 5
-print(json.dumps({"alone": answers(*statistics(old)), "joined": answers(*joined)}))
+print(json.dumps({
+    "alone": answers(*statistics(old)), "joined": answers(*joined),
+    "ridge": least_squares(old + of_new)}))

@@ -91,7 +91,13 @@ fn adding(device: &Device) -> Adding {
     let weights = vec![noise(&[CLASSES[0] + CLASSES[1], WIDTH], "head").to_device(device).unwrap()];
     Adding {
         objective: Objective::new(&terms, &graph()).unwrap(),
-        head: HeadWeights { kind: HeadKind::WithoutBias, weights, biases: Vec::new(), scale: None },
+        head: HeadWeights {
+            kind: HeadKind::WithoutBias,
+            weights,
+            biases: Vec::new(),
+            scale: None,
+            projection: None,
+        },
         sum: Tensor::zeros((), DType::F32, device).unwrap(),
     }
 }

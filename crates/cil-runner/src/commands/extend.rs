@@ -1,0 +1,254 @@
+//! `extend`: new classes for a model whose old images are not there.
+//!
+//! The old file is only read. What is learned is a recipe (`models::recipes`) that goes on from the model as a run would
+//! from its own; what is told afterwards is measured on images that nothing learned from.
+
+pub(super) mod told;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use cil_backbone::Snapshot;
+use cil_backbone::file::{Model, ModelCard};
+use cil_data::augment::Preparation;
+use cil_data::dataset::Dataset;
+use cil_data::exemplars::{Budget, Exemplars};
+use cil_data::folder::Folder;
+use cil_data::split::Increments;
+use cil_data::store::{Images, TrainSet};
+use cil_engine::Parameters;
+use cil_train::learner::{Learner, Plan};
+use cil_train::recipe::Recipe;
+
+use crate::args::Global;
+use crate::args::models::{Extend, Method};
+use crate::engine::Engine;
+use crate::failure::{bad_input, nearest};
+use crate::interrupt::Interrupt;
+use crate::models::drive::{drive, learned};
+use crate::models::record::{Answers, Before, Record, Task};
+use crate::models::{Opened, folders, recipes};
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::record::write_atomic;
+
+/// Share of the new images that is held out to measure on, where nothing else is given for it.
+const HELD_OUT: f64 = 0.1;
+
+/// Images that an extension works with, by the extended model's class numbers.
+struct Sets {
+    /// New images, and behind them those of old classes that are still there.
+    train: Images,
+    /// How many of them are new.
+    new: usize,
+    /// SHA-256 over the new ones.
+    digest: String,
+    /// Images of new classes to measure on.
+    held_out: Images,
+    /// Images that were given to measure on, of old and new classes.
+    given: Option<Images>,
+}
+
+/// Does what `extend` says.
+///
+/// # Errors
+/// If the model or a folder cannot be read, a class is known already, a setting is wrong, or the training fails.
+pub(super) fn extend(
+    arguments: &Extend,
+    global: &Global,
+    interrupt: &Interrupt,
+    output: &mut Output<'_>,
+) -> Result<()> {
+    let started = Instant::now();
+    super::check_out(&arguments.out, Some(&arguments.model))?;
+    let engine = Engine::new(global)?;
+    let mut progress = match global.json {
+        true => Progress::silent(),
+        false => Progress::on_standard_error("extend"),
+    };
+    let opened = Opened::read(&arguments.model, &arguments.about, &engine)?;
+    let folder = new_classes(arguments, &opened)?;
+    let names: Vec<String> = opened.class_names().iter().chain(&folder.classes).cloned().collect();
+    let sets = sets(arguments, &opened, &folder, &names, &engine, &progress)?;
+    let (method, recipe) = recipe(arguments, &opened, &sets);
+    let recipe = recipes::changed(recipe, &arguments.set, &opened.model.snapshot.architecture)?;
+    let old = opened.classifier(&engine)?;
+    let alike = told::alike(&old, &sets.train, sets.new, &names, &opened, &engine)?;
+    alike.iter().for_each(|sentence| progress.say(sentence));
+
+    let plan = plan(&opened, &folder, &recipe, global, &engine)?;
+    let seed = plan.seed;
+    let train = TrainSet::after(sets.train.clone(), names.len(), opened.record.images() as u64)?;
+    let mut learner = Learner::new(plan).map_err(|error| bad_input(format!("{error:#}")))?;
+    let statistics = opened.record.discriminant.as_ref().map(|_| &opened.model.attached);
+    learner.adopt(opened.model.snapshot.clone(), statistics, kept(&train, opened.class_names().len()))?;
+    drive(&mut learner, &train, &mut progress, interrupt)?;
+    let (trained, classifier) = learned(&learner)?;
+
+    let task = Task {
+        classes: folder.classes.clone(),
+        images: Some(sets.new),
+        data_digest: Some(sets.digest.clone()),
+        method: format!("extend, {}", told::method_name(method)),
+        recipe: Some(toml::to_string(&recipe).context("the recipe is not TOML")?),
+        seed: Some(seed),
+        code_version: Some(env!("CIL_CODE_VERSION").to_owned()),
+        from: Some(Before { file: opened.path.display().to_string(), sha256: opened.sha256.clone() }),
+    };
+    let attached = learner.kept_statistics()?.unwrap_or_default();
+    let model = extended(&opened, trained.snapshot().clone(), attached, task, &recipe)?;
+    let bytes = model.to_bytes()?;
+    write_atomic(&arguments.out, &bytes)?;
+    let about = told::About {
+        opened: &opened,
+        old: &old,
+        classifier: &classifier,
+        replay: learner.replay(),
+        sets: &sets,
+        names: &names,
+        method,
+        seed,
+        engine: &engine,
+    };
+    let mut told = progress.during("measuring", || told::measure(&about))?;
+    told.seconds = started.elapsed().as_secs_f64();
+    (told.model, told.bytes) = (arguments.out.display().to_string(), bytes.len());
+    told.statistics_bytes = super::attached_bytes(&model);
+    told.warnings = alike;
+    if let Some(path) = &arguments.report {
+        write_atomic(path, super::extend_page::page(&told, learner.replay(), &opened)?.as_bytes())?;
+    }
+    progress.finish();
+    if output.json {
+        return output.value(&told);
+    }
+    output.text(&told::text(&told))
+}
+
+/// The method that is asked for, or the usual one, and its recipe.
+fn recipe(arguments: &Extend, opened: &Opened, sets: &Sets) -> (Method, Recipe) {
+    let beginning = recipes::Beginning {
+        head: opened.model.snapshot.head.kind,
+        statistics: opened.record.discriminant.clone(),
+        images: sets.new,
+        side: opened.fit.side,
+    };
+    let method = arguments.method.unwrap_or_else(|| recipes::usual(arguments.effort, &beginning));
+    let mut recipe = recipes::extension(method, &beginning);
+    let exemplars = sets.train.len() - sets.new;
+    if exemplars > 0 {
+        recipe.exemplars = Budget::PerClass(exemplars.div_ceil(opened.class_names().len()));
+    }
+    (method, recipe)
+}
+
+/// The model that is written: the old one's record with a task more.
+fn extended(
+    opened: &Opened,
+    trained: Snapshot,
+    attached: Parameters,
+    task: Task,
+    recipe: &Recipe,
+) -> Result<Model> {
+    let answers = match recipe.discriminant {
+        Some(_) => Answers::Statistics,
+        None => Answers::Head,
+    };
+    let class_names = opened.class_names().iter().chain(&task.classes).cloned().collect();
+    let mut tasks = opened.record.tasks.clone();
+    tasks.push(task);
+    let record = Record { tasks, discriminant: recipe.discriminant.clone(), answers };
+    let card = ModelCard { class_names, trained_on: None, ..opened.model.card.clone() };
+    Ok(Model {
+        resize: Some(opened.fit.shorter),
+        record: Some(serde_json::to_value(&record)?),
+        attached,
+        ..Model::new(trained, card)
+    })
+}
+
+/// The folder of new classes, some of whose images are held out to measure on.
+fn new_classes(arguments: &Extend, opened: &Opened) -> Result<Folder> {
+    let folder = folders::scan(&arguments.folder)?;
+    let known: Vec<&String> =
+        folder.classes.iter().filter(|class| opened.class_names().contains(class)).collect();
+    if !known.is_empty() {
+        let known = known.into_iter().cloned().collect::<Vec<_>>().join(", ");
+        return Err(bad_input(format!(
+            "{}: the model knows {known} already; move these folders away, or name them otherwise if they are other \
+             classes (more images of a known class go to --exemplars)",
+            folder.root.display()
+        )));
+    }
+    let keep_all = !folder.test.is_empty() || arguments.eval.is_some() || arguments.no_held_out;
+    Ok(if keep_all { folder } else { folder.held_out(HELD_OUT) })
+}
+
+fn sets(
+    arguments: &Extend,
+    opened: &Opened,
+    folder: &Folder,
+    names: &[String],
+    engine: &Engine,
+    progress: &Progress,
+) -> Result<Sets> {
+    let (fit, skip) = (opened.fit, arguments.skip_broken);
+    let n_old = opened.class_names().len();
+    let dataset = folders::decode(folder, fit, skip, progress)?;
+    let numbers: Vec<u16> = (n_old..names.len()).map(|number| number as u16).collect();
+    let mut train = dataset.train().relabelled(&numbers)?;
+    let (new, digest) = (train.len(), dataset.digests().train.clone());
+    if let Some(path) = &arguments.exemplars {
+        let mut exemplars = folders::scan(path)?;
+        let numbers = folders::known(&exemplars, opened.class_names())?;
+        exemplars.test.clear();
+        let kept = folders::decode(&exemplars, fit, skip, progress)?;
+        train = train.joined(&kept.train().relabelled(&numbers)?)?;
+    }
+    let given = match &arguments.eval {
+        Some(path) => Some(folders::to_evaluate(path, names, fit, skip, progress)?),
+        None => None,
+    };
+    let held_out = dataset.test().relabelled(&numbers)?;
+    let all = engine.keep(Dataset::of_images("extension", names.to_vec(), train, held_out)?)?;
+    Ok(Sets { train: all.train().clone(), new, digest, held_out: all.test().clone(), given })
+}
+
+fn plan(opened: &Opened, folder: &Folder, recipe: &Recipe, global: &Global, engine: &Engine) -> Result<Plan> {
+    let mut sizes = opened.model.snapshot.head.blocks.clone();
+    sizes.push(folder.classes.len());
+    let classes = sizes.iter().sum();
+    Ok(Plan {
+        recipe: recipe.clone(),
+        architecture: opened.model.snapshot.architecture,
+        increments: Increments::new(sizes, classes)?,
+        preparation: Preparation {
+            augmentation: recipes::augmentation(opened.fit.side),
+            normalisation: opened.normalisation.clone(),
+        },
+        seed: global.seed.unwrap_or(super::train::SEED),
+        executors: engine.executors.clone(),
+        device: engine.device.clone(),
+    })
+}
+
+/// The images of old classes in a set.
+fn kept(train: &TrainSet, n_old: usize) -> Exemplars {
+    let mut exemplars = Exemplars::default();
+    for class in 0..n_old {
+        let samples = train.samples(class..class + 1);
+        if !samples.is_empty() {
+            exemplars.remember(class, samples);
+        }
+    }
+    exemplars
+}
+
+/// A name of the model that differs from `class` in its spelling alone.
+pub(super) fn same_but_for_spelling<'a>(class: &str, names: &'a [String]) -> Option<&'a String> {
+    let plain = |name: &str| -> String {
+        name.chars().filter(|it| it.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    };
+    let near = nearest(class, names.iter().map(String::as_str));
+    names.iter().find(|name| plain(name) == plain(class) && near.is_some())
+}

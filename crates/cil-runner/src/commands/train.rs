@@ -1,0 +1,149 @@
+//! `train`: a first model from a folder of images.
+
+use anyhow::{Context, Result};
+use cil_backbone::file::{Model, ModelCard};
+use cil_data::augment::Preparation;
+use cil_data::fit::Fit;
+use cil_data::normalise::Normalisation;
+use cil_data::split::Increments;
+use cil_data::store::TrainSet;
+use cil_train::learner::{Learner, Plan};
+use serde::Serialize;
+
+use crate::args::Global;
+use crate::args::models::Train;
+use crate::engine::Engine;
+use crate::failure::bad_input;
+use crate::interrupt::Interrupt;
+use crate::models::drive::{drive, learned};
+use crate::models::measure::{accuracies, confusion};
+use crate::models::record::{Answers, Record, Task};
+use crate::models::{folders, recipes};
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::record::write_atomic;
+
+/// The seed where none is asked for.
+pub(super) const SEED: u64 = 1;
+
+#[derive(Debug, Serialize)]
+struct Told {
+    model: String,
+    bytes: usize,
+    statistics_bytes: usize,
+    classes: Vec<String>,
+    images: usize,
+    /// On the folder's part to evaluate on; null if it has none.
+    accuracy: Option<f64>,
+    seconds: f64,
+}
+
+/// Does what `train` says.
+///
+/// # Errors
+/// If the folder cannot be read, a setting is wrong, or the training fails.
+pub(super) fn train(
+    arguments: &Train,
+    global: &Global,
+    interrupt: &Interrupt,
+    output: &mut Output<'_>,
+) -> Result<()> {
+    let started = std::time::Instant::now();
+    super::check_out(&arguments.out, None)?;
+    let engine = Engine::new(global)?;
+    let mut progress = match global.json {
+        true => Progress::silent(),
+        false => Progress::on_standard_error("train"),
+    };
+    let folder = folders::scan(&arguments.folder)?;
+    if folder.classes.len() < 2 {
+        return Err(bad_input(format!(
+            "{} has one class, {:?}; a first model learns to tell at least two apart",
+            arguments.folder.display(),
+            folder.classes[0]
+        )));
+    }
+    let fit = Fit::of(arguments.image_side.into());
+    let architecture = recipes::architecture(arguments.network, fit.side);
+    let recipe =
+        recipes::first(&architecture, arguments.epochs, folder.train.len(), !arguments.no_statistics);
+    let recipe = recipes::changed(recipe, &arguments.set, &architecture)?;
+    let dataset = engine.keep(folders::decode(&folder, fit, arguments.skip_broken, &progress)?)?;
+    let images = dataset.train();
+    let normalisation = Normalisation::measured(images);
+    let classes = folder.classes.len();
+    let augmentation = recipes::augmentation(fit.side);
+    let plan = Plan {
+        architecture,
+        increments: Increments::new(vec![classes], classes)?,
+        preparation: Preparation { augmentation, normalisation: normalisation.clone() },
+        seed: global.seed.unwrap_or(SEED),
+        executors: engine.executors.clone(),
+        device: engine.device.clone(),
+        recipe,
+    };
+    let recipe_text = toml::to_string(&plan.recipe).context("the recipe is not TOML")?;
+    let (discriminant, seed) = (plan.recipe.discriminant.clone(), plan.seed);
+    let mut learner = Learner::new(plan).map_err(|error| bad_input(format!("{error:#}")))?;
+    let train = TrainSet::after(images.clone(), classes, 0)?;
+    drive(&mut learner, &train, &mut progress, interrupt)?;
+    let (trained, _) = learned(&learner)?;
+    let accuracy = match dataset.test().is_empty() {
+        true => None,
+        false => {
+            let measured = || confusion(&trained, dataset.test(), &normalisation, &engine.device);
+            let (counts, top5) = progress.during("evaluating", measured)?;
+            Some(accuracies(&counts, &top5, &folder.classes).accuracy)
+        }
+    };
+    let task = Task {
+        classes: folder.classes.clone(),
+        images: Some(images.len()),
+        data_digest: Some(dataset.digests().train.clone()),
+        method: "train".to_owned(),
+        recipe: Some(recipe_text),
+        seed: Some(seed),
+        code_version: Some(env!("CIL_CODE_VERSION").to_owned()),
+        from: None,
+    };
+    // The head that was trained tells its own classes apart better than statistics do; these are for later extensions.
+    let record = Record { tasks: vec![task], discriminant, answers: Answers::Head };
+    let card = ModelCard {
+        class_names: folder.classes.clone(),
+        mean: normalisation.mean.to_vec(),
+        deviation: normalisation.deviation.to_vec(),
+        // The record says it, by task.
+        trained_on: None,
+    };
+    let model = Model {
+        resize: Some(fit.shorter),
+        record: Some(serde_json::to_value(&record)?),
+        attached: learner.kept_statistics()?.unwrap_or_default(),
+        ..Model::new(trained.snapshot().clone(), card)
+    };
+    let bytes = model.to_bytes()?;
+    write_atomic(&arguments.out, &bytes)?;
+    progress.finish();
+    let told = Told {
+        model: arguments.out.display().to_string(),
+        bytes: bytes.len(),
+        statistics_bytes: super::attached_bytes(&model),
+        classes: folder.classes,
+        images: images.len(),
+        accuracy,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    if output.json {
+        return output.value(&told);
+    }
+    let accuracy =
+        told.accuracy.map_or(String::new(), |it| format!(", {:.1} % of its test images right", 100.0 * it));
+    output.text(&format!(
+        "{}: {} classes from {} images{accuracy}; {:.2} MB, {:.2} MB of them statistics for later extensions\n",
+        told.model,
+        told.classes.len(),
+        told.images,
+        told.bytes as f64 / 1e6,
+        told.statistics_bytes as f64 / 1e6,
+    ))
+}

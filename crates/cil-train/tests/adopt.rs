@@ -1,0 +1,144 @@
+//! A learner that goes on from a model which another process left: to the same bits as one that never stopped.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod support;
+
+use cil_backbone::{Architecture, HeadKind, Network};
+use cil_data::dataset::Dataset;
+use cil_data::exemplars::Exemplars;
+use cil_data::procedural::ProceduralConfig;
+use cil_data::store::{Images, TrainSet};
+use cil_engine::Parameters;
+use cil_train::learner::{Learner, classifier_of};
+use cil_train::methods::{data_free::frozen_features, fine_tune};
+use cil_train::recipe::{DiscriminantSpec, Recipe, SyntheticNorm};
+use support::{data, data_free, executors, plan, replay, run, run_from, training, values};
+
+const SIZES: [usize; 3] = [3, 2, 1];
+
+fn dataset() -> Dataset {
+    let config = ProceduralConfig { classes: 6, train_per_class: 12, test_per_class: 6 };
+    Dataset::procedural(&config, 1).unwrap()
+}
+
+/// The images of the classes from `first` on, and no other.
+fn later(first: usize) -> TrainSet {
+    let dataset = dataset();
+    let all = dataset.train();
+    let (height, width) = all.sides();
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    let places: Vec<usize> = (0..all.len()).filter(|at| all.label(*at) >= first).collect();
+    for at in &places {
+        pixels.extend_from_slice(all.image(*at));
+        labels.push(all.label(*at) as u16);
+    }
+    let images = Images::new(height, width, pixels, labels).unwrap();
+    TrainSet::after(images, SIZES.iter().sum(), (all.len() - places.len()) as u64).unwrap()
+}
+
+fn bits(values: &Parameters) -> Vec<(String, Vec<u64>)> {
+    let of = |tensor: &candle_core::Tensor| {
+        let values = tensor.to_dtype(candle_core::DType::F64).unwrap().flatten_all().unwrap();
+        values.to_vec1::<f64>().unwrap().into_iter().map(f64::to_bits).collect()
+    };
+    values.iter().map(|(name, tensor)| (name.to_owned(), of(tensor))).collect()
+}
+
+/// A run over all images at once beside one that begins anew with each task, from the model and the statistics alone.
+fn goes_on_to_the_same_bits(recipe: &Recipe) {
+    let whole = TrainSet::after(dataset().train().clone(), 6, 0).unwrap();
+    let (_, at_once) = run(plan(recipe.clone(), &SIZES, 3), &whole);
+    let mut before: Option<Learner> = None;
+    for task in 0..SIZES.len() {
+        let first = SIZES[..task].iter().sum();
+        let mut learner = Learner::new(plan(recipe.clone(), &SIZES[..=task], 3)).unwrap();
+        if let Some(before) = &before {
+            let model = before.model().unwrap().snapshot().clone();
+            learner.adopt(model, before.kept_statistics().unwrap().as_ref(), Exemplars::default()).unwrap();
+        }
+        let images = if task == 0 { &whole } else { &later(first) };
+        before = Some(run_from(learner, images).1);
+    }
+    let by_parts = before.unwrap();
+    assert_eq!(values(&by_parts), values(&at_once));
+    let statistics = |learner: &Learner| learner.kept_statistics().unwrap().as_ref().map(bits);
+    assert_eq!(statistics(&by_parts), statistics(&at_once));
+    assert!(statistics(&by_parts).is_some());
+}
+
+#[test]
+fn a_model_and_its_statistics_are_all_that_a_task_needs_of_those_before() {
+    let discriminant = Some(DiscriminantSpec::pooled(0.01));
+    let frozen = Recipe { discriminant: discriminant.clone(), ..frozen_features(training(2), training(1)) };
+    goes_on_to_the_same_bits(&frozen);
+    goes_on_to_the_same_bits(&Recipe { discriminant, ..data_free(SyntheticNorm::Joint) });
+}
+
+#[test]
+fn statistics_that_were_never_kept_are_of_generated_images() {
+    let (_, first) = run(plan(fine_tune(training(12), training(1)), &SIZES[..1], 3), &{
+        TrainSet::after(dataset().train().clone(), 6, 0).unwrap()
+    });
+    let model = first.model().unwrap().snapshot().clone();
+    let mut recipe = frozen_features(training(2), training(1));
+    (recipe.head, recipe.imprint, recipe.freeze_old_head) = (HeadKind::Linear, false, false);
+    let mut generator = replay(SyntheticNorm::Joint);
+    generator.inversion.iterations = 200;
+    recipe.replay = Some(generator);
+    recipe.discriminant = Some(DiscriminantSpec { generated: Some(500), ..DiscriminantSpec::pooled(1.0) });
+    let mut learner = Learner::new(plan(recipe.clone(), &SIZES[..2], 3)).unwrap();
+    learner.adopt(model.clone(), None, Exemplars::default()).unwrap();
+    let (_, learner) = run_from(learner, &later(3));
+    let kept = learner.kept_statistics().unwrap().unwrap();
+    assert_eq!(
+        kept.get("means").unwrap().dims(),
+        [5, Architecture { width: 4, ..Architecture::lucir(8) }.feature_width()]
+    );
+    // The backbone is the old one, to the bit, and the discriminant is what the statistics say.
+    let backbone = |learner: &Learner| -> Vec<_> {
+        values(learner).into_iter().filter(|(name, _)| !name.starts_with("head.")).collect()
+    };
+    assert_eq!(backbone(&learner), backbone(&first));
+    let device = candle_core::Device::Cpu;
+    let spec = recipe.discriminant.clone().unwrap();
+    let again = classifier_of(learner.model().unwrap(), &spec, &kept, &device).unwrap();
+    let own = learner.classifier().unwrap().unwrap();
+    assert_eq!(bits(&again.snapshot().parameters), bits(&own.snapshot().parameters));
+
+    recipe.discriminant = Some(DiscriminantSpec::pooled(1.0));
+    let mut without = Learner::new(plan(recipe, &SIZES[..2], 3)).unwrap();
+    let told = without.adopt(model, None, Exemplars::default()).unwrap_err().to_string();
+    assert!(told.contains("discriminant.generated says how many"), "{told}");
+}
+
+#[test]
+fn a_model_of_another_form_is_refused() {
+    let recipe = fine_tune(training(1), training(1));
+    let network = |blocks: &[usize], kind, architecture| {
+        let images = cil_engine::Shape::Map { channels: 3, height: 32, width: 32 };
+        let mut network =
+            Network::new(architecture, images, kind, &executors(), 0, &candle_core::Device::Cpu).unwrap();
+        blocks.iter().for_each(|classes| network.grow(*classes).unwrap());
+        network.snapshot()
+    };
+    let own = Architecture { width: 4, ..Architecture::lucir(8) };
+    let told = |model| {
+        let mut learner = Learner::new(plan(recipe.clone(), &SIZES, 1)).unwrap();
+        learner.adopt(model, None, Exemplars::default()).unwrap_err().to_string()
+    };
+    assert!(
+        told(network(&[2], HeadKind::Linear, own)).contains("has blocks [2]; the plan's tasks [3, 2, 1]")
+    );
+    assert!(told(network(&[3, 2, 1], HeadKind::Linear, own)).contains("do not go on from them"));
+    assert!(told(network(&[3], HeadKind::Cosine, own)).contains("head is Cosine"));
+    assert!(told(network(&[3], HeadKind::Linear, Architecture::lucir(8))).contains("the plan has"));
+    let mut twice = Learner::new(plan(recipe, &SIZES, 1)).unwrap();
+    twice.adopt(network(&[3], HeadKind::Linear, own), None, Exemplars::default()).unwrap();
+    let again = twice.adopt(network(&[3], HeadKind::Linear, own), None, Exemplars::default());
+    assert!(again.unwrap_err().to_string().contains("before the run begins"));
+    let mut begun = Learner::new(plan(fine_tune(training(1), training(1)), &SIZES, 1)).unwrap();
+    begun.advance(&data(6).0).unwrap();
+    let late = begun.adopt(network(&[3], HeadKind::Linear, own), None, Exemplars::default());
+    assert!(late.unwrap_err().to_string().contains("before the run begins"));
+}

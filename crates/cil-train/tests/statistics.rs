@@ -1,0 +1,176 @@
+//! Heads of statistics on small runs: what answers, of what is kept, and that nothing else changes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod support;
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+use cil_backbone::head::{PROJECTION, normalized};
+use cil_backbone::{Frozen, HeadKind, StageCells};
+use cil_data::store::TrainSet;
+use cil_train::evaluate::{Subject, evaluate};
+use cil_train::event::Event;
+use cil_train::learner::{Learner, Plan};
+use cil_train::methods::data_free::frozen_features;
+use cil_train::recipe::{DiscriminantSpec, Recipe, SyntheticNorm};
+use support::{data, data_free, plan, run, training, values};
+
+/// A discriminant's bias is minus half of what its weights say of the class's mean; features are of length 1.
+fn assert_biases_follow_from_means(of: &Frozen, train: &TrainSet, plan: &Plan, classes: Range<usize>) {
+    let head = of.snapshot().head.weights(&of.snapshot().parameters).unwrap();
+    let (weights, biases) = (head.weights.last().unwrap(), head.biases.last().unwrap());
+    for (at, class) in classes.enumerate() {
+        let samples = train.samples(class..class + 1);
+        let images = train.images(&samples, &plan.preparation, None, &plan.device).unwrap();
+        let mean = normalized(&of.forward(&images).unwrap().features).unwrap().mean(0).unwrap();
+        let said: f32 = (weights.get(at).unwrap() * mean).unwrap().sum_all().unwrap().to_scalar().unwrap();
+        let bias: f32 = biases.get(at).unwrap().to_scalar().unwrap();
+        assert!((bias + said / 2.0).abs() < 1e-3 * (1.0 + bias.abs()), "class {class}: {bias}, {said}");
+    }
+}
+
+#[test]
+fn a_discriminant_answers_and_nothing_is_trained_otherwise() {
+    let (train, test) = data(6);
+    let with = |discriminant: Option<DiscriminantSpec>| {
+        let recipe = Recipe { discriminant: discriminant.clone(), ..data_free(SyntheticNorm::Joint) };
+        let plan = plan(recipe, &[3, 2, 1], 1);
+        let (mut learner, mut stored, mut heads) = (Learner::new(plan.clone()).unwrap(), 0, Vec::new());
+        let mut before = Vec::new();
+        while let Some(event) = learner.advance(&train).unwrap() {
+            if let Event::TaskStart { .. } = event {
+                before = (0..6).map(|class| train.reads(class)).collect();
+            }
+            if let Event::TaskLearned { task, stored_bytes, .. } = event {
+                let seen = plan.increments.seen(task);
+                let old = seen - plan.increments.classes(task).len();
+                assert!((0..old).all(|class| train.reads(class) == before[class]), "an old image was read");
+                stored = stored_bytes;
+                let classifier = learner.classifier().unwrap().unwrap();
+                let snapshot = classifier.snapshot();
+                assert_eq!(snapshot.head.blocks, plan.increments.sizes()[..=task]);
+                heads.push(snapshot.head.kind);
+                if discriminant.is_some() {
+                    assert_biases_follow_from_means(&classifier, &train, &plan, old..seen);
+                }
+            }
+        }
+        let (model, classifier) = (learner.model().unwrap(), learner.classifier().unwrap().unwrap());
+        let means = learner.class_means(&train).unwrap();
+        let trained = discriminant.map(|_| model);
+        let subject = Subject { classifier: &classifier, trained, means: &means };
+        let of = (&plan.increments, &plan.preparation, &plan.device);
+        let evaluation = evaluate(subject, &test, of.0, 2, of.1, of.2).unwrap();
+        (values(&learner), evaluation, stored, heads)
+    };
+    let (plain, head, none, kinds) = with(None);
+    let (same, both, some, linear) = with(Some(DiscriminantSpec::pooled(0.01)));
+    assert_eq!(plain, same);
+    assert_eq!(kinds, [HeadKind::Cosine; 3]);
+    assert_eq!(linear, [HeadKind::LinearOfDirections; 3]);
+    // Six means and a covariance of features of width 16, in f64.
+    assert_eq!((none, some), (0, (6 * 16 + 16 * 16) * 8));
+    assert_eq!(head.trained_head, None);
+    assert_eq!(both.trained_head.as_ref(), Some(&head.classifier));
+    assert_eq!(both.nearest_mean, head.nearest_mean);
+    assert_ne!(both.classifier, head.classifier);
+}
+
+/// Statistics of all three stages, of images and of their mirror images.
+fn stages() -> DiscriminantSpec {
+    let stage = |stage, cells| StageCells { stage, cells, normalised: true };
+    let stages = vec![stage(3, 2), stage(2, 1), stage(1, 1)];
+    DiscriminantSpec { stages, mirrored: true, ..DiscriminantSpec::pooled(0.01) }
+}
+
+#[test]
+fn a_discriminant_of_several_stages_answers_of_what_it_says_it_keeps() {
+    let (train, test) = data(6);
+    let recipe = Recipe { discriminant: Some(stages()), ..data_free(SyntheticNorm::Joint) };
+    let plan = plan(recipe, &[3, 2, 1], 1);
+    let (mut learner, mut before) = (Learner::new(plan.clone()).unwrap(), Vec::new());
+    let counts = || -> Vec<u64> { (0..6).map(|class| train.reads(class)).collect() };
+    while let Some(event) = learner.advance(&train).unwrap() {
+        if let Event::TaskStart { .. } = event {
+            before = counts();
+        }
+        if let Event::TaskLearned { task, stored_bytes, .. } = event {
+            let seen = plan.increments.seen(task);
+            let old = seen - plan.increments.classes(task).len();
+            assert_eq!(counts()[..old], before[..old], "an old image was read");
+            // Means, and a triangle of the covariance of 16 x 4 + 8 + 4 features, in f32.
+            assert_eq!(stored_bytes as usize, (seen * 76 + 76 * 77 / 2) * 4);
+            let head = learner.classifier().unwrap().unwrap().snapshot().head.clone();
+            assert_eq!((head.kind, head.width), (HeadKind::Linear, 76));
+            assert_eq!(
+                (head.stages, head.blocks.as_slice()),
+                (stages().stages, &plan.increments.sizes()[..=task])
+            );
+        }
+    }
+    // Nothing else is trained otherwise.
+    let (_, plain) = run(Plan { recipe: data_free(SyntheticNorm::Joint), ..plan.clone() }, &train);
+    assert_eq!(values(&plain), values(&learner));
+    let (model, classifier) = (learner.model().unwrap(), learner.classifier().unwrap().unwrap());
+    let means = learner.class_means(&train).unwrap();
+    let subject = |classifier, trained| Subject { classifier, trained, means: &means };
+    let of = (&plan.increments, &plan.preparation, &plan.device);
+    let both = evaluate(subject(&classifier, Some(model)), &test, of.0, 2, of.1, of.2).unwrap();
+    let head = evaluate(subject(model, None), &test, of.0, 2, of.1, of.2).unwrap();
+    assert_eq!(both.trained_head.as_ref(), Some(&head.classifier));
+    assert_eq!(both.nearest_mean, head.nearest_mean);
+    assert_ne!(both.classifier, head.classifier);
+    let error =
+        Learner::new(plan).unwrap().adopt_base(classifier.snapshot().clone()).unwrap_err().to_string();
+    assert!(error.contains("base.safetensors"), "{error}");
+}
+
+/// Ridge regression over random features of the pooled ones.
+#[test]
+fn random_features_answer_by_least_squares_and_their_projection_is_in_the_model() {
+    let (train, _) = data(4);
+    let spec = DiscriminantSpec { random_features: Some(24), ridge: true, ..DiscriminantSpec::pooled(0.01) };
+    let of = |seed| {
+        let recipe = Recipe { discriminant: Some(spec.clone()), ..frozen_features(training(1), training(1)) };
+        let (events, learner) = run(plan(recipe, &[2, 2], seed), &train);
+        let kept = events.iter().rev().find_map(|event| match event {
+            Event::TaskLearned { stored_bytes, .. } => Some(*stored_bytes as usize),
+            _ => None,
+        });
+        assert_eq!(kept, Some((4 * 24 + 24 * 25 / 2) * 4));
+        let snapshot = learner.classifier().unwrap().unwrap().snapshot().clone();
+        let projection = snapshot.parameters.get(PROJECTION).unwrap().to_vec2::<f32>().unwrap();
+        let head = snapshot.head.weights(&snapshot.parameters).unwrap();
+        assert_eq!((head.weights[1].dims(), head.kind), (&[2, 24][..], HeadKind::LinearOfDirections));
+        assert!(
+            head.biases
+                .iter()
+                .all(|it| it.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() == 0.0)
+        );
+        projection
+    };
+    let (one, other) = (of(1), of(2));
+    assert_eq!((one.len(), one[0].len()), (24, 16));
+    assert_ne!(one, other, "the projection is the seed's");
+}
+
+/// Where the backbone stays, statistics do not depend on the tasks that they came by, but for rounding.
+#[test]
+fn statistics_on_a_frozen_body_do_not_depend_on_the_number_of_steps() {
+    let (train, _) = data(6);
+    let of = |increments: &[usize]| {
+        let recipe = Recipe { discriminant: Some(stages()), ..frozen_features(training(2), training(1)) };
+        let (_, learner) = run(plan(recipe, increments, 1), &train);
+        let classifier = learner.classifier().unwrap().unwrap();
+        let head = classifier.snapshot().head.weights(&classifier.snapshot().parameters).unwrap();
+        let weights = Tensor::cat(&head.weights, 0).unwrap();
+        weights.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let (few, many) = (of(&[3, 3]), of(&[3, 1, 1, 1]));
+    let scale = few.iter().fold(0f32, |most, value| most.max(value.abs()));
+    for (few, many) in few.iter().zip(&many) {
+        assert!((few - many).abs() < 1e-3 * scale, "{few}, {many}");
+    }
+}

@@ -1,0 +1,254 @@
+//! A user's images and a user's model: `train`, `extend`, `evaluate`, `predict`, `generate`, `inspect`, `export`, in small.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+
+use crate::Place;
+
+/// Side of the images.
+const SIDE: u32 = 16;
+/// What makes a training a matter of seconds.
+const SHORT: [&str; 8] = [
+    "--image-side",
+    "16",
+    "--network",
+    "resnet20",
+    "--epochs",
+    "8",
+    "--set",
+    "base.training.learning-rate=0.05",
+];
+/// The same of a generator.
+const SHORT_REPLAY: [&str; 6] = [
+    "--set",
+    "replay.inversion.iterations=60",
+    "--set",
+    "replay.inversion.generator.channels=16",
+    "--set",
+    "discriminant.generated=300",
+];
+/// Classes by name, with their colour and the direction of their stripes.
+const CLASSES: [(&str, [u8; 3], bool); 5] = [
+    ("ash", [200, 40, 40], false),
+    ("birch", [40, 200, 40], true),
+    ("cedar", [60, 60, 220], false),
+    ("écorce", [220, 200, 40], true),
+    ("fir tree", [200, 60, 200], false),
+];
+
+/// A folder of striped images with noise, a folder a class.
+fn images(place: &Place, folder: &str, classes: std::ops::Range<usize>, count: u32, seed: u32) {
+    for (name, colour, upright) in &CLASSES[classes] {
+        let folder = place.path().join(folder).join(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        for number in 0..count {
+            let mut state = seed.wrapping_mul(977).wrapping_add(number * 131 + u32::from(colour[0])).max(1);
+            let image = RgbImage::from_fn(SIDE, SIDE, |x, y| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let noise = (state >> 24) as i32 / 4 - 32;
+                let on = (if *upright { x } else { y } + number) / 4 % 2 == 0;
+                Rgb(colour.map(|it| (i32::from(it) / if on { 1 } else { 3 } + noise).clamp(0, 255) as u8))
+            });
+            image.save(folder.join(format!("{number:03}.png"))).expect("an image");
+        }
+    }
+}
+
+fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    arguments.iter().chain(more).copied().collect()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+fn accuracy(place: &Place, model: &str, folder: &str) -> f64 {
+    let told = json(&place.ok(&["evaluate", model, folder, "--json"]));
+    let accuracy = told["accuracy"].as_f64().expect("a number");
+    assert!((0.0..=1.0).contains(&accuracy));
+    accuracy
+}
+
+#[test]
+fn a_model_is_trained_extended_measured_and_exported() {
+    let place = Place::new();
+    images(&place, "photos", 0..3, 24, 1);
+    images(&place, "more", 3..5, 24, 1);
+    images(&place, "test", 0..5, 8, 7);
+    images(&place, "test-new", 3..5, 8, 7);
+    let told = place.ok(&with(&["train", "photos", "--out", "first.safetensors"], &SHORT));
+    assert!(told.contains("3 classes from 72 images"), "{told}");
+    let before = fs::read(place.path().join("first.safetensors")).expect("a model");
+    fs::remove_dir_all(place.path().join("photos")).expect("the images are gone");
+
+    let extend = ["extend", "first.safetensors", "more", "--out", "second.safetensors", "--eval", "test"];
+    let told = json(&place.ok(&with(&extend, &["--effort", "quick", "--report", "page.html", "--json"])));
+    assert_eq!(fs::read(place.path().join("first.safetensors")).expect("a model"), before);
+    assert_eq!(told["method"], "statistics");
+    assert_eq!(told["new_classes"], serde_json::json!(["fir tree", "écorce"]));
+    assert_eq!(told["all"]["images"], 40);
+    for part in ["old_before", "old_after", "new"] {
+        let accuracy = told[part]["accuracy"].as_f64().expect("a number");
+        assert!(accuracy > 0.6, "{part}: {accuracy}");
+    }
+    let page = fs::read_to_string(place.path().join("page.html")).expect("a page");
+    assert!(page.contains("fir tree, écorce") && page.contains("old classes now, among all"), "{page}");
+
+    assert_eq!(accuracy(&place, "second.safetensors", "test"), told["all"]["accuracy"].as_f64().unwrap());
+    // Some of the classes; all compete.
+    let some = json(&place.ok(&["evaluate", "second.safetensors", "test-new", "--json"]));
+    assert_eq!(some["accuracy"], told["new"]["accuracy"]);
+    assert_eq!(some["classes"][0]["accuracy"], Value::Null);
+
+    let file = "test/birch/003.png";
+    let guess = json(&place.ok(&["predict", "second.safetensors", file, "--top-k", "2", "--json"]));
+    assert_eq!(guess[0]["file"], file);
+    assert_eq!(guess[0]["predictions"].as_array().map(Vec::len), Some(2));
+    let csv = place.ok(&["predict", "second.safetensors", "test/ash", file, "--csv"]);
+    assert_eq!(csv.lines().count(), 1 + 9, "{csv}");
+    assert!(csv.starts_with("file,rank,class,probability\n"), "{csv}");
+
+    let inspected = json(&place.ok(&["inspect", "second.safetensors", "--json"]));
+    assert_eq!(inspected["tasks"].as_array().map(Vec::len), Some(2));
+    assert_eq!(inspected["tasks"][1]["images"], 48);
+    assert!(inspected["tasks"][1]["from"]["sha256"].is_string());
+    assert!(inspected["statistics_bytes"].as_u64().is_some_and(|it| it > 0));
+    let text = place.ok(&["inspect", "second.safetensors"]);
+    assert!(text.contains("LUCIR's ResNet-20 of width 16") && text.contains("extend, statistics"), "{text}");
+
+    for (model, more) in [("first", &[][..]), ("second", &[][..]), ("second", &["--keep-batch-norms"][..])] {
+        let onnx = format!("{model}{}.onnx", more.len());
+        let model = format!("{model}.safetensors");
+        let told = place.ok(&with(&["export", &model, "--onnx", &onnx], more));
+        assert!(told.contains("opset 17"), "{told}");
+        onnx_runtime_agrees(&place, &model, &onnx);
+    }
+    let told = place.told(2, &["export", "second.safetensors", "--torch", "torch.safetensors"]);
+    assert!(told.contains("no counterpart in torchvision"), "{told}");
+}
+
+/// Compares probabilities of `predict` with those of ONNX Runtime's logits, where a Python has it.
+fn onnx_runtime_agrees(place: &Place, model: &str, onnx: &str) {
+    let wanted = std::env::var("CIL_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&wanted).args(["-c", "import onnxruntime, numpy, PIL"]).output();
+    if !probe.is_ok_and(|it| it.status.success()) {
+        eprintln!(
+            "skipped: {wanted} has no onnxruntime, numpy and Pillow; name a Python with CIL_TEST_PYTHON"
+        );
+        return;
+    }
+    let told = json(&place.ok(&["predict", model, "test", "--top-k", "9", "--json"]));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/it/run_onnx.py");
+    let mut command = Command::new(&wanted);
+    command.arg(script).arg(onnx).current_dir(place.path());
+    for image in told.as_array().expect("images") {
+        command.arg(image["file"].as_str().expect("a name"));
+    }
+    let output = command.output().expect("Python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = json(&String::from_utf8(output.stdout).expect("text"));
+    let images = told.as_array().expect("images");
+    assert_eq!(found.as_object().map(serde_json::Map::len), Some(images.len()));
+    for image in images {
+        let own = &found[image["file"].as_str().expect("a name")];
+        for guess in image["predictions"].as_array().expect("guesses") {
+            let expected = own[guess["class"].as_str().expect("a name")].as_f64().expect("a number");
+            let probability = guess["probability"].as_f64().expect("a number");
+            assert!((probability - expected).abs() < 1e-5, "{image}: {probability}, ONNX Runtime {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_model_without_statistics_is_extended_by_generated_images() {
+    let place = Place::new();
+    images(&place, "photos", 0..2, 24, 1);
+    images(&place, "more", 2..4, 24, 1);
+    let network = ["--network", "cifar-20", "--no-statistics"];
+    let short =
+        SHORT.iter().filter(|it| !["--network", "resnet20"].contains(it)).copied().collect::<Vec<_>>();
+    place.ok(&with(&with(&["train", "photos", "--out", "own.safetensors"], &short), &network));
+    let inspected = json(&place.ok(&["inspect", "own.safetensors", "--json"]));
+    assert_eq!(inspected["statistics_bytes"], 0);
+
+    // The same network as another program would have it.
+    place.ok(&["export", "own.safetensors", "--torch", "torch.safetensors"]);
+    let test = |model: &str| {
+        images(&place, "test", 0..2, 8, 7);
+        accuracy(&place, model, "test")
+    };
+    assert_eq!(test("own.safetensors"), test("torch.safetensors"));
+    let foreign = json(&place.ok(&["inspect", "torch.safetensors", "--json"]));
+    assert_eq!(foreign["classes"], serde_json::json!(["ash", "birch"]));
+    assert_eq!(foreign["architecture_name"], "He's ResNet-20 of width 16");
+
+    let to = ["--out", "second.safetensors", "--effort", "quick", "--json"];
+    let extend = with(&with(&["extend", "torch.safetensors", "more"], &to), &SHORT_REPLAY);
+    let told = json(&place.ok(&extend));
+    assert_eq!(told["old_classes"], serde_json::json!(["ash", "birch"]));
+    assert!(told["agreement_on_generated"].as_f64().is_some_and(|it| it > 0.5), "{told}");
+    assert!(told["new"]["accuracy"].as_f64().is_some_and(|it| it > 0.5), "{told}");
+
+    let generate = ["generate", "own.safetensors", "--iterations", "20", "--images", "40"];
+    place.ok(&with(&generate, &["--out", "picture.png"]));
+    assert!(image::open(place.path().join("picture.png")).is_ok());
+    let made = json(&place.ok(&with(&generate, &["--out", "made", "--json"])));
+    let count: u64 =
+        made["classes"].as_array().unwrap().iter().map(|it| it["images"].as_u64().unwrap()).sum();
+    assert_eq!(count, 40);
+    assert_eq!(place.list("made"), ["ash", "birch"]);
+    let told = place.told(2, &with(&generate, &["--out", "made"]));
+    assert!(told.contains("is there already"), "{told}");
+}
+
+#[test]
+fn every_mistake_is_a_sentence() {
+    let place = Place::new();
+    images(&place, "photos", 0..2, 4, 1);
+    images(&place, "one", 0..1, 4, 1);
+    images(&place, "other", 3..4, 4, 1);
+    let mut short = SHORT;
+    short[5] = "1";
+    place.ok(&with(&["train", "photos", "--out", "own.safetensors"], &short));
+    fs::write(place.path().join("broken.safetensors"), b"no model").expect("a file");
+    fs::write(place.path().join("other/écorce/x.png"), b"\x89PNG\r\n\x1a\nno image").expect("a file");
+    let train = |more: &[&'static str]| place.told(2, &with(&["train"], more));
+    for (arguments, part) in [
+        (&["none", "--out", "a.safetensors"][..], "none is not there"),
+        (&["one", "--out", "a.safetensors"], "has one class, \"ash\""),
+        (&["photos", "--out", "photos"], "it is a folder"),
+        (&["photos", "--out", "no/a.safetensors"], "there is no folder no"),
+        (&["photos", "--out", "a.safetensors", "--set", "base.training.epoch=1"], "epochs"),
+        (&["photos", "--out", "a.safetensors", "--set", "base.training.epochs=0"], "epochs is 0"),
+        (&["other", "--out", "a.safetensors"], "has one class"),
+    ] {
+        let told = train(arguments);
+        assert!(told.contains(part), "{arguments:?}: {told}");
+    }
+    for (arguments, part) in [
+        (&["extend", "own.safetensors", "photos", "--out", "b.safetensors"][..], "knows ash, birch already"),
+        (&["extend", "own.safetensors", "other", "--out", "own.safetensors"], "is never changed"),
+        (&["extend", "none.safetensors", "other", "--out", "b.safetensors"], "cannot read none.safetensors"),
+        (
+            &["extend", "broken.safetensors", "other", "--out", "b.safetensors"],
+            "not a whole safetensors file",
+        ),
+        (&["evaluate", "own.safetensors", "other"], "the model has no class \"écorce\""),
+        (&["evaluate", "own.safetensors", "photos", "--mean", "0,0,0"], "leave --classes, --mean"),
+        (&["predict", "own.safetensors", "none.png"], "none.png"),
+        (&["inspect", "broken.safetensors"], "not a whole safetensors file"),
+    ] {
+        let told = place.told(2, arguments);
+        assert!(told.contains(part), "{arguments:?}: {told}");
+    }
+    let output = place.output(&["extend", "own.safetensors", "other", "--out", "b.safetensors"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("x.png") && told.contains("--skip-broken"), "{told}");
+    assert!(!place.path().join("b.safetensors").exists());
+    let skipped = ["extend", "own.safetensors", "other", "--out", "b.safetensors", "--skip-broken"];
+    place.ok(&with(&skipped, &["--effort", "quick"]));
+}
