@@ -132,6 +132,7 @@ fn a_model_is_trained_extended_measured_and_exported() {
 }
 
 /// Compares probabilities of `predict` with those of ONNX Runtime's logits, where a Python has it.
+#[expect(clippy::print_stderr, reason = "a test says where it skips")]
 fn onnx_runtime_agrees(place: &Place, model: &str, onnx: &str) {
     let wanted = std::env::var("CIL_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let probe = Command::new(&wanted).args(["-c", "import onnxruntime, numpy, PIL"]).output();

@@ -25,7 +25,7 @@ fn a_run_whose_progress_nobody_reads_is_done_all_the_same() {
     assert_eq!(place.list("runs"), ["demo-lwf-s3"]);
     place.ok(&["report", "runs/demo-lwf-s3"]);
     // A failure stays one.
-    let wrong = ["recipe.increment.training.learning-rate=1e30", "recipe.increment.training.epochs=3"];
+    let wrong = ["recipe.increment.training.learning-rate=1e6", "recipe.increment.training.epochs=3"];
     let wrong = [&small_run("demo-lwf", &wrong)[..], &["--name", "wrong"]].concat();
     assert_eq!(status_without_readers(&place, &wrong), Some(1));
 }
@@ -39,7 +39,7 @@ fn a_sweep_that_nobody_watches_is_done_and_its_status_is_that_of_its_runs() {
     fs::write(place.path().join("s.toml"), &file).expect("a file");
     assert_eq!(status_without_readers(&place, &["sweep", "run", "s.toml"]), Some(0));
     let fails = "[[method]]\nname = \"fails\"\npreset = \"demo-fine-tune\"\n\
-                 set = [\"recipe.increment.training.learning-rate=1e30\", \"recipe.increment.training.epochs=3\"]\n";
+                 set = [\"recipe.increment.training.learning-rate=1e6\", \"recipe.increment.training.epochs=3\"]\n";
     fs::write(place.path().join("s.toml"), file + fails).expect("a file");
     assert_eq!(status_without_readers(&place, &["sweep", "run", "s.toml"]), Some(1), "a run failed");
 }

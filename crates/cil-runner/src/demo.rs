@@ -143,8 +143,7 @@ mod tests {
     fn what_is_done_is_read_what_was_stopped_goes_on_and_what_is_another_s_is_left() {
         let out = tempfile::tempdir().unwrap();
         let place = out.path().display().to_string();
-        let global =
-            Cli::try_parse_from(["cil-runner", "--threads", "1", "--json", "--out", &place]).unwrap().global;
+        let global = Cli::try_parse_from(["cil-runner", "--json", "--out", &place]).unwrap().global;
         let engine = Engine::new(&global).unwrap();
         let small = |epochs: usize| {
             let changes = [

@@ -143,8 +143,8 @@ fn a_factor_that_no_loss_survives_is_refused_before_anything_is_learned() {
         keys("", &Value::Table(Table::try_from(&config).unwrap()), &mut found);
         let is_factor = |key: &&String| {
             FACTORS.iter().any(|part| key.contains(part))
-                && !key.ends_with("kind")
-                && !key.contains("match-scale")
+                // A number in the place of a list is a wrong type, which is told of the table.
+                && !["kind", "milestones", "match-scale"].iter().any(|end| key.ends_with(end))
         };
         for key in found.iter().filter(is_factor) {
             for value in ["1e30", "-1e30", "nan", "inf"] {

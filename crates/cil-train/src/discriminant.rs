@@ -55,7 +55,7 @@ impl ClassStatistics {
         if means.is_empty() {
             bail!("statistics of no class");
         }
-        Ok(Self { form, means: DMatrix::from_rows(&means), covariance }.as_kept())
+        Ok(Self { form, means: DMatrix::from_rows(&means), covariance }.into_kept())
     }
 
     /// The same classes as a later backbone sees them, from the features `[images, width]` of the same images before and
@@ -118,7 +118,7 @@ impl ClassStatistics {
         let right = &self.covariance + &self.covariance * &change;
         let residual = gram(&unexplained, self.form) / unexplained.nrows() as f64;
         let covariance = &right + change.transpose() * &right + residual;
-        Ok(Self { means, covariance, form: self.form }.as_kept())
+        Ok(Self { means, covariance, form: self.form }.into_kept())
     }
 
     /// These classes and `newer` ones behind them; every class counts the same in the covariance.
@@ -127,7 +127,7 @@ impl ClassStatistics {
         let mut means = self.means.clone().resize_vertically(self.means.nrows() + newer.means.nrows(), 0.0);
         means.rows_mut(self.means.nrows(), newer.means.nrows()).copy_from(&newer.means);
         let covariance = (&self.covariance * old + &newer.covariance * new) / (old + new);
-        Self { means, covariance, form: self.form }.as_kept()
+        Self { means, covariance, form: self.form }.into_kept()
     }
 
     /// Weights `[classes, width]` and biases `[classes]` of 0 of the ridge regression of class indicators on features, every
@@ -176,7 +176,7 @@ const COVARIANCE: &str = "covariance";
 
 impl ClassStatistics {
     /// Rounded as it is kept, so that what is kept and taken up again is the same.
-    fn as_kept(mut self) -> Self {
+    fn into_kept(mut self) -> Self {
         if self.form == Form::Wide {
             let round = |value: &mut f64| *value = f64::from(*value as f32);
             self.means.iter_mut().for_each(round);

@@ -1,7 +1,5 @@
 //! What a learner does and does not do, on small runs.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
 mod support;
 
 use cil_backbone::{Architecture, StageCells};

@@ -61,10 +61,10 @@ pub(super) fn check(matches: &ArgMatches) -> Result<(), String> {
     let command = if words.is_empty() { "demo".to_owned() } else { words.join(" ") };
     let typed = |name: &str| {
         // A command that does not know the option at all was not asked about it.
-        let at = |it: &&ArgMatches| {
+        let at = |it: &&ArgMatches| -> bool {
             it.try_contains_id(name).is_ok() && it.value_source(name) == Some(ValueSource::CommandLine)
         };
-        levels.iter().any(|it| at(&it))
+        levels.iter().any(at)
     };
     match ignored(&command).into_iter().find(|name| typed(name)) {
         Some(name) => {

@@ -19,18 +19,25 @@ Examples:
 
 A file:
   seeds = [1, 2, 3]
-  orders = [{ seed = 1 }, { seed = 2 }]        # or published names, or lists of labels; may be left out
-  paired = false                               # true: first seed with first order, second with second; may be left out
-  splits = [[6, 2, 2], [2, 2, 2, 2, 2]]        # classes of each task; may be left out
-  set = [\"recipe.base.training.epochs=20\"]     # for all methods, as --set takes it; may be left out
-  baseline = \"lwf\"                             # may be left out
+  # Published names, lists of labels, or seeds; may be left out.
+  orders = [{ seed = 1 }, { seed = 2 }]
+  # true: first seed with first order, second with second; may be left out.
+  paired = false
+  # Classes of each task; may be left out.
+  splits = [[6, 2, 2], [2, 2, 2, 2, 2]]
+  # For all methods, as --set takes it; may be left out.
+  set = [\"recipe.base.training.epochs=20\"]
+  # May be left out.
+  baseline = \"lwf\"
   [[method]]
   preset = \"demo-lwf\"
   [[method]]
   name = \"lucir-wide\"
-  config = \"lucir.toml\"                        # a config.toml, seen from the sweep's file
+  # A config.toml, seen from the sweep's file.
+  config = \"lucir.toml\"
   set = [\"architecture.width=32\"]
-  grid = { \"recipe.increment.training.learning-rate\" = [0.1, 0.05] }   # a method for each value; also for all methods
+  # A method for each value; also for all methods.
+  grid = { \"recipe.increment.training.learning-rate\" = [0.1, 0.05] }
 
 The folder is OUT/NAME for NAME.toml. Base models that several runs need are trained once, in its folder bases.
 Exit status of run: 0 all is done, 1 a run failed (the others were done), 75 interrupted, to be run again.";

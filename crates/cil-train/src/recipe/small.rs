@@ -83,7 +83,8 @@ impl Recipe {
                          classes needs 2 of at least one: {told}"
                     );
                 }
-                let at_hand = of_task.iter().sum::<usize>() + first * self.exemplars.per_class(first);
+                let kept = first.saturating_mul(self.exemplars.per_class(first));
+                let at_hand = of_task.iter().sum::<usize>().saturating_add(kept);
                 if task > 0 && at_hand < 2 {
                     bail!(
                         "discriminant is there, and task {task} has {at_hand} training images and exemplars; two tell how \
