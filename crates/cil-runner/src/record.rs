@@ -143,7 +143,8 @@ impl Recorder {
         let seconds = self.before + self.stopwatch.worked().as_secs_f64();
         let line = Line { seconds, peak_memory_bytes: machine::peak_memory_bytes(), event };
         self.events.write(&line).with_context(|| cannot_write(&self.partial.join(EVENTS)))?;
-        self.lines.push(line);
+        // As whoever reads the log gets it: the last bit of a number may be another then.
+        self.lines.push(serde_json::from_str(&serde_json::to_string(&line)?)?);
         Ok(&self.lines[self.lines.len() - 1])
     }
 

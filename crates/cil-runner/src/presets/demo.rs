@@ -69,6 +69,6 @@ fn preset(method: &str, about: &str, lengths: &Lengths) -> Preset {
         }),
         recipe: settings::recipe(method, lengths),
     };
-    let expected = "README.md shows the table of seed 1".to_owned();
+    let expected = "docs/guide.md shows the table of seed 1".to_owned();
     Preset { name, about: about.to_owned(), source: SOURCE, expected, config }
 }
