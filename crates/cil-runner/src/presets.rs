@@ -117,7 +117,7 @@ pub fn all() -> Vec<Preset> {
     .concat()
 }
 
-/// The preset of that name, or of its [`other_names`].
+/// The preset of that name, or of its other names.
 pub fn find(name: &str) -> anyhow::Result<Preset> {
     let presets = all();
     let called = |name: &str| presets.iter().find(|preset| preset.name == name);
