@@ -1,67 +1,42 @@
 #!/usr/bin/env bash
 # check.sh OUT [--seconds 300]: does a GPU compute what the reference does?
 #
-# Both crates' tests at once, networks at their published sizes first; each that fails, or never ended, is then run again
-# by itself, since an error of the GPU spoils every later test of its process; the first of them under compute-sanitizer,
-# where that is installed. Exit: 0 all equal, 1 not, 9 the program cannot run here.
+# Every test of both crates in a process of its own, since an error of the GPU spoils all later calls of its process; as
+# many at once as half of the processor's cores, networks at their published sizes first. The first test that fails is run
+# again under compute-sanitizer, where that is installed. Exit: 0 all equal, 1 not, 9 the program cannot run here.
 . "$(dirname "$0")/common.sh"
 options 300 "$@"
 preflight
 
-# names PROGRAM FILTER: its tests, those at published sizes first.
+# names PROGRAM FILTER CRATE: its tests, one a line with what it takes to run it, those at published sizes first.
 names() {
-  local all
-  all=$("$1" "$2" --list 2>/dev/null | sed -n 's/: test$//p')
-  grep '::real::' <<<"$all" || true
-  grep -v '::real::' <<<"$all" || true
+  "$1" "$2" --list 2>/dev/null | sed -n 's/: test$//p' | awk -v program="$1" -v crate="$3" '
+    { print ($0 ~ /::real::/ ? 0 : 1), program, crate, $0 }'
 }
 
-# all PROGRAM FILTER FILE: every test, in two processes.
-all() {
-  local order
-  for order in '::real::' "$2"; do
-    local skip=()
-    [ "$order" = '::real::' ] || skip=(--skip '::real::')
-    "$1" "$order" "${skip[@]}" --test-threads 1 --show-output >>"$3" 2>&1 || true
-  done
+# one PROGRAM CRATE TEST MOST [COMMAND...]: runs one test, and tells in one line what came of it.
+one() {
+  local program=$1 test=$3 most=$4 file="$report/$2-${3//::/.}.txt" began=$SECONDS
+  if timeout -s INT -k 5 "$most" "$program" --exact "$test" --nocapture >"$file" 2>&1 && ! grep -q SKIPPED "$file"; then
+    echo "equal      $test ($((SECONDS - began)) s)"
+  else
+    echo "NOT EQUAL  $test ($((SECONDS - began)) s): $(grep -hE 'FAILED|panicked|^Error|SKIPPED|not ' "$file" | head -n 3 |
+      tr '\n' ' ' | cut -c1-400)"
+  fi
 }
-export -f all
+export -f one
+export report
 
-# again PROGRAM TEST FILE [COMMAND...]: one test in a process of its own.
-again() {
-  local program=$1 test=$2 file=$3
-  shift 3
-  within 60 "$@" "$program" --exact "$test" --nocapture --test-threads 1 >"$file" 2>&1
-}
-
-examined=
-third=$(((whole - SECONDS) * 2 / 3))
-for pair in "$engine_tests cuda:: engine" "$runner_tests engine::gpu:: runner"; do
-  read -r program filter name <<<"$pair"
-  rm -f "$report/$name.txt"
-  (within "$third" bash -c 'all "$@"' _ "$program" "$filter" "$report/$name.txt" || true) &
-done
-wait
-for pair in "$engine_tests cuda:: engine" "$runner_tests engine::gpu:: runner"; do
-  read -r program filter name <<<"$pair"
-  while read -r test; do
-    if grep -qE "^test $test \.\.\. ok" "$report/$name.txt" 2>/dev/null; then
-      echo "equal      $test"
-      continue
-    fi
-    file=$report/$name-${test//::/.}.txt
-    if again "$program" "$test" "$file" && ! grep -q SKIPPED "$file"; then
-      echo "equal      $test (by itself; see $name.txt for what went wrong before)"
-      continue
-    fi
-    echo "NOT EQUAL  $test: $(grep -hE 'FAILED|panicked|^Error|SKIPPED|no time left' "$file" | head -n 2 | tr '\n' ' ' | cut -c1-300)"
-    if [ -z "$examined" ] && command -v compute-sanitizer >/dev/null; then
-      examined=$test
-      again "$program" "$test" "${file%.txt}-memcheck.txt" compute-sanitizer --tool memcheck || true
-      grep -m 3 '=========' "${file%.txt}-memcheck.txt" || true
-    fi
-  done < <(names "$program" "$filter")
-done | tee "$report/check.txt"
-grep -hE 'comparisons,|refused by cuDNN' "$report"/engine.txt || true
+cores=$(nproc)
+{ names "$engine_tests" cuda:: engine; names "$runner_tests" engine::gpu:: runner; } | sort -s -n -k1,1 | cut -d' ' -f2- |
+  sed "s/$/ $(((whole - SECONDS) * 2 / 3))/" |
+  xargs -P "$((cores > 2 ? cores / 2 : 1))" -L1 bash -c 'one "$@"' _ | tee "$report/check.txt"
+grep -hE 'comparisons,|refused by cuDNN' "$report"/engine-*.txt || true
+failed=$(sed -n 's/^NOT EQUAL  \([^ ]*\).*/\1/p' "$report/check.txt" | head -n 1)
+if [ -n "$failed" ] && command -v compute-sanitizer >/dev/null; then
+  case $failed in cuda::*) program=$engine_tests ;; *) program=$runner_tests ;; esac
+  within 60 compute-sanitizer --tool memcheck "$program" --exact "$failed" --nocapture >"$report/memcheck.txt" 2>&1 || true
+  grep -m 3 '=========' "$report/memcheck.txt" || true
+fi
 echo "checked in $SECONDS s"
-! grep -q '^NOT EQUAL' "$report/check.txt"
+[ -z "$failed" ]
