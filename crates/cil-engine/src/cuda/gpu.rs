@@ -59,6 +59,14 @@ struct Inner {
     starved: AtomicBool,
 }
 
+impl Drop for Inner {
+    /// Waits for all work: a process of several that share the GPU by MPS and ends with work in flight ends the others'.
+    fn drop(&mut self) {
+        // Nothing is left to tell an error to; what had to be read was read, and told its own.
+        let _ = self.stream.synchronize();
+    }
+}
+
 /// An NVIDIA GPU; a clone is the same one.
 #[derive(Clone)]
 pub struct Gpu {

@@ -16,7 +16,7 @@ fn folded_networks_equal_the_reference_whatever_cudnn_joins() -> Result<()> {
     for joins in [true, false] {
         if !emulator::join(joins) && !joins {
             eprintln!(
-                "SKIPPED passes in place of joined calls: only the emulator's cuDNN can be told to refuse them"
+                "SKIPPED passes in place of joined calls: only the emulator can be told to refuse them"
             );
             continue;
         }

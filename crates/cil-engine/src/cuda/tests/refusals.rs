@@ -16,7 +16,7 @@ fn what_cudnn_refuses_is_done_otherwise() -> Result<()> {
         [[false; 3], [true, false, false], [false, true, false], [false, false, true], [true, true, false]]
     {
         if !emulator::refuse([adding, executing, sizing]) {
-            eprintln!("SKIPPED refusals of cuDNN: only the emulator's can be told to refuse");
+            eprintln!("SKIPPED refusals of cuDNN: only the emulator can be told to refuse");
             return Ok(());
         }
         // What was refused is remembered by the GPU's own handle of it.
