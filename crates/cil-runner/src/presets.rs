@@ -6,6 +6,8 @@
 mod cifar10;
 mod cifar100;
 mod demo;
+#[cfg(test)]
+mod digests;
 mod equal;
 mod imagenet;
 mod settings;
