@@ -6,7 +6,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::all;
-use crate::environment::hexadecimal;
+use crate::folder::environment::hexadecimal;
 
 /// One line for each preset: its name and the SHA-256 of its configuration as TOML.
 const COMMITTED: &str = include_str!("digests.txt");
