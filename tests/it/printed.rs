@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use crate::{Place, small_run};
 
 /// Words of commands that have a help of their own.
-const HELPS: [&[&str]; 12] = [
+const HELPS: [&[&str]; 13] = [
     &["--help"],
     &["run", "--help"],
     &["resume", "--help"],
@@ -21,6 +21,7 @@ const HELPS: [&[&str]; 12] = [
     &["sweep", "status", "--help"],
     &["sweep", "report", "--help"],
     &["presets", "--help"],
+    &["show", "--help"],
     &["report", "--help"],
 ];
 
@@ -91,7 +92,17 @@ fn every_command_that_is_printed_can_be_typed() {
         all.extend(commands(&text));
     }
     assert!(all.len() > before + 20, "so has the help");
-    let sources = ["presets.rs", "record.rs", "commands.rs", "run.rs"];
+    let sources = [
+        "presets/mod.rs",
+        "presets/target.rs",
+        "folder/writer.rs",
+        "folder/contents.rs",
+        "commands/run.rs",
+        "commands/resume.rs",
+        "commands/presets.rs",
+        "commands/show.rs",
+        "drive.rs",
+    ];
     let source = |name: &&str| {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name)).expect("a source")
     };
@@ -139,7 +150,7 @@ fn tried(place: &Place, command: &str) {
         let dry = words.iter().copied().filter(|it| *it != "--dry-run").chain(["--dry-run", "--no-estimate"]);
         place.ok(&dry.collect::<Vec<_>>());
     }
-    if words[0] == "presets" {
+    if ["presets", "protocols", "methods", "show"].contains(&words[0]) && !is_example {
         place.ok(&words);
     }
 }

@@ -7,6 +7,7 @@ mod ignored;
 pub mod models;
 mod report;
 pub mod sweep;
+mod target;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -18,6 +19,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 pub use report::{Files, Report, Table};
 pub use sweep::{Sweep, SweepReport};
+pub use target::{Presets, Show, Target};
 
 /// The version with the commit that the program was built from, as `env.json` tells it.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CIL_CODE_VERSION"), ")");
@@ -25,8 +27,8 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CIL_CODE_VE
 const AFTER_HELP: &str = "\
 Examples:
   cil-runner                                   compare six methods on generated images, in minutes
-  cil-runner presets                           what can be run: families and methods
-  cil-runner run cifar100-10c-lucir-e0-dfgr    one preset; the images come from `cargo xtask fetch-data cifar100`
+  cil-runner protocols                         what can be learned; `methods` lists how, `show NAME` tells numbers
+  cil-runner run cifar100-10c lucir+dfgr --exemplars 0    the images come from `cargo xtask fetch-data cifar100`
   cil-runner run cifar100-10c-lwf --set recipe.increment.training.epochs=5 --seed 2
   cil-runner run runs/demo-lwf-s1/config.toml --out again
   cil-runner resume runs/cifar100-10c-lwf-s1   go on with a run that was stopped
@@ -114,10 +116,12 @@ pub struct Global {
 pub enum Command {
     /// Compare six methods on generated images and print one table
     Demo,
-    /// Run one preset, or a configuration from a file
+    /// Run a method in a protocol, or a configuration from a file
     #[command(after_help = "\
 Examples:
-  cil-runner run demo-lwf
+  cil-runner run demo lwf
+  cil-runner run cifar100-b50-t5 lucir+dfgr+dtid --exemplars 20 --head statistics
+  cil-runner run demo-lwf                      protocol and method joined: a preset
   cil-runner run demo-lwf --set 'increments=[4,2,2]' --set classes=8
   cil-runner run cifar100-10c-lucir-e20 --set recipe.base.training.learning-rate=0.05 --name slower
   cil-runner run cifar100-10c-lwf --set evaluate-on='\"validation\"' --set validation-per-class=50
@@ -159,12 +163,24 @@ needs fewer (Winograd) can show a rate above the machine's peak.")]
     /// What works on a model file and images of one's own
     #[command(flatten)]
     Models(models::Command),
-    /// List what can be run: families and methods, the presets of a family, or one with its source and expected results
+    /// List protocols: which classes come in which tasks, with which network
+    Protocols,
+    /// List methods: what they are built on, and what can be added
+    Methods,
+    /// Tell the source, the published and the measured numbers of a protocol, a method or a preset
     #[command(after_help = "\
 Examples:
-  cil-runner presets                           families and methods
-  cil-runner presets cifar100-10c              the presets of a family
-  cil-runner presets cifar100-10c-lwf          one, with its source and what to expect")]
+  cil-runner show cifar100-b50-t5              a protocol, and the numbers of its methods
+  cil-runner show lucir+dfgr                   a method, and its numbers in every protocol
+  cil-runner show cifar100-b50-t5 lucir        both: source, published and measured numbers
+  cil-runner show cifar100-b50-t5-lucir        the same, as a preset's name")]
+    Show(Show),
+    /// List presets, which are protocols and methods joined
+    #[command(after_help = "\
+Examples:
+  cil-runner presets cifar100-10c              the presets of a protocol
+  cil-runner presets icarl                     those with this in their name
+  cil-runner presets --all                     every preset with its source and numbers")]
     Presets(Presets),
     /// Compute result.json from the events of run folders again; show one run, or compare several
     #[command(after_help = report::AFTER_HELP)]
@@ -181,23 +197,12 @@ Examples:
     },
 }
 
-/// Arguments of `presets`.
-#[derive(Args, Debug)]
-pub struct Presets {
-    /// A family, a preset, or a part of their names
-    #[arg(value_name = "NAME")]
-    pub name: Option<String>,
-    /// Tell source and expected results of each
-    #[arg(long)]
-    pub all: bool,
-}
-
 /// Arguments of `run`.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// A preset's name, or a file that ends in .toml
-    #[arg(value_name = "PRESET|FILE.toml")]
-    pub target: String,
+    /// What to run.
+    #[command(flatten)]
+    pub target: Target,
     /// Change one key of the configuration; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -249,9 +254,9 @@ impl Default for Checkpoints {
 /// Arguments of `audit`.
 #[derive(Args, Debug)]
 pub struct Audit {
-    /// A preset's name, or a file that ends in .toml; its recipe must have a replay
-    #[arg(value_name = "PRESET|FILE.toml")]
-    pub target: String,
+    /// What to audit; its recipe must have a replay.
+    #[command(flatten)]
+    pub target: Target,
     /// Change one key of the configuration; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,

@@ -20,7 +20,7 @@ use crate::estimate::workload::{Activity, Item, items};
 use crate::folder::files::export;
 use crate::folder::log::Line;
 use crate::models::model::{self, Loaded};
-use crate::presets::target::configuration_of;
+use crate::presets::target::{configuration_of, named};
 use crate::render::pictures;
 use crate::render::progress::Progress;
 use crate::render::table;
@@ -31,10 +31,10 @@ const PICTURED: (usize, usize) = (16, 1000);
 
 /// Does what `audit` says.
 pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Result<()> {
-    let checked =
-        configuration_of(&arguments.target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
+    let target = named(&arguments.target)?;
+    let checked = configuration_of(&target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
     if checked.config().recipe.replay.is_none() {
-        return Err(bad_input(format!("{}: its recipe has no replay to audit", arguments.target)));
+        return Err(bad_input(format!("{}: its recipe has no replay to audit", target)));
     }
     let engine = Engine::new(global)?;
     let plan = setup::plan(&checked, &engine);

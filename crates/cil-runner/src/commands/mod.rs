@@ -17,6 +17,7 @@ pub mod presets;
 pub mod report;
 mod resume;
 pub mod run;
+pub mod show;
 pub mod sweep;
 mod train;
 
@@ -45,6 +46,9 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
         Command::Bench(arguments) => bench::bench(&arguments, &cli.global, interrupt, output),
         Command::Sweep(arguments) => sweep::sweep(&arguments, &cli.global, interrupt, output),
         Command::Models(command) => on_models(&command, &cli.global, interrupt, output),
+        Command::Protocols => show::protocols(output),
+        Command::Methods => show::methods(output),
+        Command::Show(arguments) => show::show(&arguments, output),
         Command::Presets(arguments) => presets::list(&arguments, output),
         Command::Completions { shell } => completions(shell, output),
         Command::Report(arguments) => report::show(&arguments, output),

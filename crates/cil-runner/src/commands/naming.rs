@@ -32,7 +32,9 @@ pub fn default_name(target: &str, checked: &Checked) -> Result<String> {
         (is_file, _) => {
             original.seed = seed;
             let stem = path.file_stem().filter(|_| is_file).map(|it| it.to_string_lossy().into_owned());
-            format!("{}-s{seed}", stem.unwrap_or_else(|| target.to_owned()))
+            // A name with a `+` or a space is written as the preset's own.
+            let preset = || original.preset.clone().filter(|_| target.contains(['+', ' ']));
+            format!("{}-s{seed}", stem.or_else(preset).unwrap_or_else(|| target.to_owned()))
         }
     };
     let own = hash(checked)?;
@@ -69,6 +71,7 @@ mod tests {
     #[test]
     fn a_preset_has_its_name_and_a_changed_one_its_hash_beside() {
         assert_eq!(name("demo-lwf", &[], None), "demo-lwf-s1");
+        assert_eq!(name("demo lwf+dfgr", &[], None), "demo-lwf-dfgr-s1");
         assert_eq!(name("demo-lwf", &[], Some(4)), "demo-lwf-s4");
         assert_eq!(name("demo-lwf", &["seed=4"], None), "demo-lwf-s4");
         assert_eq!(name("demo-lwf", &["classes=10"], None), "demo-lwf-s1", "it is what it was");

@@ -16,7 +16,7 @@ use crate::config::comments::commented;
 use crate::drive::{self, RunContext};
 use crate::engine::Engine;
 use crate::estimate::estimate;
-use crate::presets::target::configuration_of;
+use crate::presets::target::{configuration_of, named};
 use crate::render::progress::{Progress, note};
 use crate::render::table;
 use crate::results::result::RunResult;
@@ -28,8 +28,8 @@ pub(super) fn run(
     interrupt: &Interrupt,
     output: &mut Output<'_>,
 ) -> Result<()> {
-    let checked =
-        configuration_of(&arguments.target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
+    let target = named(&arguments.target)?;
+    let checked = configuration_of(&target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
     if let Some(told) = other_normalisation(&checked) {
         note(&format!("note: {told}"));
     }
@@ -39,7 +39,7 @@ pub(super) fn run(
     }
     let name = match &arguments.name {
         Some(name) => name.clone(),
-        None => default_name(&arguments.target, &checked)?,
+        None => default_name(&target, &checked)?,
     };
     let mut context = context(global, &engine, interrupt, &name, arguments.checkpoints);
     context.base_model = arguments.base_model.as_deref();

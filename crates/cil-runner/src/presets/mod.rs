@@ -1,7 +1,8 @@
 //! Named experiments.
 //!
-//! One decision: a preset is a complete configuration with its source and what to expect of it; a name never changes
-//! its meaning. Settings that several presets share stand once, in the family's file.
+//! A preset is a protocol ([`protocol`]) and a method ([`method`]): a complete configuration with its source and what to
+//! expect of it. Invariant: a name never changes its meaning. Settings that several presets share stand once, in the
+//! protocol's file; accuracies stand in `numbers.toml`.
 
 mod cifar10;
 mod cifar100;
@@ -10,21 +11,31 @@ mod demo;
 mod digests;
 mod equal;
 mod imagenet;
+pub mod method;
+pub mod numbers;
+pub mod protocol;
 mod settings;
 pub mod target;
 
+use anyhow::Result;
 use serde::Serialize;
 
 pub use demo::{COMPARED, DEMO};
 
 use crate::cli::failure::{bad_input, nearest};
 use crate::config::RunConfig;
+use method::{Head, MethodName};
+use protocol::Protocol;
 
 /// A named experiment.
 #[derive(Clone, Debug)]
 pub struct Preset {
     /// What is typed.
     pub name: String,
+    /// The protocol's name.
+    pub protocol: String,
+    /// The method.
+    pub method: MethodName,
     /// What it is, in a line.
     pub about: String,
     /// Where its settings come from.
@@ -35,123 +46,103 @@ pub struct Preset {
     pub config: RunConfig,
 }
 
-/// Presets that differ in their method alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Family {
-    /// What their names begin with.
-    pub name: &'static str,
-    /// What they learn.
-    pub about: &'static str,
-}
-
-/// Families in the order of [`all`].
-pub const FAMILIES: [Family; 15] = [
-    Family { name: "demo", about: "images drawn by the program, 6 + 2 + 2 classes, ResNet-8; minutes" },
-    Family { name: "cifar100-10c", about: "ten classes of CIFAR-100, 6 + 2 + 2, ResNet-14; minutes" },
-    Family {
-        name: "cifar100-20c",
-        about: "twenty classes of CIFAR-100, 10 and then 2 at a time, ResNet-20; an hour",
-    },
-    Family {
-        name: "cifar100-b50-t5",
-        about: "published protocol: 50 classes, then 5 tasks of 10, ResNet-32; for a GPU",
-    },
-    Family {
-        name: "cifar100-b50-t10",
-        about: "published protocol: 50 classes, then 10 tasks of 5; for a GPU",
-    },
-    Family {
-        name: "cifar100-b50-t25",
-        about: "published protocol: 50 classes, then 25 tasks of 2; for a GPU",
-    },
-    Family {
-        name: "cifar100-b50-t50",
-        about: "published protocol: 50 classes, then 50 tasks of 1 (PODNet); for a GPU",
-    },
-    Family { name: "cifar100-t5", about: "five equal tasks of 20 classes, ResNet-32; for a GPU" },
-    Family { name: "cifar100-t10", about: "ten equal tasks of 10 classes; for a GPU" },
-    Family { name: "cifar100-t20", about: "twenty equal tasks of 5 classes; for a GPU" },
-    Family {
-        name: "cifar10-t5",
-        about: "CIFAR-10 in five equal tasks of 2 classes, ResNet-20; under an hour",
-    },
-    Family { name: "tiny-b100", about: "Tiny-ImageNet: 100 classes, then t tasks; for a GPU" },
-    Family { name: "imagenet100-b50", about: "100 classes of ImageNet: 50, then t tasks; for a GPU" },
-    Family { name: "imagenet1000-b500", about: "ImageNet: 500 classes, then t tasks; for a GPU" },
-    Family { name: "other", about: "what belongs to no family" },
-];
-
-/// The family of a preset: the longest name that its own begins with.
-pub fn family_of(preset: &Preset) -> &'static Family {
-    let begins = |it: &&Family| preset.name.strip_prefix(it.name).is_some_and(|rest| rest.starts_with('-'));
-    FAMILIES.iter().filter(begins).max_by_key(|it| it.name.len()).unwrap_or(&FAMILIES[FAMILIES.len() - 1])
-}
-
 /// What `presets` lists of one.
 #[derive(Debug, Serialize)]
 pub struct Listed<'a> {
     name: &'a str,
-    family: &'a str,
+    protocol: &'a str,
+    method: String,
     about: &'a str,
     source: &'a str,
     expected: &'a str,
+    numbers: Vec<&'static numbers::Number>,
 }
 
 impl Preset {
     /// What is listed.
     pub fn listed(&self) -> Listed<'_> {
-        let family = family_of(self).name;
-        Listed { name: &self.name, family, about: &self.about, source: self.source, expected: &self.expected }
-    }
-}
-
-/// All presets, family by family.
-pub fn all() -> Vec<Preset> {
-    [
-        demo::presets(),
-        cifar100::ten(),
-        cifar100::twenty(),
-        cifar100::published(),
-        cifar100::equal(),
-        equal::presets(),
-        cifar10::presets(),
-        imagenet::presets(),
-    ]
-    .concat()
-}
-
-/// The preset of that name, or of its other names.
-pub fn find(name: &str) -> anyhow::Result<Preset> {
-    let presets = all();
-    let called = |name: &str| presets.iter().find(|preset| preset.name == name);
-    if let Some(preset) = called(name).or_else(|| other_names(name).iter().find_map(|name| called(name))) {
-        return Ok(preset.clone());
-    }
-    // A name that says how many exemplars are kept is never mended into one that says another number.
-    let exemplars = |name: &str| ["-e0", "-e20"].into_iter().find(|it| name.contains(it));
-    let fits = |it: &&str| match (exemplars(name), exemplars(it)) {
-        (Some(asked), Some(there)) => asked == there,
-        _ => true,
-    };
-    let names = presets.iter().map(|preset| preset.name.as_str()).filter(fits);
-    Err(bad_input(match nearest(name, names) {
-        Some(right) => format!("there is no preset {name:?}; did you mean {right:?}?"),
-        None => format!("there is no preset {name:?}; `cil-runner presets` lists them"),
-    }))
-}
-
-/// What else a preset may be called: 20 exemplars a class are LUCIR's and PODNet's published setting, which families of
-/// published protocols leave out of a name and others say, so each may be typed either way.
-fn other_names(name: &str) -> Vec<String> {
-    let of = |method: &str| {
-        let (short, long) = (format!("-{method}"), format!("-{method}-e20"));
-        match (name.split_once(&long), name.split_once(&short)) {
-            (Some((family, variant)), _) => Some(format!("{family}{short}{variant}")),
-            (None, Some((family, variant))) => Some(format!("{family}{long}{variant}")),
-            (None, None) => None,
+        Listed {
+            name: &self.name,
+            protocol: &self.protocol,
+            method: self.method.to_string(),
+            about: &self.about,
+            source: self.source,
+            expected: &self.expected,
+            numbers: numbers::of(&self.protocol, &self.method),
         }
+    }
+}
+
+/// All protocols, the smallest first.
+pub fn protocols() -> Vec<Protocol> {
+    let mut protocols = vec![demo::protocol(), cifar100::ten(), cifar100::twenty()];
+    protocols.extend(cifar100::published());
+    protocols.extend(cifar100::equal());
+    protocols.push(cifar10::protocol());
+    protocols.extend(imagenet::protocols());
+    protocols
+}
+
+/// All presets that are listed, protocol by protocol.
+pub fn all() -> Vec<Preset> {
+    protocols().iter().flat_map(Protocol::presets).collect()
+}
+
+/// The preset of that name: a protocol's and a method's, joined.
+///
+/// # Errors
+/// If there is no such protocol or method, or they do not go together.
+pub fn find(name: &str) -> Result<Preset> {
+    let protocols = protocols();
+    if protocols.iter().any(|it| it.name == name) {
+        return Err(bad_input(format!(
+            "{name} is a protocol; name a method too, as in `cil-runner run {name} lucir`, or one that `cil-runner methods` \
+             lists"
+        )));
+    }
+    let rest =
+        |it: &Protocol| Some(name.strip_prefix(it.name.as_str())?.strip_prefix(['-', '+', ' '])?.to_owned());
+    let found = protocols.iter().filter_map(|it| Some((it, rest(it)?)));
+    let Some((protocol, method)) = found.max_by_key(|(it, _)| it.name.len()) else {
+        let names = all();
+        return Err(bad_input(match nearest(name, names.iter().map(|it| it.name.as_str())) {
+            Some(right) => format!("there is no preset {name:?}; did you mean {right:?}?"),
+            None => format!(
+                "there is no preset {name:?}; `cil-runner protocols` and `cil-runner methods` list them"
+            ),
+        }));
     };
-    ["lucir", "podnet"].into_iter().filter_map(of).collect()
+    let exemplars =
+        |name: &str| name.split(['-', '+']).find(|it| *it == "e0" || *it == "e20").map(str::to_owned);
+    method.parse().and_then(|method| protocol.preset(&method)).map_err(|error| {
+        // A name that says how many exemplars are kept is never mended into one that says another number.
+        let listed: Vec<String> = protocol.presets().into_iter().map(|it| it.name).collect();
+        let fits = |it: &&str| match (exemplars(name), exemplars(it)) {
+            (Some(asked), Some(there)) => asked == there,
+            _ => true,
+        };
+        match nearest(name, listed.iter().map(String::as_str).filter(fits)) {
+            Some(right) if error.to_string().contains("there is no") => {
+                bad_input(format!("there is no preset {name:?}; did you mean {right:?}?"))
+            }
+            _ => error,
+        }
+    })
+}
+
+/// The name of the preset of a protocol and a method, as `run PROTOCOL METHOD` has them.
+///
+/// # Errors
+/// If there is no such protocol or method, or they do not go together.
+pub fn joined(protocol: &str, method: &str, exemplars: Option<usize>, head: Option<Head>) -> Result<String> {
+    let protocols = protocols();
+    let Some(found) = protocols.iter().find(|it| it.name == protocol) else {
+        return Err(bad_input(match nearest(protocol, protocols.iter().map(|it| it.name.as_str())) {
+            Some(right) => format!("there is no protocol {protocol:?}; did you mean {right:?}?"),
+            None => format!("there is no protocol {protocol:?}; `cil-runner protocols` lists them"),
+        }));
+    };
+    Ok(found.preset(&MethodName::with_options(method, exemplars, head)?)?.name)
 }
 
 #[cfg(test)]
@@ -246,7 +237,7 @@ mod tests {
             assert_eq!(find(typed).unwrap().name, meant);
         }
         for (wrong, exemplars) in
-            [("cifar100-b50-t5-lucir-e20-dfg", "-e0"), ("cifar100-t10-lucir-e20", "-e0")]
+            [("cifar100-b50-t5-lucir-e20-dfg", "-e0"), ("cifar100-t10-lucir-e20-dfgrr", "-e0")]
         {
             let error = find(wrong).unwrap_err().to_string();
             let suggested = error.split_once("did you mean").map_or("", |it| it.1);
@@ -254,5 +245,64 @@ mod tests {
         }
         let error = find("cifar100-10c-lwff").unwrap_err().to_string();
         assert_eq!(error, "there is no preset \"cifar100-10c-lwff\"; did you mean \"cifar100-10c-lwf\"?");
+    }
+
+    #[test]
+    fn a_preset_is_a_protocol_and_a_method() {
+        for preset in all() {
+            assert_eq!(find(&format!("{} {}", preset.protocol, preset.method)).unwrap().name, preset.name);
+            assert_eq!(preset.method.to_string(), preset.config.method);
+            let word = preset.method.to_string().replace('-', "+").replace("fine+tune", "fine-tune");
+            if word.parse::<MethodName>().is_ok() {
+                assert_eq!(joined(&preset.protocol, &word, None, None).unwrap(), preset.name);
+            }
+        }
+        let name = joined("cifar100-b50-t5", "lucir+dfgr+dtid", Some(20), Some(Head::Statistics)).unwrap();
+        assert_eq!(name, "cifar100-b50-t5-lucir-dfgr-dtid-discriminant");
+        assert_eq!(find(&name).unwrap().config.method, "lucir-e20-dfgr-dtid-discriminant");
+        let told =
+            |protocol: &str, method: &str| joined(protocol, method, None, None).unwrap_err().to_string();
+        assert!(
+            told("cifar100-b50-t5", "wa")
+                .starts_with("cifar100-b50-t5 has no settings for wa; use one of demo, ")
+        );
+        assert_eq!(
+            told("cifar100-b50-t6", "wa"),
+            "there is no protocol \"cifar100-b50-t6\"; did you mean \"cifar100-b50-t5\"?"
+        );
+        assert!(find("cifar100-10c").unwrap_err().to_string().contains("name a method too"));
+    }
+
+    #[test]
+    fn what_the_grammar_lets_through_can_be_run() {
+        let demo = demo::protocol();
+        let (mut made, mut refused) = (0, 0);
+        for (_, base, _) in method::Base::all() {
+            for parts in [
+                "",
+                "-e0",
+                "-e1",
+                "-dfgr",
+                "-dtid",
+                "-dtidkl",
+                "-dfgr-dtid",
+                "-e0-dfgr-dtidkl",
+                "-e0-dfgr-dtid",
+            ] {
+                for more in ["", "-replace", "-unshared"] {
+                    for head in ["", "-discriminant", "-stages", "-ridge"] {
+                        let name = format!("{base}{parts}{more}{head}");
+                        let Ok(method) = name.parse::<MethodName>() else {
+                            refused += 1;
+                            continue;
+                        };
+                        let preset = demo.preset(&method).unwrap();
+                        preset.config.check().unwrap_or_else(|error| panic!("{name}: {error:#}"));
+                        made += 1;
+                    }
+                }
+            }
+        }
+        assert!(made > 120 && refused > 500, "{made} made, {refused} refused");
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::cli::args::Target;
 use crate::cli::failure::{bad_input, sentence};
 use crate::config::overlay;
 use crate::config::{Checked, RunConfig};
@@ -45,4 +46,19 @@ pub(crate) fn checked(config: RunConfig, path: &Path) -> Result<Checked> {
 /// Whether a target names a file and no preset.
 pub fn is_file(target: &str) -> bool {
     Path::new(target).extension().is_some_and(|extension| extension == "toml")
+}
+
+/// The preset or file that arguments name: of a protocol and a method, the preset that both are.
+///
+/// # Errors
+/// If a method stands beside a file, or protocol and method do not go together.
+pub fn named(arguments: &Target) -> Result<String> {
+    let Target { target, method, exemplars, head } = arguments;
+    match method {
+        None => Ok(target.clone()),
+        Some(method) if is_file(target) => Err(bad_input(format!(
+            "{target} {method}: a file has its method already; leave {method} out, or name a protocol in place of the file"
+        ))),
+        Some(method) => presets::joined(target, method, *exemplars, *head),
+    }
 }

@@ -29,6 +29,18 @@ pub fn layout(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// A table whose cells all stand left.
+pub fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|it| it.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let pad = |row: &Vec<String>| -> Vec<String> {
+        row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect()
+    };
+    layout(&rows.iter().map(pad).collect::<Vec<_>>())
+}
+
 /// One row per run: accuracy in percent after each task, then the summary.
 pub fn comparison(results: &[(String, RunResult)]) -> String {
     let tasks = results.iter().map(|(_, result)| result.tasks.len()).max().unwrap_or(0);

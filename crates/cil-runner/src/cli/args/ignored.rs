@@ -15,7 +15,7 @@ const COMPUTING: [&str; 4] = ["device", "threads", "kernels", "no_cuda_graphs"];
 fn ignored(command: &str) -> Vec<&'static str> {
     let nothing_computed = [[DATA, OUT, SEED].as_slice(), &COMPUTING].concat();
     match command {
-        "presets" | "report" | "completions" => nothing_computed,
+        "presets" | "protocols" | "methods" | "show" | "report" | "completions" => nothing_computed,
         "bench" => vec![DATA, OUT],
         "train" | "extend" | "generate" => vec![DATA],
         "evaluate" | "predict" | "inspect" | "export" => vec![DATA, OUT, SEED],
