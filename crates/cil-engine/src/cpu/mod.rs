@@ -7,6 +7,7 @@
 
 mod backward;
 mod buffers;
+mod choice;
 mod conv;
 #[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
 mod conv_kernels;
