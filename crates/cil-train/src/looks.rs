@@ -11,8 +11,8 @@ use cil_backbone::{Frozen, cells};
 use cil_data::store::{SampleId, TrainSet};
 use cil_engine::parameters::initial_value;
 
-use crate::learner::Plan;
 use crate::means::INFERENCE_BATCH;
+use crate::plan::Plan;
 use crate::recipe::discriminant::DiscriminantSpec;
 
 /// A model that is looked at for statistics.

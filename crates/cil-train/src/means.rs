@@ -18,7 +18,7 @@ use dfgr::Replay;
 /// Images that go through a network at once when nothing is learned.
 pub(crate) const INFERENCE_BATCH: usize = 250;
 /// Generated images for each class of a generator's teacher, on average.
-const SYNTHETIC_PER_CLASS: usize = 100;
+pub(crate) const SYNTHETIC_PER_CLASS: usize = 100;
 
 /// Means of the classes seen, and where they came from.
 #[derive(Clone, Debug)]

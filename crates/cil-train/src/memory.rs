@@ -13,9 +13,9 @@ use cil_random::Draw;
 use dfgr::Replay;
 
 use crate::discriminant::{ClassStatistics, Form};
-use crate::learner::Plan;
 use crate::looks::Looked;
 use crate::means;
+use crate::plan::Plan;
 use crate::recipe::DiscriminantSpec;
 use crate::recipe::correction::AlignSpec;
 

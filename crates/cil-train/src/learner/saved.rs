@@ -155,7 +155,7 @@ impl Learner {
     /// Whether that phase of the task is over.
     fn is_past(&self, phase: PhaseKind) -> bool {
         let Stage::Within { index } = self.stage else { return false };
-        self.phases(self.task).iter().position(|it| *it == phase).is_some_and(|at| at < index)
+        self.phases(self.task).iter().position(|it| it.0 == phase).is_some_and(|at| at < index)
     }
 
     /// Networks that a learner has where it stands, with their head blocks. `has_model` tells at task 0 whether a base
@@ -211,7 +211,7 @@ impl Learner {
             check_names([], moving)?;
             return Ok(None);
         };
-        let Some(phase) = self.phases(self.task).get(index).copied() else {
+        let Some((phase, _)) = self.phases(self.task).get(index).copied() else {
             bail!("the task's phases are over, and {done} of another is done");
         };
         if let PhaseKind::Inversion | PhaseKind::NewInversion = phase {
