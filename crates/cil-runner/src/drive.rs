@@ -10,16 +10,15 @@ use anyhow::{Context, Result};
 use cil_backbone::file::{self, ModelCard};
 use cil_data::store::{TestSet, TrainSet};
 use cil_random::Draw;
-use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 
 use crate::cli::failure::{Kept, bad_input};
 use crate::cli::interrupt::Interrupt;
 use crate::config::overlay;
+use crate::config::sizes::Sizes;
 use crate::config::{Checked, Difference, RunConfig, differences};
 use crate::engine::Engine;
-use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::items;
 use crate::folder::checkpoint::{self, Checkpoint};
 use crate::folder::contents::{BASE, CONFIG, ENVIRONMENT, MODEL, RESULT, UNBEGUN, json, read_environment};
@@ -33,9 +32,6 @@ use crate::render::pictures;
 use crate::render::progress::Progress;
 use crate::results::result::{RunResult, report};
 use crate::setup::{facts, load, loading, plan, split};
-
-/// Generated images that a picture is chosen from, and shown for each class.
-pub(crate) const PICTURED: (usize, usize) = (400, 10);
 
 /// What a run is told beside its configuration.
 #[derive(Clone, Copy)]
@@ -259,23 +255,16 @@ impl Drive<'_> {
 
     fn evaluate(&mut self, task: usize) -> Result<()> {
         let model = self.learner.model().context("a task was learned without a model")?;
-        let classifier = self.learner.classifier()?.context("a task was learned without a model")?;
-        let trained = self.checked.config().recipe.discriminant.as_ref().map(|_| model);
         let what = format!("task {} class means", task + 1);
-        let means = self.progress.during(&what, || self.learner.class_means(self.train))?;
-        let (increments, preparation) = (self.checked.increments(), self.learner.preparation());
-        let device = &self.context.engine.device;
-        let evaluation = self.progress.during(&self.progress.next(), || {
-            let subject = Subject { classifier: &classifier, trained, means: &means };
-            evaluate(subject, self.test, increments, task, preparation, device)
-        })?;
+        let evaluator = self.progress.during(&what, || self.learner.evaluator(self.train))?;
+        let evaluation = self.progress.during(&self.progress.next(), || evaluator.evaluate(self.test))?;
         let mut card = self.card.clone();
         card.class_names.truncate(model.classes());
         if task == 0 {
             self.recorder.write(BASE, &file::to_bytes(model.snapshot(), &card)?)?;
         }
-        if task + 1 == increments.tasks() {
-            self.recorder.write(MODEL, &file::to_bytes(classifier.snapshot(), &card)?)?;
+        if task + 1 == self.checked.increments().tasks() {
+            self.recorder.write(MODEL, &file::to_bytes(evaluator.classifier().snapshot(), &card)?)?;
         }
         self.tell(Event::TaskEnd { task, evaluation })
     }
@@ -286,9 +275,9 @@ impl Drive<'_> {
         let replay = replay.context("an inversion left no generator")?;
         let purpose = if new { "new picture" } else { "picture" };
         let draw = Draw { task, ..Draw::new(self.checked.config().seed, purpose) };
-        let images = replay.sample(PICTURED.0, draw)?;
+        let images = replay.sample(pictures::PICTURED.0, draw)?;
         let labels = images.labels.to_vec()?;
-        let rows = pictures::by_class(&labels, replay.teacher().classes(), PICTURED.1);
+        let rows = pictures::by_class(&labels, replay.teacher().classes(), pictures::PICTURED.1);
         let png = pictures::grid(&images.images, &rows, &self.checked.config().normalisation)?;
         let name = picture_name(task, new);
         self.recorder.write(&format!("{name}.png"), &png)?;

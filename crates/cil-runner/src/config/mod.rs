@@ -8,6 +8,7 @@ mod data;
 pub mod identity;
 mod order;
 pub mod overlay;
+pub mod sizes;
 mod written;
 
 use std::path::Path;
@@ -25,9 +26,9 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::cli::failure::{bad_input, sentence};
-use crate::estimate::sizes::Sizes;
 pub use data::{DatasetSpec, FolderSpec, Named};
 pub use order::OrderSpec;
+use sizes::Sizes;
 pub use written::{Difference, differences};
 
 /// The generated data set: it is data, so its seed is not the run's.

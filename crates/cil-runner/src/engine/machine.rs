@@ -2,7 +2,32 @@
 //!
 //! One decision: a fact that cannot be had is `None`, never a guess, and never an error.
 
-use std::fs;
+use std::{fmt, fs};
+
+use serde::{Deserialize, Serialize};
+
+/// A GPU, and the libraries that compute on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpu {
+    /// Its name, such as `NVIDIA H200`.
+    pub name: String,
+    /// Version of the driver.
+    pub driver: Option<String>,
+    /// The CUDA release that the driver is for.
+    pub cuda: String,
+    /// Version of cuDNN.
+    pub cudnn: String,
+    /// Version of cuBLAS.
+    pub cublas: String,
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, driver, cuda, cudnn, cublas } = self;
+        let driver = driver.as_deref().unwrap_or("unknown");
+        write!(formatter, "{name} with driver {driver}, CUDA {cuda}, cuDNN {cudnn} and cuBLAS {cublas}")
+    }
+}
 
 /// Most memory that this process ever held, in bytes (`VmHWM` of Linux).
 pub fn peak_memory_bytes() -> Option<u64> {

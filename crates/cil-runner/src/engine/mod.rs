@@ -8,14 +8,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use cil_data::dataset::Dataset;
-use cil_engine::cpu::{CpuExecutor, InstructionPath, Memory};
+use cil_engine::cpu::InstructionPath;
 use cil_engine::reference::ReferenceExecutor;
-use cil_engine::{Executor, ExecutorFactory, Graph, GraphBuilder, Op, Shape};
+use cil_engine::{Executor, ExecutorFactory, Graph};
 use serde::Serialize;
 
 use crate::cli::args::{DeviceName, Global, Kernels};
 use crate::cli::failure::bad_input;
-use crate::folder::environment;
 
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -33,7 +32,7 @@ pub struct Engine {
     /// Threads in use.
     pub threads: usize,
     /// The GPU, if one computes.
-    pub gpu: Option<environment::Gpu>,
+    pub gpu: Option<machine::Gpu>,
     /// Keeps images where batches of them are needed.
     keeper: gpu::Keeper,
 }
@@ -150,7 +149,7 @@ fn place(global: &Global) -> Result<Place> {
 fn kernels(choice: Kernels) -> Result<(ExecutorFactory, &'static str)> {
     let path = match choice {
         Kernels::Reference => return Ok((reference(), "reference")),
-        Kernels::Auto => CpuExecutor::new(probe()?)?.path(),
+        Kernels::Auto => InstructionPath::best(),
         Kernels::Avx512 => InstructionPath::Avx512,
         Kernels::Avx2 => InstructionPath::Avx2,
         Kernels::Portable => InstructionPath::Portable,
@@ -158,19 +157,11 @@ fn kernels(choice: Kernels) -> Result<(ExecutorFactory, &'static str)> {
             return Err(bad_input("--kernels exact, tf32 and bf16 are a GPU's; --device cuda is right"));
         }
     };
-    let name = match path {
-        InstructionPath::Avx512 => "avx512",
-        InstructionPath::Avx2 => "avx2",
-        InstructionPath::Portable => "portable",
-    };
-    CpuExecutor::with_path(probe()?, path)
-        .map_err(|_| bad_input(format!("--kernels {name}: this processor has no such instructions")))?;
-    // All networks of a run share their buffers: few of them work at a time.
-    let memory = Memory::default();
-    let executors = move |graph: Graph| {
-        Ok(Arc::new(CpuExecutor::with_path(graph, path)?.sharing(&memory)) as Arc<dyn Executor>)
-    };
-    Ok((Arc::new(executors), name))
+    let name = path.name();
+    let executors = path.executors().map_err(|_| {
+        bad_input(format!("--kernels {name}: this processor has no such instructions; use --kernels auto"))
+    })?;
+    Ok((executors, name))
 }
 
 fn reference() -> ExecutorFactory {
@@ -184,9 +175,8 @@ mod gpu {
     use cil_data::dataset::Dataset;
     use cil_engine::ExecutorFactory;
 
-    use super::{OnGpu, Refusals};
+    use super::{OnGpu, Refusals, machine};
     use crate::cli::failure::bad_input;
-    use crate::folder::environment;
 
     pub(super) fn count() -> usize {
         0
@@ -202,7 +192,7 @@ mod gpu {
         }
 
         #[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]
-        pub(super) fn facts(&self) -> Result<Option<environment::Gpu>> {
+        pub(super) fn facts(&self) -> Result<Option<machine::Gpu>> {
             Ok(None)
         }
 
@@ -223,20 +213,21 @@ mod gpu {
     }
 }
 
-/// The smallest graph, to ask an executor what it would use.
-fn probe() -> Result<Graph> {
-    let mut graph = GraphBuilder::new(Shape::Vector { width: 1 });
-    let node = graph.add("relu", Op::Relu, &[graph.input()])?;
-    graph.tap("out", node);
-    Ok(graph.build()?)
-}
-
 #[cfg(test)]
 mod tests {
+    use cil_engine::{GraphBuilder, Op, Shape};
     use clap::Parser;
 
     use super::*;
     use crate::cli::args::Cli;
+
+    /// The smallest graph, to ask an executor what it would use.
+    fn probe() -> Result<Graph> {
+        let mut graph = GraphBuilder::new(Shape::Vector { width: 1 });
+        let node = graph.add("relu", Op::Relu, &[graph.input()])?;
+        graph.tap("out", node);
+        Ok(graph.build()?)
+    }
 
     #[test]
     fn kernels_are_named_and_refused() {

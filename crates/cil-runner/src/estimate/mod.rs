@@ -9,7 +9,6 @@ pub mod flops;
 pub mod forecast;
 pub mod measure;
 mod short;
-pub mod sizes;
 pub mod workload;
 
 use std::collections::BTreeMap;
@@ -21,13 +20,13 @@ use serde::Serialize;
 
 use crate::cli::interrupt::Interrupt;
 use crate::config::Checked;
+use crate::config::sizes::Sizes;
 use crate::engine::Engine;
 use crate::engine::machine;
 use crate::render::progress::{Progress, duration};
 use crate::setup;
 use forecast::seconds;
 use measure::{Measured, measure};
-use sizes::Sizes;
 use workload::{Activity, Item, items};
 
 /// What a run will take.

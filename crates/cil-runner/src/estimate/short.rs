@@ -12,8 +12,8 @@ use cil_engine::optim::Schedule;
 use cil_random::Draw;
 use cil_train::recipe::Training;
 
-use super::sizes::Sizes;
 use super::workload::{Activity, items};
+use crate::config::sizes::Sizes;
 use crate::config::{Checked, RunConfig};
 use crate::engine::Engine;
 

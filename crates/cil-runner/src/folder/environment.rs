@@ -3,7 +3,6 @@
 //! One decision: facts that do not change the configuration but may change or explain the numbers; what the system does
 //! not tell is null.
 
-use std::fmt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::Engine;
-use crate::engine::machine;
+use crate::engine::machine::{self, Gpu};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,29 +44,6 @@ pub struct Environment {
     /// How often the run was taken up again, and by what.
     #[serde(default)]
     pub resumes: Vec<Resume>,
-}
-
-/// A GPU, and the libraries that compute on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gpu {
-    /// Its name, such as `NVIDIA H200`.
-    pub name: String,
-    /// Version of the driver.
-    pub driver: Option<String>,
-    /// The CUDA release that the driver is for.
-    pub cuda: String,
-    /// Version of cuDNN.
-    pub cudnn: String,
-    /// Version of cuBLAS.
-    pub cublas: String,
-}
-
-impl fmt::Display for Gpu {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, driver, cuda, cudnn, cublas } = self;
-        let driver = driver.as_deref().unwrap_or("unknown");
-        write!(formatter, "{name} with driver {driver}, CUDA {cuda}, cuDNN {cudnn} and cuBLAS {cublas}")
-    }
 }
 
 /// When, where and by which command a run was made. Two runs of the same bits differ in it.

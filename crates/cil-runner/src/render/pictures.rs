@@ -9,6 +9,9 @@ use cil_data::normalise::Normalisation;
 use image::{ImageFormat, Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
+/// Generated images that a run's picture is chosen from, and shown for each class.
+pub const PICTURED: (usize, usize) = (400, 10);
+
 /// Version of the file beside a picture.
 const FORMAT: u32 = 1;
 /// Pixels of each side of an image pixel.

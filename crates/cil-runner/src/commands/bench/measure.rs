@@ -14,7 +14,6 @@ use crate::cli::failure::Interrupted;
 use crate::cli::interrupt::Interrupt;
 use crate::engine::Refusals;
 use crate::engine::machine;
-use crate::folder::environment;
 use crate::render::table;
 
 /// Steps before the clock counts.
@@ -43,7 +42,7 @@ pub struct Report {
     pub processor: Option<String>,
     /// The GPU, if one computed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gpu: Option<environment::Gpu>,
+    pub gpu: Option<machine::Gpu>,
     /// What its cuDNN refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusals: Option<Refusals>,
