@@ -158,6 +158,17 @@ fn presets_are_listed_with_their_sources() {
 }
 
 #[test]
+fn manual_pages_are_of_the_program_and_of_a_command() {
+    let place = Place::new();
+    let text = place.ok(&["man"]);
+    assert!(text.contains(".TH cil-runner 1") && text.contains("cifar100-10c lucir+dfgr"), "{text}");
+    let text = place.ok(&["man", "run"]);
+    assert!(text.contains("exemplars") && text.contains("cil\\-runner run"), "{text}");
+    let output = place.output(&["man", "rum"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean run?"));
+}
+
+#[test]
 fn a_protocol_and_a_method_are_a_preset() {
     let place = Place::new();
     let show = |words: &[&str]| place.ok(&[words, &["--dry-run", "--no-estimate"]].concat());

@@ -27,11 +27,11 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CIL_CODE_VE
 const AFTER_HELP: &str = "\
 Examples:
   cil-runner                                   compare six methods on generated images, in minutes
-  cil-runner protocols                         what can be learned; `methods` lists how, `show NAME` tells numbers
+  cil-runner protocols                         what can be learned; `methods` lists how, `show NAME` prints numbers
   cil-runner run cifar100-10c lucir+dfgr --exemplars 0    the images come from `cargo xtask fetch-data cifar100`
   cil-runner run cifar100-10c-lwf --set recipe.increment.training.epochs=5 --seed 2
   cil-runner run runs/demo-lwf-s1/config.toml --out again
-  cil-runner resume runs/cifar100-10c-lwf-s1   go on with a run that was stopped
+  cil-runner resume runs/cifar100-10c-lwf-s1   resume a run that was stopped
   cil-runner report runs/cifar100-10c-lwf-s1   compute result.json from the events again, and show it
   cil-runner report runs/* --html report.html  compare runs, mean and spread over seeds, on a page with charts
   cil-runner sweep run compare.toml --jobs 2   methods times seeds from one file; `cil-runner sweep --help` shows one
@@ -42,7 +42,7 @@ result.json (the numbers, computed from the events), model.safetensors. It has t
 
 Results go to standard output, progress to standard error.
 Exit status: 0 done, 1 something failed, 2 the command or the configuration is wrong, 75 a run or a sweep
-was interrupted and saved, and can go on.";
+was interrupted and saved, and can be resumed.";
 
 /// Class-incremental learning without the old images.
 ///
@@ -51,7 +51,7 @@ was interrupted and saved, and can go on.";
 #[derive(Debug, Parser)]
 #[command(name = "cil-runner", version = VERSION, max_term_width = 120, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What to do; the demo if nothing is said.
+    /// What to do; the demo by default.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Settings that every command takes.
@@ -60,6 +60,11 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// The command line as its help shows it: each command without the options that it would ignore.
+    pub fn shown() -> clap::Command {
+        ignored::hidden(Self::command())
+    }
+
     /// What was typed, the program's name first.
     ///
     /// # Errors
@@ -69,7 +74,7 @@ impl Cli {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
-        let mut command = ignored::hidden(Self::command());
+        let mut command = Self::shown();
         let matches = command.try_get_matches_from_mut(line)?;
         ignored::check(&matches)
             .map_err(|told| clap::Error::raw(ErrorKind::ArgumentConflict, format!("{told}\n")))?;
@@ -99,8 +104,8 @@ pub struct Global {
     /// in the last bits
     #[arg(long, global = true, value_enum, default_value_t = Kernels::Auto)]
     pub kernels: Kernels,
-    /// On a GPU: submit every step kernel by kernel, instead of capturing one of each kind as a CUDA graph and replaying it.
-    /// Slower; the bits are the same
+    /// On a GPU: submit every step kernel by kernel, instead of capturing one of each kind as a CUDA graph and
+    /// replaying it. Slower; the bits are the same
     #[arg(long, global = true)]
     pub no_cuda_graphs: bool,
     /// Print JSON, and no progress
@@ -129,13 +134,13 @@ Examples:
 A file is the config.toml of a run folder. Values of --set are TOML; a bare word is a string. Put a value with brackets,
 braces or quotes between single quotes, or the shell reads it.")]
     Run(Run),
-    /// Go on with a run that was stopped, killed or cut off, to the very result it would have had
+    /// Resume a run that was stopped, killed or cut off; its result is the one that it would have had
     #[command(after_help = "\
 Examples:
   cil-runner resume runs/cifar100-10c-lwf-s1.partial
   cil-runner resume runs/cifar100-10c-lwf-s1            the same
 
-It goes on from the newest checkpoint that is whole, with the images and kernels it began with; the number of threads may
+The run continues from the newest checkpoint that is whole, with the images and kernels it began with; the number of threads may
 be another. A run that is whole is left as it is.")]
     Resume(Resume),
     /// Invert a model with a preset's generator and measure whether its images are worth replaying
@@ -167,7 +172,7 @@ needs fewer (Winograd) can show a rate above the machine's peak.")]
     Protocols,
     /// List methods: what they are built on, and what can be added
     Methods,
-    /// Tell the source, the published and the measured numbers of a protocol, a method or a preset
+    /// Print the source, the published and the measured numbers of a protocol, a method or a preset
     #[command(after_help = "\
 Examples:
   cil-runner show cifar100-b50-t5              a protocol, and the numbers of its methods
@@ -185,6 +190,16 @@ Examples:
     /// Compute result.json from the events of run folders again; show one run, or compare several
     #[command(after_help = report::AFTER_HELP)]
     Report(Report),
+    /// Print a manual page: the program's, or a command's
+    #[command(after_help = "\
+Examples:
+  cil-runner man > cil-runner.1
+  cil-runner man run | man -l -")]
+    Man {
+        /// The command
+        #[arg(value_name = "COMMAND")]
+        of: Option<String>,
+    },
     /// Print a script that completes this program's words in a shell
     #[command(after_help = "\
 Examples:
@@ -358,7 +373,7 @@ impl FromStr for DeviceName {
             ("auto", _) => Ok(Self::Auto),
             ("cuda", _) => Ok(Self::Cuda(0)),
             (_, Some(Ok(number))) => Ok(Self::Cuda(number)),
-            _ => Err(format!("{text} is no device: cpu, cuda, cuda:N or auto is right")),
+            _ => Err(format!("{text} is no device; use cpu, cuda, cuda:N or auto")),
         }
     }
 }

@@ -29,7 +29,7 @@ use clap_complete::Shell;
 
 use crate::cli::args::models::Command as OnModels;
 use crate::cli::args::{Cli, Command, Global};
-use crate::cli::failure::bad_input;
+use crate::cli::failure::{bad_input, nearest};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
 
@@ -50,6 +50,7 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
         Command::Methods => show::methods(output),
         Command::Show(arguments) => show::show(&arguments, output),
         Command::Presets(arguments) => presets::list(&arguments, output),
+        Command::Man { of } => manual(of.as_deref(), output),
         Command::Completions { shell } => completions(shell, output),
         Command::Report(arguments) => report::show(&arguments, output),
     }
@@ -59,6 +60,25 @@ pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Resu
 fn completions(shell: Shell, output: &mut Output<'_>) -> Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "cil-runner", &mut text);
+    output.text(&String::from_utf8_lossy(&text))
+}
+
+/// Prints a manual page in the form that `man` reads.
+fn manual(of: Option<&str>, output: &mut Output<'_>) -> Result<()> {
+    let mut command = Cli::shown();
+    command.build();
+    if let Some(name) = of {
+        let found = command.get_subcommands().find(|it| it.get_name() == name).cloned();
+        let names = command.get_subcommands().map(clap::Command::get_name);
+        command = found.ok_or_else(|| {
+            bad_input(match nearest(name, names) {
+                Some(right) => format!("man {name}: there is no such command; did you mean {right}?"),
+                None => format!("man {name}: there is no such command; `cil-runner --help` lists them"),
+            })
+        })?;
+    }
+    let mut text = Vec::new();
+    clap_mangen::Man::new(command).render(&mut text)?;
     output.text(&String::from_utf8_lossy(&text))
 }
 

@@ -1,7 +1,7 @@
 //! Options that a command would ignore.
 //!
-//! One decision: the settings of [`super::Global`] can be typed with every command, before it or behind it; where a command
-//! has no use for one, it is not in the command's help and is refused.
+//! One decision: the settings of [`super::Global`] can be typed with every command, before it or behind it; where a
+//! command has no use for one, it is not in the command's help and is refused.
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
@@ -15,7 +15,7 @@ const COMPUTING: [&str; 4] = ["device", "threads", "kernels", "no_cuda_graphs"];
 fn ignored(command: &str) -> Vec<&'static str> {
     let nothing_computed = [[DATA, OUT, SEED].as_slice(), &COMPUTING].concat();
     match command {
-        "presets" | "protocols" | "methods" | "show" | "report" | "completions" => nothing_computed,
+        "presets" | "protocols" | "methods" | "show" | "report" | "completions" | "man" => nothing_computed,
         "bench" => vec![DATA, OUT],
         "train" | "extend" | "generate" => vec![DATA],
         "evaluate" | "predict" | "inspect" | "export" => vec![DATA, OUT, SEED],
