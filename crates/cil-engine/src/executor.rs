@@ -18,7 +18,8 @@ use crate::parameters::Parameters;
 /// What batch norm normalises with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norm {
-    /// Mean and biased variance of this batch ("train mode"). Running statistics are read by nobody and written by nobody.
+    /// Mean and biased variance of this batch ("train mode"). Running statistics are read by nobody and written by
+    /// nobody.
     Batch,
     /// Running statistics ("eval mode").
     Running,
@@ -228,7 +229,8 @@ pub trait Executor: Send + Sync {
     /// come from its tap or from downstream. Returns the input's gradient if it was kept.
     ///
     /// # Errors
-    /// If the parameters changed since the forward pass, a tap or batch norm does not exist, or moments were not asked for.
+    /// If the parameters changed since the forward pass, a tap or batch norm does not exist, or moments were not asked
+    /// for.
     fn backward(
         &self,
         parameters: &Parameters,

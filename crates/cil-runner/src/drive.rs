@@ -105,7 +105,8 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
         return Err(bad_input(format!("{}: {UNBEGUN}", partial.display())));
     }
     let lock = lock(partial)?;
-    // The checkpoint knows its configuration and can tell what is another; the file is held against its digest after that.
+    // The checkpoint knows its configuration and can tell what is another; the file is held against its digest after
+    // that.
     integrity::hold_but(partial, &[CONFIG])?;
     let mut environment = read_environment(partial)?;
     let mut progress = match context.silent {
@@ -144,7 +145,7 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
     drive.ended(Ok(()))
 }
 
-/// Refuses to go on with a configuration that is not the one that the run began with: the record would claim it for
+/// Refuses to resume with a configuration that is not the one that the run began with: the record would claim it for
 /// epochs that ran with another.
 fn same_configuration(partial: &Path, checked: &Checked, begun: &str) -> Result<()> {
     let begun: RunConfig = overlay::read(overlay::parse_table(begun, "the checkpoint")?, "the checkpoint")?;
@@ -269,7 +270,8 @@ impl Drive<'_> {
         self.tell(Event::TaskEnd { task, evaluation })
     }
 
-    /// Generated images beside each other, a row for each class that their teacher sees in them: the old one, or the new.
+    /// Generated images beside each other, a row for each class that their teacher sees in them: the old one, or the
+    /// new.
     fn picture(&mut self, task: usize, new: bool) -> Result<()> {
         let replay = if new { self.learner.new_replay() } else { self.learner.replay() };
         let replay = replay.context("an inversion left no generator")?;

@@ -1,8 +1,8 @@
 //! What is said when training ends in values that are no numbers.
 //!
 //! One decision: a loss is that of the weights before a step, so losses alone do not tell; values are looked at where a
-//! phase ends, and answers where a network is first asked. The same run would come to the same, so this is an error of its
-//! own type: whoever drives a learner need not offer to go on.
+//! phase ends, and answers where a network is first asked. The same run would come to the same, so this is an error of
+//! its own type: whoever drives a learner need not offer to go on.
 
 use std::fmt;
 

@@ -112,7 +112,8 @@ impl Evaluator {
 }
 
 impl Learner {
-    /// What this learner answers with after the last task that it learned. Class means are taken of `train`'s exemplars.
+    /// What this learner answers with after the last task that it learned. Class means are taken of `train`'s
+    /// exemplars.
     ///
     /// # Errors
     /// If no task is learned yet, or an executor fails.

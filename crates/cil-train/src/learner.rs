@@ -1,8 +1,8 @@
 //! A class-incremental learner as a state that advances.
 //!
 //! One decision: [`Learner::advance`] does one unit of work (an epoch, or some iterations of an inversion) and returns
-//! what happened, so whoever drives it can record, show, evaluate, save ([`Learner::save`]) or stop between any two units.
-//! It never sees an image to be evaluated on; [`Learner::model`] is the model so far, frozen.
+//! what happened, so whoever drives it can record, show, evaluate, save ([`Learner::save`]) or stop between any two
+//! units. It never sees an image to be evaluated on; [`Learner::model`] is the model so far, frozen.
 
 mod adopt;
 mod keep;

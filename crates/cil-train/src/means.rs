@@ -1,8 +1,8 @@
 //! Class means in feature space.
 //!
 //! One decision: a mean is the direction of the mean normalised feature (iCaRL, Rebuffi et al. 2017), taken of images
-//! that the method may look at: exemplars, or generated images for old classes and this task's images for new ones, which
-//! are generated ones too where the new images are not shared.
+//! that the method may look at: exemplars, or generated images for old classes and this task's images for new ones,
+//! which are generated ones too where the new images are not shared.
 
 use std::ops::Range;
 

@@ -111,8 +111,8 @@ pub struct Scheduled {
     pub activity: Activity,
     /// Units, an event each.
     pub units: usize,
-    /// Images that go through the network that is trained in one unit, as [`Event::Progress`] counts them, on average over
-    /// the units; 0 where none is trained.
+    /// Images that go through the network that is trained in one unit, as [`Event::Progress`] counts them, on average
+    /// over the units; 0 where none is trained.
     pub images: f64,
     /// Passes of one unit.
     pub passes: Passes,
@@ -268,8 +268,8 @@ impl<'a> OfTask<'a> {
         Scheduled { task: self.task, activity: Activity::of_phase(phase, self.task), units, images, passes }
     }
 
-    /// One pass over that many images of a later task, with generated ones beside them and teachers; where new images are
-    /// not shared, over generated ones in their place.
+    /// One pass over that many images of a later task, with generated ones beside them and teachers; where new images
+    /// are not shared, over generated ones in their place.
     fn epoch(&self, phase: &PhaseSpec, real: usize) -> (f64, Passes) {
         let (recipe, batch) = (self.recipe, phase.training.batch);
         let drawn = recipe.new_replay.as_ref().map(|it| batch * it.steps(self.classes.len(), batch));

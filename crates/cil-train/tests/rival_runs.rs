@@ -177,7 +177,8 @@ fn a_bias_correction_multiplies_and_moves_the_newest_logits_alone() {
         }
     }
     assert_eq!((corrected, stored), (3, vec![20 * 3072, 40 * 3072]));
-    // Old classes: eleven images in one epoch and once to be herded, nine of them again, and the one held out three times.
+    // Old classes: eleven images in one epoch and once to be herded, nine of them again, and the one held out three
+    // times.
     assert_eq!(train.reads(0), 11 + 11 + 9 + 3);
     let floats = |bits: &[u32]| bits.iter().map(|it| f64::from(f32::from_bits(*it))).collect::<Vec<f64>>();
     let ends = values(&learner);

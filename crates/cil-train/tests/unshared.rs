@@ -54,8 +54,8 @@ fn proxies() -> Recipe {
     with_new_images_unshared(with_dfgr(recipe, replay(SyntheticNorm::Joint)), new_replay())
 }
 
-/// Learns with these images; once a task's new teacher is trained, with `other` ones till the next task. Each task's means
-/// are taken too.
+/// Learns with these images; once a task's new teacher is trained, with `other` ones till the next task. Each task's
+/// means are taken too.
 fn exchanged(plan: &Plan, train: &TrainSet, other: &TrainSet) -> (Vec<Event>, Learner, Vec<Vec<Vec<f32>>>) {
     let mut learner = Learner::new(plan.clone()).unwrap();
     let (mut events, mut means, mut taught) = (Vec::new(), Vec::new(), false);

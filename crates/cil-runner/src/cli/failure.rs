@@ -1,7 +1,7 @@
 //! How a command ends badly.
 //!
-//! One decision: errors are `anyhow` throughout, and three marker types tell the exit status; everything else is status 1.
-//! One sentence is printed, the chain of causes joined by colons.
+//! One decision: errors are `anyhow` throughout, and three marker types tell the exit status; everything else is status
+//! 1. One sentence is printed, the chain of causes joined by colons.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! What the program prints.
 //!
-//! One decision: all results go through one value to standard output, and nothing else of the crate prints results. Where
-//! the reader went away (`| head`) what is left to print is dropped: how the command ends is told by what it did.
+//! One decision: all results go through one value to standard output, and nothing else of the crate prints results.
+//! Where the reader went away (`| head`) what is left to print is dropped: how the command ends is told by what it did.
 //! Progress goes to standard error, see [`crate::render::progress`].
 
 use std::io::{self, Write};

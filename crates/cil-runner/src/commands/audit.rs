@@ -116,8 +116,9 @@ fn text(quality: &Quality) -> String {
     )
 }
 
-/// Of images that are worth replaying (docs/results.md): the batch-norm loss is at most so many times that of real images,
-/// the variance within a class at least this share of theirs, and the accuracy by another model so many times chance.
+/// Of images that are worth replaying (docs/results.md): the batch-norm loss is at most so many times that of real
+/// images, the variance within a class at least this share of theirs, and the accuracy by another model so many times
+/// chance.
 const STATISTICS: f64 = 3.0;
 const VARIANCE: f64 = 0.33;
 const CHANCE: f64 = 3.0;

@@ -1,7 +1,7 @@
 //! `demo`: what the program shows when nothing is asked.
 //!
-//! One decision: it takes over what is there. A run that is done is read, one that was stopped goes on, and only what is
-//! missing is run; so it can be called again and again, and ends with the same table.
+//! One decision: it takes over what is there. A run that is done is read, one that was stopped goes on, and only what
+//! is missing is run; so it can be called again and again, and ends with the same table.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! `extend`: new classes for a model whose old images are not there.
 //!
-//! The old file is only read. What is learned is a recipe (`models::recipes`) that goes on from the model as a run would
-//! from its own; what is told afterwards is measured on images that nothing learned from.
+//! The old file is only read. What is learned is a recipe (`models::recipes`) that goes on from the model as a run
+//! would from its own; what is told afterwards is measured on images that nothing learned from.
 
 pub(super) mod told;
 

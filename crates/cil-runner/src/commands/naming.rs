@@ -1,7 +1,8 @@
 //! What a run's folder is called where nobody says it.
 //!
-//! One decision: a run is named by what it is. A preset as it stands has its own name; a configuration from a file has the
-//! file's; what `--set` changed has its hash beside, as in a sweep. So no result lies under the name of another run.
+//! One decision: a run is named by what it is. A preset as it stands has its own name; a configuration from a file has
+//! the file's; what `--set` changed has its hash beside, as in a sweep. So no result lies under the name of another
+//! run.
 
 use std::path::Path;
 

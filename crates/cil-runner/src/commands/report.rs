@@ -1,7 +1,8 @@
 //! `report`: what run folders tell, on the terminal and in files.
 //!
-//! One decision: everything shown is of one [`Summary`], so a number is the same on the terminal, on the page and in every
-//! export. A whole run's `result.json` is computed from its events and written again; a run that still goes is left alone.
+//! One decision: everything shown is of one [`Summary`], so a number is the same on the terminal, on the page and in
+//! every export. A whole run's `result.json` is computed from its events and written again; a run that still goes is
+//! left alone.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `resume`: goes on with a run that was stopped.
+//! `resume`: a run that was stopped, killed or cut off.
 
 use anyhow::Result;
 

@@ -15,8 +15,8 @@ const DEEPEST: usize = 16;
 /// Applies `change`, of the form `dotted.key=value`, to `table`.
 ///
 /// The value is TOML; what is not TOML is a string. Parts of the key lead into tables, which are made where they are
-/// missing, and into arrays by position; the part `+` is a new position behind the last. Keys may be written with `-` or
-/// `_`. Returned is the key of the table that had to be made, if one was: the configuration had nothing there.
+/// missing, and into arrays by position; the part `+` is a new position behind the last. Keys may be written with `-`
+/// or `_`. Returned is the key of the table that had to be made, if one was: the configuration had nothing there.
 pub fn set(table: &mut Table, change: &str) -> Result<Option<String>> {
     let Some((key, text)) = change.split_once('=') else {
         return Err(bad_input(format!("--set {change}: it must be of the form key=value")));

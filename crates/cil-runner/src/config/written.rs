@@ -1,7 +1,7 @@
 //! A configuration as it is written, and how two of them differ.
 //!
-//! One decision: what is written is read again at once and compared, so no run begins with a configuration that `report`,
-//! `resume` or a second `run` could not read, or would read as another.
+//! One decision: what is written is read again at once and compared, so no run begins with a configuration that
+//! `report`, `resume` or a second `run` could not read, or would read as another.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -29,7 +29,7 @@ pub(super) fn text(config: &RunConfig) -> Result<String> {
     match differences(config, &again)?.first() {
         None => Ok(text),
         Some(Difference { key, left, right }) => {
-            Err(bad_input(format!("{key} is {left} and is read back as {right}; another value is right")))
+            Err(bad_input(format!("{key} is {left} and is read back as {right}; choose another value")))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What computes: device, kernels and threads.
 //!
-//! One decision: the choice is made once, here, and is told in `env.json`; what cannot be had is refused, nothing else is
-//! taken in its place.
+//! One decision: the choice is made once, here, and is told in `env.json`; what cannot be had is refused, nothing else
+//! is taken in its place.
 
 use std::sync::Arc;
 
@@ -139,7 +139,7 @@ fn place(global: &Global) -> Result<Place> {
         (DeviceName::Cpu, _) | (DeviceName::Auto, None) => Ok(Place::Processor),
         (DeviceName::Cuda(number), Some(on_gpu)) => Ok(Place::Gpu(number, on_gpu)),
         (DeviceName::Cuda(number), None) => Err(bad_input(format!(
-            "--device cuda:{number}: the kernels that --kernels asks for are the processor's; exact, tf32 or bf16 is right"
+            "--device cuda:{number}: the kernels that --kernels asks for are the processor's; use --kernels exact, tf32 or bf16"
         ))),
         (DeviceName::Auto, Some(on_gpu)) if gpu::count() > 0 => Ok(Place::Gpu(0, on_gpu)),
         (DeviceName::Auto, Some(_)) => Ok(Place::Processor),
@@ -154,7 +154,7 @@ fn kernels(choice: Kernels) -> Result<(ExecutorFactory, &'static str)> {
         Kernels::Avx2 => InstructionPath::Avx2,
         Kernels::Portable => InstructionPath::Portable,
         Kernels::Exact | Kernels::Tf32 | Kernels::Bf16 => {
-            return Err(bad_input("--kernels exact, tf32 and bf16 are a GPU's; --device cuda is right"));
+            return Err(bad_input("--kernels exact, tf32 and bf16 are a GPU's; use --device cuda"));
         }
     };
     let name = path.name();
@@ -208,7 +208,7 @@ mod gpu {
 
     pub(super) fn open(number: usize, _: OnGpu, _: bool) -> Result<(ExecutorFactory, Keeper)> {
         Err(bad_input(format!(
-            "--device cuda:{number}: this program was built without the feature cuda (docs/cuda.md); cpu is right"
+            "--device cuda:{number}: this program was built without the feature cuda (docs/cuda.md); use --device cpu"
         )))
     }
 }
@@ -236,9 +236,7 @@ mod tests {
         executors(probe().unwrap()).unwrap();
         assert_eq!(kernels(Kernels::Reference).unwrap().1, "reference");
         assert_ne!(kernels(Kernels::Auto).unwrap().1, "reference");
-        assert!(
-            kernels(Kernels::Bf16).is_err_and(|error| error.to_string().contains("--device cuda is right"))
-        );
+        assert!(kernels(Kernels::Bf16).is_err_and(|error| error.to_string().contains("use --device cuda")));
     }
 
     #[test]
@@ -254,7 +252,7 @@ mod tests {
         let exact = Place::Gpu(0, OnGpu::Exact);
         assert_eq!(chosen(&["--device", "cuda", "--kernels", "exact"]).unwrap(), exact);
         let message = chosen(&["--device", "cuda", "--kernels", "avx2"]).unwrap_err().to_string();
-        assert!(message.contains("exact, tf32 or bf16 is right"), "{message}");
+        assert!(message.contains("use --kernels exact, tf32 or bf16"), "{message}");
         #[cfg(not(feature = "cuda"))]
         {
             let refused = Engine::new(&global(&["--device", "cuda"])).map(|_| ()).unwrap_err().to_string();

@@ -1,9 +1,9 @@
 //! How much of a run is done, in time.
 //!
 //! One decision: an activity that was seen takes the seconds per operation that it took so far; one that was not takes
-//! the mean of the others. So an inversion's unit and an epoch weigh what they cost, and units are never counted alike. A
-//! unit that took far longer than the others of its activity (the machine swapped, or slept) says nothing of the next one
-//! and is left out.
+//! the mean of the others. So an inversion's unit and an epoch weigh what they cost, and units are never counted alike.
+//! A unit that took far longer than the others of its activity (the machine swapped, or slept) says nothing of the next
+//! one and is left out.
 
 use std::collections::BTreeMap;
 

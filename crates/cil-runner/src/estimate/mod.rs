@@ -2,8 +2,8 @@
 //!
 //! One decision: the work of a run is counted from its configuration ([`workload`]), and what an operation takes is
 //! measured on this machine by a few real steps of each phase, with the real networks and batches on images of noise
-//! ([`mod@measure`]). So an estimate is counted work times measured pace. Where a run goes already, its own paces are taken
-//! instead ([`forecast`]).
+//! ([`mod@measure`]). So an estimate is counted work times measured pace. Where a run goes already, its own paces are
+//! taken instead ([`forecast`]).
 
 pub mod flops;
 pub mod forecast;

@@ -1,8 +1,8 @@
 //! What a run will do, in floating-point operations.
 //!
 //! What is done is [`cil_train::schedule`]'s: phases, units and passes of networks. Here each pass is multiplied by its
-//! operations (see [`flops`]). What networks do not do (herding, pictures) is left out: the rate that is measured beside it
-//! carries it. It measures nothing.
+//! operations (see [`flops`]). What networks do not do (herding, pictures) is left out: the rate that is measured
+//! beside it carries it. It measures nothing.
 
 use anyhow::Result;
 use cil_engine::{ForwardSpec, Shape};
@@ -161,7 +161,8 @@ mod tests {
             (find(&unshared, 1, Activity::Inversion), find(&unshared, 1, Activity::NewInversion));
         assert_eq!(old.work, new.work);
         let ratio = find(&unshared, 1, Activity::Student).work / find(&shared, 1, Activity::Student).work;
-        // 500 images are four whole steps of 128, which are drawn as well: a drawing is some two looks of so small a network.
+        // 500 images are four whole steps of 128, which are drawn as well: a drawing is some two looks of so small a
+        // network.
         assert!((1.2..1.4).contains(&ratio), "{ratio}");
         let twice = of(&format!("{preset}-unshared"), &["recipe.new-replay.images-per-class=512"]);
         let ratio = find(&twice, 1, Activity::Student).work / find(&unshared, 1, Activity::Student).work;

@@ -1,8 +1,9 @@
 //! A run's state on disk, to go on from after whatever stopped it.
 //!
-//! One decision: a checkpoint is one file, tensors and where they stand in the safetensors format with the SHA-256 of all
-//! that behind it; it is written whole or not at all, and the two newest are kept. Whatever is wrong with one is an error,
-//! and the one before it serves. It knows how much of the event log is its own, and which configuration it is of.
+//! One decision: a checkpoint is one file, tensors and where they stand in the safetensors format with the SHA-256 of
+//! all that behind it; it is written whole or not at all, and the two newest are kept. Whatever is wrong with one is an
+//! error, and the one before it serves. It knows how much of the event log is its own, and which configuration it is
+//! of.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

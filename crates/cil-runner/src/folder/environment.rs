@@ -82,7 +82,7 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// A process that went on with a run.
+/// A process that resumed a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resume {
     /// Seconds of the run that were done.
@@ -146,7 +146,7 @@ impl Environment {
         humantime::parse_rfc3339(&self.made.as_ref()?.started).ok()
     }
 
-    /// Refuses to go on with a run of `self` by a process of `own` whose numbers could be others.
+    /// Refuses to resume a run of `self` by a process of `own` whose numbers could be others.
     ///
     /// # Errors
     /// A sentence with both values and what would be right.
@@ -154,14 +154,14 @@ impl Environment {
         let Self { code_version, candle_version, kernels, train_digest, test_digest, .. } = self;
         if *kernels != own.kernels {
             return Err(format!(
-                "it ran with the kernels {kernels}, and those of {} differ in the last bits; --kernels {kernels} is right",
+                "it ran with the kernels {kernels}, and those of {} differ in the last bits; use --kernels {kernels}",
                 own.kernels
             ));
         }
         if [code_version, candle_version] != [&own.code_version, &own.candle_version] {
             return Err(format!(
                 "it was begun by version {code_version} of this program with candle {candle_version}, and this is \
-                 {} with {}, whose bits may differ; that version can go on with it",
+                 {} with {}, whose bits may differ; use that version to resume it",
                 own.code_version, own.candle_version
             ));
         }
@@ -170,7 +170,7 @@ impl Environment {
             && gpu != others
         {
             return Err(format!(
-                "it ran on {gpu}, and this is {others}, whose bits may differ; the same GPU and libraries can go on with it"
+                "it ran on {gpu}, and this is {others}, whose bits may differ; use the same GPU and libraries to resume it"
             ));
         }
         if [train_digest, test_digest] != [&own.train_digest, &own.test_digest] {

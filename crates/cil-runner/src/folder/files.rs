@@ -1,8 +1,8 @@
 //! Writing files.
 //!
 //! One decision: a file of the program's own is written under a temporary name, synced and renamed, so that nothing
-//! half-written ever has a final name. A file that a user names is his: a link to it stays a link, and what is no regular
-//! file (a pipe, a device) is written to as it is.
+//! half-written ever has a final name. A file that a user names is his: a link to it stays a link, and what is no
+//! regular file (a pipe, a device) is written to as it is.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -1,7 +1,8 @@
 //! Whether a run folder is still what its run wrote.
 //!
-//! One decision: files are held against `SHA256SUMS`, events against the checks of their lines, checkpoints against their
-//! own digests. What of this a folder of an earlier version lacks is unverified, which is no damage. It writes nothing.
+//! One decision: files are held against `SHA256SUMS`, events against the checks of their lines, checkpoints against
+//! their own digests. What of this a folder of an earlier version lacks is unverified, which is no damage. It writes
+//! nothing.
 
 use std::fs;
 use std::io;
@@ -141,8 +142,8 @@ fn differs(path: &Path) -> String {
     }
 }
 
-/// Refuses a run folder that is not what its run wrote; whether that could be told. Two things are passed over: a result
-/// that is missing, since it is computed again, and a checkpoint, since the one before it serves.
+/// Refuses a run folder that is not what its run wrote; whether that could be told. Two things are passed over: a
+/// result that is missing, since it is computed again, and a checkpoint, since the one before it serves.
 ///
 /// # Errors
 /// Naming what is wrong.

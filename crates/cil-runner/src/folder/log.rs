@@ -1,8 +1,8 @@
 //! The event log.
 //!
-//! One decision: a line of JSON for each event, and at the end of each line a check of it and of the line before it. So a
-//! line that was changed, lost or put elsewhere is told with its number; a last line that was cut off with its process is
-//! left out. Logs of before there were checks are read as they are.
+//! One decision: a line of JSON for each event, and at the end of each line a check of it and of the line before it. So
+//! a line that was changed, lost or put elsewhere is told with its number; a last line that was cut off with its
+//! process is left out. Logs of before there were checks are read as they are.
 
 use std::borrow::Cow;
 use std::fs::{self, File};

@@ -1,7 +1,7 @@
 //! Names of run folders.
 //!
-//! One decision: a name is plain text without a meaning of its own: no path, no hidden file, none of the endings by which
-//! folders and files that are not whole are told.
+//! One decision: a name is plain text without a meaning of its own: no path, no hidden file, none of the endings by
+//! which folders and files that are not whole are told.
 
 use std::path::Path;
 

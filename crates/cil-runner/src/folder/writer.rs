@@ -2,8 +2,8 @@
 //!
 //! One decision: the folder carries the suffix `.partial` until the run is whole, and is renamed then; inside it,
 //! events are appended and flushed line by line, and every other file is written under a temporary name, synced and
-//! renamed. So nothing half-written ever has a final name, and everything written can be told from what rotted: lines by
-//! their checks, files by their digests ([`sums`]). It computes no number.
+//! renamed. So nothing half-written ever has a final name, and everything written can be told from what rotted: lines
+//! by their checks, files by their digests ([`sums`]). It computes no number.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -44,8 +44,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Makes the folder `out/name.partial`; refuses if it or `out/name` exists. A folder in which nothing was begun, since
-    /// its process was killed while it was made, is taken over.
+    /// Makes the folder `out/name.partial`; refuses if it or `out/name` exists. A folder in which nothing was begun,
+    /// since its process was killed while it was made, is taken over.
     ///
     /// # Errors
     /// Naming the folder that exists, is another process's or cannot be made.
@@ -57,7 +57,7 @@ impl Recorder {
         if exists && !is_unbegun(&partial) {
             let path = partial.display();
             return Err(bad_input(format!(
-                "the folder {path} of a run that is not whole exists; `cil-runner resume {path}` goes on with it, or \
+                "the folder {path} of a run that is not whole exists; `cil-runner resume {path}` resumes it, or \
                  remove it, or choose another with --out or --name"
             )));
         }
@@ -93,7 +93,7 @@ impl Recorder {
     /// If the log cannot be read, is shorter, or holds something else.
     pub fn reopen(partial: &Path, lock: File, events_bytes: u64) -> Result<Self> {
         let path = partial.join(EVENTS);
-        let place = || format!("cannot go on with {}", path.display());
+        let place = || format!("cannot resume {}", path.display());
         let mut file = OpenOptions::new().read(true).write(true).open(&path).with_context(place)?;
         let mut text = String::new();
         Read::by_ref(&mut file).take(events_bytes).read_to_string(&mut text).with_context(place)?;
@@ -186,8 +186,8 @@ impl Recorder {
         Ok(self.last)
     }
 
-    /// Ends a run that stopped: what can be gone on with is kept, as is what diverged; a folder without a unit of work is
-    /// removed.
+    /// Ends a run that stopped: what can be gone on with is kept, as is what diverged; a folder without a unit of work
+    /// is removed.
     pub fn abandon(self, error: anyhow::Error) -> anyhow::Error {
         let works = |line: &Line| matches!(line.event, Event::Progress { .. });
         if error.is::<Diverged>() {

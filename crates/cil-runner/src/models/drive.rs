@@ -1,7 +1,7 @@
 //! Driving a learner for one command.
 //!
-//! One decision: this is what a run's loop is without a run folder; events are shown as they come, and an interrupt ends
-//! the command with nothing written.
+//! One decision: this is what a run's loop is without a run folder; events are shown as they come, and an interrupt
+//! ends the command with nothing written.
 
 use std::time::Instant;
 

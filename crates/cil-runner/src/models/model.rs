@@ -38,7 +38,7 @@ pub fn load(path: &Path, engine: &Engine) -> Result<Loaded> {
     let (snapshot, card) = file::from_bytes(&bytes, &engine.device)
         .map_err(|error| bad_input(format!("{}: {error}", path.display())))?;
     if let Some((name, value)) = snapshot.parameters.not_finite()? {
-        let told = format!("{name} holds {value}: a model whose training diverged; another model is right");
+        let told = format!("{name} holds {value}: a model whose training diverged; use another model");
         return Err(bad_input(format!("{}: {told}", path.display())));
     }
     Ok(Loaded { snapshot, card, record: BaseModel::new(path, &bytes) })
@@ -81,9 +81,7 @@ fn difference(card: &ModelCard, own: &ModelCard) -> Option<String> {
     }
     if found.len() > wanted.len() {
         let (found, wanted) = (found.len(), wanted.len());
-        return Some(format!(
-            "the model knows {found} classes, the run learns {wanted}; another model is right"
-        ));
+        return Some(format!("the model has {found} classes and the run learns {wanted}; use another model"));
     }
     if (&card.mean, &card.deviation) != (&own.mean, &own.deviation) {
         return Some(format!(
@@ -96,7 +94,7 @@ fn difference(card: &ModelCard, own: &ModelCard) -> Option<String> {
     let (Some(of_model), Some(of_run)) = (&card.trained_on, &own.trained_on) else { return None };
     if of_model.dataset != of_run.dataset {
         return Some(format!(
-            "the model was trained on {}, the run learns {}; another model is right",
+            "the model was trained on {}, the run learns {}; use another model",
             of_model.dataset, of_run.dataset
         ));
     }

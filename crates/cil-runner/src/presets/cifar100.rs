@@ -156,8 +156,8 @@ fn base_of_50(steps: usize, cited: &'static str, lengths: Lengths, order: &'stat
     Family { cited, lengths, increments, depth: 32, order, images }
 }
 
-/// All 100 classes in 5, 10 or 20 equal tasks: methods of ours that keep no image and their bounds at LUCIR's or PODNet's
-/// lengths, and those that were published with this protocol at their own ([`super::equal`]).
+/// All 100 classes in 5, 10 or 20 equal tasks: methods of ours that keep no image and their bounds at LUCIR's or
+/// PODNet's lengths, and those that were published with this protocol at their own ([`super::equal`]).
 pub(super) fn equal() -> Vec<Protocol> {
     [5, 10, 20].map(equal_tasks).into()
 }
@@ -193,7 +193,8 @@ pub(super) fn ten() -> Protocol {
     Protocol::new("cifar100-10c", about, methods(), move |method| Some(at_its_rate(&family, method)))
 }
 
-/// PODNet with exemplars at its own rate in later tasks: at the other methods' it ends 3 points lower (docs/methods.md).
+/// PODNet with exemplars at its own rate in later tasks: at the other methods' it ends 3 points lower
+/// (docs/methods.md).
 fn at_its_rate(family: &Family, method: &MethodName) -> Made {
     let mut made = family.made(method);
     if method.base == Base::Podnet && method.exemplars.is_some_and(|count| count > 0) {

@@ -1,4 +1,5 @@
-//! The digests of all resolved configurations, held against a committed file: a preset's name never changes its meaning.
+//! The digests of all resolved configurations, held against a committed file: a preset's name never changes its
+//! meaning.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -139,7 +139,8 @@ fn rdfcil() -> Lengths {
 }
 
 fn icarl() -> Lengths {
-    // The rate of sigmoids is twenty times this; the penalty of the code, 1e-5 times the squared length, has this gradient.
+    // The rate of sigmoids is twenty times this; the penalty of the code, 1e-5 times the squared length, has this
+    // gradient.
     let decay = Decay::MultiStep { milestones: vec![49, 63], gamma: 0.2 };
     lengths(Training { weight_decay: 2e-5, ..whole(sgd(70, 0.1, decay)) })
 }

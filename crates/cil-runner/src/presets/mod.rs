@@ -1,7 +1,7 @@
 //! Named experiments.
 //!
-//! A preset is a protocol ([`protocol`]) and a method ([`method`]): a complete configuration with its source and what to
-//! expect of it. Invariant: a name never changes its meaning. Settings that several presets share stand once, in the
+//! A preset is a protocol ([`protocol`]) and a method ([`method`]): a complete configuration with its source and what
+//! to expect of it. Invariant: a name never changes its meaning. Settings that several presets share stand once, in the
 //! protocol's file; accuracies stand in `numbers.toml`.
 
 mod cifar10;

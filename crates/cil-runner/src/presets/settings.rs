@@ -232,7 +232,8 @@ pub(super) fn sgd(epochs: usize, learning_rate: f64, decay: Decay) -> Training {
     }
 }
 
-/// Correction of a bias on a few images: all of them in a step, and the decay of BiC's code, which is of the shift alone.
+/// Correction of a bias on a few images: all of them in a step, and the decay of BiC's code, which is of the shift
+/// alone.
 pub(super) fn correction(epochs: usize, learning_rate: f64, decay: Decay) -> Training {
     Training { weight_decay: 0.1, ..sgd(epochs, learning_rate, decay) }
 }

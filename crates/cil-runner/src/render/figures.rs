@@ -1,8 +1,8 @@
 //! Figures for a paper.
 //!
-//! One decision: a figure is one of the page's charts, with its style and key inside, so that its SVG file needs nothing
-//! else; its PNG file (feature `png`) is drawn from that SVG with the font that comes with this program, so that it is the
-//! same anywhere.
+//! One decision: a figure is one of the page's charts, with its style and key inside, so that its SVG file needs
+//! nothing else; its PNG file (feature `png`) is drawn from that SVG with the font that comes with this program, so
+//! that it is the same anywhere.
 
 use std::collections::BTreeSet;
 
@@ -47,8 +47,8 @@ impl PaperFigure {
     }
 }
 
-/// Every figure of these runs: accuracy over the classes seen, the same on old and new classes, and a confusion matrix of
-/// each method.
+/// Every figure of these runs: accuracy over the classes seen, the same on old and new classes, and a confusion matrix
+/// of each method.
 ///
 /// # Errors
 /// If a run's events are not in order.

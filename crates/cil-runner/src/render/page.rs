@@ -1,7 +1,7 @@
 //! The report as one page.
 //!
-//! One decision: the page is a pure function of the runs: one file, no script, nothing loaded. A number on it that is of a
-//! run carries the run's name and its place in `result.json` (`data-run`, `data-at`), so that it can be looked up.
+//! One decision: the page is a pure function of the runs: one file, no script, nothing loaded. A number on it that is
+//! of a run carries the run's name and its place in `result.json` (`data-run`, `data-at`), so that it can be looked up.
 
 pub(crate) mod chart;
 pub(crate) mod confusion;

@@ -1,9 +1,10 @@
 //! What is seen while a run goes.
 //!
 //! One decision: on a terminal one bar over the whole run; wherever no bar can be drawn (a file, a pipe, `TERM=dumb`)
-//! plain lines, so that logs stay readable. The time left is weighed by what each kind of work took so far ([`Forecast`]).
-//! It goes to standard error, since results alone go to standard output; what cannot be written there is dropped, and the
-//! work goes on. Tasks are counted from 1 here, as people count them; in files they are counted from 0.
+//! plain lines, so that logs stay readable. The time left is weighed by what each kind of work took so far
+//! ([`Forecast`]). It goes to standard error, since results alone go to standard output; what cannot be written there
+//! is dropped, and the work goes on. Tasks are counted from 1 here, as people count them; in files they are counted
+//! from 0.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};

@@ -1,8 +1,8 @@
 //! Figures: numbers of a result, by their place in it.
 //!
-//! One decision: a figure is named by its place in `result.json` (a JSON pointer), so what is shown anywhere is looked up
-//! there, and a reader or a test can look it up as well. A `*` in a place stands for every entry of a list, and the figure
-//! for their mean.
+//! One decision: a figure is named by its place in `result.json` (a JSON pointer), so what is shown anywhere is looked
+//! up there, and a reader or a test can look it up as well. A `*` in a place stands for every entry of a list, and the
+//! figure for their mean.
 
 use clap::ValueEnum;
 use serde_json::Value;

@@ -1,8 +1,8 @@
 //! From what was named to the runs that are meant.
 //!
-//! One decision: what is named may be a run folder, a folder of run folders (a sweep's, or `runs` itself) or anything else
-//! that a shell's `*` brings along; what is no run is left out with its reason, and only what is not there, or leaves
-//! nothing, is an error. It reads what [`Recorded`] reads and writes nothing.
+//! One decision: what is named may be a run folder, a folder of run folders (a sweep's, or `runs` itself) or anything
+//! else that a shell's `*` brings along; what is no run is left out with its reason, and only what is not there, or
+//! leaves nothing, is an error. It reads what [`Recorded`] reads and writes nothing.
 
 use std::collections::BTreeSet;
 use std::fs;

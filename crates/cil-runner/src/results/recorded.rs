@@ -1,7 +1,7 @@
 //! A run's folder, read back.
 //!
-//! One decision: all that is shown of a run is read here, once, and its numbers are computed from its events; a run that
-//! is not whole is read as far as it came. It writes nothing.
+//! One decision: all that is shown of a run is read here, once, and its numbers are computed from its events; a run
+//! that is not whole is read as far as it came. It writes nothing.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};

@@ -34,7 +34,8 @@ pub struct Facts {
     pub class_order: Vec<usize>,
     /// Classes of each task, the base first.
     pub increments: Vec<usize>,
-    /// Real images kept of each old class; null where a total is shared among them. Of a result, no more than there were.
+    /// Real images kept of each old class; null where a total is shared among them. Of a result, no more than there
+    /// were.
     pub exemplars_per_class: Option<usize>,
 }
 

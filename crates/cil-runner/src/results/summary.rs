@@ -1,8 +1,8 @@
 //! Several runs beside each other, grouped over seeds.
 //!
-//! One decision: which runs may be averaged is decided here, for every report: runs whose settings differ in nothing but the
-//! seed and whose images are the same are one group, and a mean is over its whole runs, each seed once, since a seed that
-//! ran twice tells nothing new. Runs of several versions or kernels are averaged, with a warning.
+//! One decision: which runs may be averaged is decided here, for every report: runs whose settings differ in nothing
+//! but the seed and whose images are the same are one group, and a mean is over its whole runs, each seed once, since a
+//! seed that ran twice tells nothing new. Runs of several versions or kernels are averaged, with a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

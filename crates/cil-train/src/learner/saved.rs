@@ -1,8 +1,8 @@
 //! A learner's state, to be kept and taken up again.
 //!
 //! One decision: what the plan, the position and the images determine is made again; saved are values alone, and every
-//! name, shape and count is held against the plan before the learner has them. Values that no unit changes are apart from
-//! those that every unit changes, and keep the version of their store, so whoever writes them can write them once.
+//! name, shape and count is held against the plan before the learner has them. Values that no unit changes are apart
+//! from those that every unit changes, and keep the version of their store, so whoever writes them can write them once.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Columns, PhaseSpec, Recipe, Rows, TermSpec, Trained, Training};
 
-/// Weight aligning (WA, Zhao et al. 2020): the newest classes' logits times the mean length of old weight rows over that
-/// of new ones.
+/// Weight aligning (WA, Zhao et al. 2020): the newest classes' logits times the mean length of old weight rows over
+/// that of new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AlignSpec {

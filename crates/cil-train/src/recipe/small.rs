@@ -1,8 +1,8 @@
 //! Tasks and classes that are too small for a method.
 //!
-//! One decision: what a method cannot do with so few classes, or so few images of a class, is refused before anything is
-//! trained, with the class or the task, the count, the key and what would do. Class counts are known from a configuration
-//! alone, counts of images once a data set is loaded.
+//! One decision: what a method cannot do with so few classes, or so few images of a class, is refused before anything
+//! is trained, with the class or the task, the count, the key and what would do. Class counts are known from a
+//! configuration alone, counts of images once a data set is loaded.
 
 use anyhow::{Result, bail};
 use cil_data::exemplars::Budget;

@@ -223,7 +223,7 @@ pub struct Predict {
     /// Images, or folders of them
     #[arg(required = true, value_name = "IMAGE|DIR")]
     pub images: Vec<PathBuf>,
-    /// How many classes are told of each image
+    /// How many classes are printed for each image
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub top_k: u16,
     /// Print CSV: file, rank, class, probability

@@ -38,7 +38,7 @@ pub struct Presets {
     /// A protocol, a preset, or a part of their names
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// Tell source and expected results of each
+    /// Print source and expected results of each
     #[arg(long)]
     pub all: bool,
 }

@@ -1,7 +1,7 @@
 //! Timing, and what the times are compared with.
 //!
-//! One decision: a median with its quartiles stands for each work, and the machine's peak is that of candle's own matrix
-//! product, measured in the same process with the same threads.
+//! One decision: a median with its quartiles stands for each work, and the machine's peak is that of candle's own
+//! matrix product, measured in the same process with the same threads.
 
 use std::time::Instant;
 
@@ -48,8 +48,8 @@ pub struct Report {
     pub refusals: Option<Refusals>,
     /// Commit that the program was built from.
     pub code_version: String,
-    /// The fastest product of two 2048x2048 matrices in `f32`, in GFLOP a second; none on a GPU, whose convolutions use other
-    /// units than such a product.
+    /// The fastest product of two 2048x2048 matrices in `f32`, in GFLOP a second; none on a GPU, whose convolutions use
+    /// other units than such a product.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matrix_product_gflops: Option<f64>,
     /// Each work.
@@ -65,8 +65,8 @@ pub struct Measured {
     pub milliseconds: f64,
     /// Lower and upper quartile of the same.
     pub quartiles: [f64; 2],
-    /// Median processor time of a step in milliseconds, all threads; on a machine that others use too, it says more than
-    /// the time that passed.
+    /// Median processor time of a step in milliseconds, all threads; on a machine that others use too, it says more
+    /// than the time that passed.
     pub processor_milliseconds: Option<f64>,
     /// Images through the network that is trained or evaluated, a second; generated ones count.
     pub images_per_second: f64,
@@ -151,8 +151,8 @@ pub(super) struct Time {
     pub(super) processor: Option<f64>,
 }
 
-/// One step, timed until the device has done it; on a GPU the mean of several that follow each other, as in training, where
-/// the host is ahead.
+/// One step, timed until the device has done it; on a GPU the mean of several that follow each other, as in training,
+/// where the host is ahead.
 pub(super) fn timed(ready: &mut Ready, setting: &Setting<'_>) -> Result<Time> {
     let device = &setting.engine.device;
     let steps = if device.is_cpu() { 1 } else { STEPS_ON_GPU };

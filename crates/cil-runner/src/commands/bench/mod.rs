@@ -1,7 +1,7 @@
 //! `bench`: how long the steps take that a run is made of.
 //!
-//! One decision: the work of a step is in [`classifier`] and [`learning`], its arithmetic in [`flops`], and the clock is
-//! read in [`measure`] and [`serve`] alone. Everything that is made once is made before the clock starts. A rate is
+//! One decision: the work of a step is in [`classifier`] and [`learning`], its arithmetic in [`flops`], and the clock
+//! is read in [`measure`] and [`serve`] alone. Everything that is made once is made before the clock starts. A rate is
 //! never given without the machine's own peak beside it.
 
 pub mod classifier;
@@ -87,7 +87,7 @@ pub fn bench(
 fn check(work: Work, model: Model) -> Result<()> {
     match (work, model) {
         (Work::Invert | Work::Step, Model::Resnet18) => Err(bad_input(format!(
-            "--model resnet18 cannot {}: generator and learning step are of resnet32; train or eval is right",
+            "--model resnet18 cannot {}: generator and learning step are of resnet32; use --work train or eval",
             name(&work)
         ))),
         _ => Ok(()),

@@ -1,7 +1,8 @@
 //! The race's protocol: a line asks for a step, the answer is `WALL_MS CPU_MS`.
 //!
 //! One decision: the same lines and answers as `step_server.py`, so that one script drives both. A work is made ready
-//! when it is first asked for, before its clock starts. Where the system does not tell processor time, `CPU_MS` is `NaN`.
+//! when it is first asked for, before its clock starts. Where the system does not tell processor time, `CPU_MS` is
+//! `NaN`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -50,9 +51,6 @@ pub fn serve(
 /// The work that a line asks for.
 fn asked(at: usize, line: &str) -> Result<Work> {
     Work::from_str(line, false).map_err(|_| {
-        bad_input(format!(
-            "line {} of standard input is {line:?}; train, eval, invert or step is right",
-            at + 1
-        ))
+        bad_input(format!("line {} of standard input is {line:?}; write train, eval, invert or step", at + 1))
     })
 }

@@ -84,7 +84,8 @@ struct Point {
     changes: Vec<String>,
 }
 
-/// Every value of each key of the grid with every value of the others; one point without changes where there is no grid.
+/// Every value of each key of the grid with every value of the others; one point without changes where there is no
+/// grid.
 fn points(file: &SweepFile, entry: &Entry) -> Vec<Point> {
     let keys: Vec<(&String, &Vec<toml::Value>)> = file.grid.iter().chain(&entry.grid).collect();
     // A key is told by its last part, or whole where two end alike.
@@ -132,7 +133,7 @@ fn configuration(entry: &Entry, file: &SweepFile, point: &Point, path: &Path) ->
     let plain = |it: char| it.is_ascii_alphanumeric() || "-_.+".contains(it);
     if config.method.is_empty() || config.method.starts_with('.') || !config.method.chars().all(plain) {
         return Err(bad_input(format!(
-            "name {:?} names folders; letters, digits and any of -_.+ are right",
+            "name {:?} names folders; use letters, digits and any of -_.+",
             config.method
         )));
     }

@@ -22,8 +22,8 @@ pub struct SweepFile {
     /// Class orders; the method's own where there are none.
     #[serde(default)]
     pub orders: Vec<OrderSpec>,
-    /// Whether the first seed goes with the first order, the second with the second, and so on, and tables are over both;
-    /// else every seed goes with every order, and each order has a table.
+    /// Whether the first seed goes with the first order, the second with the second, and so on, and tables are over
+    /// both; else every seed goes with every order, and each order has a table.
     #[serde(default)]
     pub paired: bool,
     /// Classes of each task, the base first; the method's own where there are none.
@@ -166,7 +166,7 @@ impl SweepFile {
         }
         let mut seen = BTreeSet::new();
         if let Some(twice) = self.seeds.iter().find(|seed| !seen.insert(**seed)) {
-            return Err(bad_input(format!("seeds holds {twice} twice; once is right")));
+            return Err(bad_input(format!("seeds holds {twice} twice; name it once")));
         }
         if self.paired && self.seeds.len() != self.orders.len() {
             return Err(bad_input(format!(
@@ -220,7 +220,7 @@ mod tests {
             told(&format!("seeds = []\n{method}")),
             "seeds is empty; a sweep needs at least one, such as [1, 2, 3]"
         );
-        assert_eq!(told(&format!("seeds = [4, 4]\n{method}")), "seeds holds 4 twice; once is right");
+        assert_eq!(told(&format!("seeds = [4, 4]\n{method}")), "seeds holds 4 twice; name it once");
         assert_eq!(
             told(&format!("seed = [1]\nseeds = [1]\n{method}")),
             "there is no key seed; did you mean seeds?"

@@ -84,8 +84,8 @@ impl SweepFolder {
         self.locked(File::try_lock)
     }
 
-    /// Makes the folder and takes part in it, as long as the file lives: beside other tasks, but not beside a process that
-    /// runs the whole sweep.
+    /// Makes the folder and takes part in it, as long as the file lives: beside other tasks, but not beside a process
+    /// that runs the whole sweep.
     ///
     /// # Errors
     /// If a process runs the whole sweep.

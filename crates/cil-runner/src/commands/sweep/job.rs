@@ -83,7 +83,8 @@ pub fn jobs(meant: &Meant) -> Vec<(Job, &Checked)> {
     jobs
 }
 
-/// All jobs in the order of their numbers: base models first, then the runs. Numbers are a function of the sweep's file.
+/// All jobs in the order of their numbers: base models first, then the runs. Numbers are a function of the sweep's
+/// file.
 pub fn numbered(meant: &Meant) -> Vec<(Job, &Checked)> {
     let mut all = jobs(meant);
     all.sort_by_key(|(job, _)| job.kind == Kind::Run);

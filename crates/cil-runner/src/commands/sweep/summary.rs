@@ -1,7 +1,8 @@
 //! `sweep report`: methods over their seeds.
 //!
-//! One decision: it is the report of the run folders that are done ([`crate::results::summary`], [`crate::results::comparison`]), with the
-//! names and the plan of the sweep; what is not done is counted, never guessed.
+//! One decision: it is the report of the run folders that are done ([`crate::results::summary`],
+//! [`crate::results::comparison`]), with the names and the plan of the sweep; what is not done is counted, never
+//! guessed.
 
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;

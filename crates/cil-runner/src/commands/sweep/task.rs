@@ -1,8 +1,8 @@
 //! `sweep task`: one job of a sweep, for a scheduler that hands out numbers.
 //!
-//! Invariant: a task may be started any number of times, on any machine that sees the sweep's folder. A job that is done
-//! is left alone, one that another process works on is waited for, and one that was cut off is resumed. A run whose base
-//! model is missing trains that model first, so a scheduler need not know which job needs which.
+//! Invariant: a task may be started any number of times, on any machine that sees the sweep's folder. A job that is
+//! done is left alone, one that another process works on is waited for, and one that was cut off is resumed. A run
+//! whose base model is missing trains that model first, so a scheduler need not know which job needs which.
 
 use std::thread;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Event files of TensorBoard.
 //!
-//! One decision: scalars only, in the oldest form of them (`simple_value`), which every version of TensorBoard reads. The
-//! messages are declared here, as far as they are used; numbers of fields are those of TensorFlow's `event.proto` and
-//! `summary.proto`.
+//! One decision: scalars only, in the oldest form of them (`simple_value`), which every version of TensorBoard reads.
+//! The messages are declared here, as far as they are used; numbers of fields are those of TensorFlow's `event.proto`
+//! and `summary.proto`.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -66,9 +66,9 @@ struct Scalar {
 
 /// Writes a run's event file into `folder`; `events` makes it for the time at which the file that is there began.
 ///
-/// TensorBoard reads a file once, from where it was when it last looked. So what is new is appended where the file that is
-/// there is a beginning of it; else a new file is begun, which says that what was read before is no more, and the files of
-/// before are removed.
+/// TensorBoard reads a file once, from where it was when it last looked. So what is new is appended where the file that
+/// is there is a beginning of it; else a new file is begun, which says that what was read before is no more, and the
+/// files of before are removed.
 ///
 /// # Errors
 /// Naming the file that cannot be read or written.

@@ -1,7 +1,8 @@
 //! Line charts as inline SVG.
 //!
-//! One decision: a chart is data (series of points, labelled axes) and one way to draw it. Series are told apart by colour,
-//! marker and, where there are more than there are colours, dashes; colours are Okabe and Ito's, from the style sheet.
+//! One decision: a chart is data (series of points, labelled axes) and one way to draw it. Series are told apart by
+//! colour, marker and, where there are more than there are colours, dashes; colours are Okabe and Ito's, from the style
+//! sheet.
 
 use maud::{Markup, html};
 

@@ -1,6 +1,7 @@
 //! What was kept, what was lost, and how the losses went.
 //!
-//! One decision: each loss has a chart of its own, since losses differ by orders of magnitude; runs of a group share it.
+//! One decision: each loss has a chart of its own, since losses differ by orders of magnitude; runs of a group share
+//! it.
 
 use std::collections::BTreeMap;
 

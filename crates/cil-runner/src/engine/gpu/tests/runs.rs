@@ -1,10 +1,10 @@
 //! A whole run on a GPU beside the same run on the processor.
 //!
-//! Both draw the same numbers and differ by the order of sums in `f32`. That grows: the optimiser repeats it, and a ReLU
-//! whose input is nearly nothing passes its gradient in the one run and not in the other. The tolerances are some times
-//! what was measured on the emulator, against every executor of the processor: losses of the base classes apart by 2e-6
-//! of their size, later ones by 1.1e-3, parts below a tenth by 4e-5; base models by 3e-5 of the length of the movement
-//! in task 1, last ones by 4e-3; logits by 0.002, generated images by 0.005.
+//! Both draw the same numbers and differ by the order of sums in `f32`. That grows: the optimiser repeats it, and a
+//! ReLU whose input is nearly nothing passes its gradient in the one run and not in the other. The tolerances are some
+//! times what was measured on the emulator, against every executor of the processor: losses of the base classes apart
+//! by 2e-6 of their size, later ones by 1.1e-3, parts below a tenth by 4e-5; base models by 3e-5 of the length of the
+//! movement in task 1, last ones by 4e-3; logits by 0.002, generated images by 0.005.
 
 use std::collections::BTreeMap;
 
