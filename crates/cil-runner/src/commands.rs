@@ -12,10 +12,12 @@ mod predict;
 mod train;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use cil_data::normalise::Normalisation;
+use cil_engine::ranks::Ranks;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
@@ -44,15 +46,23 @@ use crate::show::show;
 use crate::sweep::sweep;
 use crate::table;
 
-/// Does what the command line says.
-pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
+/// Does what the command line says, with the processes `ranks` where it shares its work.
+///
+/// # Errors
+/// If the command line or the configuration is wrong, or the work fails or is stopped.
+pub fn execute(
+    cli: Cli,
+    ranks: &Arc<dyn Ranks>,
+    interrupt: &Interrupt,
+    output: &mut Output<'_>,
+) -> Result<()> {
     if cli.global.lifeline {
         interrupt.ask_at_end_of(std::io::stdin());
     }
     match cli.command.unwrap_or(Command::Demo) {
         Command::Demo => demo(&cli.global, interrupt, output),
-        Command::Run(arguments) => run_one(&arguments, &cli.global, interrupt, output),
-        Command::Resume(arguments) => resume(&arguments, &cli.global, interrupt, output),
+        Command::Run(arguments) => run_one(&arguments, &cli.global, ranks, interrupt, output),
+        Command::Resume(arguments) => resume(&arguments, &cli.global, ranks, interrupt, output),
         Command::Audit(arguments) => audit(&arguments, &cli.global, output),
         Command::Bench(arguments) => bench(&arguments, &cli.global, interrupt, output),
         Command::Sweep(arguments) => sweep(&arguments, &cli.global, interrupt, output),
@@ -96,13 +106,19 @@ fn checked(config: RunConfig, path: &Path) -> Result<Checked> {
     config.check().map_err(|error| bad_input(format!("{}: {}", path.display(), sentence(&error))))
 }
 
-fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
+fn run_one(
+    arguments: &Run,
+    global: &Global,
+    ranks: &Arc<dyn Ranks>,
+    interrupt: &Interrupt,
+    output: &mut Output<'_>,
+) -> Result<()> {
     let checked =
         configuration_of(&arguments.target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
-    if let Some(told) = other_normalisation(&checked) {
+    if let (Some(told), 0) = (other_normalisation(&checked), ranks.rank()) {
         note(&format!("note: {told}"));
     }
-    let engine = Engine::new(global)?;
+    let engine = Engine::of_ranks(global, ranks)?;
     if arguments.dry_run {
         return dry_run(&checked, arguments, global, &engine, interrupt, output);
     }
@@ -191,13 +207,19 @@ pub(crate) fn around<'a>(
         label: name,
         engine,
         interrupt,
-        silent: global.json,
+        silent: global.json || !engine.writes(),
         base_model: None,
         checkpoint_every: Duration::from_secs(checkpoints.checkpoint_every.into()),
     }
 }
 
-fn resume(arguments: &Resume, global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
+fn resume(
+    arguments: &Resume,
+    global: &Global,
+    ranks: &Arc<dyn Ranks>,
+    interrupt: &Interrupt,
+    output: &mut Output<'_>,
+) -> Result<()> {
     let run = &arguments.run;
     let is_partial = run.extension().is_some_and(|it| it == PARTIAL);
     let whole = if is_partial { run.with_extension("") } else { run.clone() };
@@ -209,13 +231,15 @@ fn resume(arguments: &Resume, global: &Global, interrupt: &Interrupt, output: &m
     let (folder, result) = if partial.is_dir() {
         let path = partial.join(run::CONFIG);
         let checked = checked(RunConfig::load(&path, &[])?, &path)?;
-        let engine = Engine::new(global)?;
+        let engine = Engine::of_ranks(global, ranks)?;
         let around = around(global, &engine, interrupt, &name, arguments.checkpoints);
         run::resume(&partial, &checked, &around)?
     } else if whole.is_dir() {
         integrity::hold(&whole)?;
         let result = run::read_result(&whole)?;
-        clear(&whole)?;
+        if ranks.rank() == 0 {
+            clear(&whole)?;
+        }
         if !output.json {
             output.text(&format!("{} is already finished\n", whole.display()))?;
         }

@@ -36,6 +36,7 @@ pub mod paper;
 pub mod pictures;
 pub mod presets;
 pub mod progress;
+pub mod ranks;
 pub mod record;
 pub mod recorded;
 pub mod report;

@@ -98,15 +98,10 @@ impl Recorder {
     /// # Errors
     /// If the log cannot be read, is shorter, or holds something else.
     pub fn reopen(partial: &Path, lock: File, events_bytes: u64) -> Result<Self> {
+        let log = beginning(partial, events_bytes)?;
         let path = partial.join(EVENTS);
         let place = || format!("cannot go on with {}", path.display());
-        let mut file = OpenOptions::new().read(true).write(true).open(&path).with_context(place)?;
-        let mut text = String::new();
-        Read::by_ref(&mut file).take(events_bytes).read_to_string(&mut text).with_context(place)?;
-        if text.len() as u64 != events_bytes || !text.ends_with('\n') {
-            bail!("{} is shorter than its checkpoint says", path.display());
-        }
-        let log = log::parse(&text, &path)?;
+        let mut file = OpenOptions::new().write(true).open(&path).with_context(place)?;
         let mut sums = Sums::load(partial)?;
         remove_halves(partial)?;
         file.set_len(events_bytes).with_context(place)?;
@@ -224,6 +219,22 @@ pub fn is_unbegun(partial: &Path) -> bool {
     let has_work =
         || fs::read(partial.join(EVENTS)).is_ok_and(|it| it.windows(work.len()).any(|it| it == work));
     entries.into_iter().all(is_beginning) && !has_work()
+}
+
+/// The first `events_bytes` of the log in the folder `partial`.
+///
+/// # Errors
+/// If it cannot be read, is shorter, or holds something else.
+pub fn beginning(partial: &Path, events_bytes: u64) -> Result<Log> {
+    let path = partial.join(EVENTS);
+    let place = || format!("cannot go on with {}", path.display());
+    let file = File::open(&path).with_context(place)?;
+    let mut text = String::new();
+    file.take(events_bytes).read_to_string(&mut text).with_context(place)?;
+    if text.len() as u64 != events_bytes || !text.ends_with('\n') {
+        bail!("{} is shorter than its checkpoint says", path.display());
+    }
+    log::parse(&text, &path)
 }
 
 /// Removes what a process wrote that was killed before it began, but the lock.

@@ -3,7 +3,9 @@
 //! One decision: this drives a learner and knows no method. Whatever the learner says is recorded before it is shown;
 //! evaluation images are held here and given to [`cil_train::evaluate`] alone.
 
+mod agreement;
 mod folder;
+mod recording;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,30 +15,32 @@ use cil_backbone::file::{self, ModelCard};
 use cil_data::augment::Preparation;
 use cil_data::dataset::{Dataset, Evaluate};
 use cil_data::store::{TestSet, TrainSet};
+use cil_engine::ranks;
 use cil_random::Draw;
 use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
 
-use crate::checkpoint::{self, Checkpoint};
-use crate::config::{Checked, Difference, RunConfig, differences};
+use crate::checkpoint;
+use crate::config::Checked;
 use crate::engine::Engine;
-use crate::environment::{Environment, Resume};
+use crate::environment::{self, Environment, Resume};
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::items;
 use crate::failure::{Kept, bad_input};
 use crate::integrity;
 use crate::interrupt::Interrupt;
 use crate::model::{self, Loaded};
-use crate::overlay;
 use crate::pictures;
 use crate::progress::Progress;
-use crate::record::{Recorder, check_name, is_unbegun, load_events, lock};
+use crate::ranks::same;
+use crate::record::{Recorder, beginning, check_name, is_unbegun, lock};
 use crate::report::{Facts, RunResult, report};
-use folder::json;
 pub use folder::{
     BASE, CONFIG, ENVIRONMENT, MODEL, RESULT, UNBEGUN, read_environment, read_result, write_result,
 };
+use folder::{json, same_configuration};
+use recording::Recording;
 
 /// Generated images that a picture is chosen from, and shown for each class.
 pub(crate) const PICTURED: (usize, usize) = (400, 10);
@@ -93,7 +97,11 @@ pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, Run
         None => None,
     };
     let environment = Environment::new(around.engine, &dataset, base_model);
-    let recorder = Recorder::create(around.out, around.name)?;
+    same_everywhere(checked, &environment, around)?;
+    let recorder = match around.engine.writes() {
+        true => Recording::Here(Recorder::create(around.out, around.name)?),
+        false => Recording::elsewhere(&around.out.join(around.name), Vec::new()),
+    };
     let card = model::card(checked, &dataset);
     let saved_at = Instant::now();
     let (train, test) = (&train, &test);
@@ -112,7 +120,7 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
     if is_unbegun(partial) {
         return Err(bad_input(format!("{}: {UNBEGUN}", partial.display())));
     }
-    let lock = lock(partial)?;
+    let lock = around.engine.writes().then(|| lock(partial)).transpose()?;
     // The checkpoint knows its configuration and can tell what is another; the file is held against its digest after that.
     integrity::hold_but(partial, &[CONFIG])?;
     let mut environment = read_environment(partial)?;
@@ -124,6 +132,7 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
     let dataset = progress.during(loading(checked), load)?;
     let own = Environment::new(around.engine, &dataset, None);
     environment.check_same(&own).map_err(|told| bad_input(format!("{}: {told}", partial.display())))?;
+    same_everywhere(checked, &own, around)?;
     let (train, test) = split(checked, &dataset)?;
     let sizes = Sizes::of_images(&train, &test);
     progress.expect(items(checked, &sizes, environment.base_model.is_some())?);
@@ -134,12 +143,19 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
     let learner =
         Learner::restore(plan(checked, around.engine), &checkpoint.saved, &train).with_context(place)?;
     integrity::hold(partial)?;
-    let mut recorder = Recorder::reopen(partial, lock, checkpoint.events_bytes)?;
-    recorder.lines().iter().for_each(|line| progress.past(line));
-    let seconds = recorder.lines().last().map_or(0.0, |line| line.seconds);
+    let lines = beginning(partial, checkpoint.events_bytes)?.lines;
+    // Rank 0 writes into the folder from here on: every rank must have read it.
+    ranks::any(&*around.engine.ranks, false)?;
+    let mut recorder = match lock {
+        Some(lock) => Recording::Here(Recorder::reopen(partial, lock, checkpoint.events_bytes)?),
+        None => Recording::elsewhere(&partial.with_extension(""), lines.clone()),
+    };
+    lines.iter().for_each(|line| progress.past(line));
+    let seconds = lines.last().map_or(0.0, |line| line.seconds);
     environment.resumes.push(Resume {
         seconds,
         threads: own.threads,
+        ranks: own.ranks,
         processor: own.processor,
         made: own.made,
     });
@@ -152,21 +168,13 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
     drive.ended(Ok(()))
 }
 
-/// Refuses to go on with a configuration that is not the one that the run began with: the record would claim it for
-/// epochs that ran with another.
-fn same_configuration(partial: &Path, checked: &Checked, begun: &str) -> Result<()> {
-    let begun: RunConfig = overlay::read(overlay::parse_table(begun, "the checkpoint")?, "the checkpoint")?;
-    let found = differences(checked.config(), &begun)?;
-    let Some(Difference { key, left, right }) = found.first() else { return Ok(()) };
-    let more = match found.len() {
-        1 => String::new(),
-        count => format!(", and so differ {} other keys", count - 1),
-    };
-    Err(bad_input(format!(
-        "{}: {key} is {left}, and the run began with {right}{more}; put back what it began with, or begin another run \
-         with `cil-runner run`",
-        partial.join(CONFIG).display()
-    )))
+/// Refuses ranks that were started with other settings or other images.
+fn same_everywhere(checked: &Checked, own: &Environment, around: &Surroundings<'_>) -> Result<()> {
+    let ranks = &*around.engine.ranks;
+    let configuration = environment::sha256(checked.text().as_bytes());
+    same(ranks, "a configuration of digest", &configuration, "start all ranks by the same command")?;
+    let images = format!("{} and {}", own.train_digest, own.test_digest);
+    same(ranks, "images of digests", &images, "--data-dir should name the same images everywhere")
 }
 
 /// What [`load`] does, in words.
@@ -238,7 +246,7 @@ struct Drive<'a> {
     card: ModelCard,
     environment: Environment,
     learner: Learner,
-    recorder: Recorder,
+    recorder: Recording,
     progress: Progress,
     saved_at: Instant,
 }
@@ -263,9 +271,7 @@ impl Drive<'_> {
     }
 
     fn save(&mut self) -> Result<()> {
-        let (saved, events_bytes) = (self.learner.save()?, self.recorder.synced()?);
-        let config = self.checked.text().to_owned();
-        checkpoint::write(self.recorder.folder(), &Checkpoint { saved, events_bytes, config })?;
+        self.recorder.save(|| self.learner.save(), self.checked.text())?;
         self.saved_at = Instant::now();
         Ok(())
     }
@@ -293,7 +299,7 @@ impl Drive<'_> {
             if let Some(task) = learned {
                 self.evaluate(task)?;
             }
-            let asked = self.around.interrupt.is_asked();
+            let asked = ranks::any(&*self.around.engine.ranks, self.around.interrupt.is_asked())?;
             if asked || self.saved_at.elapsed() >= self.around.checkpoint_every {
                 self.save()?;
             }
@@ -301,10 +307,10 @@ impl Drive<'_> {
                 return Err(Kept("interrupted, and saved".to_owned()).into());
             }
         }
-        // Of the log as it is read: a number that was written and read may differ in its last bit.
-        let log = load_events(self.recorder.folder())?;
-        let result = report(facts(self.checked), &log.lines)?;
+        let result = report(facts(self.checked), &self.recorder.log()?)?;
         self.recorder.write(RESULT, &json(&result)?)?;
+        let ranks = &self.around.engine.ranks;
+        self.environment.communication = (ranks.count() > 1).then(|| ranks.spent());
         self.environment.finish();
         self.recorder.write(ENVIRONMENT, &json(&self.environment)?)?;
         self.progress.finish();
@@ -313,7 +319,9 @@ impl Drive<'_> {
 
     fn advance(&mut self) -> Result<Option<Event>> {
         let what = self.progress.next();
-        self.progress.during(&what, || self.learner.advance(self.train))
+        let event = self.progress.during(&what, || self.learner.advance(self.train))?;
+        agreement::check(&*self.around.engine.ranks, &self.learner, &what)?;
+        Ok(event)
     }
 
     fn tell(&mut self, event: Event) -> Result<()> {
@@ -376,3 +384,6 @@ fn task_of(event: &Event) -> Option<usize> {
         Event::RunEnd => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

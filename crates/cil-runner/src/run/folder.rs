@@ -6,8 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::config::{Checked, Difference, RunConfig, differences};
 use crate::environment::Environment;
+use crate::failure::bad_input;
 use crate::integrity;
+use crate::overlay;
 use crate::record::sums::Sums;
 use crate::record::write_atomic;
 use crate::report::RunResult;
@@ -67,6 +70,23 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 fn from_json<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).with_context(|| format!("{} is not what a run writes", path.display()))
+}
+
+/// Refuses to go on with a configuration that is not the one that the run began with: the record would claim it for
+/// epochs that ran with another.
+pub(super) fn same_configuration(partial: &Path, checked: &Checked, begun: &str) -> Result<()> {
+    let begun: RunConfig = overlay::read(overlay::parse_table(begun, "the checkpoint")?, "the checkpoint")?;
+    let found = differences(checked.config(), &begun)?;
+    let Some(Difference { key, left, right }) = found.first() else { return Ok(()) };
+    let more = match found.len() {
+        1 => String::new(),
+        count => format!(", and so differ {} other keys", count - 1),
+    };
+    Err(bad_input(format!(
+        "{}: {key} is {left}, and the run began with {right}{more}; put back what it began with, or begin another run \
+         with `cil-runner run`",
+        partial.join(CONFIG).display()
+    )))
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {

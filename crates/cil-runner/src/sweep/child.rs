@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use super::folder::SweepFolder;
 use super::job::Job;
 use crate::checkpoint;
+use crate::ranks::TOLD_BY;
 use crate::record::write_atomic;
 
 /// What all children of a sweep are told.
@@ -66,6 +67,10 @@ impl Child {
         let mut command = Command::new(program);
         command.args(arguments(job, left, &config)?).args(&settings.common);
         command.arg("--threads").arg(settings.threads_of(slot).to_string()).arg("--lifeline");
+        // A run of a task that an MPI started is one process's own.
+        TOLD_BY.iter().for_each(|name| {
+            command.env_remove(name);
+        });
         command.stdin(Stdio::piped()).stdout(output()?).stderr(output()?);
         // A group of its own: Ctrl-C is for the sweep, which closes the pipe.
         #[cfg(unix)]
