@@ -293,7 +293,7 @@ fn shown(folder: &Path) -> anyhow::Result<()> {
     drop((paper::markdown(&table), paper::latex(&table), tensorboard::event_file(&summary.runs[0], 0.0)));
     tables::csv(&summary)?;
     crate::figures::all(&summary, crate::figure::Metric::Accuracy)?;
-    page(&summary, &table).map(drop)
+    page(&summary, &table, "now").map(drop)
 }
 
 #[test]

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::args::{Files, Report};
 use crate::comparison::{Choice, Comparison};
+use crate::environment;
 use crate::export::{tables, tensorboard};
 use crate::failure::{bad_input, sentence};
 use crate::figures;
@@ -85,7 +86,7 @@ pub fn write_files(summary: &Summary, compared: &Comparison, choice: &Choice, fi
     for (flag, path) in files.named() {
         let more = match flag {
             "--html" => {
-                write(flag, path, page(summary, compared)?.as_bytes())?;
+                write(flag, path, page(summary, compared, &environment::now())?.as_bytes())?;
                 " (open it in a browser)".to_owned()
             }
             "--csv" => {
@@ -105,16 +106,9 @@ pub fn write_files(summary: &Summary, compared: &Comparison, choice: &Choice, fi
                 folder(flag, path)?;
                 for figure in &all {
                     write(flag, &path.join(format!("{}.svg", figure.name)), figure.svg.as_bytes())?;
-                    if let Some(png) = figure.png()? {
-                        write(flag, &path.join(format!("{}.png", figure.name)), &png)?;
-                    }
+                    write(flag, &path.join(format!("{}.png", figure.name)), &figure.png()?)?;
                 }
-                match figures::DRAWS_PNG {
-                    true => format!(" ({} figures, each as SVG and PNG)", all.len()),
-                    false => {
-                        format!(" ({} figures as SVG; a build with --features png has PNG too)", all.len())
-                    }
-                }
+                format!(" ({} figures, each as SVG and PNG)", all.len())
             }
             _ => {
                 write_events(summary, path)?;

@@ -187,6 +187,9 @@ fn own_check(before: &str, line: &str, number: usize, path: &Path) -> Result<Opt
 
 #[cfg(test)]
 mod tests {
+    use cil_random::Draw;
+    use cil_train::event::PhaseKind;
+
     use super::*;
 
     fn written(place: &Path) -> Vec<u8> {
@@ -196,6 +199,46 @@ mod tests {
             writer.write(&Line { seconds: 1.5, peak_memory_bytes: None, event }).unwrap();
         }
         fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn a_number_is_read_back_to_the_same_bits() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(EVENTS);
+        let mut writer = Writer::create(&path).unwrap();
+        // All exponents and any digits; what is not finite ends a run.
+        let draw = Draw { task: 0, ..Draw::new(1, "numbers of a log") };
+        let mut stream = draw.stream("bits");
+        let any = std::iter::repeat_with(|| f64::from_bits(stream.number())).filter(|it| it.is_finite());
+        let numbers: Vec<f64> = any.take(2000).chain([f64::MAX, f64::MIN_POSITIVE, 5e-324, -0.0]).collect();
+        for number in &numbers {
+            let losses = [("all".to_owned(), *number)].into_iter().collect();
+            let event = Event::Progress {
+                task: 0,
+                phase: PhaseKind::Student,
+                done: 1,
+                total: 1,
+                learning_rate: *number,
+                images: 1,
+                losses,
+            };
+            writer.write(&Line { seconds: *number, peak_memory_bytes: None, event }).unwrap();
+        }
+        let read = load_events(place.path()).unwrap().lines;
+        let bits = |it: f64| it.to_bits();
+        for (line, number) in read.iter().zip(&numbers) {
+            let Event::Progress { learning_rate, losses, .. } = &line.event else { panic!("another event") };
+            let all = [line.seconds, *learning_rate, losses["all"]].map(bits);
+            assert_eq!(all, [bits(*number); 3], "{number:e}");
+        }
+        assert_eq!(read.len(), numbers.len());
+        // What is computed of them and written as a result, too.
+        let value = serde_json::to_value(&numbers).unwrap();
+        let again: Vec<f64> = serde_json::from_str(&serde_json::to_string_pretty(&value).unwrap()).unwrap();
+        assert_eq!(
+            again.into_iter().map(bits).collect::<Vec<_>>(),
+            numbers.iter().copied().map(bits).collect::<Vec<_>>()
+        );
     }
 
     #[test]
