@@ -112,6 +112,7 @@ fn run_one(arguments: &Run, global: &Global, interrupt: &Interrupt, output: &mut
     };
     let mut around = around(global, &engine, interrupt, &name, arguments.checkpoints);
     around.base_model = arguments.base_model.as_deref();
+    around.tensorboard = arguments.tensorboard.as_deref();
     let (folder, result) = run::run(&checked, &around)?;
     tell(&folder, &result, output)
 }
@@ -193,6 +194,7 @@ pub(crate) fn around<'a>(
         interrupt,
         silent: global.json,
         base_model: None,
+        tensorboard: None,
         checkpoint_every: Duration::from_secs(checkpoints.checkpoint_every.into()),
     }
 }
@@ -210,7 +212,8 @@ fn resume(arguments: &Resume, global: &Global, interrupt: &Interrupt, output: &m
         let path = partial.join(run::CONFIG);
         let checked = checked(RunConfig::load(&path, &[])?, &path)?;
         let engine = Engine::new(global)?;
-        let around = around(global, &engine, interrupt, &name, arguments.checkpoints);
+        let mut around = around(global, &engine, interrupt, &name, arguments.checkpoints);
+        around.tensorboard = arguments.tensorboard.as_deref();
         run::resume(&partial, &checked, &around)?
     } else if whole.is_dir() {
         integrity::hold(&whole)?;

@@ -20,7 +20,7 @@ use cil_train::event::Event;
 
 use crate::checkpoint;
 use crate::clock::Stopwatch;
-use crate::failure::{Kept, bad_input};
+use crate::failure::{Kept, bad_input, sentence};
 use crate::machine;
 use files::{cannot_write, is_half, remove_best_effort, remove_halves};
 pub use files::{export, write_atomic};
@@ -30,6 +30,8 @@ use sums::{SUMS, Sums};
 
 /// What follows the dot in the name of a folder whose run is not whole.
 pub const PARTIAL: &str = "partial";
+/// A run that diverged leaves its error here: going on, or once more, would end in the same.
+const DIVERGED: &str = "diverged.txt";
 /// Who holds the lock on this file writes the folder; the lock ends with its process.
 const LOCK: &str = "lock";
 /// What a run folder holds before its first checkpoint.
@@ -143,7 +145,7 @@ impl Recorder {
         let seconds = self.before + self.stopwatch.worked().as_secs_f64();
         let line = Line { seconds, peak_memory_bytes: machine::peak_memory_bytes(), event };
         self.events.write(&line).with_context(|| cannot_write(&self.partial.join(EVENTS)))?;
-        // As whoever reads the log gets it: the last bit of a number may be another then.
+        // As whoever reads the log gets it: what cannot be read back is an error now, and not when it is looked at.
         self.lines.push(serde_json::from_str(&serde_json::to_string(&line)?)?);
         Ok(&self.lines[self.lines.len() - 1])
     }
@@ -194,20 +196,46 @@ impl Recorder {
 
     /// Ends a run that stopped: what can be gone on with is kept, as is what diverged; a folder without a unit of work is
     /// removed.
-    pub fn abandon(self, error: anyhow::Error) -> anyhow::Error {
+    pub fn abandon(mut self, error: anyhow::Error) -> anyhow::Error {
         let works = |line: &Line| matches!(line.event, Event::Progress { .. });
         if error.is::<Diverged>() {
-            let path = self.partial.display();
-            return error.context(format!(
-                "{path} is kept to be looked at; going on with it would end in the same, so run with other settings \
-                 under another --name"
-            ));
+            let told = kept_diverged(&self.partial);
+            if let Err(unwritten) = self.write(DIVERGED, format!("{}\n", sentence(&error)).as_bytes()) {
+                return error.context(sentence(&unwritten)).context(told);
+            }
+            return error.context(told);
         }
         if error.is::<Kept>() || self.lines.iter().any(works) {
             return error.context(format!("`cil-runner resume {}` goes on", self.partial.display()));
         }
         remove_best_effort(&self.partial);
         error
+    }
+}
+
+/// What is said of the folder of a run that diverged.
+fn kept_diverged(partial: &Path) -> String {
+    format!(
+        "{} is kept to be looked at; going on with it would end in the same, so run with other settings under another \
+         --name",
+        partial.display()
+    )
+}
+
+/// How the run in the folder `partial` diverged, in a sentence; `None` if it did not.
+pub fn diverged(partial: &Path) -> Option<String> {
+    let told = fs::read_to_string(partial.join(DIVERGED)).ok()?;
+    Some(told.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Refuses to go on with a run that diverged.
+///
+/// # Errors
+/// Naming the folder, with what was told when it diverged.
+pub fn refuse_diverged(partial: &Path) -> Result<()> {
+    match diverged(partial) {
+        Some(told) => Err(bad_input(format!("{}: {told}", kept_diverged(partial)))),
+        None => Ok(()),
     }
 }
 

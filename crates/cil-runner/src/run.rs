@@ -4,6 +4,7 @@
 //! evaluation images are held here and given to [`cil_train::evaluate`] alone.
 
 mod folder;
+mod tell;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +14,6 @@ use cil_backbone::file::{self, ModelCard};
 use cil_data::augment::Preparation;
 use cil_data::dataset::{Dataset, Evaluate};
 use cil_data::store::{TestSet, TrainSet};
-use cil_random::Draw;
 use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
@@ -24,19 +24,20 @@ use crate::engine::Engine;
 use crate::environment::{Environment, Resume};
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::items;
+use crate::export::live::Live;
 use crate::failure::{Kept, bad_input};
 use crate::integrity;
 use crate::interrupt::Interrupt;
 use crate::model::{self, Loaded};
 use crate::overlay;
-use crate::pictures;
 use crate::progress::Progress;
-use crate::record::{Recorder, check_name, is_unbegun, load_events, lock};
+use crate::record::{Recorder, check_name, is_unbegun, load_events, lock, refuse_diverged};
 use crate::report::{Facts, RunResult, report};
 use folder::json;
 pub use folder::{
     BASE, CONFIG, ENVIRONMENT, MODEL, RESULT, UNBEGUN, read_environment, read_result, write_result,
 };
+pub use tell::picture_name;
 
 /// Generated images that a picture is chosen from, and shown for each class.
 pub(crate) const PICTURED: (usize, usize) = (400, 10);
@@ -60,6 +61,8 @@ pub struct Surroundings<'a> {
     pub silent: bool,
     /// A model of the base classes.
     pub base_model: Option<&'a Path>,
+    /// Where event files of TensorBoard go, in a folder of the run's name.
+    pub tensorboard: Option<&'a Path>,
     /// Time between two checkpoints; none is written more often than units of work end.
     pub checkpoint_every: Duration,
 }
@@ -97,8 +100,20 @@ pub fn run(checked: &Checked, around: &Surroundings<'_>) -> Result<(PathBuf, Run
     let card = model::card(checked, &dataset);
     let saved_at = Instant::now();
     let (train, test) = (&train, &test);
-    let mut drive =
-        Drive { checked, around, train, test, card, environment, learner, recorder, progress, saved_at };
+    let live = None;
+    let mut drive = Drive {
+        checked,
+        around,
+        train,
+        test,
+        card,
+        environment,
+        learner,
+        recorder,
+        progress,
+        live,
+        saved_at,
+    };
     let begun = drive.begin();
     drive.ended(begun)
 }
@@ -112,6 +127,7 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
     if is_unbegun(partial) {
         return Err(bad_input(format!("{}: {UNBEGUN}", partial.display())));
     }
+    refuse_diverged(partial)?;
     let lock = lock(partial)?;
     // The checkpoint knows its configuration and can tell what is another; the file is held against its digest after that.
     integrity::hold_but(partial, &[CONFIG])?;
@@ -147,9 +163,22 @@ pub fn resume(partial: &Path, checked: &Checked, around: &Surroundings<'_>) -> R
     let card = model::card(checked, &dataset);
     let saved_at = Instant::now();
     let (train, test) = (&train, &test);
-    let drive =
-        Drive { checked, around, train, test, card, environment, learner, recorder, progress, saved_at };
-    drive.ended(Ok(()))
+    let live = None;
+    let mut drive = Drive {
+        checked,
+        around,
+        train,
+        test,
+        card,
+        environment,
+        learner,
+        recorder,
+        progress,
+        live,
+        saved_at,
+    };
+    let begun = drive.show();
+    drive.ended(begun)
 }
 
 /// Refuses to go on with a configuration that is not the one that the run began with: the record would claim it for
@@ -240,6 +269,7 @@ struct Drive<'a> {
     learner: Learner,
     recorder: Recorder,
     progress: Progress,
+    live: Option<Live>,
     saved_at: Instant,
 }
 
@@ -248,6 +278,7 @@ impl Drive<'_> {
     fn begin(&mut self) -> Result<()> {
         self.recorder.write(CONFIG, self.checked.text().as_bytes())?;
         self.recorder.write(ENVIRONMENT, &json(&self.environment)?)?;
+        self.show()?;
         self.save()
     }
 
@@ -301,7 +332,7 @@ impl Drive<'_> {
                 return Err(Kept("interrupted, and saved".to_owned()).into());
             }
         }
-        // Of the log as it is read: a number that was written and read may differ in its last bit.
+        // Of the log on the disk, which `report` computes it of again.
         let log = load_events(self.recorder.folder())?;
         let result = report(facts(self.checked), &log.lines)?;
         self.recorder.write(RESULT, &json(&result)?)?;
@@ -314,12 +345,6 @@ impl Drive<'_> {
     fn advance(&mut self) -> Result<Option<Event>> {
         let what = self.progress.next();
         self.progress.during(&what, || self.learner.advance(self.train))
-    }
-
-    fn tell(&mut self, event: Event) -> Result<()> {
-        let line = self.recorder.record(event)?;
-        self.progress.show(line);
-        Ok(())
     }
 
     fn evaluate(&mut self, task: usize) -> Result<()> {
@@ -344,27 +369,6 @@ impl Drive<'_> {
         }
         self.tell(Event::TaskEnd { task, evaluation })
     }
-
-    /// Generated images beside each other, a row for each class that their teacher sees in them: the old one, or the new.
-    fn picture(&mut self, task: usize, new: bool) -> Result<()> {
-        let replay = if new { self.learner.new_replay() } else { self.learner.replay() };
-        let replay = replay.context("an inversion left no generator")?;
-        let purpose = if new { "new picture" } else { "picture" };
-        let draw = Draw { task, ..Draw::new(self.checked.config().seed, purpose) };
-        let images = replay.sample(PICTURED.0, draw)?;
-        let labels = images.labels.to_vec()?;
-        let rows = pictures::by_class(&labels, replay.teacher().classes(), PICTURED.1);
-        let png = pictures::grid(&images.images, &rows, &self.checked.config().normalisation)?;
-        let name = picture_name(task, new);
-        self.recorder.write(&format!("{name}.png"), &png)?;
-        let drawn = pictures::Drawn::new(&images.view.logits, &labels)?;
-        self.recorder.write(&format!("{name}.json"), &json(&drawn)?)
-    }
-}
-
-/// Name of a task's picture, and of what is said of it, without the ending; `new` is of new classes.
-pub fn picture_name(task: usize, new: bool) -> String {
-    if new { format!("generated-new-{task}") } else { format!("generated-{task}") }
 }
 
 fn task_of(event: &Event) -> Option<usize> {
