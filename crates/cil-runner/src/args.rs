@@ -209,7 +209,7 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     pub base_model: Option<PathBuf>,
     /// Write losses and accuracies as event files of TensorBoard while the run goes, in a folder of its name
-    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    #[arg(long, value_name = "DIR")]
     pub tensorboard: Option<PathBuf>,
     /// How often a run is saved, at most
     #[command(flatten)]

@@ -20,6 +20,7 @@ use crate::args::{Doing, Global};
 use crate::failure::{Kept, bad_input, exit_status_means_interrupted};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
+use crate::record::diverged;
 
 /// Time between two looks at a child or at a lock.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -121,14 +122,16 @@ impl Task<'_> {
             };
             // The lock may have become free because the job was just finished elsewhere.
             let (state, left) = self.folder.state(&SweepFolder::found(&job.place)?, job);
-            match state {
-                State::Done(_) => return Ok(true),
-                State::Diverged(told) if !self.retry_diverged => bail!(
+            if let State::Done(_) = state {
+                return Ok(true);
+            }
+            // Of the folder itself: the state is that this process is at it, since it holds the lock.
+            if let Some(told) = left.as_deref().and_then(diverged).filter(|_| !self.retry_diverged) {
+                bail!(
                     "{} diverged and is not tried again, since the same settings end in the same: {told}; change them, \
                      or use --retry-failed",
                     job.name
-                ),
-                _ => {}
+                );
             }
             let left = begin_anew(left, self.retry_diverged)?;
             let mut child = Child::start(job, left.as_deref(), self.folder, log, &self.settings, 0)?;
