@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cil_runner::integrity::{Verdict, verify};
+use cil_runner::folder::integrity::{Verdict, verify};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

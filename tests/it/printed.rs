@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use cil_runner::args::Cli;
+use cil_runner::cli::args::Cli;
 use clap::error::ErrorKind;
 
 use crate::{Place, small_run};

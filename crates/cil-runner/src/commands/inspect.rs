@@ -3,12 +3,12 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::args::Global;
-use crate::args::models::Inspect;
+use crate::cli::args::Global;
+use crate::cli::args::models::Inspect;
+use crate::cli::output::Output;
 use crate::engine::Engine;
 use crate::models::Opened;
 use crate::models::record::{Answers, Task};
-use crate::output::Output;
 
 /// What is told of a model, as JSON.
 #[derive(Debug, Serialize)]
