@@ -11,7 +11,7 @@ command -v mpirun >/dev/null || { echo "SKIPPED: there is no mpirun here"; exit 
 [ -x "$program" ] || { echo "there is no program $program; build it, or name another"; exit 1; }
 # Open MPI does not start as root unless told twice, and counts cores; MPICH knows none of this.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_odls_base_sigkill_timeout=120
+export OMPI_MCA_mpi_yield_when_idle=1
 
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
@@ -28,7 +28,8 @@ for change in classes=4 'increments=[2, 2]' architecture.width=4 procedural.conf
 done
 preset=demo-lucir-e0-dfgr-dtidkl
 run() { "$program" run $preset "${small[@]}" --threads 1 --checkpoint-every 0 "$@"; }
-by() { local count=$1; shift; mpirun -n "$count" "$program" run $preset "${small[@]}" --threads 1 --checkpoint-every 0 "$@"; }
+shared=("$program" run $preset "${small[@]}" --threads 1 --checkpoint-every 0)
+by() { local count=$1; shift; mpirun -n "$count" "${shared[@]}" "$@"; }
 
 if by 2 --name probe 2>probe.log >/dev/null; then :; else
   grep -q "built without the feature mpi" probe.log || { cat probe.log; exit 1; }
@@ -73,7 +74,7 @@ echo "1 rank is one process to the bit; 2 ranks give the same bits twice"
 
 # A rank dies: the job ends, and others go on, with another number of ranks or the same one.
 for count in 1 3 2; do
-  by 2 --name killed$count >/dev/null 2>killed.log & job=$!
+  mpirun -n 2 "${shared[@]}" --name killed$count >/dev/null 2>killed.log & job=$!
   begun killed$count
   ranks=($(pgrep -P "$job" -f "killed$count"))
   kill -KILL "${ranks[1]}"
@@ -89,7 +90,8 @@ echo "a killed rank ended the job, and 1, 2 and 3 ranks went on with it"
 
 # Asked to stop: all stop at one place, and it is saved.
 for signal in USR1 TERM; do
-  by 2 --name stopped$signal >/dev/null 2>stopped.log & job=$!
+  # Time for the unit they are in; a job with a dead rank would take as long, so it is not set above.
+  OMPI_MCA_odls_base_sigkill_timeout=60 mpirun -n 2 "${shared[@]}" --name stopped$signal >/dev/null 2>stopped.log & job=$!
   begun stopped$signal
   kill -$signal "$job"
   status=0; wait "$job" || status=$?

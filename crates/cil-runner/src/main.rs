@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use cil_engine::memory::{Allocator, keep_freed};
-use cil_runner::args::Cli;
-use cil_runner::failure::{exit_status, sentence};
-use cil_runner::interrupt::Interrupt;
-use cil_runner::output::Output;
-use cil_runner::ranks::Job;
+use cil_runner::cli::args::Cli;
+use cil_runner::cli::failure::{exit_status, sentence};
+use cil_runner::cli::interrupt::Interrupt;
+use cil_runner::cli::output::Output;
+use cil_runner::engine::ranks::Job;
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;

@@ -1,4 +1,4 @@
-//! The CUDA executor against the reference in `f64`, on a GPU or on the emulator of one (docs/cuda.md); without either
+//! The CUDA executor against the reference in `f64`, on a GPU or on the emulator of one (docs/cuda-emulator.md); without either
 //! the tests say that they were skipped.
 
 mod captures;

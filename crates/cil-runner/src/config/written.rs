@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::RunConfig;
-use crate::failure::{bad_input, sentence};
-use crate::overlay;
+use crate::cli::failure::{bad_input, sentence};
+use crate::config::overlay;
 
 /// The largest whole number that TOML has.
 const LARGEST: u64 = i64::MAX as u64;
@@ -89,7 +89,7 @@ fn collect(key: String, value: Value, found: &mut Vec<(String, Value)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::configuration;
+    use crate::presets::target::configuration;
 
     #[test]
     fn a_number_that_toml_cannot_hold_is_refused_by_its_key() {

@@ -12,8 +12,9 @@ use cil_engine::cuda::{Colours, CudaExecutor, Gpu, Picked, Precision, StoredImag
 use cil_engine::{Executor, ExecutorFactory, Graph};
 
 use super::{OnGpu, Refusals};
-use crate::failure::bad_input;
-use crate::{environment, machine};
+use crate::cli::failure::bad_input;
+use crate::engine::machine;
+use crate::folder::environment;
 
 /// How many there are; none where the driver does not say.
 pub(super) fn count() -> usize {

@@ -21,12 +21,13 @@ use super::forecast::Pace;
 use super::short::{short_run, units};
 use super::sizes::Sizes;
 use super::workload::{Activity, Item, items, reported};
+use crate::cli::failure::Interrupted;
+use crate::cli::interrupt::Interrupt;
 use crate::config::Checked;
+use crate::drive;
 use crate::engine::Engine;
-use crate::failure::Interrupted;
-use crate::interrupt::Interrupt;
-use crate::machine;
-use crate::run;
+use crate::engine::machine;
+use crate::setup;
 
 /// What was measured.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ pub fn measure(checked: &Checked, sizes: &Sizes, engine: &Engine, interrupt: &In
     let around = Around { checked: &small, engine, train: &train, test: &test };
     let own = Sizes::of_images(&train, &test);
     let mut meter = Meter { items: items(&small, &own, false)?, ..Meter::default() };
-    let mut learner = Learner::new(run::plan(&small, engine))?;
+    let mut learner = Learner::new(setup::plan(&small, engine))?;
     let mut unit = Reading::now();
     while let Some(event) = learner.advance(&train)? {
         let is_first = matches!(event, Event::Progress { done: 1, .. });
@@ -68,7 +69,7 @@ pub fn measure(checked: &Checked, sizes: &Sizes, engine: &Engine, interrupt: &In
         };
         if let Some(replay) = inverted {
             // A run makes a picture of as many.
-            replay.sample(run::PICTURED.0, Draw::new(0, "estimate"))?;
+            replay.sample(drive::PICTURED.0, Draw::new(0, "estimate"))?;
         }
         if interrupt.is_asked() {
             return Err(Interrupted("interrupted".to_owned()).into());
@@ -205,8 +206,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::args::{DeviceName, Global, Kernels};
-    use crate::commands::configuration;
+    use crate::cli::args::{DeviceName, Global, Kernels};
+    use crate::presets::target::configuration;
 
     #[test]
     fn every_phase_of_a_recipe_is_timed() {

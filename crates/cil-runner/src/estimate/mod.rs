@@ -5,6 +5,7 @@
 //! ([`mod@measure`]). So an estimate is counted work times measured pace. Where a run goes already, its own paces are taken
 //! instead ([`forecast`]).
 
+pub mod flops;
 pub mod forecast;
 pub mod measure;
 mod short;
@@ -18,12 +19,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::cli::interrupt::Interrupt;
 use crate::config::Checked;
 use crate::engine::Engine;
-use crate::interrupt::Interrupt;
-use crate::machine;
-use crate::progress::{Progress, duration};
-use crate::run;
+use crate::engine::machine;
+use crate::render::progress::{Progress, duration};
+use crate::setup;
 use forecast::seconds;
 use measure::{Measured, measure};
 use sizes::Sizes;
@@ -63,8 +64,8 @@ pub fn estimate(
     progress: &Progress,
 ) -> Result<Estimate> {
     let (start, before) = (Instant::now(), machine::processor_milliseconds());
-    let dataset = progress.during(run::loading(checked), || run::load(checked, data_dir))?;
-    let (train, test) = run::split(checked, &dataset)?;
+    let dataset = progress.during(setup::loading(checked), || setup::load(checked, data_dir))?;
+    let (train, test) = setup::split(checked, &dataset)?;
     let reading = start.elapsed().as_secs_f64();
     let after = machine::processor_milliseconds();
     let reading_processor = before.zip(after).map(|(before, after)| (after - before) / 1e3);

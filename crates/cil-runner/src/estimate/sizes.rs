@@ -10,8 +10,8 @@ use anyhow::Result;
 use cil_data::dataset::Evaluate;
 use cil_data::store::{TestSet, TrainSet};
 
+use crate::cli::failure::{bad_input, sentence};
 use crate::config::{Procedural, RunConfig};
-use crate::failure::{bad_input, sentence};
 
 /// Side of a generated image.
 const PROCEDURAL_SIDE: usize = 32;
@@ -84,15 +84,15 @@ impl Sizes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::configuration;
-    use crate::run;
+    use crate::presets::target::configuration;
+    use crate::setup;
 
     #[test]
     fn the_outline_says_what_the_images_say() {
         let changes = ["validation-per-class=5", "evaluate-on=validation"].map(str::to_owned);
         let checked = configuration("demo-lwf", &changes, None).unwrap();
-        let dataset = run::load(&checked, Path::new("none")).unwrap();
-        let (train, test) = run::split(&checked, &dataset).unwrap();
+        let dataset = setup::load(&checked, Path::new("none")).unwrap();
+        let (train, test) = setup::split(&checked, &dataset).unwrap();
         let sizes = Sizes::of_images(&train, &test);
         assert_eq!(Sizes::of_outline(checked.config(), Path::new("none")).unwrap(), sizes);
         assert_eq!((sizes.train_of(0..2), sizes.test_of(1..4)), (490, 15));

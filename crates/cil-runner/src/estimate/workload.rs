@@ -12,8 +12,8 @@ use dfgr::InversionConfig;
 use dfgr::generator::generator;
 
 use super::sizes::Sizes;
-use crate::bench::flops;
 use crate::config::Checked;
+use crate::estimate::flops;
 
 /// Images of a generator for each of its classes when class means are taken (see `cil_train::means`).
 const SYNTHETIC_PER_CLASS: usize = 100;
@@ -294,7 +294,7 @@ fn kept(checked: &Checked, sizes: &Sizes, classes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::configuration;
+    use crate::presets::target::configuration;
 
     fn of(preset: &str, changes: &[&str]) -> Vec<Item> {
         let changes: Vec<String> = changes.iter().map(|it| (*it).to_owned()).collect();
