@@ -200,3 +200,25 @@ fn the_examples_of_runs_reports_and_sweeps_are_done() {
     assert!(told.contains("left out: runs/compare is no run folder"), "{told}");
     assert!(told.contains("left out: runs/report.html is a file"), "{told}");
 }
+
+/// What docs/new-method.md quotes of the sources is there, but for how far it is indented. (Its worked example is
+/// compiled and run by the documentation tests of `cil`.)
+#[test]
+fn what_a_document_quotes_of_the_sources_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = fs::read_to_string(root.join("docs/new-method.md")).expect("a document");
+    let mut quoted = 0;
+    let mut parts = text.split("```rust,ignore\n");
+    let mut before = parts.next().expect("a beginning");
+    for part in parts {
+        let (block, after) = part.split_once("```").expect("an end");
+        let path = before.rsplit('`').find(|it| it.starts_with("crates/") && it.ends_with(".rs"));
+        let path = path.unwrap_or_else(|| panic!("no file is named before\n{block}"));
+        let plain =
+            |text: &str| text.lines().map(|line| format!("{}\n", line.trim_start())).collect::<String>();
+        let source = plain(&fs::read_to_string(root.join(path)).expect("a source"));
+        assert!(source.contains(&plain(block)), "{path} does not hold\n{block}");
+        (before, quoted) = (after, quoted + 1);
+    }
+    assert_eq!(quoted, 4);
+}

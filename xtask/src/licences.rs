@@ -1,7 +1,7 @@
 //! Licences and origins of everything that is depended on, by the rules of `deny.toml`.
 //!
-//! This reads `cargo metadata`, so it takes seconds and needs no program beside cargo. `cargo deny check` reads the same
-//! file and asks a database of advisories too, which this does not.
+//! This reads `cargo metadata`, so it takes seconds and needs no program beside cargo. `cargo deny check` reads the
+//! same file and asks a database of advisories too, which this does not.
 
 use std::io::Write;
 use std::path::Path;

@@ -3,13 +3,17 @@
 //! One decision: this drives a learner and knows no method. Whatever the learner says is recorded before it is shown;
 //! evaluation images are held here and given to [`cil_train::evaluate`] alone.
 
+mod agreement;
+mod recording;
+mod tell;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cil_backbone::file::{self, ModelCard};
 use cil_data::store::{TestSet, TrainSet};
-use cil_random::Draw;
+use cil_engine::ranks;
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 
@@ -19,19 +23,22 @@ use crate::config::overlay;
 use crate::config::sizes::Sizes;
 use crate::config::{Checked, Difference, RunConfig, differences};
 use crate::engine::Engine;
+use crate::engine::ranks::same;
 use crate::estimate::workload::items;
-use crate::folder::checkpoint::{self, Checkpoint};
+use crate::folder::checkpoint;
 use crate::folder::contents::{BASE, CONFIG, ENVIRONMENT, MODEL, RESULT, UNBEGUN, json, read_environment};
-use crate::folder::environment::{Environment, Resume};
+use crate::folder::environment::{self, Environment, Resume};
 use crate::folder::integrity;
-use crate::folder::log::load_events;
+use crate::folder::log::beginning;
 use crate::folder::name::check_name;
-use crate::folder::writer::{Recorder, is_unbegun, lock};
+use crate::folder::writer::{Recorder, is_unbegun, lock, refuse_diverged};
 use crate::models::model::{self, Loaded};
-use crate::render::pictures;
+use crate::render::export::live::Live;
 use crate::render::progress::Progress;
 use crate::results::result::{RunResult, report};
 use crate::setup::{facts, load, loading, plan, split};
+use recording::Recording;
+pub use tell::picture_name;
 
 /// What a run is told beside its configuration.
 #[derive(Clone, Copy)]
@@ -52,6 +59,8 @@ pub struct RunContext<'a> {
     pub silent: bool,
     /// A model of the base classes.
     pub base_model: Option<&'a Path>,
+    /// Where event files of TensorBoard go, in a folder of the run's name.
+    pub tensorboard: Option<&'a Path>,
     /// Time between two checkpoints; none is written more often than units of work end.
     pub checkpoint_every: Duration,
 }
@@ -85,12 +94,28 @@ pub fn run(checked: &Checked, context: &RunContext<'_>) -> Result<(PathBuf, RunR
         None => None,
     };
     let environment = Environment::new(context.engine, &dataset, base_model);
-    let recorder = Recorder::create(context.out, context.name)?;
+    same_everywhere(checked, &environment, context)?;
+    let recorder = match context.engine.writes() {
+        true => Recording::Here(Recorder::create(context.out, context.name)?),
+        false => Recording::elsewhere(&context.out.join(context.name), Vec::new()),
+    };
     let card = model::card(checked, &dataset);
     let saved_at = Instant::now();
     let (train, test) = (&train, &test);
-    let mut drive =
-        Drive { checked, context, train, test, card, environment, learner, recorder, progress, saved_at };
+    let live = None;
+    let mut drive = Drive {
+        checked,
+        context,
+        train,
+        test,
+        card,
+        environment,
+        learner,
+        recorder,
+        progress,
+        live,
+        saved_at,
+    };
     let begun = drive.begin();
     drive.ended(begun)
 }
@@ -104,7 +129,8 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
     if is_unbegun(partial) {
         return Err(bad_input(format!("{}: {UNBEGUN}", partial.display())));
     }
-    let lock = lock(partial)?;
+    refuse_diverged(partial)?;
+    let lock = context.engine.writes().then(|| lock(partial)).transpose()?;
     // The checkpoint knows its configuration and can tell what is another; the file is held against its digest after
     // that.
     integrity::hold_but(partial, &[CONFIG])?;
@@ -117,6 +143,7 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
     let dataset = progress.during(loading(checked), load)?;
     let own = Environment::new(context.engine, &dataset, None);
     environment.check_same(&own).map_err(|told| bad_input(format!("{}: {told}", partial.display())))?;
+    same_everywhere(checked, &own, context)?;
     let (train, test) = split(checked, &dataset)?;
     let sizes = Sizes::of_images(&train, &test);
     progress.expect(items(checked, &sizes, environment.base_model.is_some())?);
@@ -127,12 +154,19 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
     let learner =
         Learner::restore(plan(checked, context.engine), &checkpoint.saved, &train).with_context(place)?;
     integrity::hold(partial)?;
-    let mut recorder = Recorder::reopen(partial, lock, checkpoint.events_bytes)?;
+    let lines = beginning(partial, checkpoint.events_bytes)?.lines;
+    // Rank 0 writes into the folder from here on: every rank must have read it.
+    ranks::any(&*context.engine.ranks, false)?;
+    let mut recorder = match lock {
+        Some(lock) => Recording::Here(Recorder::reopen(partial, lock, checkpoint.events_bytes)?),
+        None => Recording::elsewhere(&partial.with_extension(""), lines),
+    };
     recorder.lines().iter().for_each(|line| progress.past(line));
     let seconds = recorder.lines().last().map_or(0.0, |line| line.seconds);
     environment.resumes.push(Resume {
         seconds,
         threads: own.threads,
+        ranks: own.ranks,
         processor: own.processor,
         made: own.made,
     });
@@ -140,9 +174,22 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
     let card = model::card(checked, &dataset);
     let saved_at = Instant::now();
     let (train, test) = (&train, &test);
-    let drive =
-        Drive { checked, context, train, test, card, environment, learner, recorder, progress, saved_at };
-    drive.ended(Ok(()))
+    let live = None;
+    let mut drive = Drive {
+        checked,
+        context,
+        train,
+        test,
+        card,
+        environment,
+        learner,
+        recorder,
+        progress,
+        live,
+        saved_at,
+    };
+    let begun = drive.show();
+    drive.ended(begun)
 }
 
 /// Refuses to resume with a configuration that is not the one that the run began with: the record would claim it for
@@ -162,6 +209,15 @@ fn same_configuration(partial: &Path, checked: &Checked, begun: &str) -> Result<
     )))
 }
 
+/// Refuses ranks that were started with other settings or other images.
+fn same_everywhere(checked: &Checked, own: &Environment, context: &RunContext<'_>) -> Result<()> {
+    let ranks = &*context.engine.ranks;
+    let configuration = environment::sha256(checked.text().as_bytes());
+    same(ranks, "a configuration of digest", &configuration, "start all ranks by the same command")?;
+    let images = format!("{} and {}", own.train_digest, own.test_digest);
+    same(ranks, "images of digests", &images, "--data-dir should name the same images everywhere")
+}
+
 struct Drive<'a> {
     checked: &'a Checked,
     context: &'a RunContext<'a>,
@@ -170,8 +226,9 @@ struct Drive<'a> {
     card: ModelCard,
     environment: Environment,
     learner: Learner,
-    recorder: Recorder,
+    recorder: Recording,
     progress: Progress,
+    live: Option<Live>,
     saved_at: Instant,
 }
 
@@ -180,6 +237,7 @@ impl Drive<'_> {
     fn begin(&mut self) -> Result<()> {
         self.recorder.write(CONFIG, self.checked.text().as_bytes())?;
         self.recorder.write(ENVIRONMENT, &json(&self.environment)?)?;
+        self.show()?;
         self.save()
     }
 
@@ -195,9 +253,7 @@ impl Drive<'_> {
     }
 
     fn save(&mut self) -> Result<()> {
-        let (saved, events_bytes) = (self.learner.save()?, self.recorder.synced()?);
-        let config = self.checked.text().to_owned();
-        checkpoint::write(self.recorder.folder(), &Checkpoint { saved, events_bytes, config })?;
+        self.recorder.save(|| self.learner.save(), self.checked.text())?;
         self.saved_at = Instant::now();
         Ok(())
     }
@@ -225,7 +281,7 @@ impl Drive<'_> {
             if let Some(task) = learned {
                 self.evaluate(task)?;
             }
-            let asked = self.context.interrupt.is_asked();
+            let asked = ranks::any(&*self.context.engine.ranks, self.context.interrupt.is_asked())?;
             if asked || self.saved_at.elapsed() >= self.context.checkpoint_every {
                 self.save()?;
             }
@@ -233,10 +289,11 @@ impl Drive<'_> {
                 return Err(Kept("interrupted, and saved".to_owned()).into());
             }
         }
-        // Of the log as it is read: a number that was written and read may differ in its last bit.
-        let log = load_events(self.recorder.folder())?;
-        let result = report(facts(self.checked), &log.lines)?;
+        // Of the log on the disk, which `report` computes it of again.
+        let result = report(facts(self.checked), &self.recorder.log()?)?;
         self.recorder.write(RESULT, &json(&result)?)?;
+        let ranks = &self.context.engine.ranks;
+        self.environment.communication = (ranks.count() > 1).then(|| ranks.spent());
         self.environment.finish();
         self.recorder.write(ENVIRONMENT, &json(&self.environment)?)?;
         self.progress.finish();
@@ -245,13 +302,9 @@ impl Drive<'_> {
 
     fn advance(&mut self) -> Result<Option<Event>> {
         let what = self.progress.next();
-        self.progress.during(&what, || self.learner.advance(self.train))
-    }
-
-    fn tell(&mut self, event: Event) -> Result<()> {
-        let line = self.recorder.record(event)?;
-        self.progress.show(line);
-        Ok(())
+        let event = self.progress.during(&what, || self.learner.advance(self.train))?;
+        agreement::check(&*self.context.engine.ranks, &self.learner, &what)?;
+        Ok(event)
     }
 
     fn evaluate(&mut self, task: usize) -> Result<()> {
@@ -269,28 +322,6 @@ impl Drive<'_> {
         }
         self.tell(Event::TaskEnd { task, evaluation })
     }
-
-    /// Generated images beside each other, a row for each class that their teacher sees in them: the old one, or the
-    /// new.
-    fn picture(&mut self, task: usize, new: bool) -> Result<()> {
-        let replay = if new { self.learner.new_replay() } else { self.learner.replay() };
-        let replay = replay.context("an inversion left no generator")?;
-        let purpose = if new { "new picture" } else { "picture" };
-        let draw = Draw { task, ..Draw::new(self.checked.config().seed, purpose) };
-        let images = replay.sample(pictures::PICTURED.0, draw)?;
-        let labels = images.labels.to_vec()?;
-        let rows = pictures::by_class(&labels, replay.teacher().classes(), pictures::PICTURED.1);
-        let png = pictures::grid(&images.images, &rows, &self.checked.config().normalisation)?;
-        let name = picture_name(task, new);
-        self.recorder.write(&format!("{name}.png"), &png)?;
-        let drawn = pictures::Drawn::new(&images.view.logits, &labels)?;
-        self.recorder.write(&format!("{name}.json"), &json(&drawn)?)
-    }
-}
-
-/// Name of a task's picture, and of what is said of it, without the ending; `new` is of new classes.
-pub fn picture_name(task: usize, new: bool) -> String {
-    if new { format!("generated-new-{task}") } else { format!("generated-{task}") }
 }
 
 fn task_of(event: &Event) -> Option<usize> {
@@ -302,3 +333,6 @@ fn task_of(event: &Event) -> Option<usize> {
         Event::RunEnd => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

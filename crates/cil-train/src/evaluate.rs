@@ -187,7 +187,7 @@ mod tests {
             assert!(error.is::<Diverged>(), "{error}");
             let told = error.to_string();
             assert!(
-                told.starts_with("the classifier diverged; the evaluation after task 1 found it"),
+                told.starts_with("the classifier diverged; the evaluation after task 2 found it"),
                 "{told}"
             );
         }

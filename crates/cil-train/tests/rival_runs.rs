@@ -204,7 +204,7 @@ fn a_bias_correction_without_an_image_to_hold_out_is_refused() {
     let told =
         Learner::new(plan(recipe.clone(), &[2, 2], 1)).err().map(|error| format!("{error:#}")).unwrap();
     assert!(
-        told.contains("held-out is 0.1 of 9 exemplars a class in task 1") && told.contains("10 exemplars"),
+        told.contains("held-out is 0.1 of 9 exemplars a class in task 2") && told.contains("10 exemplars"),
         "{told}"
     );
     // A budget for all classes runs out in a later task.

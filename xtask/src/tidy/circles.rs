@@ -1,7 +1,8 @@
 //! Files of a crate that need each other in a circle.
 //!
-//! This reads `crate::` paths in the text and does not parse Rust: what `super::` names, or a macro, is not seen. A file and
-//! the files of its own folder belong together, so arrows between them are not counted. Test modules are left out.
+//! This reads `crate::` paths in the text and does not parse Rust: what `super::` names, or a macro, is not seen. A
+//! file and the files of its own folder belong together, so arrows between them are not counted. Test modules are left
+//! out.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -18,7 +18,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 pub use report::{Files, Report, Table};
-pub use sweep::{Sweep, SweepReport};
+pub use sweep::{Doing, Sweep, SweepReport};
 pub use target::{Presets, Show, Target};
 
 /// The version with the commit that the program was built from, as `env.json` tells it.
@@ -129,6 +129,7 @@ Examples:
   cil-runner run demo-lwf                      protocol and method joined: a preset
   cil-runner run demo-lwf --set 'increments=[4,2,2]' --set classes=8
   cil-runner run cifar100-10c-lucir-e20 --set recipe.base.training.learning-rate=0.05 --name slower
+  cil-runner run demo-lwf --tensorboard logs    and `tensorboard --logdir logs` beside it
   cil-runner run cifar100-10c-lwf --set evaluate-on='\"validation\"' --set validation-per-class=50
 
 A file is the config.toml of a run folder. Values of --set are TOML; a bare word is a string. Put a value with brackets,
@@ -227,6 +228,9 @@ pub struct Run {
     /// Take the base classes' model from a file (base.safetensors of another run) instead of training it
     #[arg(long, value_name = "FILE")]
     pub base_model: Option<PathBuf>,
+    /// Write losses and accuracies as event files of TensorBoard while the run goes, in a folder of its name
+    #[arg(long, value_name = "DIR")]
+    pub tensorboard: Option<PathBuf>,
     /// How often a run is saved, at most
     #[command(flatten)]
     pub checkpoints: Checkpoints,
@@ -244,6 +248,9 @@ pub struct Run {
 pub struct Resume {
     /// The run folder, with or without its suffix `.partial`
     pub run: PathBuf,
+    /// Write losses and accuracies as event files of TensorBoard while the run goes, in a folder of its name
+    #[arg(long, value_name = "DIR")]
+    pub tensorboard: Option<PathBuf>,
     /// How often a run is saved, at most
     #[command(flatten)]
     pub checkpoints: Checkpoints,

@@ -94,7 +94,8 @@ fn text(told: &Told<'_>) -> String {
         let from = task.from.as_ref().map_or(String::new(), |it| format!(", from {}", it.file));
         let code = task.code_version.as_ref().map_or(String::new(), |it| format!(", code {it}"));
         text.push_str(&format!(
-            "  task {number}        {} classes{images}: {}{from}{code}\n",
+            "  task {}        {} classes{images}: {}{from}{code}\n",
+            number + 1,
             task.classes.len(),
             task.method,
         ));

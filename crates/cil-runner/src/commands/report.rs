@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use crate::cli::args::{Files, Report};
 use crate::cli::failure::{bad_input, sentence};
 use crate::cli::output::Output;
+use crate::folder::environment;
 use crate::folder::files::export;
 use crate::folder::integrity;
 use crate::folder::log::EVENTS;
@@ -87,7 +88,7 @@ pub fn write_files(summary: &Summary, compared: &Comparison, choice: &Choice, fi
     for (flag, path) in files.named() {
         let more = match flag {
             "--html" => {
-                write(flag, path, page(summary, compared)?.as_bytes())?;
+                write(flag, path, page(summary, compared, &environment::now())?.as_bytes())?;
                 " (open it in a browser)".to_owned()
             }
             "--csv" => {
@@ -107,16 +108,9 @@ pub fn write_files(summary: &Summary, compared: &Comparison, choice: &Choice, fi
                 folder(flag, path)?;
                 for figure in &all {
                     write(flag, &path.join(format!("{}.svg", figure.name)), figure.svg.as_bytes())?;
-                    if let Some(png) = figure.png()? {
-                        write(flag, &path.join(format!("{}.png", figure.name)), &png)?;
-                    }
+                    write(flag, &path.join(format!("{}.png", figure.name)), &figure.png()?)?;
                 }
-                match figures::DRAWS_PNG {
-                    true => format!(" ({} figures, each as SVG and PNG)", all.len()),
-                    false => {
-                        format!(" ({} figures as SVG; a build with --features png has PNG too)", all.len())
-                    }
-                }
+                format!(" ({} figures, each as SVG and PNG)", all.len())
             }
             _ => {
                 write_events(summary, path)?;

@@ -23,6 +23,8 @@ use crate::folder::writer::{PARTIAL, is_unbegun};
 
 /// Files that every whole run has a digest of.
 const ALWAYS: [&str; 6] = [CONFIG, ENVIRONMENT, EVENTS, RESULT, BASE, MODEL];
+/// What may be taken out of a record to save space: everything but these is what reports are made of.
+const MODELS: [&str; 2] = [BASE, MODEL];
 /// A run that goes replaces files; then what was read of them is read again, so often and after that time.
 const AGAIN: (usize, Duration) = (4, Duration::from_millis(100));
 /// Folders in folders that are looked through for runs: a sweep's folder below `runs`, its bases below that.
@@ -104,7 +106,10 @@ fn once(folder: &Path, is_partial: bool) -> Verdict {
             let told = told.inspect(|_| count += 1);
             wrong.extend(told.filter_map(|name| Some(Wrong::new(name, file(folder, &sums, name)?))));
             files += count;
-            let lacking = ALWAYS.iter().filter(|name| !is_partial && !sums.names().any(|it| it == **name));
+            let is_taken_out = |name: &str| MODELS.contains(&name) && !folder.join(name).exists();
+            let lacking = ALWAYS
+                .iter()
+                .filter(|name| !is_partial && !sums.names().any(|it| it == **name) && !is_taken_out(name));
             let place = folder.join(SUMS);
             wrong.extend(
                 lacking.map(|name| Wrong::new(SUMS, format!("{} has no digest of {name}", place.display()))),
@@ -142,8 +147,9 @@ fn differs(path: &Path) -> String {
     }
 }
 
-/// Refuses a run folder that is not what its run wrote; whether that could be told. Two things are passed over: a
-/// result that is missing, since it is computed again, and a checkpoint, since the one before it serves.
+/// Refuses a run folder that is not what its run wrote; whether that could be told. Three things are passed over: a
+/// result that is missing, since it is computed again; a checkpoint, since the one before it serves; and models of a
+/// whole run that are missing, since whoever needs one opens it.
 ///
 /// # Errors
 /// Naming what is wrong.
@@ -160,10 +166,14 @@ pub fn hold_but(folder: &Path, but: &[&str]) -> Result<bool> {
         Verdict::Intact { .. } => Ok(true),
         Verdict::Unverified => Ok(false),
         Verdict::Damaged { wrong } => {
-            let is_missing = !folder.join(RESULT).exists();
+            let is_missing = |name: &str| !folder.join(name).exists();
+            let is_partial = folder.extension().is_some_and(|it| it == PARTIAL);
             let is_passed_over = |it: &Wrong| {
                 let file = it.file.as_str();
-                (is_missing && file == RESULT) || but.contains(&file) || checkpoint::is_one(Path::new(file))
+                (file == RESULT && is_missing(file))
+                    || (!is_partial && MODELS.contains(&file) && is_missing(file))
+                    || but.contains(&file)
+                    || checkpoint::is_one(Path::new(file))
             };
             let told: Vec<&str> =
                 wrong.iter().filter(|it| !is_passed_over(it)).map(|it| it.told.as_str()).collect();

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -143,6 +143,22 @@ pub fn load_events(folder: &Path) -> Result<Log> {
     Ok(log)
 }
 
+/// The first `events_bytes` of the log in the folder `partial`.
+///
+/// # Errors
+/// If it cannot be read, is shorter, or holds something else.
+pub fn beginning(partial: &Path, events_bytes: u64) -> Result<Log> {
+    let path = partial.join(EVENTS);
+    let place = || format!("cannot go on with {}", path.display());
+    let file = File::open(&path).with_context(place)?;
+    let mut text = String::new();
+    file.take(events_bytes).read_to_string(&mut text).with_context(place)?;
+    if text.len() as u64 != events_bytes || !text.ends_with('\n') {
+        bail!("{} is shorter than its checkpoint says", path.display());
+    }
+    parse(&text, &path)
+}
+
 /// Whether a line without an end has something behind its check: such a one was not cut off.
 fn goes_on_behind_its_end(rest: &[u8]) -> bool {
     let at = rest.windows(KEY.len()).position(|it| it == KEY.as_bytes());
@@ -187,6 +203,9 @@ fn own_check(before: &str, line: &str, number: usize, path: &Path) -> Result<Opt
 
 #[cfg(test)]
 mod tests {
+    use cil_random::Draw;
+    use cil_train::event::PhaseKind;
+
     use super::*;
 
     fn written(place: &Path) -> Vec<u8> {
@@ -196,6 +215,46 @@ mod tests {
             writer.write(&Line { seconds: 1.5, peak_memory_bytes: None, event }).unwrap();
         }
         fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn a_number_is_read_back_to_the_same_bits() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(EVENTS);
+        let mut writer = Writer::create(&path).unwrap();
+        // All exponents and any digits; what is not finite ends a run.
+        let draw = Draw { task: 0, ..Draw::new(1, "numbers of a log") };
+        let mut stream = draw.stream("bits");
+        let any = std::iter::repeat_with(|| f64::from_bits(stream.number())).filter(|it| it.is_finite());
+        let numbers: Vec<f64> = any.take(2000).chain([f64::MAX, f64::MIN_POSITIVE, 5e-324, -0.0]).collect();
+        for number in &numbers {
+            let losses = [("all".to_owned(), *number)].into_iter().collect();
+            let event = Event::Progress {
+                task: 0,
+                phase: PhaseKind::Student,
+                done: 1,
+                total: 1,
+                learning_rate: *number,
+                images: 1,
+                losses,
+            };
+            writer.write(&Line { seconds: *number, peak_memory_bytes: None, event }).unwrap();
+        }
+        let read = load_events(place.path()).unwrap().lines;
+        let bits = |it: f64| it.to_bits();
+        for (line, number) in read.iter().zip(&numbers) {
+            let Event::Progress { learning_rate, losses, .. } = &line.event else { panic!("another event") };
+            let all = [line.seconds, *learning_rate, losses["all"]].map(bits);
+            assert_eq!(all, [bits(*number); 3], "{number:e}");
+        }
+        assert_eq!(read.len(), numbers.len());
+        // What is computed of them and written as a result, too.
+        let value = serde_json::to_value(&numbers).unwrap();
+        let again: Vec<f64> = serde_json::from_str(&serde_json::to_string_pretty(&value).unwrap()).unwrap();
+        assert_eq!(
+            again.into_iter().map(bits).collect::<Vec<_>>(),
+            numbers.iter().copied().map(bits).collect::<Vec<_>>()
+        );
     }
 
     #[test]

@@ -6,14 +6,14 @@
 //! by their checks, files by their digests ([`sums`]). It computes no number.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cil_train::Diverged;
 use cil_train::event::Event;
 
-use crate::cli::failure::{Kept, bad_input};
+use crate::cli::failure::{Kept, bad_input, sentence};
 use crate::engine::machine;
 use crate::folder::checkpoint;
 use crate::folder::clock::Stopwatch;
@@ -24,6 +24,8 @@ use crate::folder::sums::{SUMS, Sums};
 
 /// What follows the dot in the name of a folder whose run is not whole.
 pub const PARTIAL: &str = "partial";
+/// A run that diverged leaves its error here: going on, or once more, would end in the same.
+const DIVERGED: &str = "diverged.txt";
 /// Who holds the lock on this file writes the folder; the lock ends with its process.
 const LOCK: &str = "lock";
 /// What a run folder holds before its first checkpoint.
@@ -92,15 +94,10 @@ impl Recorder {
     /// # Errors
     /// If the log cannot be read, is shorter, or holds something else.
     pub fn reopen(partial: &Path, lock: File, events_bytes: u64) -> Result<Self> {
+        let log = log::beginning(partial, events_bytes)?;
         let path = partial.join(EVENTS);
         let place = || format!("cannot resume {}", path.display());
-        let mut file = OpenOptions::new().read(true).write(true).open(&path).with_context(place)?;
-        let mut text = String::new();
-        Read::by_ref(&mut file).take(events_bytes).read_to_string(&mut text).with_context(place)?;
-        if text.len() as u64 != events_bytes || !text.ends_with('\n') {
-            bail!("{} is shorter than its checkpoint says", path.display());
-        }
-        let log = log::parse(&text, &path)?;
+        let mut file = OpenOptions::new().write(true).open(&path).with_context(place)?;
         let mut sums = Sums::load(partial)?;
         remove_halves(partial)?;
         file.set_len(events_bytes).with_context(place)?;
@@ -137,7 +134,7 @@ impl Recorder {
         let seconds = self.before + self.stopwatch.worked().as_secs_f64();
         let line = Line { seconds, peak_memory_bytes: machine::peak_memory_bytes(), event };
         self.events.write(&line).with_context(|| cannot_write(&self.partial.join(EVENTS)))?;
-        // As whoever reads the log gets it: the last bit of a number may be another then.
+        // As whoever reads the log gets it: what cannot be read back is an error now, and not when it is looked at.
         self.lines.push(serde_json::from_str(&serde_json::to_string(&line)?)?);
         Ok(&self.lines[self.lines.len() - 1])
     }
@@ -188,20 +185,46 @@ impl Recorder {
 
     /// Ends a run that stopped: what can be gone on with is kept, as is what diverged; a folder without a unit of work
     /// is removed.
-    pub fn abandon(self, error: anyhow::Error) -> anyhow::Error {
+    pub fn abandon(mut self, error: anyhow::Error) -> anyhow::Error {
         let works = |line: &Line| matches!(line.event, Event::Progress { .. });
         if error.is::<Diverged>() {
-            let path = self.partial.display();
-            return error.context(format!(
-                "{path} is kept to be looked at; going on with it would end in the same, so run with other settings \
-                 under another --name"
-            ));
+            let told = kept_diverged(&self.partial);
+            if let Err(unwritten) = self.write(DIVERGED, format!("{}\n", sentence(&error)).as_bytes()) {
+                return error.context(sentence(&unwritten)).context(told);
+            }
+            return error.context(told);
         }
         if error.is::<Kept>() || self.lines.iter().any(works) {
             return error.context(format!("`cil-runner resume {}` goes on", self.partial.display()));
         }
         remove_best_effort(&self.partial);
         error
+    }
+}
+
+/// What is said of the folder of a run that diverged.
+fn kept_diverged(partial: &Path) -> String {
+    format!(
+        "{} is kept to be looked at; going on with it would end in the same, so run with other settings under another \
+         --name",
+        partial.display()
+    )
+}
+
+/// How the run in the folder `partial` diverged, in a sentence; `None` if it did not.
+pub fn diverged(partial: &Path) -> Option<String> {
+    let told = fs::read_to_string(partial.join(DIVERGED)).ok()?;
+    Some(told.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Refuses to go on with a run that diverged.
+///
+/// # Errors
+/// Naming the folder, with what was told when it diverged.
+pub fn refuse_diverged(partial: &Path) -> Result<()> {
+    match diverged(partial) {
+        Some(told) => Err(bad_input(format!("{}: {told}", kept_diverged(partial)))),
+        None => Ok(()),
     }
 }
 

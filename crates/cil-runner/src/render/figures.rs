@@ -1,8 +1,8 @@
 //! Figures for a paper.
 //!
 //! One decision: a figure is one of the page's charts, with its style and key inside, so that its SVG file needs
-//! nothing else; its PNG file (feature `png`) is drawn from that SVG with the font that comes with this program, so
-//! that it is the same anywhere.
+//! nothing else; its PNG file is drawn from that SVG with the font that comes with this program, so that it is the same
+//! anywhere.
 
 use std::collections::BTreeSet;
 
@@ -19,11 +19,7 @@ use crate::results::summary::{Group, Summary};
 const PLOT: (f64, f64) = (520.0, 320.0);
 /// Height of a line of the key, and the width of a letter in it.
 const KEY: (f64, f64) = (18.0, 6.6);
-#[cfg(feature = "png")]
 mod png;
-
-/// Whether this build draws PNG files.
-pub const DRAWS_PNG: bool = cfg!(feature = "png");
 
 const STYLE: &str = include_str!("figures/style.css");
 
@@ -34,17 +30,6 @@ pub struct PaperFigure {
     pub name: String,
     /// The SVG file.
     pub svg: String,
-}
-
-#[cfg(not(feature = "png"))]
-impl PaperFigure {
-    /// The PNG file, of which this build has none.
-    ///
-    /// # Errors
-    /// None.
-    pub fn png(&self) -> Result<Option<Vec<u8>>> {
-        Ok(None)
-    }
 }
 
 /// Every figure of these runs: accuracy over the classes seen, the same on old and new classes, and a confusion matrix
@@ -144,7 +129,6 @@ mod tests {
     use crate::results::summary::Orders;
 
     #[test]
-    #[allow(clippy::print_stderr, reason = "a test tells what it skips")]
     fn figures_stand_alone_and_show_what_they_say() {
         let place = tempfile::tempdir().unwrap();
         let folders = [
@@ -158,11 +142,13 @@ mod tests {
         assert_eq!(names, ["accuracy", "old-and-new", "confusion-lwf", "confusion-joint"]);
         for figure in &all {
             assert!(!figure.svg.contains("var(--") && !figure.svg.contains("href="), "{}", figure.name);
-            let Some(png) = figure.png().unwrap() else {
-                eprintln!("skipped: a figure is drawn as PNG; this build has not the feature png");
-                continue;
+            let png = image::load_from_memory(&figure.png().unwrap()).unwrap().into_rgb8();
+            // Four pixels for each unit that the SVG says it is wide and high.
+            let size = |key: &str| {
+                let at = figure.svg.split_once(&format!(" {key}=\"")).unwrap().1;
+                4 * at.split('"').next().unwrap().parse::<u32>().unwrap()
             };
-            let png = image::load_from_memory(&png).unwrap().into_rgb8();
+            assert_eq!((png.width(), png.height()), (size("width"), size("height")), "{}", figure.name);
             assert!(png.width() >= 1700, "{} is {} pixels wide", figure.name, png.width());
             let of = |colour: [u8; 3]| png.pixels().filter(|it| it.0 == colour).count();
             assert!(of([255, 255, 255]) > 100_000, "{} is on paper", figure.name);

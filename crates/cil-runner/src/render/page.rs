@@ -1,7 +1,8 @@
 //! The report as one page.
 //!
-//! One decision: the page is a pure function of the runs: one file, no script, nothing loaded. A number on it that is
-//! of a run carries the run's name and its place in `result.json` (`data-run`, `data-at`), so that it can be looked up.
+//! One decision: the page is a pure function of the runs and its date: one file, no script, nothing loaded. A number on
+//! it that is of a run carries the run's name and its place in `result.json` (`data-run`, `data-at`), so that it can be
+//! looked up.
 
 pub(crate) mod chart;
 pub(crate) mod confusion;
@@ -24,11 +25,11 @@ const STYLE: &str = include_str!("page/style.css");
 /// Colours that there are; further groups take them again.
 pub(crate) const COLOURS: usize = 7;
 
-/// The page of these runs.
+/// The page of these runs; `written` is when, in words.
 ///
 /// # Errors
 /// If a picture of a run is broken.
-pub fn page(summary: &Summary, compared: &Comparison) -> Result<String> {
+pub fn page(summary: &Summary, compared: &Comparison, written: &str) -> Result<String> {
     let title = title(summary);
     let page = html! {
         (DOCTYPE)
@@ -42,7 +43,7 @@ pub fn page(summary: &Summary, compared: &Comparison) -> Result<String> {
             }
             body {
                 main {
-                    (overview::header(&title, summary))
+                    (overview::header(&title, summary, written))
                     (overview::section(summary, compared))
                     (overview::tasks(summary))
                     (learning::old_and_new(summary))

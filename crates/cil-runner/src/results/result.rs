@@ -126,7 +126,7 @@ pub fn evaluations(lines: &[Line]) -> Result<Vec<&Evaluation>> {
     for line in lines {
         if let Event::TaskEnd { task, evaluation } = &line.event {
             if *task != evaluations.len() {
-                bail!("task {task} was evaluated where task {} was due", evaluations.len());
+                bail!("task {} was evaluated where task {} was due", task + 1, evaluations.len() + 1);
             }
             evaluations.push(evaluation);
         }
@@ -159,7 +159,8 @@ pub fn so_far(mut facts: Facts, lines: &[Line]) -> Result<Option<RunResult>> {
     let mut tasks = Vec::new();
     for (task, evaluation) in evaluations.iter().enumerate() {
         tasks.push(
-            task_result(task, evaluation, &facts.increments).with_context(|| format!("in task {task}"))?,
+            task_result(task, evaluation, &facts.increments)
+                .with_context(|| format!("in task {}", task + 1))?,
         );
     }
     let confusions: Vec<Confusion> = evaluations.iter().map(|it| it.classifier.clone()).collect();

@@ -293,7 +293,7 @@ fn shown(folder: &Path) -> anyhow::Result<()> {
     drop((latex::markdown(&table), latex::latex(&table), tensorboard::event_file(&summary.runs[0], 0.0)));
     tables::csv(&summary)?;
     crate::render::figures::all(&summary, crate::results::figure::Metric::Accuracy)?;
-    page(&summary, &table).map(drop)
+    page(&summary, &table, "now").map(drop)
 }
 
 #[test]

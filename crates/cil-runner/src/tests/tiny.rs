@@ -88,6 +88,7 @@ fn every_method_runs_on_classes_and_tasks_from_one_up_or_is_refused_before_train
                 }
             };
             let context = RunContext {
+                tensorboard: None,
                 data_dir: Path::new("none"),
                 out: out.path(),
                 name: &name,

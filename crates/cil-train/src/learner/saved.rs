@@ -142,7 +142,8 @@ impl Learner {
         };
         if !is_there {
             bail!(
-                "a run of {tasks} tasks does not come to {stage:?} of task {task} with {done:?} of it done"
+                "a run of {tasks} tasks does not come to {stage:?} of task {} with {done:?} of it done",
+                task + 1
             );
         }
         if !position.exemplars.are_of(train) {

@@ -27,8 +27,8 @@ The best value of a column is bold, among methods that learned the same classes 
 on all images, is left out. A difference to the baseline is the mean over seeds of a run minus the baseline's run of the
 same seed, with its standard deviation.
 
-The page is one file and loads nothing. Figures are SVG files that need nothing else. The CSV file has a row for
-each number.";
+The page is one file and loads nothing. Figures are SVG files that need nothing else, and PNG files drawn from them, four
+pixels for each unit of the SVG. The CSV file has a row for each number.";
 
 /// Arguments of `report`.
 #[derive(Args, Debug)]
@@ -93,7 +93,7 @@ pub struct Files {
     /// Write the table as Markdown
     #[arg(long, value_name = "FILE.md")]
     pub markdown: Option<PathBuf>,
-    /// Write charts and confusion matrices for a paper as SVG; with the feature png as PNG too
+    /// Write charts and confusion matrices for a paper, each as SVG and as PNG
     #[arg(long, value_name = "DIR")]
     pub figures: Option<PathBuf>,
     /// Write losses and accuracies as event files of TensorBoard, a folder for each run

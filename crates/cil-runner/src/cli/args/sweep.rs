@@ -40,7 +40,8 @@ A file:
   grid = { \"recipe.increment.training.learning-rate\" = [0.1, 0.05] }
 
 The folder is OUT/NAME for NAME.toml. Base models that several runs need are trained once, in its folder bases.
-Exit status of run: 0 all is done, 1 a run failed (the others were done), 75 interrupted, to be run again.";
+Exit status of run: 0 all is done, 1 a run failed (the others were done), 75 interrupted, to be run again. The next call
+tries again what failed, but not what diverged: the same settings would end in the same.";
 
 /// What to do with a sweep.
 #[derive(Debug, Subcommand)]
@@ -62,6 +63,9 @@ pub enum Sweep {
         /// Runs at a time; --threads are divided among them
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         jobs: u16,
+        /// How runs are done
+        #[command(flatten)]
+        doing: Doing,
     },
     /// Do one job by its number, and the base model that it needs before it; for array jobs of a scheduler
     ///
@@ -77,6 +81,9 @@ pub enum Sweep {
         /// Read the job's number from this environment variable, such as SLURM_ARRAY_TASK_ID
         #[arg(long, value_name = "VARIABLE")]
         index_from: Option<String>,
+        /// How runs are done
+        #[command(flatten)]
+        doing: Doing,
     },
     /// Print a script that hands the sweep's jobs to a scheduler
     Script {
@@ -98,6 +105,17 @@ pub enum Sweep {
     },
     /// Compare the methods over their seeds, as `cil-runner report` does; in a pipe as Markdown
     Report(SweepReport),
+}
+
+/// How the runs of a sweep are done.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Doing {
+    /// Write event files of TensorBoard while runs go, a folder for each; those of base models below the folder bases
+    #[arg(long, value_name = "DIR")]
+    pub tensorboard: Option<PathBuf>,
+    /// Do again what diverged, too, and remove what it left. Other failures are always tried again
+    #[arg(long)]
+    pub retry_failed: bool,
 }
 
 /// Arguments of `sweep report`.

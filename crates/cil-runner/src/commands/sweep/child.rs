@@ -8,14 +8,15 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 #[cfg(unix)]
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use super::folder::SweepFolder;
-use super::job::Job;
+use super::job::{Job, Kind};
+use crate::engine::ranks::TOLD_BY;
 use crate::folder::checkpoint;
 use crate::folder::files::write_atomic;
 
@@ -24,6 +25,8 @@ use crate::folder::files::write_atomic;
 pub struct Settings {
     /// Arguments that every command takes: data, device, kernels.
     pub common: Vec<OsString>,
+    /// Where event files of TensorBoard go while runs go.
+    pub tensorboard: Option<PathBuf>,
     /// Threads of all children together.
     pub threads: usize,
     /// Children at a time.
@@ -65,7 +68,15 @@ impl Child {
         let output = || log.try_clone().context("cannot share a log");
         let mut command = Command::new(program);
         command.args(arguments(job, left, &config)?).args(&settings.common);
+        if let Some(place) = &settings.tensorboard {
+            let place = if job.kind == Kind::Base { place.join("bases") } else { place.clone() };
+            command.arg("--tensorboard").arg(place);
+        }
         command.arg("--threads").arg(settings.threads_of(slot).to_string()).arg("--lifeline");
+        // A run of a task that an MPI started is one process's own.
+        TOLD_BY.iter().for_each(|name| {
+            command.env_remove(name);
+        });
         command.stdin(Stdio::piped()).stdout(output()?).stderr(output()?);
         // A group of its own: Ctrl-C is for the sweep, which closes the pipe.
         #[cfg(unix)]
@@ -123,7 +134,7 @@ mod tests {
     #[test]
     fn threads_are_divided() {
         let of = |threads, jobs| {
-            let settings = Settings { common: Vec::new(), threads, jobs };
+            let settings = Settings { common: Vec::new(), tensorboard: None, threads, jobs };
             (0..jobs).map(|slot| settings.threads_of(slot)).collect::<Vec<_>>()
         };
         assert_eq!(of(8, 3), [3, 3, 2]);

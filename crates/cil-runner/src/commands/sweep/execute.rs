@@ -1,14 +1,17 @@
 //! `sweep run`: does what is missing.
 //!
 //! One decision: one loop starts children where a place is free and looks after those that go; a run waits for its base
-//! model, and for an earlier sweep's child that is still at it. A run that fails stops no other.
+//! model, and for an earlier sweep's child that is still at it. A run that fails stops no other, and is done again the
+//! next time; one that diverged is not, unless that is asked for, since the same settings end in the same.
 
 use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::Meant;
 use super::child::{Child, Settings};
@@ -16,10 +19,11 @@ use super::folder::{State, SweepFolder};
 use super::job::{Job, Kind, jobs};
 use super::summary;
 use super::watch::{Ended, Watch};
-use crate::cli::args::Global;
+use crate::cli::args::{Doing, Global};
 use crate::cli::failure::{Kept, exit_status_means_interrupted};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
+use crate::folder::writer::diverged;
 
 /// Time between two looks at the children.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -31,6 +35,7 @@ enum Stand {
     Going,
     Done,
     Failed,
+    Diverged,
     Stopped,
 }
 
@@ -38,18 +43,20 @@ enum Stand {
 struct Execution<'a> {
     folder: &'a SweepFolder,
     settings: Settings,
+    retry_diverged: bool,
     jobs: Vec<(Job, Stand)>,
     places: Vec<Option<(usize, Child)>>,
     watch: Watch,
 }
 
-/// Does what is missing of a sweep, and shows the report of what is done.
+/// Does what is missing of a sweep, `at_a_time` runs at once, and shows the report of what is done.
 ///
 /// # Errors
 /// If a run failed, or the sweep was interrupted, or another process is at it.
 pub fn execute(
     meant: &Meant,
     at_a_time: usize,
+    doing: &Doing,
     global: &Global,
     interrupt: &Interrupt,
     output: &mut Output<'_>,
@@ -62,15 +69,25 @@ pub fn execute(
     };
     let found = SweepFolder::found(meant.folder.path())?;
     let stand = |(job, _): (Job, _)| {
-        let is_done = matches!(meant.folder.state(&found, &job).0, State::Done(_));
-        (job, if is_done { Stand::Done } else { Stand::Missing })
+        let stand = match meant.folder.state(&found, &job).0 {
+            State::Done(_) => Stand::Done,
+            State::Diverged(_) if !doing.retry_failed => Stand::Diverged,
+            _ => Stand::Missing,
+        };
+        (job, stand)
     };
     let mut execution = Execution {
         folder: &meant.folder,
+        retry_diverged: doing.retry_failed,
         jobs: jobs(meant).into_iter().map(stand).collect(),
         places: (0..at_a_time).map(|_| None).collect(),
         watch: Watch::new(meant, global, at_a_time)?,
-        settings: Settings { common: common(global, meant.kernels), threads, jobs: at_a_time },
+        settings: Settings {
+            common: common(global, meant.kernels),
+            tensorboard: doing.tensorboard.clone(),
+            threads,
+            jobs: at_a_time,
+        },
     };
     let went = execution.all(interrupt);
     execution.watch.finish();
@@ -121,6 +138,7 @@ impl Execution<'_> {
         *stand = match () {
             () if status.success() && job.whole().exists() => Stand::Done,
             () if was_stopped(status) => Stand::Stopped,
+            () if diverged(&job.partial()).is_some() => Stand::Diverged,
             () => Stand::Failed,
         };
         let ended = match stand {
@@ -145,6 +163,7 @@ impl Execution<'_> {
             self.jobs[index].1 = Stand::Done;
             return Ok(());
         }
+        let left = begin_anew(left, self.retry_diverged)?;
         let child = Child::start(job, left.as_deref(), self.folder, log, &self.settings, at)?;
         self.jobs[index].1 = Stand::Going;
         self.watch.begun(index, self.settings.threads_of(at), left.is_some());
@@ -178,7 +197,9 @@ impl Execution<'_> {
         let runs = || self.jobs.iter().filter(|(job, _)| job.kind == Kind::Run);
         let count = |stand| runs().filter(|it| it.1 == stand).count();
         let stopped = self.jobs.iter().any(|it| it.1 == Stand::Stopped);
-        let (done, failed, missing) = (count(Stand::Done), count(Stand::Failed), count(Stand::Missing));
+        let (done, missing) = (count(Stand::Done), count(Stand::Missing));
+        let diverged = self.jobs.iter().filter(|it| it.1 == Stand::Diverged).count();
+        let failed = count(Stand::Failed) + count(Stand::Diverged);
         let (all, folder) = (runs().count(), meant.folder.path().display());
         if interrupt.is_asked() || stopped {
             let told =
@@ -188,14 +209,32 @@ impl Execution<'_> {
         if done > 0 {
             summary::end(meant, output)?;
         }
+        let for_good = match diverged {
+            0 => String::new(),
+            _ => format!(
+                "; {diverged} diverged and will not be tried again, since the same settings end in the same: change \
+                 them, or use --retry-failed"
+            ),
+        };
         match (failed, missing) {
             (0, 0) => Ok(()),
-            (_, 0) => bail!("{failed} of {all} runs failed; their logs are in {folder}/logs"),
+            (_, 0) => bail!("{failed} of {all} runs failed; their logs are in {folder}/logs{for_good}"),
             _ => bail!(
                 "{failed} of {all} runs failed, and {missing} wait for a base model that failed; the logs are in \
-                 {folder}/logs"
+                 {folder}/logs{for_good}"
             ),
         }
+    }
+}
+
+/// What an earlier process left, or nothing where it diverged and is to be begun anew: then its folder is removed.
+pub(super) fn begin_anew(left: Option<PathBuf>, retry_diverged: bool) -> Result<Option<PathBuf>> {
+    match left {
+        Some(left) if retry_diverged && diverged(&left).is_some() => {
+            fs::remove_dir_all(&left).with_context(|| format!("cannot remove {}", left.display()))?;
+            Ok(None)
+        }
+        left => Ok(left),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! One decision: run folders are the only truth. A run is done if a whole folder holds its configuration, whatever the
 //! folder is called; it goes while somebody holds the lock of its log, which the run's own process inherits, so that a
-//! run whose sweep was killed is still seen; it failed if its log ends with a failure.
+//! run whose sweep was killed is still seen; it diverged if its folder says so, and is not done again then; it failed
+//! if its log ends with a failure.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -17,7 +18,7 @@ use super::job::{Job, Kind};
 use crate::cli::failure::exit_status_means_interrupted;
 use crate::config::RunConfig;
 use crate::config::identity::hash;
-use crate::folder::writer::PARTIAL;
+use crate::folder::writer::{PARTIAL, diverged};
 
 /// How long a lock is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -39,6 +40,8 @@ pub enum State {
     Interrupted,
     /// Why it failed.
     Failed(String),
+    /// How it diverged: once more would end in the same.
+    Diverged(String),
     /// It was not begun.
     Waiting,
 }
@@ -182,6 +185,9 @@ impl SweepFolder {
         let left = partial.or_else(|| existing(job.partial()));
         if self.is_going(&job.name) {
             return (State::Going, left);
+        }
+        if let Some(told) = left.as_deref().and_then(diverged) {
+            return (State::Diverged(told), left);
         }
         let state = match failure(&fs::read_to_string(self.log(&job.name)).unwrap_or_default()) {
             Some(reason) => State::Failed(reason),

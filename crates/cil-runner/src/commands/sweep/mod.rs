@@ -91,12 +91,13 @@ pub fn sweep(
         Sweep::Plan { file, no_estimate } => {
             plan::plan(&Meant::load(file, global)?, !no_estimate, global, interrupt, output)
         }
-        Sweep::Run { file, jobs } => {
-            execute::execute(&Meant::load(file, global)?, usize::from(*jobs), global, interrupt, output)
+        Sweep::Run { file, jobs, doing } => {
+            let (meant, jobs) = (Meant::load(file, global)?, usize::from(*jobs));
+            execute::execute(&meant, jobs, doing, global, interrupt, output)
         }
-        Sweep::Task { file, index, index_from } => {
+        Sweep::Task { file, index, index_from, doing } => {
             let index = task::index(*index, index_from.as_deref())?;
-            task::task(&Meant::load(file, global)?, index, global, interrupt, output)
+            task::task(&Meant::load(file, global)?, index, doing, global, interrupt, output)
         }
         Sweep::Script { file, scheduler, resources } => {
             script::script(&Meant::load(file, global)?, file, *scheduler, resources, global, output)

@@ -27,7 +27,7 @@ pub struct Row {
     pub base: Option<String>,
     /// The number of the job that trains it.
     pub base_index: Option<usize>,
-    /// `done`, `going`, `interrupted`, `failed` or `waiting`.
+    /// `done`, `going`, `interrupted`, `failed`, `diverged` (and not tried again) or `waiting`.
     pub state: &'static str,
     /// Why it failed.
     pub reason: Option<String>,
@@ -70,10 +70,11 @@ pub fn rows(meant: &Meant) -> Result<Vec<Row>> {
                 State::Going => "going",
                 State::Interrupted => "interrupted",
                 State::Failed(_) => "failed",
+                State::Diverged(_) => "diverged",
                 State::Waiting => "waiting",
             },
             reason: match state {
-                State::Failed(reason) => Some(reason),
+                State::Failed(reason) | State::Diverged(reason) => Some(reason),
                 _ => None,
             },
         })
@@ -105,7 +106,7 @@ pub fn status(meant: &Meant, output: &mut Output<'_>) -> Result<()> {
     }
     let counts = |bases: bool| {
         let of = |state: &str| rows.iter().filter(|it| it.is_base == bases && it.state == state).count();
-        let states = ["done", "going", "interrupted", "failed", "waiting"];
+        let states = ["done", "going", "interrupted", "failed", "diverged", "waiting"];
         states.iter().map(|state| format!("{} {state}", of(state))).collect::<Vec<_>>().join(", ")
     };
     let bases = match rows.iter().any(|it| it.is_base) {

@@ -2,7 +2,8 @@
 //!
 //! Invariant: a task may be started any number of times, on any machine that sees the sweep's folder. A job that is
 //! done is left alone, one that another process works on is waited for, and one that was cut off is resumed. A run
-//! whose base model is missing trains that model first, so a scheduler need not know which job needs which.
+//! whose base model is missing trains that model first, so a scheduler need not know which job needs which. One that
+//! diverged is not done again unless that is asked for.
 
 use std::thread;
 use std::time::Duration;
@@ -12,13 +13,14 @@ use serde::Serialize;
 
 use super::Meant;
 use super::child::{Child, Settings};
-use super::execute::common;
+use super::execute::{begin_anew, common};
 use super::folder::{State, SweepFolder};
 use super::job::{Job, base_of, numbered};
-use crate::cli::args::Global;
+use crate::cli::args::{Doing, Global};
 use crate::cli::failure::{Kept, bad_input, exit_status_means_interrupted};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
+use crate::folder::writer::diverged;
 
 /// Time between two looks at a child or at a lock.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -56,10 +58,11 @@ pub fn index(number: Option<usize>, variable: Option<&str>) -> Result<usize> {
 /// Does job `index` of a sweep, numbered as `sweep plan` numbers them, and its base model before it.
 ///
 /// # Errors
-/// If there is no such job, the job fails, or the task is interrupted, which keeps what was done.
+/// If there is no such job, the job fails or has diverged, or the task is interrupted, which keeps what was done.
 pub fn task(
     meant: &Meant,
     index: usize,
+    doing: &Doing,
     global: &Global,
     interrupt: &Interrupt,
     output: &mut Output<'_>,
@@ -73,8 +76,9 @@ pub fn task(
         Some(threads) => usize::from(threads),
         None => thread::available_parallelism()?.get(),
     };
-    let settings = Settings { common: common(global, meant.kernels), threads, jobs: 1 };
-    let work = Task { folder: &meant.folder, settings, interrupt };
+    let (common, tensorboard) = (common(global, meant.kernels), doing.tensorboard.clone());
+    let settings = Settings { common, tensorboard, threads, jobs: 1 };
+    let work = Task { folder: &meant.folder, settings, retry_diverged: doing.retry_failed, interrupt };
     if let Some(base) = base_of(&jobs, job) {
         work.finish(&jobs[base])?;
     }
@@ -90,6 +94,7 @@ pub fn task(
 struct Task<'a> {
     folder: &'a SweepFolder,
     settings: Settings,
+    retry_diverged: bool,
     interrupt: &'a Interrupt,
 }
 
@@ -120,6 +125,15 @@ impl Task<'_> {
             if let State::Done(_) = state {
                 return Ok(true);
             }
+            // Of the folder itself: the state is that this process is at it, since it holds the lock.
+            if let Some(told) = left.as_deref().and_then(diverged).filter(|_| !self.retry_diverged) {
+                bail!(
+                    "{} diverged and is not tried again, since the same settings end in the same: {told}; change them, \
+                     or use --retry-failed",
+                    job.name
+                );
+            }
+            let left = begin_anew(left, self.retry_diverged)?;
             let mut child = Child::start(job, left.as_deref(), self.folder, log, &self.settings, 0)?;
             let status = loop {
                 if let Some(status) = child.ended()? {

@@ -13,8 +13,9 @@ use cil_train::event::Event as Happened;
 use prost::Message;
 
 use crate::folder::files::write_atomic;
+use crate::folder::log::Line;
 use crate::results::recorded::Recorded;
-use crate::results::result::phase_name;
+use crate::results::result::{RunResult, phase_name};
 
 /// Name of the first file in each run's folder: TensorBoard looks for `tfevents`. A later one has a number behind it.
 pub const FILE: &str = "events.out.tfevents.cil-runner";
@@ -136,9 +137,14 @@ fn record(wall_time: f64, what: What) -> Vec<u8> {
 /// Losses (`loss/PHASE/TERM`) and learning rates (`learning-rate/PHASE`) count the units of their phase over all tasks,
 /// from 1; accuracies (`accuracy/...`, fractions) count tasks, from 1 as people do.
 pub fn event_file(run: &Recorded, start: f64) -> Vec<u8> {
+    events(&run.lines, run.result.as_ref(), start)
+}
+
+/// [`event_file`] of what a run has recorded so far, with the result of the tasks that were evaluated.
+pub(super) fn events(lines: &[Line], result: Option<&RunResult>, start: f64) -> Vec<u8> {
     let mut bytes = record(start, What::FileVersion("brain.Event:2".to_owned()));
     let mut units = std::collections::BTreeMap::new();
-    for line in &run.lines {
+    for line in lines {
         let (step, scalars) = match &line.event {
             Happened::Progress { phase, learning_rate, losses, .. } => {
                 let step: &mut i64 = units.entry(*phase).or_default();
@@ -148,7 +154,9 @@ pub fn event_file(run: &Recorded, start: f64) -> Vec<u8> {
                 let rate = (format!("learning-rate/{phase}"), *learning_rate);
                 (*step, losses.chain([rate]).collect())
             }
-            Happened::TaskEnd { task, .. } => (*task as i64 + 1, accuracies(run, *task)),
+            Happened::TaskEnd { task, .. } => {
+                (*task as i64 + 1, result.map_or_else(Vec::new, |result| accuracies(result, *task)))
+            }
             Happened::TaskStart { .. } | Happened::TaskLearned { .. } | Happened::RunEnd => continue,
         };
         let scalar = |(tag, value): (String, f64)| Scalar { tag, simple_value: Some(value as f32) };
@@ -160,8 +168,7 @@ pub fn event_file(run: &Recorded, start: f64) -> Vec<u8> {
 }
 
 /// Accuracies after a task, by tag.
-fn accuracies(run: &Recorded, task: usize) -> Vec<(String, f64)> {
-    let Some(result) = &run.result else { return Vec::new() };
+fn accuracies(result: &RunResult, task: usize) -> Vec<(String, f64)> {
     let mut tags = Vec::new();
     if let Some(of) = result.tasks.get(task) {
         let named = [

@@ -18,7 +18,7 @@ impl PaperFigure {
     ///
     /// # Errors
     /// If the figure cannot be drawn.
-    pub fn png(&self) -> Result<Option<Vec<u8>>> {
+    pub fn png(&self) -> Result<Vec<u8>> {
         let place = || format!("the figure {} cannot be drawn", self.name);
         let options =
             Options { fontdb: fonts(), font_family: "DejaVu Sans".to_owned(), ..Options::default() };
@@ -27,7 +27,7 @@ impl PaperFigure {
         let (width, height) = (pixels(tree.size().width()), pixels(tree.size().height()));
         let mut picture = Pixmap::new(width, height).with_context(place)?;
         resvg::render(&tree, Transform::from_scale(ZOOM, ZOOM), &mut picture.as_mut());
-        picture.encode_png().with_context(place).map(Some)
+        picture.encode_png().with_context(place)
     }
 }
 

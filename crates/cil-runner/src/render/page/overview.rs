@@ -10,8 +10,8 @@ use crate::results::comparison::{Column, Comparison};
 use crate::results::figure::{self, Figure, Unit, summary as figures};
 use crate::results::summary::{Group, Orders, Summary};
 
-/// Name of the page and what it is about.
-pub(super) fn header(title: &str, summary: &Summary) -> Markup {
+/// Name of the page, what it is about and of when.
+pub(super) fn header(title: &str, summary: &Summary, written: &str) -> Markup {
     let facts: Vec<String> = distinct(summary.runs.iter().map(|run| {
         let config = run.checked.config();
         let split = config.increments.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ");
@@ -29,9 +29,23 @@ pub(super) fn header(title: &str, summary: &Summary) -> Markup {
             @for fact in facts { p { (fact) } }
             @for told in came_out(summary) { p.result { (told) } }
             @if generated { p { "Images of the procedural set are generated; they stand for no real data." } }
+            p { "Report of " (written) @if let Some(told) = made(summary) { "; " (told) } "." }
             @for run in (0..summary.runs.len()).filter(|run| !summary.runs[*run].finished) { p.notice { (run_name(summary, run)) } }
         }
     }
+}
+
+/// On which days the runs were begun and where, as far as that was recorded.
+fn made(summary: &Summary) -> Option<String> {
+    let made = || summary.runs.iter().filter_map(|run| run.environment.made.as_ref());
+    let day = |started: &str| started.split('T').next().unwrap_or_default().to_owned();
+    let first = made().map(|it| day(&it.started)).min()?;
+    let last = made().map(|it| day(&it.started)).max()?;
+    let days = if first == last { format!("on {first}") } else { format!("from {first} to {last}") };
+    let hosts = distinct(made().filter_map(|it| it.host.clone()));
+    let hosts = if hosts.is_empty() { String::new() } else { format!(" on {}", hosts.join(", ")) };
+    let runs = if summary.runs.len() == 1 { "the run was begun" } else { "the runs were begun" };
+    Some(format!("{runs} {days}{hosts}"))
 }
 
 /// What came out, a sentence for each set of classes that was learned: the best method of each kind.

@@ -56,7 +56,7 @@ fn environments(summary: &Summary) -> Markup {
         table {
             thead {
                 tr {
-                    th { "run" } th.text { "folder" } th.text { "code" } th.text { "candle" } th.text { "kernels" } th { "threads" } th { "resumed" }
+                    th { "run" } th.text { "folder" } th.text { "begun" } th.text { "machine" } th.text { "code" } th.text { "candle" } th.text { "kernels" } th { "threads" } th { "resumed" }
                     th.text { "processor" } th.text { "training images" } th.text { "evaluation images" } th.text { "base model" }
                 }
             }
@@ -66,6 +66,8 @@ fn environments(summary: &Summary) -> Markup {
                     tr {
                         th scope="row" { (run_name(summary, at)) }
                         td.text { code { (run.folder.display()) } }
+                        td.text { (it.made.as_ref().map_or("–", |made| made.started.as_str())) }
+                        td.text { (it.made.as_ref().and_then(|made| made.host.as_deref()).unwrap_or("–")) }
                         td.text { (it.code_version) }
                         td.text { (it.candle_version) }
                         td.text { (it.kernels) }

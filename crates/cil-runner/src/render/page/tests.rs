@@ -84,9 +84,12 @@ pub(crate) fn write(place: &Path, preset: &str, seed: u64, right: u32, events: u
     folder
 }
 
+/// When pages are written.
+const WRITTEN: &str = "2026-02-03T04:05:06Z";
+
 /// The page of these runs without a choice.
 fn shown(summary: &Summary) -> String {
-    page(summary, &Comparison::new(summary, &Choice::default()).unwrap()).unwrap()
+    page(summary, &Comparison::new(summary, &Choice::default()).unwrap(), WRITTEN).unwrap()
 }
 
 /// Two seeds of one method, a run of another, and one that still goes.
@@ -98,6 +101,25 @@ fn four(place: &Path) -> Summary {
         write(place, "demo-fine-tune", 1, 8, 5),
     ];
     Summary::load(&folders, Orders::Apart).unwrap()
+}
+
+#[test]
+fn a_page_says_when_it_was_written_and_when_and_where_its_runs_were_begun() {
+    let place = tempfile::tempdir().unwrap();
+    let summary = four(place.path());
+    assert!(shown(&summary).contains("<p>Report of 2026-02-03T04:05:06Z.</p>"), "older runs do not tell");
+    for (run, started, host) in [(0, "2026-01-30T23:59:59Z", "one"), (2, "2026-02-01T00:00:00Z", "two")] {
+        let path = summary.runs[run].folder.join("env.json");
+        let mut environment: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let made = serde_json::json!({ "started": started, "finished": null, "host": host, "command": [] });
+        environment["made"] = made;
+        fs::write(path, environment.to_string()).unwrap();
+    }
+    let page = shown(&four(place.path()));
+    let told =
+        "Report of 2026-02-03T04:05:06Z; the runs were begun from 2026-01-30 to 2026-02-01 on one, two.";
+    assert!(page.contains(told), "{page}");
+    assert!(page.contains("<td class=\"text\">2026-01-30T23:59:59Z</td><td class=\"text\">one</td>"));
 }
 
 #[test]

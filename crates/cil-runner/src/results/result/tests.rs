@@ -147,12 +147,12 @@ fn a_log_that_tells_too_little_gives_no_result() {
     assert_eq!(told(&lines()[..9]), "the run did not end: 2 of 2 tasks were evaluated");
     let mut skipped = lines();
     skipped.remove(3);
-    assert_eq!(told(&skipped), "task 1 was evaluated where task 0 was due");
+    assert_eq!(told(&skipped), "task 2 was evaluated where task 1 was due");
     let mut short = lines();
     short.remove(8);
     assert_eq!(told(&short), "1 tasks were evaluated, the run has 2");
     let mut other = facts();
     other.increments = vec![3, 1];
     let error = report(other, &lines()).unwrap_err();
-    assert_eq!(format!("{error:#}"), "in task 0: the confusion matrix is not 3 by 3");
+    assert_eq!(format!("{error:#}"), "in task 1: the confusion matrix is not 3 by 3");
 }
