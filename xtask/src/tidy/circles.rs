@@ -12,7 +12,7 @@ use super::Finding;
 const KNOWN: [(&str, &[&str]); 4] = [
     ("crates/cil-backbone", &["frozen", "network"]),
     ("crates/cil-data", &["augment", "dataset", "elsewhere", "normalise", "packed", "procedural", "store"]),
-    ("crates/cil-engine", &["executor", "graph", "parameters"]),
+    ("crates/cil-engine", &["executor", "graph", "parameters", "ranks"]),
     ("crates/cil-engine", &["cuda::measures", "measures"]),
 ];
 
