@@ -98,10 +98,12 @@ fn every_command_that_is_printed_can_be_typed() {
         "folder/writer.rs",
         "folder/contents.rs",
         "commands/run.rs",
+        "commands/demo.rs",
         "commands/resume.rs",
         "commands/presets.rs",
         "commands/show.rs",
         "drive.rs",
+        "drive/tell.rs",
     ];
     let source = |name: &&str| {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name)).expect("a source")

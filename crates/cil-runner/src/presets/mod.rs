@@ -100,6 +100,12 @@ pub fn find(name: &str) -> Result<Preset> {
              lists"
         )));
     }
+    // Half of a name is no slip of the keyboard.
+    if name.parse::<MethodName>().is_ok() {
+        return Err(bad_input(format!(
+            "{name:?} is a method; name its protocol too, as in `cil-runner run demo {name}`"
+        )));
+    }
     let rest =
         |it: &Protocol| Some(name.strip_prefix(it.name.as_str())?.strip_prefix(['-', '+', ' '])?.to_owned());
     let found = protocols.iter().filter_map(|it| Some((it, rest(it)?)));
@@ -245,6 +251,11 @@ mod tests {
         }
         let error = find("cifar100-10c-lwff").unwrap_err().to_string();
         assert_eq!(error, "there is no preset \"cifar100-10c-lwff\"; did you mean \"cifar100-10c-lwf\"?");
+        let told = |name: &str| find(name).unwrap_err().to_string();
+        assert_eq!(
+            told("lwf"),
+            "\"lwf\" is a method; name its protocol too, as in `cil-runner run demo lwf`"
+        );
     }
 
     #[test]
