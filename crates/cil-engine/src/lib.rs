@@ -20,6 +20,7 @@ pub mod memory;
 pub mod meter;
 pub mod optim;
 pub mod parameters;
+pub mod ranks;
 pub mod reference;
 pub mod rows;
 #[cfg(test)]
@@ -28,7 +29,7 @@ pub mod uploads;
 
 pub use executor::{
     BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, Keep, MomentGradient, Norm,
-    NormStatistics, NormUpdate, Pass, Tape, Upstream,
+    NormStatistics, NormUpdate, Pass, Share, Tape, Upstream,
 };
 pub use graph::{Graph, GraphBuilder, Node, NodeId, Op, Shape};
 pub use parameters::{Init, ParameterKind, ParameterSpec, Parameters};

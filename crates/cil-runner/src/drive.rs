@@ -3,6 +3,8 @@
 //! One decision: this drives a learner and knows no method. Whatever the learner says is recorded before it is shown;
 //! evaluation images are held here and given to [`cil_train::evaluate`] alone.
 
+mod agreement;
+mod recording;
 mod tell;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use cil_backbone::file::{self, ModelCard};
 use cil_data::store::{TestSet, TrainSet};
+use cil_engine::ranks;
 use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
@@ -20,13 +23,14 @@ use crate::cli::interrupt::Interrupt;
 use crate::config::overlay;
 use crate::config::{Checked, Difference, RunConfig, differences};
 use crate::engine::Engine;
+use crate::engine::ranks::same;
 use crate::estimate::sizes::Sizes;
 use crate::estimate::workload::items;
-use crate::folder::checkpoint::{self, Checkpoint};
+use crate::folder::checkpoint;
 use crate::folder::contents::{BASE, CONFIG, ENVIRONMENT, MODEL, RESULT, UNBEGUN, json, read_environment};
-use crate::folder::environment::{Environment, Resume};
+use crate::folder::environment::{self, Environment, Resume};
 use crate::folder::integrity;
-use crate::folder::log::load_events;
+use crate::folder::log::beginning;
 use crate::folder::name::check_name;
 use crate::folder::writer::{Recorder, is_unbegun, lock, refuse_diverged};
 use crate::models::model::{self, Loaded};
@@ -34,6 +38,7 @@ use crate::render::export::live::Live;
 use crate::render::progress::Progress;
 use crate::results::result::{RunResult, report};
 use crate::setup::{facts, load, loading, plan, split};
+use recording::Recording;
 pub use tell::picture_name;
 
 /// Generated images that a picture is chosen from, and shown for each class.
@@ -93,7 +98,11 @@ pub fn run(checked: &Checked, context: &RunContext<'_>) -> Result<(PathBuf, RunR
         None => None,
     };
     let environment = Environment::new(context.engine, &dataset, base_model);
-    let recorder = Recorder::create(context.out, context.name)?;
+    same_everywhere(checked, &environment, context)?;
+    let recorder = match context.engine.writes() {
+        true => Recording::Here(Recorder::create(context.out, context.name)?),
+        false => Recording::elsewhere(&context.out.join(context.name), Vec::new()),
+    };
     let card = model::card(checked, &dataset);
     let saved_at = Instant::now();
     let (train, test) = (&train, &test);
@@ -125,7 +134,7 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
         return Err(bad_input(format!("{}: {UNBEGUN}", partial.display())));
     }
     refuse_diverged(partial)?;
-    let lock = lock(partial)?;
+    let lock = context.engine.writes().then(|| lock(partial)).transpose()?;
     // The checkpoint knows its configuration and can tell what is another; the file is held against its digest after that.
     integrity::hold_but(partial, &[CONFIG])?;
     let mut environment = read_environment(partial)?;
@@ -137,6 +146,7 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
     let dataset = progress.during(loading(checked), load)?;
     let own = Environment::new(context.engine, &dataset, None);
     environment.check_same(&own).map_err(|told| bad_input(format!("{}: {told}", partial.display())))?;
+    same_everywhere(checked, &own, context)?;
     let (train, test) = split(checked, &dataset)?;
     let sizes = Sizes::of_images(&train, &test);
     progress.expect(items(checked, &sizes, environment.base_model.is_some())?);
@@ -147,12 +157,19 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
     let learner =
         Learner::restore(plan(checked, context.engine), &checkpoint.saved, &train).with_context(place)?;
     integrity::hold(partial)?;
-    let mut recorder = Recorder::reopen(partial, lock, checkpoint.events_bytes)?;
+    let lines = beginning(partial, checkpoint.events_bytes)?.lines;
+    // Rank 0 writes into the folder from here on: every rank must have read it.
+    ranks::any(&*context.engine.ranks, false)?;
+    let mut recorder = match lock {
+        Some(lock) => Recording::Here(Recorder::reopen(partial, lock, checkpoint.events_bytes)?),
+        None => Recording::elsewhere(&partial.with_extension(""), lines),
+    };
     recorder.lines().iter().for_each(|line| progress.past(line));
     let seconds = recorder.lines().last().map_or(0.0, |line| line.seconds);
     environment.resumes.push(Resume {
         seconds,
         threads: own.threads,
+        ranks: own.ranks,
         processor: own.processor,
         made: own.made,
     });
@@ -195,6 +212,15 @@ fn same_configuration(partial: &Path, checked: &Checked, begun: &str) -> Result<
     )))
 }
 
+/// Refuses ranks that were started with other settings or other images.
+fn same_everywhere(checked: &Checked, own: &Environment, context: &RunContext<'_>) -> Result<()> {
+    let ranks = &*context.engine.ranks;
+    let configuration = environment::sha256(checked.text().as_bytes());
+    same(ranks, "a configuration of digest", &configuration, "start all ranks by the same command")?;
+    let images = format!("{} and {}", own.train_digest, own.test_digest);
+    same(ranks, "images of digests", &images, "--data-dir should name the same images everywhere")
+}
+
 struct Drive<'a> {
     checked: &'a Checked,
     context: &'a RunContext<'a>,
@@ -203,7 +229,7 @@ struct Drive<'a> {
     card: ModelCard,
     environment: Environment,
     learner: Learner,
-    recorder: Recorder,
+    recorder: Recording,
     progress: Progress,
     live: Option<Live>,
     saved_at: Instant,
@@ -230,9 +256,7 @@ impl Drive<'_> {
     }
 
     fn save(&mut self) -> Result<()> {
-        let (saved, events_bytes) = (self.learner.save()?, self.recorder.synced()?);
-        let config = self.checked.text().to_owned();
-        checkpoint::write(self.recorder.folder(), &Checkpoint { saved, events_bytes, config })?;
+        self.recorder.save(|| self.learner.save(), self.checked.text())?;
         self.saved_at = Instant::now();
         Ok(())
     }
@@ -260,7 +284,7 @@ impl Drive<'_> {
             if let Some(task) = learned {
                 self.evaluate(task)?;
             }
-            let asked = self.context.interrupt.is_asked();
+            let asked = ranks::any(&*self.context.engine.ranks, self.context.interrupt.is_asked())?;
             if asked || self.saved_at.elapsed() >= self.context.checkpoint_every {
                 self.save()?;
             }
@@ -269,9 +293,10 @@ impl Drive<'_> {
             }
         }
         // Of the log on the disk, which `report` computes it of again.
-        let log = load_events(self.recorder.folder())?;
-        let result = report(facts(self.checked), &log.lines)?;
+        let result = report(facts(self.checked), &self.recorder.log()?)?;
         self.recorder.write(RESULT, &json(&result)?)?;
+        let ranks = &self.context.engine.ranks;
+        self.environment.communication = (ranks.count() > 1).then(|| ranks.spent());
         self.environment.finish();
         self.recorder.write(ENVIRONMENT, &json(&self.environment)?)?;
         self.progress.finish();
@@ -280,7 +305,9 @@ impl Drive<'_> {
 
     fn advance(&mut self) -> Result<Option<Event>> {
         let what = self.progress.next();
-        self.progress.during(&what, || self.learner.advance(self.train))
+        let event = self.progress.during(&what, || self.learner.advance(self.train))?;
+        agreement::check(&*self.context.engine.ranks, &self.learner, &what)?;
+        Ok(event)
     }
 
     fn evaluate(&mut self, task: usize) -> Result<()> {
@@ -316,3 +343,6 @@ fn task_of(event: &Event) -> Option<usize> {
         Event::RunEnd => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,10 @@ pub mod sweep;
 mod train;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
+use cil_engine::ranks::Ranks;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
@@ -32,15 +34,23 @@ use crate::cli::failure::bad_input;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
 
-/// Does what the command line says.
-pub fn execute(cli: Cli, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
+/// Does what the command line says, with the processes `ranks` where it shares its work.
+///
+/// # Errors
+/// If the command line or the configuration is wrong, or the work fails or is stopped.
+pub fn execute(
+    cli: Cli,
+    ranks: &Arc<dyn Ranks>,
+    interrupt: &Interrupt,
+    output: &mut Output<'_>,
+) -> Result<()> {
     if cli.global.lifeline {
         interrupt.ask_at_end_of(std::io::stdin());
     }
     match cli.command.unwrap_or(Command::Demo) {
         Command::Demo => demo::demo(&cli.global, interrupt, output),
-        Command::Run(arguments) => run::run(&arguments, &cli.global, interrupt, output),
-        Command::Resume(arguments) => resume::resume(&arguments, &cli.global, interrupt, output),
+        Command::Run(arguments) => run::run(&arguments, &cli.global, ranks, interrupt, output),
+        Command::Resume(arguments) => resume::resume(&arguments, &cli.global, ranks, interrupt, output),
         Command::Audit(arguments) => audit::audit(&arguments, &cli.global, output),
         Command::Bench(arguments) => bench::bench(&arguments, &cli.global, interrupt, output),
         Command::Sweep(arguments) => sweep::sweep(&arguments, &cli.global, interrupt, output),

@@ -1,6 +1,9 @@
 //! `resume`: goes on with a run that was stopped.
 
+use std::sync::Arc;
+
 use anyhow::Result;
+use cil_engine::ranks::Ranks;
 
 use crate::cli::args::{Global, Resume};
 use crate::cli::failure::bad_input;
@@ -20,6 +23,7 @@ use crate::results::stored::read_result;
 pub(super) fn resume(
     arguments: &Resume,
     global: &Global,
+    ranks: &Arc<dyn Ranks>,
     interrupt: &Interrupt,
     output: &mut Output<'_>,
 ) -> Result<()> {
@@ -34,14 +38,16 @@ pub(super) fn resume(
     let (folder, result) = if partial.is_dir() {
         let path = partial.join(CONFIG);
         let checked = checked(RunConfig::load(&path, &[])?, &path)?;
-        let engine = Engine::new(global)?;
+        let engine = Engine::of_ranks(global, ranks)?;
         let mut context = context(global, &engine, interrupt, &name, arguments.checkpoints);
-        context.tensorboard = arguments.tensorboard.as_deref();
+        context.tensorboard = arguments.tensorboard.as_deref().filter(|_| engine.writes());
         drive::resume(&partial, &checked, &context)?
     } else if whole.is_dir() {
         integrity::hold(&whole)?;
         let result = read_result(&whole)?;
-        clear(&whole)?;
+        if ranks.rank() == 0 {
+            clear(&whole)?;
+        }
         if !output.json {
             output.text(&format!("{} is already finished\n", whole.display()))?;
         }

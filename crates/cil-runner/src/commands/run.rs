@@ -1,10 +1,12 @@
 //! `run`: one configuration, run or shown.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use cil_data::normalise::Normalisation;
+use cil_engine::ranks::Ranks;
 
 use crate::cli::args::{Checkpoints, Global, Run};
 use crate::cli::failure::{Interrupted, sentence};
@@ -25,15 +27,16 @@ use crate::results::result::RunResult;
 pub(super) fn run(
     arguments: &Run,
     global: &Global,
+    ranks: &Arc<dyn Ranks>,
     interrupt: &Interrupt,
     output: &mut Output<'_>,
 ) -> Result<()> {
     let checked =
         configuration_of(&arguments.target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
-    if let Some(told) = other_normalisation(&checked) {
+    if let (Some(told), 0) = (other_normalisation(&checked), ranks.rank()) {
         note(&format!("note: {told}"));
     }
-    let engine = Engine::new(global)?;
+    let engine = Engine::of_ranks(global, ranks)?;
     if arguments.dry_run {
         return dry_run(&checked, arguments, global, &engine, interrupt, output);
     }
@@ -43,7 +46,7 @@ pub(super) fn run(
     };
     let mut context = context(global, &engine, interrupt, &name, arguments.checkpoints);
     context.base_model = arguments.base_model.as_deref();
-    context.tensorboard = arguments.tensorboard.as_deref();
+    context.tensorboard = arguments.tensorboard.as_deref().filter(|_| engine.writes());
     let (folder, result) = drive::run(&checked, &context)?;
     tell(&folder, &result, output)
 }
@@ -123,7 +126,7 @@ pub(crate) fn context<'a>(
         label: name,
         engine,
         interrupt,
-        silent: global.json,
+        silent: global.json || !engine.writes(),
         base_model: None,
         tensorboard: None,
         checkpoint_every: Duration::from_secs(checkpoints.checkpoint_every.into()),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use cil_data::dataset::Dataset;
 use cil_engine::cpu::{CpuExecutor, InstructionPath, Memory};
+use cil_engine::ranks::{Alone, Ranks, shared};
 use cil_engine::reference::ReferenceExecutor;
 use cil_engine::{Executor, ExecutorFactory, Graph, GraphBuilder, Op, Shape};
 use serde::Serialize;
@@ -16,10 +17,12 @@ use serde::Serialize;
 use crate::cli::args::{DeviceName, Global, Kernels};
 use crate::cli::failure::bad_input;
 use crate::folder::environment;
+use ranks::same;
 
 #[cfg(feature = "cuda")]
 mod gpu;
 pub mod machine;
+pub mod ranks;
 
 /// What computes.
 #[derive(Clone)]
@@ -34,6 +37,8 @@ pub struct Engine {
     pub threads: usize,
     /// The GPU, if one computes.
     pub gpu: Option<environment::Gpu>,
+    /// The processes that share every batch.
+    pub ranks: Arc<dyn Ranks>,
     /// Keeps images where batches of them are needed.
     keeper: gpu::Keeper,
 }
@@ -52,15 +57,49 @@ impl Engine {
             Place::Processor => {
                 let (executors, kernels) = kernels(global.kernels)?;
                 let (device, keeper) = (Device::Cpu, gpu::Keeper::default());
-                Ok(Self { executors, device, kernels, threads, gpu: None, keeper })
+                let ranks = Arc::new(Alone);
+                Ok(Self { executors, device, kernels, threads, gpu: None, ranks, keeper })
             }
             Place::Gpu(number, kernels) => {
                 let (executors, keeper) = gpu::open(number, kernels, !global.no_cuda_graphs)?;
                 let device = keeper.device();
                 let gpu = keeper.facts()?;
-                Ok(Self { executors, device, kernels: kernels.name(), threads, gpu, keeper })
+                let (kernels, ranks) = (kernels.name(), Arc::new(Alone));
+                Ok(Self { executors, device, kernels, threads, gpu, ranks, keeper })
             }
         }
+    }
+
+    /// [`Engine::new`], which works on a share of every batch where there are several processes.
+    ///
+    /// # Errors
+    /// As there, or if what the arguments ask for cannot share a batch, or is another on another rank.
+    pub fn of_ranks(global: &Global, ranks: &Arc<dyn Ranks>) -> Result<Self> {
+        if ranks.count() == 1 {
+            return Self::new(global);
+        }
+        if let Place::Gpu(..) = place(global)? {
+            return Err(bad_input(format!(
+                "{} processes of an MPI share a batch on processors only, and this would be a GPU; --device cpu is right",
+                ranks.count()
+            )));
+        }
+        if global.kernels == Kernels::Reference {
+            return Err(bad_input(
+                "--kernels reference shares no batch between processes of an MPI; leave it out",
+            ));
+        }
+        let engine = Self::new(global)?;
+        let right = "--kernels with the name of one that all have is right";
+        same(&**ranks, "the kernels", engine.kernels, right)?;
+        same(&**ranks, "the version", env!("CIL_CODE_VERSION"), "start the same program everywhere")?;
+        let executors = shared(Arc::clone(&engine.executors), ranks);
+        Ok(Self { executors, ranks: Arc::clone(ranks), ..engine })
+    }
+
+    /// Whether this process is the one that writes and speaks.
+    pub fn writes(&self) -> bool {
+        self.ranks.rank() == 0
     }
 
     /// What cuDNN has refused so far, if a GPU computes.

@@ -210,7 +210,7 @@ fn from_bytes(bytes: &[u8], device: &Device) -> Result<Checkpoint> {
 }
 
 /// A tensor's values as they stand in memory of this kind of machine.
-fn raw(tensor: &Tensor) -> Result<(Dtype, Vec<u8>)> {
+pub(crate) fn raw(tensor: &Tensor) -> Result<(Dtype, Vec<u8>)> {
     let flat = tensor.flatten_all()?;
     Ok(match tensor.dtype() {
         DType::F32 => (Dtype::F32, flat.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect()),

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use cil_data::dataset::Dataset;
+use cil_engine::ranks::Spent;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -23,8 +24,11 @@ pub struct Environment {
     pub candle_version: String,
     /// What ran the networks.
     pub kernels: String,
-    /// Threads.
+    /// Threads, of each process.
     pub threads: usize,
+    /// Processes that shared the work, if there were several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<usize>,
     /// The processor's name.
     pub processor: Option<String>,
     /// SHA-256 over labels and pixels of the training images.
@@ -36,6 +40,9 @@ pub struct Environment {
     /// The GPU, if one computed; none in runs of before it was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Gpu>,
+    /// What rank 0 spent on what ranks told each other, in the process that ended the run, if there were several ranks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub communication: Option<Spent>,
     /// Names of the data set's classes, by label; none in runs of before they were recorded.
     #[serde(default)]
     pub class_names: Vec<String>,
@@ -111,8 +118,11 @@ pub fn now() -> String {
 pub struct Resume {
     /// Seconds of the run that were done.
     pub seconds: f64,
-    /// Threads.
+    /// Threads, of each process.
     pub threads: usize,
+    /// Processes that shared the work, if there were several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<usize>,
     /// The processor's name.
     pub processor: Option<String>,
     /// When, where and by which command.
@@ -144,11 +154,13 @@ impl Environment {
             candle_version: env!("CIL_CANDLE_VERSION").to_owned(),
             kernels: engine.kernels.to_owned(),
             threads: engine.threads,
+            ranks: (engine.ranks.count() > 1).then(|| engine.ranks.count()),
             processor: machine::processor(),
             train_digest: dataset.digests().train.clone(),
             test_digest: dataset.digests().test.clone(),
             base_model,
             gpu: engine.gpu.clone(),
+            communication: None,
             class_names: dataset.class_names().to_vec(),
             made: Some(Made::now()),
             resumes: Vec::new(),
@@ -224,11 +236,13 @@ mod tests {
             candle_version: "0.11.1".to_owned(),
             kernels: "tf32".to_owned(),
             threads: 1,
+            ranks: None,
             processor: None,
             train_digest: String::new(),
             test_digest: String::new(),
             base_model: None,
             gpu,
+            communication: None,
             class_names: Vec::new(),
             made: None,
             resumes: Vec::new(),

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -141,6 +141,22 @@ pub fn load_events(folder: &Path) -> Result<Log> {
         bail!("the last line of {} is not what the run wrote: it has no end", path.display());
     }
     Ok(log)
+}
+
+/// The first `events_bytes` of the log in the folder `partial`.
+///
+/// # Errors
+/// If it cannot be read, is shorter, or holds something else.
+pub fn beginning(partial: &Path, events_bytes: u64) -> Result<Log> {
+    let path = partial.join(EVENTS);
+    let place = || format!("cannot go on with {}", path.display());
+    let file = File::open(&path).with_context(place)?;
+    let mut text = String::new();
+    file.take(events_bytes).read_to_string(&mut text).with_context(place)?;
+    if text.len() as u64 != events_bytes || !text.ends_with('\n') {
+        bail!("{} is shorter than its checkpoint says", path.display());
+    }
+    parse(&text, &path)
 }
 
 /// Whether a line without an end has something behind its check: such a one was not cut off.

@@ -6,7 +6,7 @@
 //! their checks, files by their digests ([`sums`]). It computes no number.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -94,15 +94,10 @@ impl Recorder {
     /// # Errors
     /// If the log cannot be read, is shorter, or holds something else.
     pub fn reopen(partial: &Path, lock: File, events_bytes: u64) -> Result<Self> {
+        let log = log::beginning(partial, events_bytes)?;
         let path = partial.join(EVENTS);
         let place = || format!("cannot go on with {}", path.display());
-        let mut file = OpenOptions::new().read(true).write(true).open(&path).with_context(place)?;
-        let mut text = String::new();
-        Read::by_ref(&mut file).take(events_bytes).read_to_string(&mut text).with_context(place)?;
-        if text.len() as u64 != events_bytes || !text.ends_with('\n') {
-            bail!("{} is shorter than its checkpoint says", path.display());
-        }
-        let log = log::parse(&text, &path)?;
+        let mut file = OpenOptions::new().write(true).open(&path).with_context(place)?;
         let mut sums = Sums::load(partial)?;
         remove_halves(partial)?;
         file.set_len(events_bytes).with_context(place)?;
