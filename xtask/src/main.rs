@@ -14,7 +14,7 @@ use xtask::fetch::{self, Origin};
 use xtask::{Client, keys, lint, tidy};
 
 #[derive(Parser)]
-#[command(name = "xtask", about = "Tasks of the workspace", disable_help_subcommand = true)]
+#[command(name = "xtask", version, about = "Tasks of the workspace", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

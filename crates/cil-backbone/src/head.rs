@@ -331,12 +331,18 @@ pub fn random_features(features: &Tensor, projection: &Tensor) -> Result<Tensor>
     features.matmul(&projection.t()?)?.relu()
 }
 
+/// Added to a row's squared length, so that a row of zeros has one.
+const SQUARED_LENGTH_FLOOR: f64 = 1e-24;
+
 /// Rows divided by their length; a row of zeros stays, and has a finite gradient.
 ///
 /// # Errors
 /// If the tensor has no last axis.
 pub fn normalized(rows: &Tensor) -> Result<Tensor> {
-    rows.broadcast_div(&(rows.sqr()?.sum_keepdim(D::Minus1)? + 1e-24)?.sqrt()?)
+    match cil_engine::rows::unit_rows(rows, SQUARED_LENGTH_FLOOR)? {
+        Some(unit) => Ok(unit),
+        None => rows.broadcast_div(&(rows.sqr()?.sum_keepdim(D::Minus1)? + SQUARED_LENGTH_FLOOR)?.sqrt()?),
+    }
 }
 
 /// The weight rows of new classes from their images' features: the direction of the mean normalised feature, with the

@@ -4,7 +4,7 @@
 //! backward, with candle tensors at the boundary. The networks are where the time goes, so they do not use
 //! candle's autograd; losses and heads, which are small, do.
 //!
-//! This crate knows no method and no label, and of losses only measures of maps ([`measures`]). It is the only crate with `unsafe` code.
+//! This crate knows no method and no label, and of losses only measures of maps ([`measures`]) and of rows ([`rows`]). It is the only crate with `unsafe` code.
 
 pub mod bounds;
 pub mod captures;
@@ -22,6 +22,7 @@ pub mod optim;
 pub mod parameters;
 pub mod ranks;
 pub mod reference;
+pub mod rows;
 #[cfg(test)]
 mod testing;
 pub mod uploads;

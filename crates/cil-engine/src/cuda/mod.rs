@@ -30,6 +30,8 @@ mod memory;
 #[expect(unsafe_code, reason = "page-locked memory that the GPU reads")]
 mod pinned;
 mod plan;
+#[expect(unsafe_code, reason = "memory that nobody has written yet")]
+pub(crate) mod rows;
 mod singles;
 mod steps;
 #[expect(unsafe_code, reason = "the driver's interface in C, and memory that nobody has written yet")]

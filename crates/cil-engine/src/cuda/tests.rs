@@ -9,6 +9,7 @@ mod measures;
 mod memory;
 mod real;
 mod refusals;
+mod rows;
 mod steps;
 
 use std::collections::BTreeMap;

@@ -47,7 +47,7 @@ was interrupted and saved, and can go on.";
 /// Learns image classes in several steps. The methods differ in what they keep of the old classes: nothing, exemplars,
 /// or a generator trained from the old model alone (DF-GR), with one or two teachers (DT-ID).
 #[derive(Debug, Parser)]
-#[command(name = "cil-runner", version = VERSION, max_term_width = 120, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "cil-runner", version = VERSION, max_term_width = 120, after_help = AFTER_HELP)]
 pub struct Cli {
     /// What to do; the demo if nothing is said.
     #[command(subcommand)]

@@ -127,6 +127,20 @@ pub fn find(name: &str) -> anyhow::Result<Preset> {
     if let Some(preset) = called(name).or_else(|| other_names(name).iter().find_map(|name| called(name))) {
         return Ok(preset.clone());
     }
+    // Half of a name is no slip of the keyboard.
+    let of_method: Vec<&str> =
+        presets.iter().filter(|it| it.config.method == name).map(|it| it.name.as_str()).collect();
+    if let [first, rest @ ..] = &of_method[..] {
+        let second = rest.first().map_or(String::new(), |it| format!(" or {it}"));
+        return Err(bad_input(format!(
+            "{name:?} is a method; name its family, too, such as {first}{second} (`cil-runner presets` lists both)"
+        )));
+    }
+    if presets.iter().any(|it| it.name == format!("{name}-{}", it.config.method)) {
+        return Err(bad_input(format!(
+            "{name:?} is a family of presets; name one of them (`cil-runner presets` lists families)"
+        )));
+    }
     // A name that says how many exemplars are kept is never mended into one that says another number.
     let exemplars = |name: &str| ["-e0", "-e20"].into_iter().find(|it| name.contains(it));
     let fits = |it: &&str| match (exemplars(name), exemplars(it)) {
@@ -254,5 +268,14 @@ mod tests {
         }
         let error = find("cifar100-10c-lwff").unwrap_err().to_string();
         assert_eq!(error, "there is no preset \"cifar100-10c-lwff\"; did you mean \"cifar100-10c-lwf\"?");
+        let told = |name: &str| find(name).unwrap_err().to_string();
+        assert!(
+            told("lwf").starts_with(
+                "\"lwf\" is a method; name its family, too, such as demo-lwf or cifar100-10c-lwf"
+            )
+        );
+        assert!(
+            told("cifar100-10c").starts_with("\"cifar100-10c\" is a family of presets; name one of them")
+        );
     }
 }

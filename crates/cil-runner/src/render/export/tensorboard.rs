@@ -68,8 +68,8 @@ struct Scalar {
 /// Writes a run's event file into `folder`; `events` makes it for the time at which the file that is there began.
 ///
 /// TensorBoard reads a file once, from where it was when it last looked. So what is new is appended where the file that is
-/// there is a beginning of it; else a new file is begun, which says that what was read before is no more, and the files of
-/// before are removed.
+/// there is a beginning of it; else a new file is begun, which says that what was read before is no more. Of the files of
+/// before only their first event stays: a reader that is open would never leave one whose name is gone.
 ///
 /// # Errors
 /// Naming the file that cannot be read or written.
@@ -86,9 +86,16 @@ pub fn write(folder: &Path, events: impl Fn(Option<f64>) -> Result<Vec<u8>>) -> 
     }
     let new = with_session(&events(None)?);
     write_atomic(&folder.join(format!("{FILE}.{:06}", number + 1)), &new)?;
-    there.iter().try_for_each(|(_, path)| {
-        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
-    })
+    there.iter().try_for_each(|(_, path)| emptied(path))
+}
+
+/// Cuts a file behind its first event.
+fn emptied(path: &Path) -> Result<()> {
+    let place = || format!("cannot write {}", path.display());
+    let whole = fs::read(path).with_context(place)?;
+    let length = first(&whole).map_or(0, |it| 16 + it.len());
+    let file = OpenOptions::new().write(true).open(path).with_context(place)?;
+    file.set_len(length as u64).with_context(place)
 }
 
 /// Event files of ours in a folder by number, the oldest first.
@@ -261,8 +268,9 @@ mod tests {
         let write = |run: &Recorded, clock: f64| {
             write(&out, |begun| Ok(event_file(run, begun.unwrap_or(clock)))).unwrap();
             let found = files(&out).unwrap();
-            assert_eq!(found.len(), 1);
-            (found[0].0, fs::read(&found[0].1).unwrap())
+            let ((number, path), before) = found.split_last().unwrap();
+            assert!(before.iter().all(|it| read(&fs::read(&it.1).unwrap()).len() == 1));
+            (*number, fs::read(path).unwrap())
         };
         run.lines.truncate(3);
         let first = write(&run, 100.0);

@@ -151,7 +151,7 @@ pub(super) fn losses(summary: &Summary) -> Markup {
                 "Mean of each part over an epoch, or over a slice of an inversion, unweighted. A thin line is where a task "
                 "begins; one line for each run, the second and further ones paler."
             }
-            @for (group, charts) in charts {
+            @for (group, charts) in charts.into_iter().filter(|it| !it.1.is_empty()) {
                 (group_heading(summary, group))
                 div.plots.small {
                     @for (title, chart) in charts {

@@ -243,11 +243,13 @@ pub(super) fn tasks(summary: &Summary) -> Markup {
     html! {
         section {
             h2 { "Accuracy after each task" }
+            @let about = "accuracy over the classes seen";
             @let chart = chart_over_classes(
-                "accuracy over the classes seen", "accuracy, %", &[("", "accuracy")], summary, &summary.groups, (700.0, 320.0),
+                about, "accuracy, %", &[("", "accuracy")], summary, &summary.groups, (700.0, 320.0),
             );
             figure.plot.main {
-                (chart.draw())
+                div.broad { (chart.draw()) }
+                div.narrow { (Chart { size: (440.0, 280.0), ..chart.clone() }.draw()) }
                 figcaption { @for it in &chart.series { (key(&it.name, it.style, it.dashed)) } }
             }
             (scrolling(&table))

@@ -115,7 +115,8 @@ fn a_page_says_when_it_was_written_and_when_and_where_its_runs_were_begun() {
         environment["made"] = made;
         fs::write(path, environment.to_string()).unwrap();
     }
-    let page = shown(&four(place.path()));
+    let folders: Vec<PathBuf> = summary.runs.iter().map(|run| run.folder.clone()).collect();
+    let page = shown(&Summary::load(&folders, Orders::Apart).unwrap());
     let told =
         "Report of 2026-02-03T04:05:06Z; the runs were begun from 2026-01-30 to 2026-02-01 on one, two.";
     assert!(page.contains(told), "{page}");
