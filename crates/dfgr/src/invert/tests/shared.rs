@@ -21,8 +21,10 @@ fn on_ranks<T: Send>(
     each.into_iter().collect()
 }
 
+type Parts = (BTreeMap<String, f64>, BTreeMap<String, Vec<f32>>);
+
 /// The parts of the loss, and the gradient of every weight, of the first iteration.
-fn slope(inversion: &mut Inversion) -> Result<(BTreeMap<String, f64>, BTreeMap<String, Vec<f32>>)> {
+fn slope(inversion: &mut Inversion) -> Result<Parts> {
     let slope = inversion.slope(&inversion.inputs()?)?;
     let parts = slope.parts.iter().map(|(name, part)| Ok((name.clone(), part.to_scalar::<f32>()?.into())));
     let gradients = slope.gradients.iter();
