@@ -143,9 +143,10 @@ fn tried(place: &Place, command: &str) {
         Err(error) => panic!("cil-runner {command}: {error}"),
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let is_example = words
-        .get(1)
-        .is_some_and(|it| it.chars().any(char::is_uppercase) || it.contains('/') || it.ends_with(".toml"));
+    // The second and third words name what is run; a path or a placeholder stands for something that is not here.
+    let is_place =
+        |it: &&str| it.chars().any(char::is_uppercase) || it.contains('/') || it.ends_with(".toml");
+    let is_example = words.iter().skip(1).take(2).filter(|it| !it.starts_with('-')).any(is_place);
     // Photographs of the reader's are not here.
     let names_a_folder = words.iter().any(|it| it.contains("folder ="));
     if words[0] == "run" && !is_example && !names_a_folder {

@@ -161,7 +161,7 @@ fn presets_are_listed_with_their_sources() {
 fn manual_pages_are_of_the_program_and_of_a_command() {
     let place = Place::new();
     let text = place.ok(&["man"]);
-    assert!(text.contains(".TH cil-runner 1") && text.contains("cifar100-10c lucir+dfgr"), "{text}");
+    assert!(text.contains(".TH cil-runner 1") && text.contains("cifar100\\-10c lucir+dfgr"), "{text}");
     let text = place.ok(&["man", "run"]);
     assert!(text.contains("exemplars") && text.contains("cil\\-runner run"), "{text}");
     let output = place.output(&["man", "rum"]);
