@@ -28,7 +28,7 @@ const PARTS: [(&str, &str); 9] = [
 
 /// What is listed of a protocol or a base.
 #[derive(Serialize)]
-struct Named {
+struct Listed {
     name: String,
     about: String,
 }
@@ -38,8 +38,8 @@ struct Named {
 /// # Errors
 /// If the output cannot be written.
 pub fn protocols(output: &mut Output<'_>) -> Result<()> {
-    let named = |it: Protocol| Named { name: it.name, about: it.about };
-    let all: Vec<Named> = all_protocols().into_iter().map(named).collect();
+    let named = |it: Protocol| Listed { name: it.name, about: it.about };
+    let all: Vec<Listed> = all_protocols().into_iter().map(named).collect();
     if output.json {
         return output.value(&all);
     }
@@ -55,9 +55,9 @@ pub fn protocols(output: &mut Output<'_>) -> Result<()> {
 /// # Errors
 /// If the output cannot be written.
 pub fn methods(output: &mut Output<'_>) -> Result<()> {
-    let named = |(name, about): (&str, &str)| Named { name: name.to_owned(), about: about.to_owned() };
-    let bases: Vec<Named> = Base::all().map(|(_, word, about)| named((word, about))).collect();
-    let parts: Vec<Named> = PARTS.map(named).into();
+    let named = |(name, about): (&str, &str)| Listed { name: name.to_owned(), about: about.to_owned() };
+    let bases: Vec<Listed> = Base::all().map(|(_, word, about)| named((word, about))).collect();
+    let parts: Vec<Listed> = PARTS.map(named).into();
     if output.json {
         return output.value(&serde_json::json!({ "bases": bases, "parts": parts }));
     }
@@ -69,7 +69,7 @@ pub fn methods(output: &mut Output<'_>) -> Result<()> {
     ))
 }
 
-fn list(title: &str, all: &[Named]) -> String {
+fn list(title: &str, all: &[Listed]) -> String {
     let rows = all.iter().map(|it| vec![it.name.clone(), it.about.clone()]);
     aligned(&std::iter::once(vec![title.to_owned(), "meaning".to_owned()]).chain(rows).collect::<Vec<_>>())
 }

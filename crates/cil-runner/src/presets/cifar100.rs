@@ -77,7 +77,8 @@ impl Family {
             procedural: None,
             recipe: settings::recipe(method, &self.lengths),
         };
-        Made { source: self.cited, config }
+        let source = self.cited;
+        Made { source, config }
     }
 }
 

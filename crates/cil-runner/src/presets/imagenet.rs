@@ -171,7 +171,8 @@ impl Spec {
             procedural: None,
             recipe: self.recipe(method),
         };
-        Made { source: self.cited, config }
+        let source = self.cited;
+        Made { source, config }
     }
 
     fn recipe(&self, method: &MethodName) -> Recipe {
