@@ -146,7 +146,10 @@ mod tests {
             assert!(parts.iter().all(|part| told.contains(part)), "{told}");
         };
         of(&|it| it.class_names.swap(0, 1), ["class 0 is \"b\"", "the run's is \"a\""]);
-        of(&|it| it.class_names = ["a", "b", "c", "d"].map(str::to_owned).to_vec(), ["knows 4", "learns 3"]);
+        of(
+            &|it| it.class_names = ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
+            ["has 4 classes", "learns 3"],
+        );
         of(&|it| it.mean[1] = 0.4, ["[0.5, 0.4, 0.5]", "by [0.5, 0.5, 0.5]"]);
         of(&|it| it.deviation[2] = 0.2, ["[0.25, 0.25, 0.2]", "and [0.25, 0.25, 0.25]"]);
         let images =

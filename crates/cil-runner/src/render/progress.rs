@@ -85,8 +85,8 @@ impl Progress {
     /// A task as it is shown: from 1, with how many there are where that is known.
     fn task(&self, task: usize) -> String {
         match self.forecast.tasks() {
-            0 => format!("task {}", task + 1),
-            all => format!("task {}/{all}", task + 1),
+            0 => format!("task {}", task.saturating_add(1)),
+            all => format!("task {}/{all}", task.saturating_add(1)),
         }
     }
 

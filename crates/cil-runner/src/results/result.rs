@@ -126,7 +126,11 @@ pub fn evaluations(lines: &[Line]) -> Result<Vec<&Evaluation>> {
     for line in lines {
         if let Event::TaskEnd { task, evaluation } = &line.event {
             if *task != evaluations.len() {
-                bail!("task {} was evaluated where task {} was due", task + 1, evaluations.len() + 1);
+                bail!(
+                    "task {} was evaluated where task {} was due",
+                    task.saturating_add(1),
+                    evaluations.len() + 1
+                );
             }
             evaluations.push(evaluation);
         }
@@ -160,7 +164,7 @@ pub fn so_far(mut facts: Facts, lines: &[Line]) -> Result<Option<RunResult>> {
     for (task, evaluation) in evaluations.iter().enumerate() {
         tasks.push(
             task_result(task, evaluation, &facts.increments)
-                .with_context(|| format!("in task {}", task + 1))?,
+                .with_context(|| format!("in task {}", task.saturating_add(1)))?,
         );
     }
     let confusions: Vec<Confusion> = evaluations.iter().map(|it| it.classifier.clone()).collect();
