@@ -164,8 +164,8 @@ fn manual_pages_are_of_the_program_and_of_a_command() {
     assert!(text.contains(".TH cil-runner 1") && text.contains("cifar100\\-10c lucir+dfgr"), "{text}");
     let text = place.ok(&["man", "run"]);
     assert!(text.contains("exemplars") && text.contains("cil\\-runner run"), "{text}");
-    let output = place.output(&["man", "rum"]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean run?"));
+    let output = place.output(&["man", "sweeep"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean sweep?"));
 }
 
 #[test]
