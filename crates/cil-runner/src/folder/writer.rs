@@ -3,7 +3,7 @@
 //! One decision: the folder carries the suffix `.partial` until the run is whole, and is renamed then; inside it,
 //! events are appended and flushed line by line, and every other file is written under a temporary name, synced and
 //! renamed. So nothing half-written ever has a final name, and everything written can be told from what rotted: lines
-//! by their checks, files by their digests ([`sums`]). It computes no number.
+//! by their checks, files by their digests ([`sums`](super::sums)). It computes no number.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};

@@ -1,8 +1,8 @@
 //! `bench`: how long the steps take that a run is made of.
 //!
-//! One decision: the work of a step is in [`classifier`] and [`learning`], its arithmetic in [`flops`], and the clock
-//! is read in [`measure`] and [`serve`] alone. Everything that is made once is made before the clock starts. A rate is
-//! never given without the machine's own peak beside it.
+//! One decision: the work of a step is in [`classifier`] and [`learning`], its arithmetic in
+//! [`flops`](crate::estimate::flops), and the clock is read in [`measure`] and [`serve`] alone. Everything that is made
+//! once is made before the clock starts. A rate is never given without the machine's own peak beside it.
 
 pub mod classifier;
 pub mod learning;
