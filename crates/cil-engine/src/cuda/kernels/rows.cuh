@@ -29,8 +29,9 @@ __device__ inline double divisor_of(const float *weights, int rows) {
     return fmax(sum, (double)1.17549435e-38f);
 }
 
-// A row's weighted cross-entropy with the column that it picks, and the gradient of what picked_rows_end gives to the row.
-// A block a row; `weights` may be absent (then all are 1); the divisor is their sum if `by_weights` is set.
+// A row's part of the loss, which is its weight times minus the logarithm of the softmax at its column, over the divisor;
+// and the gradient of the loss to the row. A block a row. `weights` may be absent (then all are 1). The divisor is their
+// sum if `by_weights` is set, and the number of rows otherwise.
 KERNEL(cross_entropy)(const float *logits, const unsigned *picked, const float *weights, float *slopes, double *losses,
                       int rows, int columns, int by_weights) {
     int row = blockIdx.x;
