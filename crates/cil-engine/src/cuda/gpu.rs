@@ -60,8 +60,8 @@ struct Inner {
 }
 
 impl Drop for Inner {
-    /// Waits for all work: a process of several that share the GPU by MPS and ends with work in flight ends the
-    /// others'.
+    /// Waits until the GPU has done all work. Where several processes share it through MPS, one that ends before its
+    /// work is done makes the others fail.
     fn drop(&mut self) {
         // Nothing is left to tell an error to; what had to be read was read, and told its own.
         let _ = self.stream.synchronize();
