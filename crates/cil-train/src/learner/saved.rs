@@ -143,7 +143,7 @@ impl Learner {
         if !is_there {
             bail!(
                 "a run of {tasks} tasks does not come to {stage:?} of task {} with {done:?} of it done",
-                task + 1
+                task.saturating_add(1)
             );
         }
         if !position.exemplars.are_of(train) {
