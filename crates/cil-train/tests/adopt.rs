@@ -45,7 +45,7 @@ fn bits(values: &Parameters) -> Vec<(String, Vec<u64>)> {
     values.iter().map(|(name, tensor)| (name.to_owned(), of(tensor))).collect()
 }
 
-/// A run over all images at once beside one that begins anew with each task, from the model and the statistics alone.
+/// A run over all images at once beside one that restarts with each task, from the model and the statistics alone.
 fn goes_on_to_the_same_bits(recipe: &Recipe) {
     let whole = TrainSet::after(dataset().train().clone(), 6, 0).unwrap();
     let (_, at_once) = run(plan(recipe.clone(), &SIZES, 3), &whole);

@@ -40,7 +40,7 @@ fn corrected() -> Recipe {
     Recipe { bias_correction: recipe.bias_correction.map(held_out), ..recipe }
 }
 
-/// What a learner reports of work: task, activity, units and the mean number of images of a unit.
+/// The work that a learner reports: task, activity, units and the mean number of images of a unit.
 fn reported(events: &[Event]) -> Vec<(usize, Activity, usize, f64)> {
     let mut found: Vec<(usize, Activity, usize, f64)> = Vec::new();
     for event in events {

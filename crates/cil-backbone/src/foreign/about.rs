@@ -1,4 +1,4 @@
-//! What a file of another program says of its classes and its images, beside the tensors.
+//! Classes and normalisation in a file of another program, beside the tensors.
 //!
 //! Three sources, the first that says it wins: [`Hints`] (what the user said), the safetensors metadata, and the text
 //! of a `config.json` as timm and the hub's repositories have it (`label_names`, `id2label`, `pretrained_cfg`).
@@ -14,7 +14,7 @@ use crate::file::ModelCard;
 /// Largest side that a file may name; a bound, so that sizes are not multiplied unseen.
 const LARGEST_SIDE: u64 = 8192;
 
-/// What the user says of a classifier; `None` leaves it to the file.
+/// The user's description of a classifier; `None` leaves it to the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hints {
     /// Class names in the order of the logits.
@@ -47,7 +47,8 @@ impl Hints {
     pub(super) fn card(self, channels: usize, classes: usize) -> Result<ModelCard> {
         let Some(class_names) = self.class_names else {
             bail!(
-                "the file does not name its {classes} classes; name them with --classes, separated by commas, or with \
+                "the file does not name its {classes} classes; name them with --classes, separated by commas, or \
+                 with \
                  a file that has one name a line"
             );
         };
@@ -104,7 +105,7 @@ fn of_metadata(metadata: &HashMap<String, String>) -> Result<Hints> {
 fn size(text: &str) -> Result<usize> {
     match serde_json::from_str(text) {
         Ok(value) => side(&value),
-        Err(_) => bail!("input_size is {text}; it should be [channels, side, side]"),
+        Err(_) => bail!("input_size is {text}; use [channels, side, side]"),
     }
 }
 
@@ -174,6 +175,6 @@ fn side(value: &Value) -> Result<usize> {
         Some([_, height, width]) if height == width && (1..=LARGEST_SIDE).contains(height) => {
             Ok(*height as usize)
         }
-        _ => bail!("input_size is {value}; it should be [channels, side, side]"),
+        _ => bail!("input_size is {value}; use [channels, side, side]"),
     }
 }

@@ -1,4 +1,4 @@
-//! Tensor names of other programs' ResNets, and the architecture that they tell.
+//! Tensor names of other programs' ResNets, and the architecture recognised from them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use candle_core::{Result, bail};
 use crate::head::HeadKind;
 use crate::resnet::{Architecture, Variant};
 
-/// What tensor names and shapes tell of a network.
+/// The network that tensor names and shapes describe.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Layout {
     pub(super) architecture: Architecture,

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::models::Opened;
 use crate::models::record::{Answers, Task};
 
-/// What is told of a model, as JSON.
+/// The description of a model, as JSON.
 #[derive(Debug, Serialize)]
 struct Told<'a> {
     file: String,

@@ -17,7 +17,7 @@ use crate::models::measure::{largest, probabilities};
 use crate::models::{Opened, folders};
 use crate::render::progress::Progress;
 
-/// Images that are decoded and looked at together.
+/// Images that are decoded and classified together.
 const CHUNK: usize = 500;
 
 #[derive(Debug, Serialize)]

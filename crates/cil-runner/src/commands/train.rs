@@ -106,7 +106,7 @@ pub(super) fn train(
         code_version: Some(env!("CIL_CODE_VERSION").to_owned()),
         from: None,
     };
-    // The head that was trained tells its own classes apart better than statistics do; these are for later extensions.
+    // The trained head classifies its own classes better than statistics do; these are for later extensions.
     let record = Record { tasks: vec![task], discriminant, answers: Answers::Head };
     let card = ModelCard {
         class_names: folder.classes.clone(),
