@@ -236,7 +236,7 @@ impl Learner {
                 later && recipe.new_teacher.as_ref().is_some_and(|it| it.is_there(n_new)),
             ),
             (PhaseKind::NewInversion, later && recipe.new_replay.is_some()),
-            (PhaseKind::Student, true),
+            (PhaseKind::Student, !later || recipe.logistic.is_none()),
             (PhaseKind::BiasCorrection, later && recipe.bias_correction.is_some()),
             (PhaseKind::Balance, later && recipe.balance.is_some()),
         ];
