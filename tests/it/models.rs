@@ -29,7 +29,7 @@ const SHORT_REPLAY: [&str; 6] = [
     "--set",
     "replay.inversion.generator.channels=16",
     "--set",
-    "discriminant.generated=300",
+    "logistic.generated=300",
 ];
 /// Classes by name, with their colour and the direction of their stripes.
 const CLASSES: [(&str, [u8; 3], bool); 5] = [
@@ -193,6 +193,8 @@ fn a_model_without_statistics_is_extended_by_generated_images() {
     assert_eq!(told["old_classes"], serde_json::json!(["ash", "birch"]));
     assert!(told["agreement_on_generated"].as_f64().is_some_and(|it| it > 0.5), "{told}");
     assert!(told["new"]["accuracy"].as_f64().is_some_and(|it| it > 0.5), "{told}");
+    assert_eq!(told["method"], "logistic");
+    appended_once_more(&place);
 
     let generate = ["generate", "own.safetensors", "--iterations", "20", "--images", "40"];
     place.ok(&with(&generate, &["--out", "picture.png"]));
@@ -204,6 +206,34 @@ fn a_model_without_statistics_is_extended_by_generated_images() {
     assert_eq!(place.list("made"), ["ash", "birch"]);
     let told = place.told(2, &with(&generate, &["--out", "made"]));
     assert!(told.contains("is there already"), "{told}");
+}
+
+/// A model whose head reads several stages goes on, answers, and is exported; what cannot go on from it is told.
+fn appended_once_more(place: &Place) {
+    let second = json(&place.ok(&["inspect", "second.safetensors", "--json"]));
+    assert_eq!(second["head"]["stages"].as_array().map(Vec::len), Some(2));
+    assert!(second["statistics_bytes"].as_u64().is_some_and(|it| it > 0), "{second}");
+    images(place, "last", 4..5, 24, 1);
+    let extend = ["extend", "second.safetensors", "last", "--out", "third.safetensors"];
+    let told = json(&place.ok(&with(&with(&extend, &["--json"]), &SHORT_REPLAY)));
+    assert_eq!(told["method"], "logistic");
+    assert_eq!(told["old_classes"], serde_json::json!(["ash", "birch", "cedar", "écorce"]));
+    images(place, "all", 0..5, 8, 7);
+    assert!(accuracy(place, "third.safetensors", "all") > 0.5);
+    for more in [&[][..], &["--keep-batch-norms"]] {
+        place.ok(&with(&["export", "third.safetensors", "--onnx", "third.onnx"], more));
+        onnx_runtime_agrees(place, "third.safetensors", "third.onnx");
+    }
+    for (arguments, part) in [
+        (with(&extend, &["--method", "dfgr"]), "the head reads several stages"),
+        (with(&extend, &["--set", "logistic.stages=[]"]), "logistic.stages should say the same"),
+        (with(&extend, &["--set", "logistic.given-up=1"]), "logistic.given-up is 1"),
+        (vec!["export", "third.safetensors", "--torch", "third-torch.safetensors"], "use --onnx"),
+    ] {
+        let output = place.output(&arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains(part), "{arguments:?}: {told}");
+    }
 }
 
 #[test]

@@ -153,6 +153,9 @@ pub enum Effort {
 pub enum Method {
     /// The backbone stays; statistics of features answer, kept ones or those of generated images.
     Statistics,
+    /// The backbone and the old classes' weights stay; weights of the new classes are found beside them by logistic
+    /// regression on new images and generated ones.
+    Logistic,
     /// The backbone stays; the head learns new images beside generated ones of the old classes.
     Head,
     /// The whole network learns new images beside generated ones, with both teachers' logits distilled (DF-GR, DT-ID).

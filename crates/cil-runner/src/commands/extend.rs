@@ -70,7 +70,7 @@ pub(super) fn extend(
     let folder = new_classes(arguments, &opened)?;
     let names: Vec<String> = opened.class_names().iter().chain(&folder.classes).cloned().collect();
     let sets = sets(arguments, &opened, &folder, &names, &engine, &progress)?;
-    let (method, recipe) = recipe(arguments, &opened, &sets);
+    let (method, recipe) = recipe(arguments, &opened, &sets)?;
     let recipe = recipes::changed(recipe, &arguments.set, &opened.model.snapshot.architecture)?;
     let old = opened.classifier(&engine)?;
     let alike = told::alike(&old, &sets.train, sets.new, &names, &opened, &engine)?;
@@ -80,7 +80,11 @@ pub(super) fn extend(
     let seed = plan.seed;
     let train = TrainSet::after(sets.train.clone(), names.len(), opened.record.images() as u64)?;
     let mut learner = Learner::new(plan).map_err(|error| bad_input(format!("{error:#}")))?;
-    let statistics = opened.record.discriminant.as_ref().map(|_| &opened.model.attached);
+    let statistics = match (&recipe.logistic, &recipe.discriminant) {
+        (Some(_), _) => opened.record.logistic.as_ref().map(|_| &opened.model.attached),
+        (None, Some(_)) => opened.record.discriminant.as_ref().map(|_| &opened.model.attached),
+        (None, None) => None,
+    };
     learner.adopt(opened.model.snapshot.clone(), statistics, kept(&train, opened.class_names().len()))?;
     drive(&mut learner, &train, &mut progress, interrupt)?;
     let (trained, classifier) = learned(&learner)?;
@@ -126,20 +130,29 @@ pub(super) fn extend(
 }
 
 /// The method that is asked for, or the usual one, and its recipe.
-fn recipe(arguments: &Extend, opened: &Opened, sets: &Sets) -> (Method, Recipe) {
+fn recipe(arguments: &Extend, opened: &Opened, sets: &Sets) -> Result<(Method, Recipe)> {
     let beginning = recipes::Beginning {
         head: opened.model.snapshot.head.kind,
+        architecture: opened.model.snapshot.architecture,
         statistics: opened.record.discriminant.clone(),
+        appended: opened.record.logistic.clone(),
         images: sets.new,
         side: opened.fit.side,
     };
     let method = arguments.method.unwrap_or_else(|| recipes::usual(arguments.effort, &beginning));
+    if method != Method::Logistic && !opened.model.snapshot.head.stages.is_empty() {
+        return Err(bad_input(format!(
+            "{}: the head reads several stages of the network, which a training of the network does not go on from; use \
+             --method logistic, or leave --method out",
+            opened.path.display()
+        )));
+    }
     let mut recipe = recipes::extension(method, &beginning);
     let exemplars = sets.train.len() - sets.new;
     if exemplars > 0 {
         recipe.exemplars = Budget::PerClass(exemplars.div_ceil(opened.class_names().len()));
     }
-    (method, recipe)
+    Ok((method, recipe))
 }
 
 /// The model that is written: the old one's record with a task more.
@@ -157,7 +170,8 @@ fn extended(
     let class_names = opened.class_names().iter().chain(&task.classes).cloned().collect();
     let mut tasks = opened.record.tasks.clone();
     tasks.push(task);
-    let record = Record { tasks, discriminant: recipe.discriminant.clone(), answers };
+    let (discriminant, logistic) = (recipe.discriminant.clone(), recipe.logistic.clone());
+    let record = Record { tasks, discriminant, logistic, answers };
     let card = ModelCard { class_names, trained_on: None, ..opened.model.card.clone() };
     Ok(Model {
         resize: Some(opened.fit.shorter),

@@ -107,7 +107,7 @@ pub(super) fn train(
         from: None,
     };
     // The head that was trained tells its own classes apart better than statistics do; these are for later extensions.
-    let record = Record { tasks: vec![task], discriminant, answers: Answers::Head };
+    let record = Record { tasks: vec![task], discriminant, logistic: None, answers: Answers::Head };
     let card = ModelCard {
         class_names: folder.classes.clone(),
         mean: normalisation.mean.to_vec(),

@@ -207,6 +207,9 @@ impl<'a> Counter<'a> {
         }
         let student = &recipe.increment;
         let beside = if recipe.oversample { self.new } else { self.old };
+        if recipe.logistic.is_some() {
+            return items;
+        }
         items.push(item(Activity::Student, student.training.epochs, self.epoch(student, self.new + beside)));
         let seen = self.checked.increments().seen(self.task);
         if let Some(balance) = &recipe.balance {
@@ -253,6 +256,11 @@ impl<'a> Counter<'a> {
 
     fn memory(&self) -> f64 {
         let recipe = &self.checked.config().recipe;
+        // Each new image is looked at once, and each generated one drawn and looked at.
+        if let (Some(spec), 1..) = (&recipe.logistic, self.task) {
+            let generated = spec.generated as f64 * (self.generator.draws + 2.0 * self.looks);
+            return generated + (self.new + self.old) as f64 * self.looks;
+        }
         let herded = if recipe.exemplars.is_none() { 0 } else { self.new };
         // The model looks at the images at hand, and so does the old one, if there is one.
         let of_statistics = match (&recipe.discriminant, self.task) {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use cil_backbone::file::Model;
-use cil_train::recipe::DiscriminantSpec;
+use cil_train::recipe::{DiscriminantSpec, LogisticSpec};
 use serde::{Deserialize, Serialize};
 
 /// The record of a model file.
@@ -19,6 +19,10 @@ pub struct Record {
     /// What the statistics of features in the file are of, and how their discriminant is made; none without statistics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discriminant: Option<DiscriminantSpec>,
+    /// How classes were appended beside a head that stayed; the statistics in the file are then of these classes, for the
+    /// next extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logistic: Option<LogisticSpec>,
     /// What answers.
     pub answers: Answers,
 }
@@ -99,6 +103,13 @@ impl Record {
         {
             bail!("the record's discriminant.shrinkage is {}; it should be positive", spec.shrinkage);
         }
+        let stages = record.logistic.as_ref().map_or(&[][..], |spec| &spec.stages);
+        if stages != model.snapshot.head.stages {
+            bail!(
+                "the record says that the head reads {stages:?}, it reads {:?}",
+                model.snapshot.head.stages
+            );
+        }
         if record.answers == Answers::Statistics && record.discriminant.is_none() {
             bail!("the record says that statistics answer, and not how; it should have a discriminant");
         }
@@ -112,7 +123,7 @@ impl Record {
     }
 
     fn without_statistics(tasks: Vec<Task>) -> Self {
-        Self { tasks, discriminant: None, answers: Answers::Head }
+        Self { tasks, discriminant: None, logistic: None, answers: Answers::Head }
     }
 
     /// Images of all tasks whose number is known: where the next task's images are counted from, so that their draws are

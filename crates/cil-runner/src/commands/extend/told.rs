@@ -77,6 +77,7 @@ pub(super) struct About<'a> {
 pub(super) fn method_name(method: Method) -> &'static str {
     match method {
         Method::Statistics => "statistics",
+        Method::Logistic => "logistic",
         Method::Head => "head",
         Method::Dfgr => "dfgr",
         Method::FineTune => "fine-tune",
