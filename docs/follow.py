@@ -16,6 +16,10 @@ import time
 import tomllib
 
 
+# Seconds between two looks into a log.
+WAIT = 2
+
+
 def flat(table, before=""):
     """Settings by their dotted keys."""
     items = table.items() if isinstance(table, dict) else enumerate(table)
@@ -57,12 +61,14 @@ class Wandb(Printed):
     def begin(self, name, settings, project):
         import wandb
 
-        self.run = wandb.init(project=project, name=name, config=settings, reinit=True)
+        self.run = wandb.init(project=project, name=name, config=settings)
+        self.known = set()
 
     def log(self, step, axis, values):
         # Axes of their own: phases and tasks count apart.
-        for name in values:
+        for name in values.keys() - self.known:
             self.run.define_metric(name, step_metric=axis)
+        self.known |= values.keys()
         self.run.log({axis: step, **values})
 
     def end(self):
@@ -86,19 +92,32 @@ class Mlflow(Printed):
 
 
 def lines(folder, wait):
-    """The events of a run; with `wait` also those that are still to come."""
-    begun, rest = folder, b""
+    """The events of a run, each once; with `wait` also those that are still to come."""
+    given = 0
     with open(folder / "events.jsonl", "rb") as log:
         while True:
-            *whole, rest = (rest + log.read()).split(b"\n")
-            for line in whole:
+            # A run that is whole has another name, and the log that is open is still its log. Looked at before the log is
+            # read, or what is written in between would be lost.
+            is_last = not wait or not folder.exists()
+            # From the beginning: a run that was killed goes on from a checkpoint, and does again, in the same place of
+            # its log, what it had done.
+            log.seek(0)
+            *whole, _ = log.read().split(b"\n")
+            for line in whole[given:]:
                 event = json.loads(line)
                 yield event
                 if event.get("event") == "run-end":
                     return
-            if not wait or not begun.exists():
+            given = max(given, len(whole))
+            if is_last:
                 return
-            time.sleep(2)
+            time.sleep(WAIT)
+
+
+def run_folder(path):
+    """The folder of a run that may have ended since it was named, or None."""
+    whole = path.with_name(path.name.removesuffix(".partial"))
+    return next((it for it in (path, whole) if (it / "events.jsonl").is_file()), None)
 
 
 def main():
@@ -108,18 +127,20 @@ def main():
     parser.add_argument("--project", default="cil-runner")
     parser.add_argument("--wait", action="store_true")
     arguments = parser.parse_args()
-    for folder in arguments.runs:
-        if not (folder / "events.jsonl").is_file():
-            print(f"left out: {folder} is no run folder", file=sys.stderr)
+    for named in arguments.runs:
+        if not (folder := run_folder(named)):
+            print(f"left out: {named} is no run folder", file=sys.stderr)
             continue
         tracker = {"print": Printed, "wandb": Wandb, "mlflow": Mlflow}[arguments.to]()
         settings = dict(flat(tomllib.loads((folder / "config.toml").read_text())))
         tracker.begin(folder.name.removesuffix(".partial"), settings, arguments.project)
         units = {}
-        for event in lines(folder, arguments.wait):
-            if found := numbers(event, units):
-                tracker.log(*found)
-        tracker.end()
+        try:
+            for event in lines(folder, arguments.wait):
+                if found := numbers(event, units):
+                    tracker.log(*found)
+        finally:
+            tracker.end()
 
 
 if __name__ == "__main__":

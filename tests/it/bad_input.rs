@@ -26,7 +26,7 @@ fn a_wrong_key_value_or_preset_is_told() {
         ),
         (
             "recipe.exemplars={ total = 7 }",
-            "recipe.exemplars.total is 7, and 8 classes are seen after task 1",
+            "recipe.exemplars.total is 7, and 8 classes are seen after task 2",
         ),
         (
             "recipe.increment.terms.9.weight=1",
@@ -38,7 +38,7 @@ fn a_wrong_key_value_or_preset_is_told() {
         ),
         ("recipe.increment.terms.1.weight=1e30", "weight is 1e30; it should be from 0 to 1000000"),
         ("increments=[6, 2, 3]", "increments: [6, 2, 3] add up to 11, there are 10 classes"),
-        ("increments=[10, 0]", "increments: task 1 has 0 classes"),
+        ("increments=[10, 0]", "increments: task 2 has 0 classes"),
         ("class-order=[0, 1, 2, 3, 4, 5, 6, 7, 8, 8]", "class-order: it holds label 8 twice"),
         ("class-order=[0, 99]", "class-order: it holds label 99"),
         ("class-order=lucir", "class-order: procedural has no published order"),
@@ -94,7 +94,7 @@ fn a_model_that_its_last_step_made_diverge_is_an_error_and_no_result() {
         "recipe.increment.training.learning-rate=1e5",
     ];
     let told = place.told(1, &small_run("demo-fine-tune", &changes));
-    assert!(told.contains("the student diverged in task 1, student phase: "), "{told}");
+    assert!(told.contains("the student diverged in task 2, student phase: "), "{told}");
     assert!(told.contains("recipe.increment.training.learning-rate is 100000.0"), "{told}");
     assert!(!told.contains("cil-runner resume"), "{told}");
     assert_eq!(place.list("runs"), ["demo-fine-tune-s3.partial"]);

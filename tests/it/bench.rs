@@ -40,7 +40,7 @@ fn a_line_that_names_no_work_ends_it_with_one_sentence() {
     };
     let (answers, text) = told(&["--batch", "2"], "eval\ntrian\n");
     assert_eq!(answers.iter().filter(|byte| **byte == b'\n').count(), 1);
-    let sentence = "error: line 2 of standard input is \"trian\"; train, eval, invert or step is right\n";
+    let sentence = "error: line 2 of standard input is \"trian\"; write train, eval, invert or step\n";
     assert_eq!(text, sentence);
     let (_, text) = told(&["--batch", "2", "--model", "resnet18"], "step\n");
     assert!(text.starts_with("error: --model resnet18 cannot step") && text.lines().count() == 1, "{text}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cil_runner::integrity::{Verdict, verify};
+use cil_runner::folder::integrity::{Verdict, verify};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -161,6 +161,35 @@ fn a_record_of_before_there_were_digests_is_read_and_said_to_be_unverified() {
     assert_eq!(told, "runs/demo-fine-tune-s3: unverified, it was written before digests were kept\n");
     let text = place.ok(&["report", "runs", "--verify"]);
     assert!(text.contains("runs/demo-fine-tune-s3: unverified"), "{text}");
+}
+
+#[test]
+fn a_record_whose_models_were_taken_out_is_read_and_so_are_the_documents_own() {
+    let place = Place::new();
+    place.ok(&small_run("demo-fine-tune", &[]));
+    let (run, folder) = ("runs/demo-fine-tune-s3", place.path().join("runs/demo-fine-tune-s3"));
+    let shown = place.ok(&["report", run]);
+    fs::remove_file(folder.join("base.safetensors")).expect("a model");
+    assert_eq!(place.ok(&["report", run]), shown);
+    let output = place.output(&["report", run, "--verify"]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && told.contains("base.safetensors is missing"), "{told}");
+    // What else is missing is missed.
+    fs::remove_file(folder.join("env.json")).expect("a file");
+    assert!(place.told(1, &["report", run]).contains("env.json is missing"));
+
+    let records = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/runs");
+    let mut names: Vec<_> =
+        fs::read_dir(&records).expect("records").map(|it| it.expect("an entry").path()).collect();
+    names.sort();
+    assert!(names.len() > 4, "{names:?}");
+    for record in names {
+        let name = record.to_str().expect("text");
+        let shown: serde_json::Value =
+            serde_json::from_str(&place.ok(&["report", name, "--json"])).expect("JSON");
+        assert_eq!(shown, json(record.join("result.json")), "{name}");
+        assert!(matches!(verify(&record), Verdict::Intact { files: 4 } | Verdict::Unverified), "{name}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod embedded;
 mod exports;
 mod files;
 mod integrity;
+mod live;
 mod models;
 mod printed;
 mod progress;
@@ -14,6 +15,7 @@ mod reports;
 mod resume;
 mod runs;
 mod sweep;
+mod trackers;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -106,6 +108,19 @@ pub(crate) fn small_run<'a>(preset: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         arguments.extend(["--set", change]);
     }
     arguments
+}
+
+/// The Python that tests take: `CIL_TEST_PYTHON`, or `python3`; `None`, and a line that says so, where it cannot do
+/// `what`.
+#[expect(clippy::print_stderr, reason = "a test says where it skips")]
+pub(crate) fn python(what: &str) -> Option<String> {
+    let python = std::env::var("CIL_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let tried = Command::new(&python).args(["-c", what]).output();
+    let can = tried.is_ok_and(|it| it.status.success());
+    if !can {
+        eprintln!("skipped: {python} cannot `{what}`; name a Python with CIL_TEST_PYTHON");
+    }
+    can.then_some(python)
 }
 
 pub(crate) fn json(path: PathBuf) -> serde_json::Value {

@@ -1,4 +1,5 @@
-//! A user's images and a user's model: `train`, `extend`, `evaluate`, `predict`, `generate`, `inspect`, `export`, in small.
+//! A user's images and a user's model: `train`, `extend`, `evaluate`, `predict`, `generate`, `inspect`, `export`, in
+//! small.
 
 use std::fs;
 use std::path::Path;

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use cil_runner::args::Cli;
+use cil_runner::cli::args::Cli;
 use clap::error::ErrorKind;
 
 use crate::{Place, small_run};
 
 /// Words of commands that have a help of their own.
-const HELPS: [&[&str]; 12] = [
+const HELPS: [&[&str]; 13] = [
     &["--help"],
     &["run", "--help"],
     &["resume", "--help"],
@@ -21,6 +21,7 @@ const HELPS: [&[&str]; 12] = [
     &["sweep", "status", "--help"],
     &["sweep", "report", "--help"],
     &["presets", "--help"],
+    &["show", "--help"],
     &["report", "--help"],
 ];
 
@@ -91,7 +92,19 @@ fn every_command_that_is_printed_can_be_typed() {
         all.extend(commands(&text));
     }
     assert!(all.len() > before + 20, "so has the help");
-    let sources = ["presets.rs", "record.rs", "commands.rs", "run.rs"];
+    let sources = [
+        "presets/mod.rs",
+        "presets/target.rs",
+        "folder/writer.rs",
+        "folder/contents.rs",
+        "commands/run.rs",
+        "commands/demo.rs",
+        "commands/resume.rs",
+        "commands/presets.rs",
+        "commands/show.rs",
+        "drive.rs",
+        "drive/tell.rs",
+    ];
     let source = |name: &&str| {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name)).expect("a source")
     };
@@ -130,16 +143,17 @@ fn tried(place: &Place, command: &str) {
         Err(error) => panic!("cil-runner {command}: {error}"),
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let is_example = words
-        .get(1)
-        .is_some_and(|it| it.chars().any(char::is_uppercase) || it.contains('/') || it.ends_with(".toml"));
+    // The second and third words name what is run; a path or a placeholder stands for something that is not here.
+    let is_place =
+        |it: &&str| it.chars().any(char::is_uppercase) || it.contains('/') || it.ends_with(".toml");
+    let is_example = words.iter().skip(1).take(2).filter(|it| !it.starts_with('-')).any(is_place);
     // Photographs of the reader's are not here.
     let names_a_folder = words.iter().any(|it| it.contains("folder ="));
     if words[0] == "run" && !is_example && !names_a_folder {
         let dry = words.iter().copied().filter(|it| *it != "--dry-run").chain(["--dry-run", "--no-estimate"]);
         place.ok(&dry.collect::<Vec<_>>());
     }
-    if words[0] == "presets" {
+    if ["presets", "protocols", "methods", "show"].contains(&words[0]) && !is_example {
         place.ok(&words);
     }
 }
@@ -188,4 +202,26 @@ fn the_examples_of_runs_reports_and_sweeps_are_done() {
     assert!(output.status.success() && shown.contains("\nlwf ") && shown.contains("\njoint "), "{told}");
     assert!(told.contains("left out: runs/compare is no run folder"), "{told}");
     assert!(told.contains("left out: runs/report.html is a file"), "{told}");
+}
+
+/// What docs/new-method.md quotes of the sources is there, but for how far it is indented. (Its worked example is
+/// compiled and run by the documentation tests of `cil`.)
+#[test]
+fn what_a_document_quotes_of_the_sources_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = fs::read_to_string(root.join("docs/new-method.md")).expect("a document");
+    let mut quoted = 0;
+    let mut parts = text.split("```rust,ignore\n");
+    let mut before = parts.next().expect("a beginning");
+    for part in parts {
+        let (block, after) = part.split_once("```").expect("an end");
+        let path = before.rsplit('`').find(|it| it.starts_with("crates/") && it.ends_with(".rs"));
+        let path = path.unwrap_or_else(|| panic!("no file is named before\n{block}"));
+        let plain =
+            |text: &str| text.lines().map(|line| format!("{}\n", line.trim_start())).collect::<String>();
+        let source = plain(&fs::read_to_string(root.join(path)).expect("a source"));
+        assert!(source.contains(&plain(block)), "{path} does not hold\n{block}");
+        (before, quoted) = (after, quoted + 1);
+    }
+    assert_eq!(quoted, 4);
 }

@@ -1,6 +1,9 @@
-"""What TensorBoard itself reads in a folder of event files, as JSON; `reports.rs` runs it.
+"""What TensorBoard itself reads in a folder of event files, as JSON; `reports.rs` and `live.rs` run it.
 
     read_events.py DIR        {RUN: {TAG: [[STEP, VALUE], ...]}}
+    read_events.py --watch FOLDER
+                              {TAG: [[STEP, VALUE], ...]} of one run's folder, by a reader that is open all the time: it
+                              reads what is there now and at every line of standard input, and prints at its end
     read_events.py --example  the first record of a file that TensorBoard writes at time 0, in hexadecimal
 
 Needs `pip install tensorboard` (seen with 2.21).
@@ -22,8 +25,11 @@ def example():
     return file.getvalue().hex()
 
 
-def scalars(folder):
-    events = EventAccumulator(folder, size_guidance={"scalars": 0})
+def reader(folder):
+    return EventAccumulator(folder, size_guidance={"scalars": 0})
+
+
+def scalars(events):
     events.Reload()
     tags = events.Tags()["scalars"]
     return {tag: [[it.step, it.value] for it in events.Scalars(tag)] for tag in tags}
@@ -31,6 +37,14 @@ def scalars(folder):
 
 if sys.argv[1:] == ["--example"]:
     print(example())
+elif sys.argv[1] == "--watch":
+    events = reader(sys.argv[2])
+    events.Reload()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        events.Reload()
+        print("read", flush=True)
+    print(json.dumps(scalars(events)))
 else:
     root = sys.argv[1]
-    print(json.dumps({name: scalars(os.path.join(root, name)) for name in sorted(os.listdir(root))}))
+    print(json.dumps({name: scalars(reader(os.path.join(root, name))) for name in sorted(os.listdir(root))}))

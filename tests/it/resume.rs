@@ -116,7 +116,7 @@ fn a_run_that_is_asked_to_stop_saves_and_a_second_process_is_refused() {
     let told = place.told(2, &["resume", "runs/a"]);
     assert!(told.contains("another process works on runs/a.partial"), "{told}");
     let told = place.told(2, &run("a"));
-    assert!(told.contains("`cil-runner resume runs/a.partial` goes on with it"), "{told}");
+    assert!(told.contains("`cil-runner resume runs/a.partial` resumes it"), "{told}");
     signal(&process, "-TERM");
     signal(&process, "-CONT");
     assert_eq!(process.wait().expect("a status").code(), Some(75));
@@ -137,8 +137,8 @@ fn an_interrupt_saves_and_a_second_signal_ends_at_once() {
     wait_for(&log, 3, &mut process);
     signal(&process, "-INT");
     assert_eq!(process.wait().expect("a status").code(), Some(75));
-    // Both signals wait until it goes on, and it ends by the one that comes second, without a status of its own; but two
-    // threads may take one each at the same instant, and then neither comes second.
+    // Both signals wait until it goes on, and it ends by the one that comes second, without a status of its own; but
+    // two threads may take one each at the same instant, and then neither comes second.
     let ended_at_once = (0..5).any(|_| {
         let mut process = started(&place, &["resume", "runs/a", "--checkpoint-every", "0"]);
         wait_for(&log, lines(&log) + 2, &mut process);

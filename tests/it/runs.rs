@@ -79,7 +79,7 @@ fn a_second_generator_s_images_are_kept_and_shown() {
 
     let one = small_run(preset, &["increments=[3, 1]"]);
     let told = place.told(2, &one);
-    assert!(told.contains("recipe.new-replay is there and task 1 has one class"), "{told}");
+    assert!(told.contains("recipe.new-replay is there and task 2 has one class"), "{told}");
 }
 
 #[test]
@@ -147,10 +147,50 @@ fn presets_are_listed_with_their_sources() {
     assert!(text.lines().any(|line| line.starts_with("cifar100-b50-t5 ")), "{text}");
     let text = place.ok(&["presets", "cifar100-b50-t5"]);
     assert!(text.contains("cifar100-b50-t5-lucir"), "{text}");
+    let text = place.ok(&["protocols"]);
+    assert!(text.lines().any(|line| line.starts_with("imagenet1000-b500-t10 ")), "{text}");
+    let text = place.ok(&["methods"]);
+    assert!(text.lines().any(|line| line.starts_with("podnet ")) && text.contains("dtidkl"), "{text}");
     let listed: serde_json::Value = serde_json::from_str(&place.ok(&["presets", "--json"])).expect("JSON");
     let listed = listed.as_array().expect("a list");
     assert!(listed.len() > 100, "{} presets", listed.len());
     assert!(listed.iter().all(|preset| !preset["source"].as_str().expect("a source").is_empty()));
+}
+
+#[test]
+fn manual_pages_are_of_the_program_and_of_a_command() {
+    let place = Place::new();
+    let text = place.ok(&["man"]);
+    assert!(text.contains(".TH cil-runner 1") && text.contains("cifar100\\-10c lucir+dfgr"), "{text}");
+    let text = place.ok(&["man", "run"]);
+    assert!(text.contains("exemplars") && text.contains("cil\\-runner run"), "{text}");
+    let output = place.output(&["man", "sweeep"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean sweep?"));
+}
+
+#[test]
+fn a_protocol_and_a_method_are_a_preset() {
+    let place = Place::new();
+    let show = |words: &[&str]| place.ok(&[words, &["--dry-run", "--no-estimate"]].concat());
+    let typed =
+        show(&["run", "cifar100-b50-t5", "lucir+dfgr+dtid", "--exemplars", "20", "--head", "statistics"]);
+    assert_eq!(typed, show(&["run", "cifar100-b50-t5-lucir-dfgr-dtid-discriminant"]));
+    assert!(typed.contains("preset = \"cifar100-b50-t5-lucir-dfgr-dtid-discriminant\""), "{typed}");
+    let numbers = place.ok(&["show", "cifar100-b50-t5", "lucir"]);
+    assert!(numbers.contains("63.42") && numbers.contains("63.6") && numbers.contains("54.8"), "{numbers}");
+    assert_eq!(numbers, place.ok(&["show", "cifar100-b50-t5-lucir"]));
+    for (words, told) in [
+        (&["run", "cifar100-b50-t5", "wa"][..], "has no settings for wa; use one of "),
+        (&["run", "demo", "wa+dfgr"], "not to wa; leave them out"),
+        (&["run", "demo", "lucier"], "did you mean \"lucir\"?"),
+        (&["run", "demo"], "demo is a protocol; name a method too"),
+        (&["run", "my.toml", "lwf"], "a file has its method already"),
+        (&["run", "demo", "lwf", "--exemplars", "20"], "lwf keeps no exemplars"),
+    ] {
+        let output = place.output(words);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains(told), "{words:?}: {error}");
+    }
 }
 
 #[test]

@@ -86,14 +86,16 @@ fn a_sweep_shares_its_base_gives_the_same_bits_and_does_only_what_is_missing() {
 }
 
 #[test]
-fn a_run_that_fails_is_told_and_stops_no_other() {
+fn a_run_that_diverges_stops_no_other_and_is_tried_again_only_if_that_is_asked_for() {
     let place = Place::new();
     // So high a rate makes the loss infinite.
     let fails = "[[method]]\nname = \"fails\"\npreset = \"demo-lwf\"\n\
                  set = [\"recipe.increment.training.learning-rate=1e6\", \"recipe.increment.training.epochs=3\"]\n";
     write(&place, &format!("seeds = [3]\n{}{fails}{}", small(), method("lwf", &[])));
     let told = place.told(1, &["sweep", "run", "s.toml"]);
-    assert_eq!(told, "error: 1 of 2 runs failed; their logs are in runs/s/logs");
+    let end = "error: 1 of 2 runs failed; their logs are in runs/s/logs; 1 diverged and will not be tried again, since the \
+               same settings end in the same: change them, or use --retry-failed";
+    assert_eq!(told, end);
     let status = place.ok(&["sweep", "status", "s.toml", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     let row = |name: &str| {
@@ -102,11 +104,29 @@ fn a_run_that_fails_is_told_and_stops_no_other() {
     };
     assert_eq!(
         (row("lwf-s3")["state"].as_str(), row("fails")["state"].as_str()),
-        (Some("done"), Some("failed"))
+        (Some("done"), Some("diverged"))
     );
     assert!(row("lwf-s3")["last_accuracy"].is_number());
     let reason = row("fails")["reason"].as_str().expect("a reason").to_owned();
     assert!(reason.contains("recipe.increment.training.learning-rate is 1000000.0"), "{reason}");
+
+    let name = row("fails")["name"].as_str().expect("a name").to_owned();
+    let log = place.path().join("runs/s/logs").join(format!("{name}.log"));
+    let tries = || String::from_utf8_lossy(&read(log.clone())).matches("sweep: begun").count();
+    assert_eq!((place.told(1, &["sweep", "run", "s.toml"]), tries()), (end.to_owned(), 1));
+    let index = row("fails")["index"].to_string();
+    let told = place.told(1, &["sweep", "task", "s.toml", "--index", &index]);
+    assert!(told.contains(&format!("{name} diverged and is not tried again")), "{told}");
+    assert!(told.contains("use --retry-failed") && tries() == 1, "{told}");
+    let partial = format!("runs/s/{name}.partial");
+    let told = place.told(2, &["resume", &partial]);
+    assert!(
+        told.starts_with(&format!("error: {partial} is kept to be looked at; going on with it")),
+        "{told}"
+    );
+    assert_eq!((place.told(1, &["sweep", "run", "s.toml", "--retry-failed"]), tries()), (end.to_owned(), 2));
+    place.told(1, &["sweep", "task", "s.toml", "--index", &index, "--retry-failed"]);
+    assert_eq!(tries(), 3);
 }
 
 /// Starts the sweep and waits until a run has learned its first task.

@@ -7,6 +7,7 @@
 pub mod dataset;
 pub mod fetch;
 pub mod keys;
+pub mod licences;
 pub mod lint;
 pub mod source;
 pub mod tidy;

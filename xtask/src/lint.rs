@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::tidy;
+use crate::{licences, tidy};
 
 /// A step that cargo runs: its name, arguments, and one environment variable.
 type Step = (&'static str, &'static [&'static str], Option<(&'static str, &'static str)>);
@@ -20,6 +20,11 @@ const STEPS: [Step; 3] = [
     ("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], None),
     ("doc", &["doc", "--no-deps", "--workspace"], Some(("RUSTDOCFLAGS", "-D warnings"))),
 ];
+
+/// A step of our own: its name and what it does.
+type Own = (&'static str, fn(&mut dyn Write) -> Result<()>);
+
+const OWN: [Own; 2] = [("licences", licences::run), ("tidy", tidy::run)];
 
 /// Runs all steps and sums them up.
 pub fn run(out: &mut dyn Write) -> Result<()> {
@@ -31,14 +36,16 @@ pub fn run(out: &mut dyn Write) -> Result<()> {
         let started = Instant::now();
         results.push((name, cargo(&root, arguments, variable), started.elapsed()));
     }
-    writeln!(out, "lint: tidy")?;
-    let started = Instant::now();
-    results.push(("tidy", tidy::run(out), started.elapsed()));
+    for (name, check) in OWN {
+        writeln!(out, "lint: {name}")?;
+        let started = Instant::now();
+        results.push((name, check(out), started.elapsed()));
+    }
 
     let mut failed = Vec::new();
     for (name, result, elapsed) in &results {
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
-        writeln!(out, "lint: {name:<6} {verdict:<6} {:.1} s", elapsed.as_secs_f64())?;
+        writeln!(out, "lint: {name:<8} {verdict:<6} {:.1} s", elapsed.as_secs_f64())?;
         if result.is_err() {
             failed.push(*name);
         }

@@ -11,10 +11,10 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::dataset::Spec;
 use xtask::fetch::{self, Origin};
-use xtask::{Client, keys, lint, tidy};
+use xtask::{Client, keys, licences, lint, tidy};
 
 #[derive(Parser)]
-#[command(name = "xtask", about = "Tasks of the workspace", disable_help_subcommand = true)]
+#[command(name = "xtask", version, about = "Tasks of the workspace", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -32,8 +32,10 @@ enum Command {
         #[arg(long, default_value = "datasets")]
         data_dir: PathBuf,
     },
-    /// Run rustfmt, clippy, rustdoc and tidy, warnings being errors
+    /// Run rustfmt, clippy, rustdoc, licences and tidy, warnings being errors
     Lint,
+    /// Check licences and origins of all dependencies by deny.toml
+    Licences,
     /// Check the rules of the house that no compiler checks
     Tidy,
     /// Write docs/configuration.md, and the comments of --dry-run, from the doc comments of the configuration's types
@@ -141,6 +143,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<()> {
         }
         Command::VerifyData { name, data_dir } => fetch::verify(&name.spec(), &data_dir, out),
         Command::Lint => lint::run(out),
+        Command::Licences => licences::run(out),
         Command::Tidy => tidy::run(out),
         Command::Keys => keys::run(out),
     }

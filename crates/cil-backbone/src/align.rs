@@ -1,7 +1,7 @@
 //! Weight aligning: new classes' weight rows brought to the length of old ones' (WA, Zhao et al. 2020).
 //!
-//! One decision: a correction of a head is a function of its tensors, and its result is a head of the same form, so that
-//! whatever a model was corrected by is in its weights and in no file beside them.
+//! One decision: a correction of a head is a function of its tensors, and its result is a head of the same form, so
+//! that whatever a model was corrected by is in its weights and in no file beside them.
 
 use candle_core::{D, DType, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,8 @@ pub enum Length {
     L2,
 }
 
-/// Mean length of `old` weight rows over that of `new` ones: the factor of the new classes' logits that makes both alike
-/// (Zhao et al. 2020, eq. 8).
+/// Mean length of `old` weight rows over that of `new` ones: the factor of the new classes' logits that makes both
+/// alike (Zhao et al. 2020, eq. 8).
 ///
 /// `old`: `[old classes, width]`, `new`: `[new classes, width]`.
 ///

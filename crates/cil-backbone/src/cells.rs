@@ -1,7 +1,8 @@
 //! Features of several stages: stage maps averaged over grids of cells.
 //!
-//! One decision: a head of several stages reads maps after ReLU, averaged over a grid of cells in each stage, the stages
-//! behind each other. What is looked at is plain data in the head's form, so a model file answers without its run.
+//! One decision: a head of several stages reads maps after ReLU, averaged over a grid of cells in each stage, the
+//! stages behind each other. What is looked at is plain data in the head's form, so a model file answers without its
+//! run.
 
 use std::collections::BTreeMap;
 

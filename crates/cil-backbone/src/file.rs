@@ -1,8 +1,8 @@
 //! Networks as bytes in the safetensors format.
 //!
 //! One decision: the file's metadata say all that is needed to use the model elsewhere (form, class names,
-//! normalisation), and names, types and shapes of all tensors are held against that form before a value is read. Whatever
-//! else the bytes are, they are an error. This module opens no file.
+//! normalisation), and names, types and shapes of all tensors are held against that form before a value is read.
+//! Whatever else the bytes are, they are an error. This module opens no file.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -67,8 +67,8 @@ pub struct Model {
     pub resize: Option<usize>,
     /// Where the model comes from, in the words of who wrote it; this crate does not read it.
     pub record: Option<Value>,
-    /// Tensors in `f32` or `f64` that belong to the model and not to the network, such as statistics of features. Whoever
-    /// reads one holds its shape against what it should be.
+    /// Tensors in `f32` or `f64` that belong to the model and not to the network, such as statistics of features.
+    /// Whoever reads one holds its shape against what it should be.
     pub attached: Parameters,
 }
 
@@ -130,8 +130,8 @@ impl Model {
     /// The bytes of its file; equal models give equal bytes.
     ///
     /// # Errors
-    /// If the snapshot's values are not those of its form or not `f32`, an attached tensor is neither `f32` nor `f64`, or
-    /// the card or the resize rule does not suit the model.
+    /// If the snapshot's values are not those of its form or not `f32`, an attached tensor is neither `f32` nor `f64`,
+    /// or the card or the resize rule does not suit the model.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let Self { snapshot, card, resize, record, attached } = self;
         snapshot.check()?;

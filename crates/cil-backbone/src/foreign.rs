@@ -1,9 +1,9 @@
 //! Classifiers that were trained elsewhere: ResNets in the tensor names of torchvision, timm and
 //! akamaster/pytorch_resnet_cifar10, from the bytes of a safetensors file.
 //!
-//! The architecture is told from tensor names and shapes; every tensor is then held against it, and what is missing, too
-//! many or of another shape is refused by name. Class names and normalisation come from [`Hints`], the file's metadata or
-//! a `config.json` (see [`about`]). [`to_torch`] is the way back.
+//! The architecture is told from tensor names and shapes; every tensor is then held against it, and what is missing,
+//! too many or of another shape is refused by name. Class names and normalisation come from [`Hints`], the file's
+//! metadata or a `config.json` (see [`about`]). [`to_torch`] is the way back.
 //!
 //! One thing differs from the source: akamaster's shortcuts pad channels with zeros on both sides, [`Op::SubsamplePad`]
 //! behind the input's alone. So the channels of a stage are stored in another order, the input's first, and
@@ -120,8 +120,8 @@ pub(crate) fn card(class_names: Vec<String>, mean: Vec<f32>, deviation: Vec<f32>
     ModelCard { class_names, mean, deviation, trained_on: None }
 }
 
-/// Tensors by name without the prefix `module.`, which saving from several GPUs leaves, and without the counters of batch
-/// norms; with their own name.
+/// Tensors by name without the prefix `module.`, which saving from several GPUs leaves, and without the counters of
+/// batch norms; with their own name.
 fn renamed<'a>(
     tensors: impl Iterator<Item = (String, &'a TensorInfo)>,
 ) -> Result<BTreeMap<String, (String, TensorInfo)>> {
@@ -160,7 +160,8 @@ fn read(name: &str, info: &TensorInfo, data: &[u8]) -> Result<Tensor> {
     }
 }
 
-/// For each channel of a stage's output here, which one it is in akamaster's network: the input's channels come first, as
+/// For each channel of a stage's output here, which one it is in akamaster's network: the input's channels come first,
+/// as
 /// [`Op::SubsamplePad`](cil_engine::Op::SubsamplePad) has them. `stage` counts from 0.
 ///
 /// # Errors

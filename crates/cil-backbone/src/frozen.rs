@@ -1,7 +1,7 @@
 //! Networks that cannot learn.
 //!
-//! One decision: a frozen network holds copies of values and no variable, so nothing that happens to the original reaches
-//! it. Tensors that it hands out are detached; the gradients that it yields are those of its inputs: of images
+//! One decision: a frozen network holds copies of values and no variable, so nothing that happens to the original
+//! reaches it. Tensors that it hands out are detached; the gradients that it yields are those of its inputs: of images
 //! ([`Frozen::probe_backward`]) and of features that are classified ([`Frozen::head`]).
 
 use std::collections::BTreeMap;
@@ -97,7 +97,8 @@ impl Frozen {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The same backbone with another head, of these tensors by name. The backbone's values are shared; views hold no map.
+    /// The same backbone with another head, of these tensors by name. The backbone's values are shared; views hold no
+    /// map.
     ///
     /// # Errors
     /// If the tensors are not those of the head's form.

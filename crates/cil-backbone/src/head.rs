@@ -1,7 +1,7 @@
 //! Classifier heads that grow by one block of weights a task.
 //!
-//! One decision: a head is a function of plain tensors ([`HeadWeights`]), so a learner hands in variables where it wants
-//! gradients and constants where it does not, and a frozen network hands in constants only. Blocks are stored as
+//! One decision: a head is a function of plain tensors ([`HeadWeights`]), so a learner hands in variables where it
+//! wants gradients and constants where it does not, and a frozen network hands in constants only. Blocks are stored as
 //! `head.<block>.weight`, so an old block can be left alone by leaving its name out of the optimiser's groups.
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
@@ -19,8 +19,8 @@ pub enum HeadKind {
     Linear,
     /// Cosines times one learned scale (LUCIR, Hou et al. 2019, eq. 4).
     Cosine,
-    /// Several weights a class, its proxies; a class's score is that of its proxies, each counting by their softmax, and
-    /// one learned scale is common to all (PODNet's local similarity classifier, Douillard et al. 2020, eq. 4).
+    /// Several weights a class, its proxies; a class's score is that of its proxies, each counting by their softmax,
+    /// and one learned scale is common to all (PODNet's local similarity classifier, Douillard et al. 2020, eq. 4).
     MultiProxy {
         /// Proxies of each class; 10 in PODNet.
         proxies: usize,
@@ -161,8 +161,8 @@ impl Head {
 
     /// All tensors: blocks in order, then the scale of a head that has one and a block.
     ///
-    /// Initial values are LUCIR's and PyTorch's: uniform within `1 / sqrt(width)`, and a scale of 1; those of proxies are
-    /// PODNet's: normal with variance `1 / width`.
+    /// Initial values are LUCIR's and PyTorch's: uniform within `1 / sqrt(width)`, and a scale of 1; those of proxies
+    /// are PODNet's: normal with variance `1 / width`.
     pub fn specs(&self) -> Vec<ParameterSpec> {
         let blocks = self.blocks.iter().enumerate();
         let mut specs: Vec<_> = blocks.flat_map(|(at, classes)| self.block_specs(at, *classes)).collect();
@@ -331,12 +331,18 @@ pub fn random_features(features: &Tensor, projection: &Tensor) -> Result<Tensor>
     features.matmul(&projection.t()?)?.relu()
 }
 
+/// Added to a row's squared length, so that a row of zeros has one.
+const SQUARED_LENGTH_FLOOR: f64 = 1e-24;
+
 /// Rows divided by their length; a row of zeros stays, and has a finite gradient.
 ///
 /// # Errors
 /// If the tensor has no last axis.
 pub fn normalized(rows: &Tensor) -> Result<Tensor> {
-    rows.broadcast_div(&(rows.sqr()?.sum_keepdim(D::Minus1)? + 1e-24)?.sqrt()?)
+    match cil_engine::rows::unit_rows(rows, SQUARED_LENGTH_FLOOR)? {
+        Some(unit) => Ok(unit),
+        None => rows.broadcast_div(&(rows.sqr()?.sum_keepdim(D::Minus1)? + SQUARED_LENGTH_FLOOR)?.sqrt()?),
+    }
 }
 
 /// The weight rows of new classes from their images' features: the direction of the mean normalised feature, with the

@@ -1,8 +1,8 @@
 //! Backbones, growing heads, snapshots and frozen teachers.
 //!
-//! A [`Network`] is a backbone, run by an executor, and a head, run by candle's autograd. Its names are field paths, and
-//! an initial value is a function of (seed, name). A [`Frozen`] network holds plain tensors and no variable, so nothing
-//! can train it. This crate knows neither tasks nor losses.
+//! A [`Network`] is a backbone, run by an executor, and a head, run by candle's autograd. Its names are field paths,
+//! and an initial value is a function of (seed, name). A [`Frozen`] network holds plain tensors and no variable, so
+//! nothing can train it. This crate knows neither tasks nor losses.
 
 pub mod align;
 pub mod cells;

@@ -1,7 +1,7 @@
 //! A network that learns: backbone, head and their values.
 //!
-//! One decision: values are kept in one [`Parameters`] store that only its owner changes; a [`Snapshot`] is a copy of it
-//! that later training cannot reach. Which values an optimiser moves is the owner's business.
+//! One decision: values are kept in one [`Parameters`] store that only its owner changes; a [`Snapshot`] is a copy of
+//! it that later training cannot reach. Which values an optimiser moves is the owner's business.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -81,8 +81,8 @@ const EXPANSION: usize = 4;
 pub struct Architecture {
     /// Whose ResNet.
     pub variant: Variant,
-    /// Layers as the literature counts them: `6 n + 2`, three stages of `n` blocks; 32 in the published runs. 18 for the
-    /// two that methods were published with on ImageNet; 18, 34, 50, 101 or 152 for torchvision's.
+    /// Layers as the literature counts them: `6 n + 2`, three stages of `n` blocks; 32 in the published runs. 18 for
+    /// the two that methods were published with on ImageNet; 18, 34, 50, 101 or 152 for torchvision's.
     pub depth: usize,
     /// Channels of the first stage, within its blocks if they are bottlenecks; each later one has twice as many. 16 in
     /// the published runs, 64 on ImageNet.
@@ -160,8 +160,8 @@ impl Architecture {
     pub fn stage_channels(&self, stage: usize) -> usize {
         let last = self.stages();
         let doublings = match self.variant {
-            // The last block alone is its fourth stage, behind the third of the same width; at depth 8 there is no other
-            // block in the third, whose map is then the second's.
+            // The last block alone is its fourth stage, behind the third of the same width; at depth 8 there is no
+            // other block in the third, whose map is then the second's.
             Variant::Podnet if stage == last => 2,
             Variant::Podnet if stage == 3 && self.depth == 8 => 1,
             _ => stage.clamp(1, last) - 1,

@@ -68,7 +68,8 @@ impl Augmentation {
         }
     }
 
-    /// Whether the table of [`crate::elsewhere`] can tell what it does: a crop among black pixels, a mirror, a brightness.
+    /// Whether the table of [`crate::elsewhere`] can tell what it does: a crop among black pixels, a mirror, a
+    /// brightness.
     pub(crate) fn fits_a_table(&self) -> bool {
         self.contrast == 0.0 && self.crop_fill == Fill::Black && self.resized_crop.is_none()
     }

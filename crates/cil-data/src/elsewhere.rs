@@ -20,8 +20,8 @@ pub trait Elsewhere: Debug + Send + Sync {
     /// Where batches of them are made.
     fn device(&self) -> &Device;
 
-    /// What becomes of each image of a batch, as numbers for [`Self::batch`]: u32 `[changes, numbers]`, with the processor.
-    /// `changes`: the image's position among all that are kept, and what becomes of it.
+    /// What becomes of each image of a batch, as numbers for [`Self::batch`]: u32 `[changes, numbers]`, with the
+    /// processor. `changes`: the image's position among all that are kept, and what becomes of it.
     ///
     /// # Errors
     /// If an image is none of those kept.

@@ -1,8 +1,8 @@
 //! A folder of pictures, a folder a class, as people have them.
 //!
-//! One decision: the folders directly below are the classes, in the order of their names, and every picture at any depth
-//! below one is of that class (torchvision's `ImageFolder`). Where there is a folder `train`, the classes are below it,
-//! and those below `test`, `val`, `valid` or `validation` are what is evaluated on.
+//! One decision: the folders directly below are the classes, in the order of their names, and every picture at any
+//! depth below one is of that class (torchvision's `ImageFolder`). Where there is a folder `train`, the classes are
+//! below it, and those below `test`, `val`, `valid` or `validation` are what is evaluated on.
 
 mod decode;
 mod pack;
@@ -93,7 +93,7 @@ impl Folder {
     ) -> Result<Self> {
         let classes: Vec<String> = train.keys().cloned().collect();
         if classes.len() > usize::from(u16::MAX) {
-            bail!("{} has {} folders of classes; at most 65535 are right", root.display(), classes.len());
+            bail!("{} has {} folders of classes; use at most 65535", root.display(), classes.len());
         }
         let label = |class: &str| classes.partition_point(|name| name.as_str() < class);
         let filed = |part: BTreeMap<String, Vec<PathBuf>>| -> Vec<Filed> {
@@ -116,8 +116,8 @@ impl Folder {
         last.file_name().map_or_else(|| "folder".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Moves a share of every class's training pictures to those that are evaluated on: at least one of a class that has
-    /// two. Which ones depends on their number alone, so that they are the same in every run.
+    /// Moves a share of every class's training pictures to those that are evaluated on: at least one of a class that
+    /// has two. Which ones depends on their number alone, so that they are the same in every run.
     #[must_use]
     pub fn held_out(mut self, share: f64) -> Self {
         let mut kept = Vec::with_capacity(self.train.len());

@@ -1,7 +1,8 @@
 //! What the images of known data sets are.
 //!
-//! One decision: the digest of a published data set stands once, in `datasets/digests.json`, which `cargo xtask` reads too;
-//! whoever fetched, checks or learns from its images compares them with it. A data set that is not there is anybody's.
+//! One decision: the digest of a published data set stands once, in `datasets/digests.json`, which `cargo xtask` reads
+//! too; whoever fetched, checks or learns from its images compares them with it. A data set that is not there is
+//! anybody's.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -48,7 +48,8 @@ impl Normalisation {
         }
     }
 
-    /// iCaRL's for CIFAR-100: a mean is subtracted (of each pixel there, of each colour here), and nothing is divided by.
+    /// iCaRL's for CIFAR-100: a mean is subtracted (of each pixel there, of each colour here), and nothing is divided
+    /// by.
     pub fn cifar100_icarl() -> Self {
         Self { deviation: [1.0; 3], ..Self::cifar100_abd() }
     }
@@ -58,8 +59,8 @@ impl Normalisation {
         Self { mean: [0.5; 3], deviation: [0.25; 3] }
     }
 
-    /// Mean and deviation over all pixels of images in memory; a colour that never changes has the deviation of one byte's
-    /// step.
+    /// Mean and deviation over all pixels of images in memory; a colour that never changes has the deviation of one
+    /// byte's step.
     ///
     /// # Panics
     /// If the images lie in a file.

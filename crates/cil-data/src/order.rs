@@ -41,7 +41,7 @@ impl ClassOrder {
         }
         let names: Vec<&str> = orders.keys().map(String::as_str).collect();
         match names.as_slice() {
-            [] => bail!("{dataset} has no published order; {{ seed = N }} or a list of labels is right"),
+            [] => bail!("{dataset} has no published order; use {{ seed = N }} or a list of labels"),
             names => bail!("{dataset} has no order {name:?}; it has {}", names.join(", ")),
         }
     }

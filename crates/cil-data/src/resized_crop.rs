@@ -80,8 +80,8 @@ impl ResizedCrop {
         self.part(height, width, tries)
     }
 
-    /// What torchvision makes of its draws: of each try the share of the area, the ratio, and where the part begins among
-    /// the places that it fits, as shares.
+    /// What torchvision makes of its draws: of each try the share of the area, the ratio, and where the part begins
+    /// among the places that it fits, as shares.
     fn part(&self, height: usize, width: usize, tries: impl Iterator<Item = (f64, f64, f64, f64)>) -> Part {
         let area = (height * width) as f64;
         for (share, ratio, top, left) in tries {

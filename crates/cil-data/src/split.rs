@@ -21,7 +21,7 @@ impl Increments {
             bail!("the list is empty; [{classes}] learns all classes at once");
         }
         if let Some(at) = sizes.iter().position(|size| *size == 0) {
-            bail!("task {at} has 0 classes; it needs at least 1");
+            bail!("task {} has 0 classes; it needs at least 1", at + 1);
         }
         let sum = sizes.iter().try_fold(0usize, |sum, size| sum.checked_add(*size));
         match sum {
@@ -75,7 +75,7 @@ mod tests {
     fn what_does_not_add_up_is_told() {
         let told = |sizes: &[usize]| Increments::new(sizes.to_vec(), 7).unwrap_err().to_string();
         assert_eq!(told(&[4, 2]), "[4, 2] add up to 6, there are 7 classes");
-        assert!(told(&[7, 0]).starts_with("task 1 has 0 classes"));
+        assert!(told(&[7, 0]).starts_with("task 2 has 0 classes"));
         assert!(told(&[]).contains("[7]"));
         assert!(told(&[usize::MAX, 8]).contains("more than can be counted"));
     }

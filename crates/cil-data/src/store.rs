@@ -76,8 +76,8 @@ impl Images {
         Self { size, pixels: Arc::default(), labels, elsewhere: None, packed: Some((fit, packed)) }
     }
 
-    /// Bytes of one image at the network's size, `[3][height][width]`, wherever it lies; `crop` cuts a part of the whole
-    /// picture (of the stored square where there is no more) with the stream of the image's number.
+    /// Bytes of one image at the network's size, `[3][height][width]`, wherever it lies; `crop` cuts a part of the
+    /// whole picture (of the stored square where there is no more) with the stream of the image's number.
     ///
     /// # Errors
     /// If the file that it lies in cannot be read.
@@ -260,8 +260,8 @@ impl TrainSet {
     }
 
     /// Images of classes that are learned after others, whose images are not here. Labels are positions in the order in
-    /// which all `classes` are learned, and `before` images came before these: batches and changes are then those of one
-    /// run over all images.
+    /// which all `classes` are learned, and `before` images came before these: batches and changes are then those of
+    /// one run over all images.
     ///
     /// # Errors
     /// If a label is no class.

@@ -1,8 +1,8 @@
 //! Which numbers a setting may have.
 //!
-//! One decision: a number that nobody can have meant (a temperature of 1e30, a weight that is no number) is refused before
-//! anything is computed, in a sentence with its key, its value and the range. The ranges are some powers of ten wider than
-//! what is published, so they forbid no experiment; within them, every loss has a value that is a number.
+//! One decision: a number that nobody can have meant (a temperature of 1e30, a weight that is no number) is refused
+//! before anything is computed, in a sentence with its key, its value and the range. The ranges are some powers of ten
+//! wider than what is published, so they forbid no experiment; within them, every loss has a value that is a number.
 
 use candle_core::{Result, bail};
 

@@ -1,9 +1,9 @@
 //! Steps that a GPU repeats by itself.
 //!
-//! One decision: a step is a value ([`Repeatable`]) that says what differs from one to the next (its inputs, which the host
-//! brings), what it puts new tensors in the place of (its state), and what it does on the host. A GPU then needs the host
-//! for the first two steps of a kind alone: the second is captured as a CUDA graph, and every later one is its inputs and
-//! one launch. On the processor a step is a call.
+//! One decision: a step is a value ([`Repeatable`]) that says what differs from one to the next (its inputs, which the
+//! host brings), what it puts new tensors in the place of (its state), and what it does on the host. A GPU then needs
+//! the host for the first two steps of a kind alone: the second is captured as a CUDA graph, and every later one is its
+//! inputs and one launch. On the processor a step is a call.
 
 use candle_core::{Device, Tensor};
 
@@ -26,8 +26,8 @@ pub trait Repeatable {
     /// If the step fails.
     fn step(&mut self, inputs: &[Tensor]) -> Result<Self::Done, Self::Error>;
 
-    /// Brings to the device what a step that does that again will find there beside its inputs and its state, such as its
-    /// learning rates.
+    /// Brings to the device what a step that does that again will find there beside its inputs and its state, such as
+    /// its learning rates.
     ///
     /// # Errors
     /// If the device refuses it.

@@ -14,11 +14,13 @@ use candle_core::{Result, Tensor, bail};
 
 use crate::graph::Graph;
 use crate::parameters::Parameters;
+use crate::ranks::Ranks;
 
 /// What batch norm normalises with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norm {
-    /// Mean and biased variance of this batch ("train mode"). Running statistics are read by nobody and written by nobody.
+    /// Mean and biased variance of this batch ("train mode"). Running statistics are read by nobody and written by
+    /// nobody.
     Batch,
     /// Running statistics ("eval mode").
     Running,
@@ -207,6 +209,15 @@ impl Gradients {
     }
 }
 
+/// A pass over some rows of a batch whose other rows are at other ranks.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// Those that have the batch.
+    pub ranks: Arc<dyn Ranks>,
+    /// Rows of all of them.
+    pub rows: usize,
+}
+
 /// Runs one graph.
 pub trait Executor: Send + Sync {
     /// The graph it runs.
@@ -224,11 +235,29 @@ pub trait Executor: Send + Sync {
     /// If a parameter is missing or has another shape, or the input does not fit.
     fn forward(&self, parameters: &Parameters, input: &Tensor, spec: ForwardSpec) -> Result<Pass>;
 
+    /// As [`Self::forward`] of the rows that this rank has of a batch: batch norm's own statistics, the moments that
+    /// are returned, and the gradients through both are those of the batch of all ranks, and the same on all of them.
+    /// What else is returned, and the weight gradients of the backward pass, are of this rank's rows. All ranks make
+    /// the same pass.
+    ///
+    /// # Errors
+    /// As [`Self::forward`], or if this executor cannot share a batch.
+    fn forward_share(
+        &self,
+        _parameters: &Parameters,
+        _input: &Tensor,
+        _spec: ForwardSpec,
+        _share: &Share,
+    ) -> Result<Pass> {
+        bail!("this executor cannot share a batch with other ranks")
+    }
+
     /// Consumes `tape` and adds the weight gradients (if kept) into `into`; gradients of one node add up, whether they
     /// come from its tap or from downstream. Returns the input's gradient if it was kept.
     ///
     /// # Errors
-    /// If the parameters changed since the forward pass, a tap or batch norm does not exist, or moments were not asked for.
+    /// If the parameters changed since the forward pass, a tap or batch norm does not exist, or moments were not asked
+    /// for.
     fn backward(
         &self,
         parameters: &Parameters,

@@ -148,7 +148,8 @@ pub enum Op {
     },
     /// A vector read as a map, or a map as a vector; row-major, the values stay.
     Reshape,
-    /// Every `stride`-th pixel, with zero channels appended: the parameter-free shortcut ("option A") of He et al. 2016.
+    /// Every `stride`-th pixel, with zero channels appended: the parameter-free shortcut ("option A") of He et al.
+    /// 2016.
     SubsamplePad {
         /// Step in both directions.
         stride: usize,

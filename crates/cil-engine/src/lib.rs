@@ -4,7 +4,8 @@
 //! backward, with candle tensors at the boundary. The networks are where the time goes, so they do not use
 //! candle's autograd; losses and heads, which are small, do.
 //!
-//! This crate knows no method and no label, and of losses only measures of maps ([`measures`]). It is the only crate with `unsafe` code.
+//! This crate knows no method and no label, and of losses only measures of maps ([`measures`]) and of rows ([`rows`]).
+//! It is the only crate with `unsafe` code.
 
 pub mod bounds;
 pub mod captures;
@@ -20,14 +21,16 @@ pub mod memory;
 pub mod meter;
 pub mod optim;
 pub mod parameters;
+pub mod ranks;
 pub mod reference;
+pub mod rows;
 #[cfg(test)]
 mod testing;
 pub mod uploads;
 
 pub use executor::{
     BatchMoments, Executor, ExecutorFactory, ForwardSpec, Gradients, Keep, MomentGradient, Norm,
-    NormStatistics, NormUpdate, Pass, Tape, Upstream,
+    NormStatistics, NormUpdate, Pass, Share, Tape, Upstream,
 };
 pub use graph::{Graph, GraphBuilder, Node, NodeId, Op, Shape};
 pub use parameters::{Init, ParameterKind, ParameterSpec, Parameters};

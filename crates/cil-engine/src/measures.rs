@@ -38,8 +38,8 @@ pub fn gaussian(
 /// Mean over samples of the distance between two maps' profiles, and `weight` times its gradient to the first.
 ///
 /// A sample's profile is the sums of squares over the width, then those over the height, of every channel, brought to
-/// length 1 unless it is shorter than `shortest`. `map`, `target`: f32 `[rows, channels, height, width]`. `None` if they are not
-/// on a GPU.
+/// length 1 unless it is shorter than `shortest`. `map`, `target`: f32 `[rows, channels, height, width]`. `None` if
+/// they are not on a GPU.
 ///
 /// # Errors
 /// If they do not fit each other, or the GPU has no memory.
@@ -52,8 +52,8 @@ pub fn profiles(
     on_gpu::profiles(map, target, shortest, weight)
 }
 
-/// The sum of parts that are some rows each of `[n_rows, ..]`, in their order; rows that no part has are 0. `None` if they
-/// are not on a GPU.
+/// The sum of parts that are some rows each of `[n_rows, ..]`, in their order; rows that no part has are 0. `None` if
+/// they are not on a GPU.
 ///
 /// # Errors
 /// If a part has rows beyond, or other dimensions than the first.

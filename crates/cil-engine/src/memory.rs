@@ -1,9 +1,9 @@
 //! The allocator of a program that runs networks.
 //!
-//! Losses and optimisers allocate tensors of megabytes and free them in the same step. The system's allocator gives such
-//! memory back and faults it in again, page by page: a tenth of a learning step (docs/speed.md). This one keeps it for a
-//! while. A program takes it by `#[global_allocator]` and calls [`keep_freed`] when it starts; nothing that is computed
-//! depends on it.
+//! Losses and optimisers allocate tensors of megabytes and free them in the same step. The system's allocator gives
+//! such memory back and faults it in again, page by page: a tenth of a learning step (docs/speed.md). This one keeps it
+//! for a while. A program takes it by `#[global_allocator]` and calls [`keep_freed`] when it starts; nothing that is
+//! computed depends on it.
 
 use std::ffi::{c_int, c_long};
 

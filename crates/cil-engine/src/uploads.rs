@@ -1,8 +1,8 @@
 //! Values that go from the host to a GPU in a step.
 //!
-//! One decision: they are of two kinds. What is alike in every step (constants, and the dimensions that candle's kernels
-//! read of tensors that do not lie in order) stays on the GPU while a [`Kept`] lives, and is brought once. What differs is
-//! brought by [`fresh`], which keeps nothing. On the processor neither does anything of its own.
+//! One decision: they are of two kinds. What is alike in every step (constants, and the dimensions that candle's
+//! kernels read of tensors that do not lie in order) stays on the GPU while a [`Kept`] lives, and is brought once. What
+//! differs is brought by [`fresh`], which keeps nothing. On the processor neither does anything of its own.
 
 use candle_core::{Device, Result, Shape, Tensor, WithDType};
 
@@ -16,8 +16,8 @@ pub trait Number: candle_core::WithDType {}
 #[cfg(not(feature = "cuda"))]
 impl<T: candle_core::WithDType> Number for T {}
 
-/// While it lives, this thread's candle brings small values to the GPU once and keeps them there by their content: nothing
-/// that differs from step to step may be brought by candle meanwhile, or memory would grow with every step.
+/// While it lives, this thread's candle brings small values to the GPU once and keeps them there by their content:
+/// nothing that differs from step to step may be brought by candle meanwhile, or memory would grow with every step.
 #[must_use = "nothing is kept once it is dropped"]
 #[derive(Debug)]
 pub struct Kept(#[expect(dead_code, reason = "it acts when it is dropped")] Option<Box<dyn std::any::Any>>);
@@ -34,8 +34,8 @@ pub fn keep(device: &Device) -> Kept {
 /// Bytes of one upload that candle keeps at most.
 const KEPT: usize = 4096;
 
-/// A tensor of values that every step has, `[values]`, however many: they are brought in parts that are small enough to be
-/// kept.
+/// A tensor of values that every step has, `[values]`, however many: they are brought in parts that are small enough to
+/// be kept.
 ///
 /// # Errors
 /// If the device has no memory.

@@ -1,8 +1,8 @@
 //! Random streams that are functions of seed, purpose and position.
 //!
-//! One decision: a stream depends on what it is for and where it stands, and on nothing that ran before it. So a resumed
-//! run draws what the straight one would have drawn, a new draw moves no other, and the number of threads does not
-//! matter. Everything is drawn on the host: the numbers are the same on every device.
+//! One decision: a stream depends on what it is for and where it stands, and on nothing that ran before it. So a
+//! resumed run draws what the straight one would have drawn, a new draw moves no other, and the number of threads does
+//! not matter. Everything is drawn on the host: the numbers are the same on every device.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
@@ -82,8 +82,8 @@ impl Stream {
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    /// The next `count` standard normal numbers, rounded to `f32`: those that [`Self::normal`] draws one after the other,
-    /// drawn in parallel.
+    /// The next `count` standard normal numbers, rounded to `f32`: those that [`Self::normal`] draws one after the
+    /// other, drawn in parallel.
     pub fn normals(&mut self, count: usize) -> Vec<f32> {
         let start = self.0.get_word_pos();
         let mut numbers = vec![0f32; count];

@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use cil_engine::memory::{Allocator, keep_freed};
-use cil_runner::args::Cli;
-use cil_runner::failure::{exit_status, sentence};
-use cil_runner::interrupt::Interrupt;
-use cil_runner::output::Output;
+use cil_runner::cli::args::Cli;
+use cil_runner::cli::failure::{exit_status, sentence};
+use cil_runner::cli::interrupt::Interrupt;
+use cil_runner::cli::output::Output;
+use cil_runner::engine::ranks::Job;
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
@@ -18,16 +19,19 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    let mut stdout = io::stdout().lock();
-    let mut output = Output::new(&mut stdout, cli.global.json);
-    let done =
-        Interrupt::listen().and_then(|interrupt| cil_runner::commands::execute(cli, &interrupt, &mut output));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    let mut errors = io::stderr();
+    let job = match Job::join(&cli) {
+        Ok(job) => job,
         Err(error) => {
             // Best effort: where standard error is gone, the status still tells.
-            let _ = writeln!(io::stderr(), "error: {}", sentence(&error));
-            ExitCode::from(exit_status(&error))
+            let _ = writeln!(errors, "error: {}", sentence(&error));
+            return ExitCode::from(exit_status(&error));
         }
-    }
+    };
+    let (mut stdout, mut nowhere) = (io::stdout().lock(), io::sink());
+    let out: &mut dyn Write = if job.writes() { &mut stdout } else { &mut nowhere };
+    let mut output = Output::new(out, cli.global.json);
+    let done = Interrupt::listen()
+        .and_then(|interrupt| cil_runner::commands::execute(cli, job.ranks(), &interrupt, &mut output));
+    job.end(&done, &mut errors)
 }

@@ -2,8 +2,8 @@
 //!
 //! One decision: agreement with the teacher and a low batch-norm loss prove nothing (a generator that has collapsed to
 //! one picture a class has both), so images are measured beside real ones: their statistics, their variety within a
-//! class, what a model from another seed sees in them, and what a fresh student learns from them alone. Real images here
-//! are evaluation images, and nothing goes back into training.
+//! class, what a model from another seed sees in them, and what a fresh student learns from them alone. Real images
+//! here are evaluation images, and nothing goes back into training.
 
 use std::collections::BTreeMap;
 

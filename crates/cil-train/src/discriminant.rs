@@ -1,8 +1,8 @@
 //! A classifier made of class means and one covariance.
 //!
 //! One decision: what is kept of old classes is the mean feature of each and the covariance that all share, never an
-//! image; when the backbone changes, both are carried to the new features by the affine map that fits best on images that
-//! are at hand. Sums are in f64, on one thread.
+//! image; when the backbone changes, both are carried to the new features by the affine map that fits best on images
+//! that are at hand. Sums are in f64, on one thread.
 
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
@@ -20,8 +20,8 @@ const RIDGE_OF_CHANGE: f64 = 1e-2;
 pub(crate) enum Form {
     /// In f64, the whole covariance; the ridge of a map holds the map itself.
     Pooled,
-    /// Of several stages or random features, thousands of them: in f32, the covariance as a triangle; the ridge holds the map's
-    /// difference to staying as it is.
+    /// Of several stages or random features, thousands of them: in f32, the covariance as a triangle; the ridge holds
+    /// the map's difference to staying as it is.
     Wide,
 }
 
@@ -59,9 +59,9 @@ impl ClassStatistics {
         Ok(Self { form, means: DMatrix::from_rows(&means), covariance }.into_kept())
     }
 
-    /// The same classes as a later backbone sees them, from the features `[images, width]` of the same images before and
-    /// after: means go through the affine map that fits best, and so does the covariance, to which what the map leaves
-    /// unexplained is added.
+    /// The same classes as a later backbone sees them, from the features `[images, width]` of the same images before
+    /// and after: means go through the affine map that fits best, and so does the covariance, to which what the map
+    /// leaves unexplained is added.
     ///
     /// # Errors
     /// If there is no image, or all are alike.
@@ -95,8 +95,8 @@ impl ClassStatistics {
         Ok(Self { means, covariance: map.tr_mul(&(&self.covariance * &map)) + residual, form: self.form })
     }
 
-    /// By the identity and a change beside it, which alone is held by the ridge: what stays where it was is left alone, to
-    /// the bit, and directions that the images do not tell of stay.
+    /// By the identity and a change beside it, which alone is held by the ridge: what stays where it was is left alone,
+    /// to the bit, and directions that the images do not tell of stay.
     fn carried_by_change(
         &self,
         from: &RowDVector<f64>,
@@ -131,9 +131,9 @@ impl ClassStatistics {
         Self { means, covariance, form: self.form }.into_kept()
     }
 
-    /// Weights `[classes, width]` and biases `[classes]` of 0 of the ridge regression of class indicators on features, every
-    /// class counting the same: `w = (C + m' m / classes + ridge)^-1 m / classes`, where the ridge is `share` of the mean
-    /// square. Sums over images are what statistics make of them, so it is as if all images were at hand.
+    /// Weights `[classes, width]` and biases `[classes]` of 0 of the ridge regression of class indicators on features,
+    /// every class counting the same: `w = (C + m' m / classes + ridge)^-1 m / classes`, where the ridge is `share` of
+    /// the mean square. Sums over images are what statistics make of them, so it is as if all images were at hand.
     ///
     /// # Errors
     /// If the sums have no inverse, or the device refuses the tensors.
@@ -290,8 +290,8 @@ fn triangle(width: usize) -> usize {
     width * (width + 1) / 2
 }
 
-/// Sums of products of columns, `rows' rows`. Of a few features column by column, as it always was; of thousands in blocks,
-/// which is many times faster and differs in the last bit.
+/// Sums of products of columns, `rows' rows`. Of a few features column by column, as it always was; of thousands in
+/// blocks, which is many times faster and differs in the last bit.
 fn gram(rows: &DMatrix<f64>, form: Form) -> DMatrix<f64> {
     match form {
         Form::Pooled => rows.tr_mul(rows),

@@ -1,8 +1,8 @@
 //! What is said when training ends in values that are no numbers.
 //!
 //! One decision: a loss is that of the weights before a step, so losses alone do not tell; values are looked at where a
-//! phase ends, and answers where a network is first asked. The same run would come to the same, so this is an error of its
-//! own type: whoever drives a learner need not offer to go on.
+//! phase ends, and answers where a network is first asked. The same run would come to the same, so this is an error of
+//! its own type: whoever drives a learner need not offer to go on.
 
 use std::fmt;
 
@@ -15,6 +15,7 @@ pub struct Diverged {
     network: &'static str,
     /// None if it was found when the task was evaluated.
     phase: Option<PhaseKind>,
+    /// From 0; shown from 1, as everywhere.
     task: usize,
     what: String,
     advice: String,
@@ -23,6 +24,7 @@ pub struct Diverged {
 impl fmt::Display for Diverged {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { network, phase, task, what, advice } = self;
+        let task = task + 1;
         match phase {
             Some(phase) => write!(formatter, "{network} diverged in task {task}, {} phase", name(*phase))?,
             None => write!(formatter, "{network} diverged; the evaluation after task {task} found it")?,

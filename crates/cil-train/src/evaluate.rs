@@ -112,7 +112,8 @@ impl Evaluator {
 }
 
 impl Learner {
-    /// What this learner answers with after the last task that it learned. Class means are taken of `train`'s exemplars.
+    /// What this learner answers with after the last task that it learned. Class means are taken of `train`'s
+    /// exemplars.
     ///
     /// # Errors
     /// If no task is learned yet, or an executor fails.
@@ -186,7 +187,7 @@ mod tests {
             assert!(error.is::<Diverged>(), "{error}");
             let told = error.to_string();
             assert!(
-                told.starts_with("the classifier diverged; the evaluation after task 1 found it"),
+                told.starts_with("the classifier diverged; the evaluation after task 2 found it"),
                 "{told}"
             );
         }

@@ -1,7 +1,7 @@
 //! What a run observes, as data.
 //!
-//! A library never prints: the learner returns events, and whoever drives it records or shows them. Every number that is
-//! reported later is computed from these events.
+//! A library never prints: the learner returns events, and whoever drives it records or shows them. Every number that
+//! is reported later is computed from these events.
 
 use std::collections::BTreeMap;
 

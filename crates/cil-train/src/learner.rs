@@ -1,8 +1,8 @@
 //! A class-incremental learner as a state that advances.
 //!
 //! One decision: [`Learner::advance`] does one unit of work (an epoch, or some iterations of an inversion) and returns
-//! what happened, so whoever drives it can record, show, evaluate, save ([`Learner::save`]) or stop between any two units.
-//! It never sees an image to be evaluated on; [`Learner::model`] is the model so far, frozen.
+//! what happened, so whoever drives it can record, show, evaluate, save ([`Learner::save`]) or stop between any two
+//! units. It never sees an image to be evaluated on; [`Learner::model`] is the model so far, frozen.
 
 mod adopt;
 mod keep;
@@ -10,14 +10,13 @@ mod saved;
 mod work;
 
 use anyhow::{Context, Result, bail};
-use candle_core::{Device, Tensor};
-use cil_backbone::{Architecture, Frozen, Network, Snapshot};
+use candle_core::Tensor;
+use cil_backbone::{Frozen, Network, Snapshot};
 use cil_data::augment::Preparation;
 use cil_data::exemplars::Exemplars;
-use cil_data::split::Increments;
 use cil_data::store::TrainSet;
+use cil_engine::Parameters;
 use cil_engine::parameters::not_finite;
-use cil_engine::{ExecutorFactory, Parameters};
 use cil_random::Draw;
 use dfgr::{Inversion, Replay};
 use serde::{Deserialize, Serialize};
@@ -27,32 +26,15 @@ use crate::diverged::Diverged;
 use crate::event::{Event, PhaseKind};
 use crate::memory;
 use crate::phase::Surroundings;
-use crate::recipe::{NewReplaySpec, PhaseSpec, Recipe, ReplaySpec};
+pub use crate::plan::Plan;
+use crate::recipe::{PhaseSpec, ReplaySpec};
+use crate::schedule;
 pub use adopt::classifier_of;
 pub use saved::{Position, Saved};
 use work::Work;
 
 /// Images that a network is asked about when its training ends.
 const ASKED: usize = 8;
-
-/// What a learner is made of.
-#[derive(Clone)]
-pub struct Plan {
-    /// The method.
-    pub recipe: Recipe,
-    /// The network.
-    pub architecture: Architecture,
-    /// Classes of each task.
-    pub increments: Increments,
-    /// How images are changed and normalised.
-    pub preparation: Preparation,
-    /// Seed of weights, batches, augmentation and noise.
-    pub seed: u64,
-    /// Makes what runs the networks.
-    pub executors: ExecutorFactory,
-    /// Where.
-    pub device: Device,
-}
 
 /// Where a learner stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,8 +159,7 @@ impl Learner {
     /// Units that are left, each of them one [`Event::Progress`]; before the run begins, those of the whole run.
     pub fn units(&self) -> u64 {
         let of_phases = |task: usize, first: usize| -> u64 {
-            let phases = self.phases(task).into_iter().skip(first);
-            phases.map(|phase| self.phase_units(phase, task)).sum()
+            self.phases(task).into_iter().skip(first).map(|(_, units)| units as u64).sum()
         };
         let later = |task: usize| -> u64 {
             (task..self.plan.increments.tasks()).map(|task| of_phases(task, 0)).sum()
@@ -218,42 +199,15 @@ impl Learner {
                 }))
             }
             Stage::Within { index } => match self.phases(self.task).get(index) {
-                Some(phase) => self.unit(*phase, index, train).map(Some),
+                Some((phase, _)) => self.unit(*phase, index, train).map(Some),
                 None => self.finish_task(train).map(Some),
             },
         }
     }
 
-    /// Phases of a task in order.
-    fn phases(&self, task: usize) -> Vec<PhaseKind> {
-        let recipe = &self.plan.recipe;
-        let later = task > 0;
-        let n_new = self.plan.increments.classes(task).len();
-        let phases = [
-            (PhaseKind::Inversion, later && recipe.replay.is_some()),
-            (
-                PhaseKind::NewTeacher,
-                later && recipe.new_teacher.as_ref().is_some_and(|it| it.is_there(n_new)),
-            ),
-            (PhaseKind::NewInversion, later && recipe.new_replay.is_some()),
-            (PhaseKind::Student, !later || recipe.logistic.is_none()),
-            (PhaseKind::BiasCorrection, later && recipe.bias_correction.is_some()),
-            (PhaseKind::Balance, later && recipe.balance.is_some()),
-        ];
-        phases.into_iter().filter_map(|(phase, there)| there.then_some(phase)).collect()
-    }
-
-    fn phase_units(&self, phase: PhaseKind, task: usize) -> u64 {
-        let recipe = &self.plan.recipe;
-        let units = match phase {
-            PhaseKind::Inversion => recipe.replay.as_ref().map(ReplaySpec::units),
-            PhaseKind::NewTeacher => recipe.new_teacher.as_ref().map(|it| it.training.epochs),
-            PhaseKind::NewInversion => recipe.new_replay.as_ref().map(NewReplaySpec::units),
-            PhaseKind::Student => Some(self.student_spec(task).training.epochs),
-            PhaseKind::Balance => recipe.balance.as_ref().map(|it| it.training.epochs),
-            PhaseKind::BiasCorrection => recipe.bias_correction.as_ref().map(|it| it.training.epochs),
-        };
-        units.unwrap_or(0) as u64
+    /// Phases of a task in order, and units of each.
+    fn phases(&self, task: usize) -> Vec<(PhaseKind, usize)> {
+        schedule::phases(&self.plan.recipe, self.plan.increments.classes(task).len(), task)
     }
 
     fn student_spec(&self, task: usize) -> &PhaseSpec {
@@ -284,7 +238,8 @@ impl Learner {
         let task = self.task;
         match work {
             Work::Invert(inversion) => {
-                let total = self.phase_units(phase, task) as usize;
+                let units = self.phases(task).into_iter().find(|it| it.0 == phase);
+                let total = units.map_or(0, |it| it.1);
                 invert_unit(inversion, phase, task, total)
             }
             Work::Train(job) => {

@@ -1,7 +1,7 @@
 //! Recipes, terms, the one training loop, memory and metrics.
 //!
-//! A method is a value ([`recipe::Recipe`]); one loop runs them all. This crate opens no file, reads no clock and prints
-//! nothing: it returns events.
+//! A method is a value ([`recipe::Recipe`]); one loop runs them all. This crate opens no file, reads no clock and
+//! prints nothing: it returns events.
 
 pub mod audit;
 mod discriminant;
@@ -18,7 +18,9 @@ mod memory;
 pub mod methods;
 pub mod metrics;
 mod phase;
+pub mod plan;
 pub mod recipe;
+pub mod schedule;
 mod start;
 pub mod step;
 pub mod term;

@@ -1,8 +1,8 @@
 //! The features that statistics are taken of.
 //!
 //! One decision: a model's features of images are pooled ones of length 1, or averages over cells of several stages, or
-//! random features of either, as a recipe's discriminant says; of every image as it is, without augmentation, and of its mirror image if that is asked
-//! for.
+//! random features of either, as a recipe's discriminant says; of every image as it is, without augmentation, and of
+//! its mirror image if that is asked for.
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
@@ -11,8 +11,8 @@ use cil_backbone::{Frozen, cells};
 use cil_data::store::{SampleId, TrainSet};
 use cil_engine::parameters::initial_value;
 
-use crate::learner::Plan;
 use crate::means::INFERENCE_BATCH;
+use crate::plan::Plan;
 use crate::recipe::discriminant::DiscriminantSpec;
 
 /// A model that is looked at for statistics.
@@ -71,7 +71,8 @@ impl<'a> Looked<'a> {
     }
 }
 
-/// What random features are made by, the same in every task: it is drawn by the plan's seed and is not among what is kept.
+/// What random features are made by, the same in every task: it is drawn by the plan's seed and is not among what is
+/// kept.
 ///
 /// # Errors
 /// If the device refuses it.

@@ -1,8 +1,8 @@
 //! Class means in feature space.
 //!
 //! One decision: a mean is the direction of the mean normalised feature (iCaRL, Rebuffi et al. 2017), taken of images
-//! that the method may look at: exemplars, or generated images for old classes and this task's images for new ones, which
-//! are generated ones too where the new images are not shared.
+//! that the method may look at: exemplars, or generated images for old classes and this task's images for new ones,
+//! which are generated ones too where the new images are not shared.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ use dfgr::Replay;
 /// Images that go through a network at once when nothing is learned.
 pub(crate) const INFERENCE_BATCH: usize = 250;
 /// Generated images for each class of a generator's teacher, on average.
-const SYNTHETIC_PER_CLASS: usize = 100;
+pub(crate) const SYNTHETIC_PER_CLASS: usize = 100;
 
 /// Means of the classes seen, and where they came from.
 #[derive(Clone, Debug)]

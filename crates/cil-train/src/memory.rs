@@ -13,9 +13,9 @@ use cil_random::Draw;
 use dfgr::Replay;
 
 use crate::discriminant::{ClassStatistics, Form};
-use crate::learner::Plan;
 use crate::looks::Looked;
 use crate::means;
+use crate::plan::Plan;
 use crate::recipe::DiscriminantSpec;
 use crate::recipe::correction::AlignSpec;
 
@@ -40,8 +40,8 @@ pub(crate) fn remember(
     Ok(exemplars.len() + held_out * seen)
 }
 
-/// Statistics of all classes seen as `model` sees them: of the task's classes from their images; of old ones as they were
-/// kept, carried from the old model to this one by what both see in the images at hand.
+/// Statistics of all classes seen as `model` sees them: of the task's classes from their images; of old ones as they
+/// were kept, carried from the old model to this one by what both see in the images at hand.
 pub(crate) fn statistics(
     plan: &Plan,
     task: usize,

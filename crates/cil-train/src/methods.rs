@@ -151,9 +151,9 @@ pub fn with_dfgr(mut base: Recipe, replay: ReplaySpec) -> Recipe {
     base
 }
 
-/// DF-GR on top of `base` for its distillation alone: generated images are in every step, and what the base distils on real
-/// images (the old model's logits, in [`lwf`]) it distils on them too, but no label is learned from them. Where the
-/// cross-entropy sees them, they cost the new classes accuracy (docs/results.md). Ours.
+/// DF-GR on top of `base` for its distillation alone: generated images are in every step, and what the base distils on
+/// real images (the old model's logits, in [`lwf`]) it distils on them too, but no label is learned from them. Where
+/// the cross-entropy sees them, they cost the new classes accuracy (docs/results.md). Ours.
 #[must_use]
 pub fn with_dfgr_distilled(mut base: Recipe, replay: ReplaySpec) -> Recipe {
     base.replay = Some(replay);
@@ -165,8 +165,8 @@ pub fn with_dfgr_distilled(mut base: Recipe, replay: ReplaySpec) -> Recipe {
     base
 }
 
-/// `base` without its own distillation of the old model's logits, for [`with_dtid`] to stand in its place: both follow the
-/// old model on its columns.
+/// `base` without its own distillation of the old model's logits, for [`with_dtid`] to stand in its place: both follow
+/// the old model on its columns.
 #[must_use]
 pub fn without_logits_of_its_own(mut base: Recipe) -> Recipe {
     base.increment.terms.retain(|term| !matches!(term, TermSpec::LogitKd { .. }));
@@ -189,8 +189,8 @@ pub fn with_dtid(
     base
 }
 
-/// `base` where the new images are not shared but the new teacher is: images of a second generator, inverted from it, in
-/// their place. The patent application of Choi et al. 2021 names such a generator (claim 2); what it is for is our
+/// `base` where the new images are not shared but the new teacher is: images of a second generator, inverted from it,
+/// in their place. The patent application of Choi et al. 2021 names such a generator (claim 2); what it is for is our
 /// inference. `base` has both schemes and no exemplar.
 #[must_use]
 pub fn with_new_images_unshared(base: Recipe, new_replay: NewReplaySpec) -> Recipe {

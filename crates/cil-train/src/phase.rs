@@ -1,9 +1,9 @@
 //! The one training loop.
 //!
-//! One decision: whatever is trained by gradient on images (base, student, new teacher, balanced head) is a [`Job`], and
-//! all jobs run [`Job::epoch`]. A step joins the rows of its passes, lets terms see them together, and hands each pass
-//! its share of the gradient; that of losses on maps comes from the terms. Running statistics move after the optimiser's step, by the passes that used batch norm's
-//! own batch.
+//! One decision: whatever is trained by gradient on images (base, student, new teacher, balanced head) is a [`Job`],
+//! and all jobs run [`Job::epoch`]. A step joins the rows of its passes, lets terms see them together, and hands each
+//! pass its share of the gradient; that of losses on maps comes from the terms. Running statistics move after the
+//! optimiser's step, by the passes that used batch norm's own batch.
 
 mod aids;
 mod around;
@@ -104,7 +104,8 @@ struct Slope {
 const TOTAL: &str = "total";
 
 impl Job {
-    /// A job on `source`, beside `teachers`. Where terms bring networks of their own, these begin as functions of (seed, task, kind, name).
+    /// A job on `source`, beside `teachers`. Where terms bring networks of their own, these begin as functions of
+    /// (seed, task, kind, name).
     pub(crate) fn new(
         kind: PhaseKind,
         mut network: Network,

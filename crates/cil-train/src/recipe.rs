@@ -54,8 +54,8 @@ pub struct ReplaySpec {
     /// How the student's batch norm meets them.
     pub synthetic_norm: SyntheticNorm,
     /// Beside exemplars: their share of what old classes count for where every class counts the same, the rest being
-    /// generated images'. Where it is not written every row of an old class counts alike, so that 20 exemplars beside 128
-    /// generated images have 14 %.
+    /// generated images'. Where it is not written every row of an old class counts alike, so that 20 exemplars beside
+    /// 128 generated images have 14 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exemplar_share: Option<f64>,
     /// Whether a generator begins as the one of the task before, which is kept for that and counts as stored; else from
@@ -80,7 +80,7 @@ impl ReplaySpec {
 pub struct NewTeacherSpec {
     /// Whether its backbone starts from the old model; from scratch otherwise.
     pub from_old: bool,
-    /// Whether it also learns exemplars: it then tells all classes seen apart, and is followed on its maps and on its
+    /// Whether it also learns exemplars: it then classifies all classes seen, and is followed on its maps and on its
     /// logits of the new classes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exemplars: bool,
@@ -109,7 +109,8 @@ pub struct Training {
     /// Elements of gradients are brought into the range from minus this to this, where it is there; 5 in PODNet's code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient_limit: Option<f64>,
-    /// Whether an epoch ends before a batch that would not be full (`drop_last` of PyTorch's loader). An only batch stays.
+    /// Whether an epoch ends before a batch that would not be full (`drop_last` of PyTorch's loader). An only batch
+    /// stays.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drop_last: bool,
 }
@@ -132,8 +133,8 @@ pub enum Trained {
     All,
     /// The whole head; the backbone runs with its running statistics.
     Head,
-    /// The head's weights of classes, old and new, its scale left alone; the backbone runs with batch statistics, and its
-    /// running ones move (PODNet's fine-tuning).
+    /// The head's weights of classes, old and new, its scale left alone; the backbone runs with batch statistics, and
+    /// its running ones move (PODNet's fine-tuning).
     ClassWeights,
     /// Two numbers: the newest classes' logits times one plus the other (BiC); all else is left as it is. For
     /// `bias-correction` alone.
@@ -203,7 +204,7 @@ pub struct Recipe {
     /// The second teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_teacher: Option<NewTeacherSpec>,
-    /// Generated images of new classes in place of theirs, which the student then never looks at.
+    /// Generated images of new classes in place of theirs, which the student is then not trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_replay: Option<NewReplaySpec>,
     /// A phase after every later task, on what is kept: as many images of every class where there are exemplars, new

@@ -12,12 +12,12 @@ use cil_random::Draw;
 use dfgr::Replay;
 
 use crate::kmeans;
-use crate::learner::Plan;
 use crate::means;
+use crate::plan::Plan;
 use crate::recipe::NewTeacherSpec;
 
-/// The student at the beginning of a task: the old model with a head block more, or a new network with all blocks. Images
-/// of new classes are `generated`, where they are not shared.
+/// The student at the beginning of a task: the old model with a head block more, or a new network with all blocks.
+/// Images of new classes are `generated`, where they are not shared.
 pub(crate) fn student(
     plan: &Plan,
     task: usize,

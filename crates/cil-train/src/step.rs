@@ -1,8 +1,9 @@
 //! What a term may look at in one learning step.
 //!
-//! Rows of a step are ordered: new images, then exemplars, then generated images of old classes. Where new images are not
-//! shared, generated ones of their classes stand in their place. The student and the old teacher have
-//! seen every row; the new teacher has seen the new images only, or every row where a term asks for that. Views hold the maps that the phase's terms ask for.
+//! Rows of a step are ordered: new images, then exemplars, then generated images of old classes. Where new images are
+//! not shared, generated ones of their classes stand in their place. The student and the old teacher have
+//! seen every row; the new teacher has seen the new images only, or every row where a term asks for that. Views hold
+//! the maps that the phase's terms ask for.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,8 +20,8 @@ pub struct Step<'a> {
     pub old_classes: usize,
     /// All classes seen, this task's included.
     pub classes: usize,
-    /// Class of every row, u32 `[rows]`, where the networks are. It differs from step to step, so whoever reads it makes
-    /// the host wait, and the step one that no GPU can repeat by itself.
+    /// Class of every row, u32 `[rows]`, where the networks are. It differs from step to step, so whoever reads it
+    /// makes the host wait, and the step one that no GPU can repeat by itself.
     pub labels: &'a Tensor,
     /// Rows with images of this task's classes.
     pub new_rows: Range<usize>,
@@ -61,7 +62,8 @@ impl Step<'_> {
         }
     }
 
-    /// What the new teacher says of `rows`, a tensor of its view with a row for each image; `None` where it says nothing.
+    /// What the new teacher says of `rows`, a tensor of its view with a row for each image; `None` where it says
+    /// nothing.
     ///
     /// # Errors
     /// If the device refuses it.
@@ -92,8 +94,8 @@ impl Step<'_> {
     /// Weights of `rows` that give every class seen the same share, with mean 1 over the rows.
     ///
     /// Within new and within old rows classes are drawn alike, so a group's weight is its share of the classes over its
-    /// share of the rows; [`Self::exemplar_share`] divides the old rows' further. `[rows]`, made where `like` is and in its
-    /// type: nothing is brought there, however many rows.
+    /// share of the rows; [`Self::exemplar_share`] divides the old rows' further. `[rows]`, made where `like` is and in
+    /// its type: nothing is brought there, however many rows.
     ///
     /// # Errors
     /// If the device refuses it.

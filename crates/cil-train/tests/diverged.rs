@@ -35,13 +35,13 @@ fn a_network_that_diverges_is_named_with_task_phase_and_the_likely_key() {
     for (epochs, part) in [(1, "its logits hold "), (20, "the loss ")] {
         let base = told(fine_tune(fast(epochs), training(1)), &[2]);
         assert!(base.contains(part), "{base}");
-        assert!(base.starts_with("the base model diverged in task 0, student phase: "), "{base}");
+        assert!(base.starts_with("the base model diverged in task 1, student phase: "), "{base}");
         assert!(
             base.contains("recipe.base.training.learning-rate is 1000000.0, which is far from"),
             "{base}"
         );
         let later = told(fine_tune(training(1), fast(epochs)), &[2, 2]);
-        assert!(later.starts_with("the student diverged in task 1, student phase: "), "{later}");
+        assert!(later.starts_with("the student diverged in task 2, student phase: "), "{later}");
         assert!(later.contains("recipe.increment.training.learning-rate is 1000000.0"), "{later}");
     }
     let with = |change: &dyn Fn(&mut Recipe)| {
@@ -50,13 +50,13 @@ fn a_network_that_diverges_is_named_with_task_phase_and_the_likely_key() {
         told(recipe, &[2, 2])
     };
     let teacher = with(&|it| it.new_teacher.as_mut().unwrap().training = fast(1));
-    assert!(teacher.starts_with("the new teacher diverged in task 1, new-teacher phase: "), "{teacher}");
+    assert!(teacher.starts_with("the new teacher diverged in task 2, new-teacher phase: "), "{teacher}");
     assert!(teacher.contains("recipe.new-teacher.training.learning-rate"), "{teacher}");
     let balanced = with(&|it| {
         let (trained, terms) = (Trained::All, it.base.terms.clone());
         it.balance = Some(PhaseSpec { trained, terms, training: fast(1) });
     });
-    assert!(balanced.starts_with("the student diverged in task 1, balance phase: "), "{balanced}");
+    assert!(balanced.starts_with("the student diverged in task 2, balance phase: "), "{balanced}");
     let weighted = with(&|it| {
         if let TermSpec::CrossEntropy { weight, .. } = &mut it.increment.terms[0] {
             *weight = 1e6;

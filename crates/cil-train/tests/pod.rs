@@ -1,4 +1,5 @@
-//! POD-spatial against PyTorch (`golden/losses.py`), finite differences, its edges, and itself on other numbers of threads.
+//! POD-spatial against PyTorch (`golden/losses.py`), finite differences, its edges, and itself on other numbers of
+//! threads.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 

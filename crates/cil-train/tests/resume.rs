@@ -246,7 +246,7 @@ fn a_state_that_does_not_fit_is_refused() {
         let error = format!("{:#}", Learner::restore(plan.clone(), &wrong, &train).err().unwrap());
         assert!(error.contains(part), "{part}: {error}");
     };
-    refused(&|_, at| at["task"] = 7.into(), "does not come to Within { index: 3 } of task 7");
+    refused(&|_, at| at["task"] = 7.into(), "does not come to Within { index: 3 } of task 8");
     refused(&|_, at| at["task"] = u64::MAX.into(), "does not come to");
     refused(&|_, at| at["stage"] = serde_json::json!({"within": {"index": 9}}), "does not come to");
     refused(&|_, at| at["stage"] = "done".into(), "does not come to");

@@ -177,7 +177,8 @@ fn a_bias_correction_multiplies_and_moves_the_newest_logits_alone() {
         }
     }
     assert_eq!((corrected, stored), (3, vec![20 * 3072, 40 * 3072]));
-    // Old classes: eleven images in one epoch and once to be herded, nine of them again, and the one held out three times.
+    // Old classes: eleven images in one epoch and once to be herded, nine of them again, and the one held out three
+    // times.
     assert_eq!(train.reads(0), 11 + 11 + 9 + 3);
     let floats = |bits: &[u32]| bits.iter().map(|it| f64::from(f32::from_bits(*it))).collect::<Vec<f64>>();
     let ends = values(&learner);
@@ -203,7 +204,7 @@ fn a_bias_correction_without_an_image_to_hold_out_is_refused() {
     let told =
         Learner::new(plan(recipe.clone(), &[2, 2], 1)).err().map(|error| format!("{error:#}")).unwrap();
     assert!(
-        told.contains("held-out is 0.1 of 9 exemplars a class in task 1") && told.contains("10 exemplars"),
+        told.contains("held-out is 0.1 of 9 exemplars a class in task 2") && told.contains("10 exemplars"),
         "{told}"
     );
     // A budget for all classes runs out in a later task.

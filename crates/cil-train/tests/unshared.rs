@@ -54,8 +54,8 @@ fn proxies() -> Recipe {
     with_new_images_unshared(with_dfgr(recipe, replay(SyntheticNorm::Joint)), new_replay())
 }
 
-/// Learns with these images; once a task's new teacher is trained, with `other` ones till the next task. Each task's means
-/// are taken too.
+/// Learns with these images; once a task's new teacher is trained, with `other` ones till the next task. Each task's
+/// means are taken too.
 fn exchanged(plan: &Plan, train: &TrainSet, other: &TrainSet) -> (Vec<Event>, Learner, Vec<Vec<Vec<f32>>>) {
     let mut learner = Learner::new(plan.clone()).unwrap();
     let (mut events, mut means, mut taught) = (Vec::new(), Vec::new(), false);
@@ -207,11 +207,11 @@ fn what_needs_a_real_new_image_is_refused() {
 
     let recipe = unshared(SyntheticNorm::Joint);
     let told = recipe.check_increments(&[3, 2, 1]).unwrap_err().to_string();
-    assert!(told.starts_with("new-replay is there and task 2 has one class;"), "{told}");
+    assert!(told.starts_with("new-replay is there and task 3 has one class;"), "{told}");
     assert!(recipe.check_increments(&[1, 2, 2]).is_ok());
     assert!(data_free(SyntheticNorm::Joint).check_increments(&[3, 2, 1]).is_ok());
     let told = format!("{:#}", Learner::new(plan(recipe, &[3, 1], 1)).err().unwrap());
-    assert!(told.contains("task 1 has one class"), "{told}");
+    assert!(told.contains("task 2 has one class"), "{told}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A loss of one's own: `cargo run -p cil --example own_term`.
 //!
-//! It keeps the student's features where the old model's are, by their squared distance. A term reads a step: labels, rows
-//! by where they come from, and what student and teachers say of them. It returns a tensor that candle differentiates.
+//! It keeps the student's features where the old model's are, by their squared distance. A term reads a step: labels,
+//! rows by where they come from, and what student and teachers say of them. It returns a tensor that candle
+//! differentiates.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it found")]
 

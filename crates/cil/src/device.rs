@@ -1,9 +1,7 @@
 //! What computes.
 
-use std::sync::Arc;
-
-use cil_engine::cpu::{CpuExecutor, InstructionPath, Memory};
-use cil_engine::{Executor, ExecutorFactory, Graph, GraphBuilder, Op, Shape};
+use cil_engine::ExecutorFactory;
+use cil_engine::cpu::InstructionPath;
 
 use crate::Result;
 
@@ -36,18 +34,8 @@ impl Device {
     /// # Errors
     /// If no kernel runs here.
     pub fn processor() -> Result<Self> {
-        let path = CpuExecutor::new(smallest_graph()?)?.path();
-        let name = match path {
-            InstructionPath::Avx512 => "avx512",
-            InstructionPath::Avx2 => "avx2",
-            InstructionPath::Portable => "portable",
-        };
-        // The networks of a run share their buffers, since few of them work at a time.
-        let memory = Memory::default();
-        let executors = move |graph: Graph| {
-            Ok(Arc::new(CpuExecutor::with_path(graph, path)?.sharing(&memory)) as Arc<dyn Executor>)
-        };
-        Ok(Self { place: candle_core::Device::Cpu, executors: Arc::new(executors), name })
+        let path = InstructionPath::best();
+        Ok(Self { place: candle_core::Device::Cpu, executors: path.executors()?, name: path.name() })
     }
 
     /// Any executor, on any device of candle.
@@ -59,12 +47,4 @@ impl Device {
     pub fn kernels(&self) -> &'static str {
         self.name
     }
-}
-
-/// A graph of one node, to ask which instructions its executor would take.
-fn smallest_graph() -> Result<Graph> {
-    let mut graph = GraphBuilder::new(Shape::Vector { width: 1 });
-    let node = graph.add("relu", Op::Relu, &[graph.input()])?;
-    graph.tap("output", node);
-    Ok(graph.build()?)
 }

@@ -33,7 +33,8 @@
 //! }
 //! ```
 //!
-//! A loss of your own is a [`Term`](cil_train::term::Term): `examples/own_term.rs` has one of twenty lines.
+//! A loss of your own is a [`Term`](cil_train::term::Term): `examples/own_term.rs` has one of twenty lines, and
+//! `docs/new-method.md` explains it.
 
 mod data;
 mod device;
@@ -44,6 +45,11 @@ pub use data::{ClassOrder, Dataset, Ordered, Procedural};
 pub use device::Device;
 pub use learner::{Answer, Learned, Learner, LearnerBuilder, Resnet, Tasks};
 pub use method::{DfGr, DtId, Method, Modifier, Sgd, fine_tune, joint, lucir, lwf, podnet};
+
+/// The worked example of `docs/new-method.md`, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/new-method.md")]
+mod new_method {}
 
 /// A result whose error is a sentence for people, with its causes.
 pub type Result<T, E = anyhow::Error> = std::result::Result<T, E>;

@@ -63,8 +63,8 @@ impl Sgd {
     }
 }
 
-/// A method, as a value: a base method, and what is put on top of it. The order of the calls does not matter for the base
-/// method's own settings: what is on top is applied to them when the learner is built.
+/// A method, as a value: a base method, and what is put on top of it. The order of the calls does not matter for the
+/// base method's own settings: what is on top is applied to them when the learner is built.
 #[derive(Clone)]
 #[must_use]
 pub struct Method {
@@ -125,8 +125,8 @@ impl Method {
         Self { exemplars: per_class, ..self }
     }
 
-    /// Answers by a linear discriminant of kept class means of features and one covariance, in place of the trained head;
-    /// `shrinkage` is the share of the mean variance added to the covariance's diagonal (0.01 in our runs).
+    /// Answers by a linear discriminant of kept class means of features and one covariance, in place of the trained
+    /// head; `shrinkage` is the share of the mean variance added to the covariance's diagonal (0.01 in our runs).
     pub fn discriminant(self, shrinkage: f64) -> Self {
         self.with(move |mut recipe: Recipe, _: &Training| {
             recipe.discriminant = Some(DiscriminantSpec::pooled(shrinkage));
@@ -168,8 +168,8 @@ impl<F: Fn(Recipe, &Training) -> Recipe> Modifier for F {
     }
 }
 
-/// Data-free generative replay (Choi et al. 2021): before every later task a generator is trained from scratch, from the
-/// frozen model of the task before alone; its images take part in every step.
+/// Data-free generative replay (Choi et al. 2021): before every later task a generator is trained from scratch, from
+/// the frozen model of the task before alone; its images take part in every step.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DfGr(ReplaySpec);
@@ -210,8 +210,8 @@ impl Modifier for DfGr {
     }
 }
 
-/// Dual-teacher information distillation (Choi et al. 2021): the old model teaches the old classes, a model trained on the
-/// new images teaches the new ones.
+/// Dual-teacher information distillation (Choi et al. 2021): the old model teaches the old classes, a model trained on
+/// the new images teaches the new ones.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DtId {

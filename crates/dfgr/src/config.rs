@@ -105,8 +105,8 @@ pub struct InversionConfig {
     pub batch: usize,
     /// Starting rate of Adam; 0.001 in DFQ, ABD and R-DFCIL.
     pub learning_rate: f64,
-    /// How much of Adam's mean gradient stays from step to step; 0.5 where it is not written (DFQ), 0.9 in ABD and R-DFCIL.
-    /// Of its mean square 0.999 stays.
+    /// How much of Adam's mean gradient stays from step to step; 0.5 where it is not written (DFQ), 0.9 in ABD and
+    /// R-DFCIL. Of its mean square 0.999 stays.
     #[serde(default = "half", skip_serializing_if = "is_half")]
     pub beta1: f64,
     /// How it moves, by iteration; a cosine in DFQ, constant in ABD and R-DFCIL.
@@ -154,9 +154,9 @@ impl InversionConfig {
         }
     }
 
-    /// ABD's and R-DFCIL's inversion: an unconditional generator on noise of width 1000, 50 times the mean statistics loss
-    /// from stored to generated, the likeliest class at temperature 1000, balance 1, blur 0.001, a constant rate, beta1 0.9.
-    /// 10 000 iterations in ABD, 5 000 in R-DFCIL.
+    /// ABD's and R-DFCIL's inversion: an unconditional generator on noise of width 1000, 50 times the mean statistics
+    /// loss from stored to generated, the likeliest class at temperature 1000, balance 1, blur 0.001, a constant rate,
+    /// beta1 0.9. 10 000 iterations in ABD, 5 000 in R-DFCIL.
     pub fn always_be_dreaming(iterations: usize) -> Self {
         let mut config = Self::unconditional(iterations);
         config.generator.latent = 1000;
@@ -180,8 +180,8 @@ impl InversionConfig {
         config
     }
 
-    /// The conditional form of the paper's patent: label cross-entropy and statistics, with a mode-seeking term, without
-    /// which it collapsed to one picture a class in our sketch.
+    /// The conditional form of the paper's patent: label cross-entropy and statistics, with a mode-seeking term,
+    /// without which it collapsed to one picture a class in our sketch.
     pub fn conditional(iterations: usize) -> Self {
         let mut config = Self::unconditional(iterations);
         config.generator.conditional = true;

@@ -1,8 +1,8 @@
 //! The inversion loop: a generator is trained from a frozen teacher and noise.
 //!
 //! One decision: an inversion is a state that advances by some iterations at a time, so that it can be watched, stopped
-//! and resumed; iteration `i` draws its noise from (seed, task, `i`) alone. Gradients of the losses are candle's, on the
-//! teacher's features and moments; those of teacher and generator are their executors'.
+//! and resumed; iteration `i` draws its noise from (seed, task, `i`) alone. Gradients of the losses are candle's, on
+//! the teacher's features and moments; those of teacher and generator are their executors'.
 
 mod iteration;
 
@@ -39,8 +39,8 @@ pub struct Report {
     pub learning_rate: f64,
     /// Images generated in these.
     pub images: usize,
-    /// Mean of each part of the loss over these, unweighted. One that is not finite says that the generator has diverged,
-    /// and is of no use.
+    /// Mean of each part of the loss over these, unweighted. One that is not finite says that the generator has
+    /// diverged, and is of no use.
     pub losses: BTreeMap<String, f64>,
 }
 
@@ -116,8 +116,8 @@ impl Inversion {
         })
     }
 
-    /// Begins as another generator of the same form: the one of the task before. What a conditional one has grown by for
-    /// new classes begins as it is.
+    /// Begins as another generator of the same form: the one of the task before. What a conditional one has grown by
+    /// for new classes begins as it is.
     ///
     /// # Errors
     /// If the values are not those of such a generator.

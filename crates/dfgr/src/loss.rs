@@ -78,8 +78,8 @@ impl Stored {
         })
     }
 
-    /// `KL(N(mean, variance) ‖ N(running mean, running variance))` per channel, reduced; `mean`, `variance`: a batch's, the
-    /// channels of all layers in their order.
+    /// `KL(N(mean, variance) ‖ N(running mean, running variance))` per channel, reduced; `mean`, `variance`: a batch's,
+    /// the channels of all layers in their order.
     ///
     /// # Errors
     /// If there are not as many channels.
@@ -240,8 +240,8 @@ pub fn smoothness(images: &Tensor) -> Result<Tensor> {
     along(2, height)? + along(3, width)?
 }
 
-/// [`batch_entropy`] as a share of the largest, and 1: from 0 (a batch holds all classes alike) to 1 (one class). `None` where
-/// there is one class. `logits`: `[rows, classes]`. ABD (Smith et al. 2021) and R-DFCIL.
+/// [`batch_entropy`] as a share of the largest, and 1: from 0 (a batch holds all classes alike) to 1 (one class).
+/// `None` where there is one class. `logits`: `[rows, classes]`. ABD (Smith et al. 2021) and R-DFCIL.
 pub fn balance(logits: &Tensor) -> Result<Option<Tensor>> {
     match logits.dim(1)? {
         0 | 1 => Ok(None),
@@ -249,12 +249,13 @@ pub fn balance(logits: &Tensor) -> Result<Option<Tensor>> {
     }
 }
 
-/// Weights of pixels at distance 0, 1 and 2 in [`blur`]: a Gaussian of variance 2, brought to the sum 1. ABD's code means a
-/// deviation of 1 and squares twice it.
+/// Weights of pixels at distance 0, 1 and 2 in [`blur`]: a Gaussian of variance 2, brought to the sum 1. ABD's code
+/// means a deviation of 1 and squares twice it.
 const BLUR: [f64; 3] = [0.303_641_224_713_136, 0.236_476_023_579_351, 0.111_703_364_064_081];
 
-/// Mean squared difference between the images and a Gaussian blur of them, 5 pixels wide, borders reflected. Not negative;
-/// zero for images of one colour. `images`: `[rows, channels, height, width]`. The image prior of ABD and R-DFCIL.
+/// Mean squared difference between the images and a Gaussian blur of them, 5 pixels wide, borders reflected. Not
+/// negative; zero for images of one colour. `images`: `[rows, channels, height, width]`. The image prior of ABD and
+/// R-DFCIL.
 pub fn blur(images: &Tensor) -> Result<Tensor> {
     let (n_rows, _, height, width) = images.dims4()?;
     if n_rows == 0 || height < 3 || width < 3 {

@@ -1,7 +1,7 @@
 //! What batch norms saw of a batch, as variables that collect gradients.
 //!
-//! One decision: the channels of all batch norms are in one tensor, so a loss on them is a few operations however deep the
-//! network is.
+//! One decision: the channels of all batch norms are in one tensor, so a loss on them is a few operations however deep
+//! the network is.
 
 use std::collections::BTreeMap;
 

@@ -151,8 +151,8 @@ impl Replay {
         Code::draw(&self.config, self.teacher.classes(), rows, draw)
     }
 
-    /// The images of a code's input, wherever that lies, and what the teacher says of them; classes are the teacher's to
-    /// tell.
+    /// The images of a code's input, wherever that lies, and what the teacher says of them; classes are the teacher's
+    /// to tell.
     ///
     /// # Errors
     /// If an executor fails.

@@ -4,6 +4,7 @@
 
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::ops::log_softmax;
+use cil_engine::rows;
 
 /// What logits may be divided by. Outside, the softmax is a step or flat to the last bit of `f32`; 2 in LwF, 20 at most
 /// in Hinton et al. 2015.
@@ -17,6 +18,9 @@ const TEMPERATURES: std::ops::RangeInclusive<f64> = 0.01..=10_000.0;
 pub fn kl(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
     check_logits(student, teacher)?;
     check_temperature(temperature)?;
+    if let Some(loss) = rows::divergence(student, teacher, temperature)? {
+        return Ok(loss);
+    }
     let student = log_softmax(&(student / temperature)?, D::Minus1)?;
     let teacher = log_softmax(&(teacher.detach() / temperature)?, D::Minus1)?;
     let per_row = (teacher.exp()? * (&teacher - &student)?)?.sum(D::Minus1)?;

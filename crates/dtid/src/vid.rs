@@ -4,9 +4,9 @@
 //! the student and whose variance is one number per channel, minus the bound is the loss below up to a constant.
 //! The regressors and the variance parameters are the caller's: they train with the student.
 //!
-//! One decision: the loss is written twice, as operations that candle differentiates ([`vid`]), slow and obvious, and as
-//! one parallel pass that yields loss and gradients at once ([`vid_slopes`]), since maps are large. In the latter, sums
-//! over samples run in their order and in `f64`: the number of threads does not matter.
+//! One decision: the loss is written twice, as operations that candle differentiates ([`vid`]), slow and obvious, and
+//! as one parallel pass that yields loss and gradients at once ([`vid_slopes`]), since maps are large. In the latter,
+//! sums over samples run in their order and in `f64`: the number of threads does not matter.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -22,8 +22,8 @@ pub const INITIAL_VARIANCE: f64 = 5.0;
 /// Mean over batch, channels and positions of `½ [(teacher - mean)² / s² + ln s²]`, `s² = softplus(a) + 1e-5`.
 ///
 /// `mean`: `[rows, channels, ..]`, regressed from the student; `teacher`: the same shape, detached here;
-/// `raw_variance`: `a`, `[channels]`. Not bounded by zero: at least `½ ln 1e-5`; over `s²` it is least at each channel's
-/// mean squared residual.
+/// `raw_variance`: `a`, `[channels]`. Not bounded by zero: at least `½ ln 1e-5`; over `s²` it is least at each
+/// channel's mean squared residual.
 pub fn vid(mean: &Tensor, teacher: &Tensor, raw_variance: &Tensor) -> Result<Tensor> {
     let n_channels = check(mean, teacher, raw_variance)?;
     let mut per_channel = vec![1; mean.rank()];

@@ -181,8 +181,8 @@ impl Spec {
         }
     }
 
-    /// Tiny-ImageNet (Stanford's CS231n, 2015): 200 classes of ImageNet at 64 pixels. Its test images have no labels, so
-    /// the validation images are what is evaluated on, as everywhere.
+    /// Tiny-ImageNet (Stanford's CS231n, 2015): 200 classes of ImageNet at 64 pixels. Its test images have no labels,
+    /// so the validation images are what is evaluated on, as everywhere.
     pub fn tiny_imagenet() -> Self {
         Self {
             name: "tiny-imagenet".into(),

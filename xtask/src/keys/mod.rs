@@ -1,8 +1,8 @@
 //! `keys`: every key of a configuration, from the doc comments of the types that it is read into.
 //!
-//! One decision: the types are read as text, so this crate still depends on no other; what a key means is said once, at its
-//! field, and `docs/configuration.md` and the list that `cil-runner run --dry-run` prints from are written from there. A
-//! test and `tidy` see that both are what the types say.
+//! One decision: the types are read as text, so this crate still depends on no other; what a key means is said once, at
+//! its field, and `docs/configuration.md` and the list that `cil-runner run --dry-run` prints from are written from
+//! there. A test and `tidy` see that both are what the types say.
 
 mod types;
 mod write;

@@ -1,7 +1,7 @@
 //! Types that serde reads, from their source.
 //!
-//! One decision: only what the configuration's types use of serde is understood (`rename_all`, `rename`, `tag`, `untagged`,
-//! `transparent`, `default`, `skip`); names are those of the file, not of Rust.
+//! One decision: only what the configuration's types use of serde is understood (`rename_all`, `rename`, `tag`,
+//! `untagged`, `transparent`, `default`, `skip`); names are those of the file, not of Rust.
 
 use anyhow::Result;
 use syn::{Attribute, Expr, Fields, Lit, Meta, Type};
@@ -22,7 +22,8 @@ pub(super) struct Item {
 pub(super) enum Form {
     /// Keys.
     Table(Vec<Field>),
-    /// One of several: by a key that names the variant (`tag`), by form alone (`untagged`), or by the variant's own name.
+    /// One of several: by a key that names the variant (`tag`), by form alone (`untagged`), or by the variant's own
+    /// name.
     Choice { tag: Option<String>, untagged: bool, variants: Vec<Variant> },
 }
 

@@ -1,7 +1,7 @@
 //! The document of all keys, and the list that the program prints comments from.
 //!
-//! One decision: both tell a type once; the list names the type that a key leads to, so that a reader of a configuration
-//! finds its way.
+//! One decision: both tell a type once; the list names the type that a key leads to, so that a reader of a
+//! configuration finds its way.
 
 use super::types::{Field, Form, Item, Variant};
 

@@ -1,7 +1,7 @@
 //! Tiny-ImageNet as it was published: a zip of JPEG files, or the folder that it unpacks to.
 //!
-//! One decision: labels are the sorted WordNet numbers of the classes that are there, so that a part of the classes is a
-//! data set as well; members are decoded as they come, in memory, and nothing is written to a path that the archive
+//! One decision: labels are the sorted WordNet numbers of the classes that are there, so that a part of the classes is
+//! a data set as well; members are decoded as they come, in memory, and nothing is written to a path that the archive
 //! names. The images of `test` have no labels and are passed over.
 
 use std::collections::{BTreeMap, BTreeSet};

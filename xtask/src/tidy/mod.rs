@@ -3,6 +3,7 @@
 //! One decision: a rule is a function from text to findings, so each is tested on text; only this file walks the tree.
 //! Tidy repairs nothing.
 
+mod circles;
 mod dependencies;
 mod presets;
 mod text;
@@ -86,6 +87,7 @@ fn check(root: &Path) -> Result<Vec<Finding>> {
         }
     }
     findings.extend(presets::check(&preset_files));
+    findings.extend(circles::check(&files));
     for member in members(root)? {
         let place = if member.is_empty() { "Cargo.toml".to_owned() } else { format!("{member}/Cargo.toml") };
         let text = fs::read_to_string(root.join(&place)).with_context(|| format!("cannot read {place}"))?;

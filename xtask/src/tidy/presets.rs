@@ -30,9 +30,11 @@ pub(super) fn check(files: &[(&str, &str)]) -> Vec<Finding> {
     findings
 }
 
-/// `Preset {` that is neither a definition, an implementation nor a return type.
+/// `Preset {`, and `Made {` of which a protocol makes one, that is neither a definition, an implementation nor a return
+/// type.
 fn count_literals(code: &str) -> usize {
     code.match_indices("Preset {")
+        .chain(code.match_indices("Made {"))
         .filter(|(at, _)| {
             let before = &code[..*at];
             let glued =
@@ -99,6 +101,13 @@ mod tests {
         assert!(check(&[("p", &passed)]).is_empty());
         let other = GOOD.replace("source: PAPER }", "resource, expected }");
         assert_eq!(check(&[("p", &other)]).len(), 1);
+    }
+
+    #[test]
+    fn what_a_protocol_makes_says_its_source_too() {
+        let made = |fields: &str| format!("fn made() -> Made {{ Made {{ {fields} }} }}");
+        assert!(check(&[("p", &made("source: PAPER, config"))]).is_empty());
+        assert_eq!(check(&[("p", &made("config"))]).len(), 1);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use super::Finding;
 
 const SOFT_LINES: usize = 300;
 const HARD_LINES: usize = 400;
+/// Columns of a comment line; rustfmt holds code to fewer.
+const COMMENT_COLUMNS: usize = 120;
 
 /// Beginnings of paths that exist on one person's machine only; spelled in two parts so as not to be found here.
 const PRIVATE_FOLDERS: [&str; 4] =
@@ -17,6 +19,13 @@ pub(super) fn rust_file(name: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !text.starts_with("//!") {
         findings.push(Finding::error(name, "the file does not begin with `//!` module documentation"));
+    }
+    for (index, line) in text.lines().enumerate() {
+        let columns = line.chars().count();
+        if line.trim_start().starts_with("//") && columns > COMMENT_COLUMNS {
+            let message = format!("a comment of {columns} columns, {COMMENT_COLUMNS} is the most");
+            findings.push(Finding::error(format!("{name}:{}", index + 1), message));
+        }
     }
     let lines = text.lines().count();
     if lines > HARD_LINES {
@@ -63,6 +72,17 @@ mod tests {
         assert!(!rust_file("a.rs", &lines(SOFT_LINES + 1))[0].is_error);
         assert!(!rust_file("a.rs", &lines(HARD_LINES))[0].is_error);
         assert_eq!(rust_file("a.rs", &lines(HARD_LINES + 1))[0].message, "401 lines, 400 is the most");
+    }
+
+    #[test]
+    fn comments_fit_the_page() {
+        let of = |columns: usize| format!("//! A.\n    // {}\n", "x".repeat(columns - 7));
+        assert!(rust_file("a.rs", &of(120)).is_empty());
+        assert_eq!(
+            rust_file("a.rs", &of(121))[0].to_string(),
+            "error: a.rs:2: a comment of 121 columns, 120 is the most"
+        );
+        assert!(rust_file("a.rs", &format!("//! A.\nlet a = \"{}\"; // b\n", "x".repeat(120))).is_empty());
     }
 
     #[test]

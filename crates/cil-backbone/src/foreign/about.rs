@@ -1,7 +1,7 @@
 //! What a file of another program says of its classes and its images, beside the tensors.
 //!
-//! Three sources, the first that says it wins: [`Hints`] (what the user said), the safetensors metadata, and the text of
-//! a `config.json` as timm and the hub's repositories have it (`label_names`, `id2label`, `pretrained_cfg`).
+//! Three sources, the first that says it wins: [`Hints`] (what the user said), the safetensors metadata, and the text
+//! of a `config.json` as timm and the hub's repositories have it (`label_names`, `id2label`, `pretrained_cfg`).
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -211,7 +211,7 @@ fn descriptions_that_do_not_fit_are_named() {
     metadata(&|it| it["image-dims"] = json!([3, 4]), "cannot be read");
     metadata(&|it| it["card"]["class-names"] = json!(["one"]), "1 class names, the model 5 classes");
     metadata(&|it| it["card"]["mean"] = json!([0.5]), "mean is of 1 channels");
-    metadata(&|it| it["card"]["mean"] = json!([1e300, 0, 0]), "mean holds inf");
+    metadata(&|it| it["card"]["mean"] = json!([1e300, 0, 0]), "number out of range");
     metadata(&|it| it["card"]["deviation"] = json!([1, -1, 1]), "deviation holds -1");
 }
 

@@ -1,7 +1,7 @@
 //! From a folder's files to a data set in memory.
 //!
-//! One decision: every file is tried, so that all broken ones are named at once; an image's place is that of its file in
-//! the sorted list, so the data set is the same for any number of threads.
+//! One decision: every file is tried, so that all broken ones are named at once; an image's place is that of its file
+//! in the sorted list, so the data set is the same for any number of threads.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! A folder's pictures, decoded once: the cache beside the data sets.
 //!
-//! One decision: what is kept is each whole picture with its shorter side brought to the rule's length, so that training
-//! can cut any part of it, as published training at 224 pixels does; evaluation cuts the middle. It is keyed by what it
-//! was made of (every file's path, size and time of change, the rule, and the version of this code) and made anew where
-//! that differs.
+//! One decision: what is kept is each whole picture with its shorter side brought to the rule's length, so that
+//! training can cut any part of it, as published training at 224 pixels does; evaluation cuts the middle. It is keyed
+//! by what it was made of (every file's path, size and time of change, the rule, and the version of this code) and made
+//! anew where that differs.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -28,8 +28,8 @@ const VERSION: &str = "pictures 1";
 const AT_A_TIME: usize = 256;
 
 impl Folder {
-    /// The data set of this folder, whose pictures lie in a file below `cache` and are read as they are needed; the file
-    /// is made now if it is not there or was made of something else. See [`Folder::decode`] for the rest.
+    /// The data set of this folder, whose pictures lie in a file below `cache` and are read as they are needed; the
+    /// file is made now if it is not there or was made of something else. See [`Folder::decode`] for the rest.
     ///
     /// # Errors
     /// As [`Folder::decode`], or if the file cannot be written.

@@ -306,7 +306,13 @@ impl Run<'_> {
         }
         if carried {
             let moments = to_moments.as_ref().map(|(mean, variance)| (mean.as_slice(), variance.as_slice()));
-            let count = self.state.rows * block.positions();
+            let count = self.state.rows_of_all() * block.positions();
+            let totals = match &self.state.share {
+                Some(share) if normalisation.batch => {
+                    Normalisation::totals_of_all((&totals.0, &totals.1), &*share.ranks)?
+                }
+                _ => totals,
+            };
             let by = normalisation.linearise((&totals.0, &totals.1), moments, count);
             let behind = Behind { gradient: gradient.clone(), by };
             if executor.plan.feeds_one_norm(unit.source) {

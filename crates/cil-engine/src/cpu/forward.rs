@@ -10,12 +10,12 @@ use super::conv;
 use super::conv_plan::ConvPlan;
 use super::layout::{self, LANES};
 use super::load::{Normalised, Source};
-use super::norm::{self, Moments, Normalisation};
+use super::norm::{self, Merged, Moments, Normalisation};
 use super::packed::Direction;
 use super::plan::{Kind, Unit};
 use super::schedule::{Placement, Schedule};
 use super::{CpuExecutor, singles, with_values};
-use crate::executor::{BatchMoments, ForwardSpec, Keep, Norm, NormStatistics, NormUpdate, Pass, Tape};
+use crate::executor::{BatchMoments, ForwardSpec, Keep, Norm, NormStatistics, NormUpdate, Pass, Share, Tape};
 use crate::fusion::NormUnit;
 use crate::graph::Op;
 use crate::parameters::Parameters;
@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) rows: usize,
     pub(super) weights: bool,
     pub(super) moments: bool,
+    /// Where other ranks have other rows of the batch.
+    pub(super) share: Option<Share>,
     pub(super) schedule: Arc<Schedule>,
     /// By node: its output, where backward reads it. The input may be in channel-major order ([`super::plan::Plan`]).
     pub(super) outputs: Vec<Option<Arc<Buffer>>>,
@@ -35,6 +37,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Rows of the batch, those of other ranks with it.
+    pub(super) fn rows_of_all(&self) -> usize {
+        self.share.as_ref().map_or(self.rows, |share| share.rows)
+    }
+
     /// A node's output.
     pub(super) fn output(&self, executor: &CpuExecutor, node: usize) -> Result<&[f32]> {
         match &self.outputs[node] {
@@ -78,6 +85,7 @@ pub(super) fn run(
     parameters: &Parameters,
     input: &Tensor,
     spec: ForwardSpec,
+    share: Option<Share>,
 ) -> Result<Pass> {
     let (graph, plan) = (&executor.graph, &executor.plan);
     let rows = input.dims().first().copied().unwrap_or(0);
@@ -90,6 +98,7 @@ pub(super) fn run(
         rows,
         weights: matches!(spec.keep, Keep::Tape { weights: true, .. }),
         moments: spec.moments,
+        share,
         schedule: schedule.clone(),
         outputs: vec![None; nodes],
         norms: vec![None; nodes],
@@ -251,13 +260,16 @@ impl Run<'_> {
             None
         };
         let moments = if self.needs_moments() {
-            let moments = match &self.samples[unit.source] {
-                Some(samples) => norm::merge(samples, block),
+            let mut merged = match &self.samples[unit.source] {
+                Some(samples) => Merged::of(samples, block),
                 None => {
-                    norm::merge(&norm::batch_moments(cpu, self.output(unit.source)?, self.rows, block), block)
+                    Merged::of(&norm::batch_moments(cpu, self.output(unit.source)?, self.rows, block), block)
                 }
             };
-            Some(moments)
+            if let Some(share) = &self.state.share {
+                merged = merged.of_all(&*share.ranks)?;
+            }
+            Some(merged.moments())
         } else {
             None
         };

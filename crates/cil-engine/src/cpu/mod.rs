@@ -7,6 +7,7 @@
 
 mod backward;
 mod buffers;
+mod choice;
 mod conv;
 #[expect(unsafe_code, reason = "vector instructions on raw addresses, each checked once per call")]
 mod conv_kernels;
@@ -43,7 +44,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Result, Storage, Tensor, bail};
 
-use crate::executor::{Executor, ForwardSpec, Gradients, Pass, Tape, Upstream};
+use crate::executor::{Executor, ForwardSpec, Gradients, Pass, Share, Tape, Upstream};
 use crate::graph::Graph;
 use crate::parameters::Parameters;
 use schedule::Schedule;
@@ -179,7 +180,17 @@ impl Executor for CpuExecutor {
     }
 
     fn forward(&self, parameters: &Parameters, input: &Tensor, spec: ForwardSpec) -> Result<Pass> {
-        forward::run(self, parameters, input, spec)
+        forward::run(self, parameters, input, spec, None)
+    }
+
+    fn forward_share(
+        &self,
+        parameters: &Parameters,
+        input: &Tensor,
+        spec: ForwardSpec,
+        share: &Share,
+    ) -> Result<Pass> {
+        forward::run(self, parameters, input, spec, Some(share.clone()))
     }
 
     fn backward(

@@ -3,6 +3,7 @@
 //! Moments of samples are merged by Chan's rule in `f64`, sample after sample, so a large mean costs no digits and the
 //! number of threads changes nothing.
 
+use candle_core::Result;
 use rayon::prelude::*;
 
 use super::layout::{Block, LANES, grain};
@@ -10,6 +11,7 @@ use super::load::{Completion, Mask};
 use super::norm_kernels::{self, Channel, Linearised};
 use super::simd::Cpu;
 use crate::fusion::Activation;
+use crate::ranks::{self, Ranks};
 
 /// Mean and biased variance of every channel.
 #[derive(Clone, Debug)]
@@ -20,26 +22,60 @@ pub(super) struct Moments {
     pub(super) unbiased: Vec<f32>,
 }
 
-/// Merges `[rows][2][lanes]` samples' means and squares.
-pub(super) fn merge(samples: &[f32], block: Block) -> Moments {
-    let lanes = block.blocks() * LANES;
-    let each = block.positions() as f64;
-    let (mut mean, mut squares, mut count) = (vec![0f64; lanes], vec![0f64; lanes], 0f64);
-    for sample in samples.chunks_exact(2 * lanes) {
-        let (means, sums) = sample.split_at(lanes);
-        let total = count + each;
-        for lane in 0..block.channels {
-            let distance = f64::from(means[lane]) - mean[lane];
-            mean[lane] += distance * each / total;
-            squares[lane] += f64::from(sums[lane]) + distance * distance * count * each / total;
+/// Means and sums of squared distances from them, by channel, of `count` values each.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Merged {
+    count: f64,
+    mean: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Merged {
+    /// Of `[rows][2][lanes]` samples' means and squares.
+    pub(super) fn of(samples: &[f32], block: Block) -> Self {
+        let lanes = block.blocks() * LANES;
+        let channels = block.channels;
+        let each = block.positions() as f64;
+        let mut merged = Self { count: 0.0, mean: vec![0.0; channels], squares: vec![0.0; channels] };
+        for sample in samples.chunks_exact(2 * lanes) {
+            let (means, squares) = sample.split_at(lanes);
+            merged.add(each, |at| (f64::from(means[at]), f64::from(squares[at])));
         }
-        count = total;
+        merged
     }
-    let over = |count: f64| squares[..block.channels].iter().map(|sum| (sum / count) as f32).collect();
-    Moments {
-        mean: mean[..block.channels].iter().map(|mean| *mean as f32).collect(),
-        variance: over(count.max(1.0)),
-        unbiased: over((count - 1.0).max(1.0)),
+
+    /// Takes in `count` values of each channel, whose mean and squares `other` tells.
+    fn add(&mut self, count: f64, other: impl Fn(usize) -> (f64, f64)) {
+        let total = self.count + count;
+        for (at, (mean, squares)) in self.mean.iter_mut().zip(&mut self.squares).enumerate() {
+            let (others_mean, others_squares) = other(at);
+            let distance = others_mean - *mean;
+            *mean += distance * count / total;
+            *squares += others_squares + distance * distance * self.count * count / total;
+        }
+        self.count = total;
+    }
+
+    /// Of the values of all ranks, merged in the order of ranks.
+    pub(super) fn of_all(&self, ranks: &dyn Ranks) -> Result<Self> {
+        let channels = self.mean.len();
+        let own: Vec<f64> =
+            std::iter::once(self.count).chain(self.mean.iter().chain(&self.squares).copied()).collect();
+        let all = ranks::gather_each(ranks, &own)?;
+        let mut merged = Self { count: 0.0, mean: vec![0.0; channels], squares: vec![0.0; channels] };
+        for of_rank in &all {
+            merged.add(of_rank[0], |at| (of_rank[1 + at], of_rank[1 + channels + at]));
+        }
+        Ok(merged)
+    }
+
+    pub(super) fn moments(&self) -> Moments {
+        let over = |count: f64| self.squares.iter().map(|sum| (sum / count) as f32).collect();
+        Moments {
+            mean: self.mean.iter().map(|mean| *mean as f32).collect(),
+            variance: over(self.count.max(1.0)),
+            unbiased: over((self.count - 1.0).max(1.0)),
+        }
     }
 }
 
@@ -152,6 +188,19 @@ impl Normalisation {
             }
         }
         (plain, product)
+    }
+
+    /// The same of the batch of all ranks, added up in their order.
+    pub(super) fn totals_of_all(
+        (plain, product): (&[f64], &[f64]),
+        ranks: &dyn Ranks,
+    ) -> Result<(Vec<f64>, Vec<f64>)> {
+        let mut sums = vec![0.0; 2 * plain.len()];
+        for of_rank in ranks::gather_each(ranks, &[plain, product].concat())? {
+            sums.iter_mut().zip(of_rank).for_each(|(sum, value)| *sum += value);
+        }
+        let product = sums.split_off(plain.len());
+        Ok((sums, product))
     }
 
     /// The gradient before the norm as a function of the gradient behind it, from the batch's sums and the gradient to

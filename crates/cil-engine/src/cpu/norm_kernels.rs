@@ -130,7 +130,8 @@ unsafe fn affine_as<V: Lanes>(
 }
 
 dispatched! {
-    /// `out = activation(x * scale + shift + residual)` on some pixels of one plane; without an `x`, of what `out` holds.
+    /// `out = activation(x * scale + shift + residual)` on some pixels of one plane; without an `x`, of what `out`
+    /// holds.
     fn affine(
         x: Option<&[f32]>,
         by: (&Channel, &Channel),

@@ -8,7 +8,8 @@ use super::InstructionPath;
 /// Sixteen `f32` lanes.
 ///
 /// # Safety
-/// Every method may only be called where the CPU has the type's instructions; pointers must be valid for sixteen values.
+/// Every method may only be called where the CPU has the type's instructions; pointers must be valid for sixteen
+/// values.
 pub(super) trait Lanes: Copy {
     /// Whether there are 32 registers of 16 lanes; else 16 registers of 8.
     const WIDE: bool;

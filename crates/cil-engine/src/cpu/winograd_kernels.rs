@@ -172,7 +172,8 @@ dispatched! {
     fn sweep(call: &mut Sweep<'_>) = sweep_as
 }
 
-/// The gradient of [`Form::Up`]'s [`Map::Patch`]: nine gradients of every tile to those of the pixels before the upsampling.
+/// The gradient of [`Form::Up`]'s [`Map::Patch`]: nine gradients of every tile to those of the pixels before the
+/// upsampling.
 pub(super) struct Unpatch<'a> {
     /// `[3 x 3][blocks][tiles][16]`
     pub(super) from: &'a [f32],

@@ -1,13 +1,13 @@
 //! The transforms of Winograd's minimal filtering (Lavin & Gray, CVPR 2016): F(2x2, 3x3) and F(4x4, 3x3).
 //!
 //! All are linear maps on a small square of vectors, first along its columns and then along its rows: patches of the
-//! input, spread gradients of the output, collected products, and kernels there and back. [`super::winograd_kernels::sweep`] applies
-//! one to every
+//! input, spread gradients of the output, collected products, and kernels there and back.
+//! [`super::winograd_kernels::sweep`] applies one to every
 //! square of a regular arrangement.
 //!
 //! Behind a two-fold nearest upsampling the patch of a 2x2 tile is `a b b c` in each direction, so that one of four
-//! products is always zero: nine products instead of sixteen for four outputs (a direct convolution has thirty-six), and
-//! the upsampled map is never made. This form is ours: [`Form::Up`].
+//! products is always zero: nine products instead of sixteen for four outputs (a direct convolution has thirty-six),
+//! and the upsampled map is never made. This form is ours: [`Form::Up`].
 
 use super::simd::Lanes;
 

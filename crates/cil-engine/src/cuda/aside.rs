@@ -1,8 +1,8 @@
 //! Work of a captured step beside the rest of it.
 //!
-//! One decision: only in a capture, and only what nothing else of the step waits for before its end: gradients of weights.
-//! There a further stream is a branch of the graph, and costs the host nothing; what was lent to its work stays on loan
-//! until both meet again.
+//! One decision: only in a capture, and only what nothing else of the step waits for before its end: gradients of
+//! weights. There a further stream is a branch of the graph, and costs the host nothing; what was lent to its work
+//! stays on loan until both meet again.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,8 +1,8 @@
 //! Steps as CUDA graphs.
 //!
 //! One decision: a captured step owns all memory that it takes and takes nothing that others own; between its replays
-//! inputs and state lie at addresses that stay. What it reads beside these (frozen networks, stored images) lives as long
-//! as it does. So a replay is right whatever was computed since the capture.
+//! inputs and state lie at addresses that stay. What it reads beside these (frozen networks, stored images) lives as
+//! long as it does. So a replay is right whatever was computed since the capture.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -64,7 +64,8 @@ impl<D> Drop for Captures<D> {
     }
 }
 
-// SAFETY: a graph is used through `&mut` alone, by one thread at a time, and the driver binds its context in every call.
+// SAFETY: a graph is used through `&mut` alone, by one thread at a time, and the driver binds its context in every
+// call.
 unsafe impl<D: Send> Send for Captures<D> {}
 
 impl<D: Clone + PartialEq> Captures<D> {

@@ -210,7 +210,8 @@ impl Library {
         done.map_err(|error| explain(error, &format!("computing {:?} of {it:?}", Product::Filter)))
     }
 
-    /// Adds the gradient of the input to what is at `at.x`; `false`, and nothing, where cuDNN does not add for the shape.
+    /// Adds the gradient of the input to what is at `at.x`; `false`, and nothing, where cuDNN does not add for the
+    /// shape.
     ///
     /// # Errors
     /// As [`Self::run`].

@@ -10,14 +10,14 @@ pub(super) fn explain(error: DriverError, doing: &str) -> Error {
     let why = match error.0 {
         Code::CUDA_ERROR_NO_DEVICE => "the driver finds no GPU that this process may use".to_owned(),
         Code::CUDA_ERROR_STUB_LIBRARY => {
-            "libcuda.so.1 is the toolkit's stub; the driver's own is right".to_owned()
+            "libcuda.so.1 is the toolkit's stub; use the driver's own".to_owned()
         }
         Code::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
-            "the kernel's part of the driver is of another version than libcuda.so.1; a restart is right"
+            "the kernel's part of the driver is of another version than libcuda.so.1; restart the machine"
                 .to_owned()
         }
         Code::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
-            "the driver is older than the compiler of this program; a newer driver is right".to_owned()
+            "the driver is older than the compiler of this program; install a newer driver".to_owned()
         }
         Code::CUDA_ERROR_OUT_OF_MEMORY => "the GPU's memory is used up; a smaller batch fits".to_owned(),
         _ => format!("{error}"),
@@ -35,7 +35,7 @@ pub(super) fn driver_version() -> Result<()> {
     // Any driver of the same major release runs what was built for it (NVIDIA's minor version compatibility).
     if version / 1000 < built / 1000 {
         bail!(
-            "the driver is for CUDA {}.{}, this program for CUDA {}.{}: a newer driver is right",
+            "the driver is for CUDA {}.{}, this program for CUDA {}.{}: install a newer driver",
             version / 1000,
             version % 1000 / 10,
             built / 1000,

@@ -60,7 +60,8 @@ struct Inner {
 }
 
 impl Drop for Inner {
-    /// Waits for all work: a process of several that share the GPU by MPS and ends with work in flight ends the others'.
+    /// Waits until the GPU has done all work. Where several processes share it through MPS, one that ends before its
+    /// work is done makes the others fail.
     fn drop(&mut self) {
         // Nothing is left to tell an error to; what had to be read was read, and told its own.
         let _ = self.stream.synchronize();
@@ -185,8 +186,8 @@ impl Gpu {
         })
     }
 
-    /// Where a pass asked for memory that is not there: the bytes that are free once nothing of it is held. Once for each
-    /// time.
+    /// Where a pass asked for memory that is not there: the bytes that are free once nothing of it is held. Once for
+    /// each time.
     pub(super) fn left_to_starve(&self) -> Option<usize> {
         if is_capturing() || !self.inner.starved.swap(false, Ordering::Relaxed) {
             return None;

@@ -103,9 +103,9 @@ impl StoredImages {
         Tensor::from_vec(words, (picked.len(), NUMBERS), &Device::Cpu)
     }
 
-    /// `[picked, 3, height, width]` of a table, wherever it lies: each with `padding` black pixels on every side, cropped
-    /// to its own size, mirrored, times its brightness (the fraction is cut off, as torchvision does), divided by 255, and
-    /// normalised. The host does not wait.
+    /// `[picked, 3, height, width]` of a table, wherever it lies: each with `padding` black pixels on every side,
+    /// cropped to its own size, mirrored, times its brightness (the fraction is cut off, as torchvision does), divided
+    /// by 255, and normalised. The host does not wait.
     ///
     /// # Errors
     /// If it is no such table, or there is no memory.

@@ -18,3 +18,4 @@
 #include "kernels/fold.cuh"
 #include "kernels/images.cuh"
 #include "kernels/measures.cuh"
+#include "kernels/rows.cuh"

@@ -1,7 +1,7 @@
 //! NVIDIA's libraries beside cuDNN's convolutions: cuBLAS's memory, and what all of them are called.
 //!
-//! One decision: cuBLAS works in memory that is given to it once. Left to itself it takes other memory in a capture than
-//! outside of one, and what it takes decides how it adds.
+//! One decision: cuBLAS works in memory that is given to it once. Left to itself it takes other memory in a capture
+//! than outside of one, and what it takes decides how it adds.
 
 use std::fmt;
 use std::sync::Arc;

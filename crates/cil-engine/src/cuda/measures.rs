@@ -1,7 +1,7 @@
 //! Measures of maps on the GPU: see `crate::measures`.
 //!
-//! One decision: sums are cut by a map's size alone and added in a fixed order, so values are the same every time; what is
-//! needed in between is a tensor of candle's, which the stream hands back.
+//! One decision: sums are cut by a map's size alone and added in a fixed order, so values are the same every time; what
+//! is needed in between is a tensor of candle's, which the stream hands back.
 
 use std::ops::Range;
 

@@ -4,7 +4,7 @@
 //! work goes to one stream and the host waits for nothing: a pass returns before it has run. [`Precision`] says what
 //! values are stored and multiplied as; weights, gradients of weights and all statistics are `f32` in every precision.
 //!
-//! docs/cuda.md says how to build it and what was measured.
+//! docs/cuda-design.md says how it works, docs/cuda.md how to build it and what was measured.
 
 mod aside;
 mod backward;
@@ -30,6 +30,8 @@ mod memory;
 #[expect(unsafe_code, reason = "page-locked memory that the GPU reads")]
 mod pinned;
 mod plan;
+#[expect(unsafe_code, reason = "memory that nobody has written yet")]
+pub(crate) mod rows;
 mod singles;
 mod steps;
 #[expect(unsafe_code, reason = "the driver's interface in C, and memory that nobody has written yet")]

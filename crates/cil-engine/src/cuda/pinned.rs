@@ -1,8 +1,8 @@
 //! Values that the GPU fetches while the host goes on.
 //!
-//! One decision: a copy from pageable memory may wait for all work before it (the driver's manual allows it above 64 KiB),
-//! so what comes in every step lies in page-locked slots that are used in turn; the host waits for a slot only where the
-//! GPU is that many steps behind.
+//! One decision: a copy from pageable memory may wait for all work before it (the driver's manual allows it above 64
+//! KiB), so what comes in every step lies in page-locked slots that are used in turn; the host waits for a slot only
+//! where the GPU is that many steps behind.
 
 use std::fmt;
 

@@ -40,8 +40,8 @@ pub(super) struct Plan {
     pub(super) convolutions: Vec<Option<Convolution>>,
     /// By step: nodes that nobody reads afterwards.
     pub(super) free_after: Vec<Vec<usize>>,
-    /// By node where a unit ends: the convolution before its batch norm, if nobody else reads that. In inference both are
-    /// one convolution.
+    /// By node where a unit ends: the convolution before its batch norm, if nobody else reads that. In inference both
+    /// are one convolution.
     pub(super) folded: Vec<Option<usize>>,
     /// By step, in inference: nodes that nobody reads afterwards.
     pub(super) free_in_inference: Vec<Vec<usize>>,
@@ -126,9 +126,9 @@ impl Plan {
 }
 
 impl Plan {
-    /// About what a pass takes at most beside its rows, and what each row takes, in values of `bytes` bytes: where a tape is
-    /// kept weights, their gradients and these in another order, all outputs and, on the way back, three of the largest;
-    /// elsewhere weights and these three alone.
+    /// About what a pass takes at most beside its rows, and what each row takes, in values of `bytes` bytes: where a
+    /// tape is kept weights, their gradients and these in another order, all outputs and, on the way back, three of the
+    /// largest; elsewhere weights and these three alone.
     pub(super) fn bytes_of_pass(&self, bytes: usize, keeps: bool) -> (usize, usize) {
         let of = |node: &usize| self.maps[*node].elements();
         let largest = self.steps.iter().map(of).max().unwrap_or(1);

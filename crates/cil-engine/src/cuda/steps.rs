@@ -1,8 +1,8 @@
 //! An optimiser's step, and that of running statistics, on the GPU: one kernel moves up to 32 tensors.
 //!
-//! One decision: the operations are those of `optim/fused.rs` in their order, none contracted, and the new values are new
-//! tensors, as everywhere: what was there before is a snapshot that somebody may hold. Learning rates lie in the GPU's
-//! memory, where a captured step finds those of its replay.
+//! One decision: the operations are those of `optim/fused.rs` in their order, none contracted, and the new values are
+//! new tensors, as everywhere: what was there before is a snapshot that somebody may hold. Learning rates lie in the
+//! GPU's memory, where a captured step finds those of its replay.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,8 @@ const ALIGNED: usize = 64;
 /// Learning rate, and factor of Adam's root.
 type Pace = [f32; 2];
 
-/// Paces of an optimiser's steps by what they move, brought to the GPU where they change; a clone has memory of its own.
+/// Paces of an optimiser's steps by what they move, brought to the GPU where they change; a clone has memory of its
+/// own.
 #[derive(Debug, Default)]
 pub(crate) struct Rates {
     of: HashMap<Moved, There>,
@@ -129,8 +130,8 @@ pub(crate) fn moved(
     Ok(Some(results))
 }
 
-/// Running statistics moved by `momentum` towards a batch's, for pairs of both; `None` where a tensor is not this module's
-/// to move.
+/// Running statistics moved by `momentum` towards a batch's, for pairs of both; `None` where a tensor is not this
+/// module's to move.
 pub(crate) fn blended(pairs: &[(&Tensor, &Tensor)], momentum: f64) -> Result<Option<Vec<Tensor>>> {
     let Some(Device::Cuda(device)) = pairs.first().map(|(running, _)| running.device()) else {
         return Ok(None);

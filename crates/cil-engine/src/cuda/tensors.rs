@@ -1,7 +1,7 @@
 //! Tensors as places in a GPU's memory.
 //!
-//! One decision: candle's own interface has no address, no memory that nobody has written, and no copy into a place that
-//! stays; these are here and nowhere else.
+//! One decision: candle's own interface has no address, no memory that nobody has written, and no copy into a place
+//! that stays; these are here and nowhere else.
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DeviceRepr, result, sys};

@@ -1,5 +1,5 @@
-//! The CUDA executor against the reference in `f64`, on a GPU or on the emulator of one (docs/cuda.md); without either
-//! the tests say that they were skipped.
+//! The CUDA executor against the reference in `f64`, on a GPU or on the emulator of one (docs/cuda-emulator.md);
+//! without either the tests say that they were skipped.
 
 mod captures;
 #[expect(unsafe_code, reason = "asking whether the driver is the emulator")]
@@ -9,6 +9,7 @@ mod measures;
 mod memory;
 mod real;
 mod refusals;
+mod rows;
 mod steps;
 
 use std::collections::BTreeMap;

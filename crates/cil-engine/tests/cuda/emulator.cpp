@@ -154,7 +154,8 @@ static const Kernels &own_kernels() {
 }
 
 static bool own_synchronises(const std::string &name) {
-    for (const char *one : {"moments_", "gradient_sums_", "prepare_", "line_", "gaussian_", "profiles_"})
+    for (const char *one : {"moments_", "gradient_sums_", "prepare_", "line_", "gaussian_", "profiles_", "cross_entropy_", "divergence_",
+                            "sum_of_losses_", "unit_rows_"})
         if (name.rfind(one, 0) == 0) return true;
     return false;
 }

@@ -1,4 +1,4 @@
-"""The race's networks in PyTorch: those of crates/cil-runner/src/bench/networks.rs, and LUCIR's ResNet-32."""
+"""The race's networks in PyTorch: those of crates/cil-runner/src/commands/bench/networks.rs, and LUCIR's ResNet-32."""
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

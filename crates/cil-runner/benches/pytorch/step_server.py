@@ -13,7 +13,7 @@ is first asked for; the first answers of each are slow.
   step    one learning step of LUCIR + DF-GR + DT-ID on 50 old and 10 new classes, BATCH real and BATCH generated images
           (see learning.py; resnet32 only); --vid adds variational information distillation of three stages by both teachers
 It needs torch, and a C++ compiler for the compiled modes. race.py beside it races all modes against `cil-runner bench`.
-The networks of train, eval and invert are those of crates/cil-runner/src/bench/networks.rs.
+The networks of train, eval and invert are those of crates/cil-runner/src/commands/bench/networks.rs.
 """
 import argparse
 import sys

@@ -3,14 +3,14 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::args::Global;
-use crate::args::models::EvaluateModel;
+use crate::cli::args::Global;
+use crate::cli::args::models::EvaluateModel;
+use crate::cli::output::Output;
 use crate::engine::Engine;
 use crate::models::measure::{Accuracies, accuracies, confusion};
 use crate::models::{Opened, folders};
-use crate::output::Output;
-use crate::progress::Progress;
-use crate::table;
+use crate::render::progress::Progress;
+use crate::render::table;
 
 #[derive(Debug, Serialize)]
 struct Told {

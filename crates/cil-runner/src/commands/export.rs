@@ -9,13 +9,13 @@ use cil_backbone::foreign::to_torch;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 
-use crate::args::Global;
-use crate::args::models::Export;
+use crate::cli::args::Global;
+use crate::cli::args::models::Export;
+use crate::cli::failure::bad_input;
+use crate::cli::output::Output;
 use crate::engine::Engine;
-use crate::failure::bad_input;
+use crate::folder::files::write_atomic;
 use crate::models::{Opened, onnx};
-use crate::output::Output;
-use crate::record::write_atomic;
 
 #[derive(Debug, Serialize)]
 struct Told {

@@ -1,7 +1,7 @@
 //! `extend`: new classes for a model whose old images are not there.
 //!
-//! The old file is only read. What is learned is a recipe (`models::recipes`) that goes on from the model as a run would
-//! from its own; what is told afterwards is measured on images that nothing learned from.
+//! The old file is only read. What is learned is a recipe (`models::recipes`) that goes on from the model as a run
+//! would from its own; what is told afterwards is measured on images that nothing learned from.
 
 pub(super) mod told;
 
@@ -20,17 +20,17 @@ use cil_engine::Parameters;
 use cil_train::learner::{Learner, Plan};
 use cil_train::recipe::Recipe;
 
-use crate::args::Global;
-use crate::args::models::{Extend, Method};
+use crate::cli::args::Global;
+use crate::cli::args::models::{Extend, Method};
+use crate::cli::failure::{bad_input, nearest};
+use crate::cli::interrupt::Interrupt;
+use crate::cli::output::Output;
 use crate::engine::Engine;
-use crate::failure::{bad_input, nearest};
-use crate::interrupt::Interrupt;
+use crate::folder::files::write_atomic;
 use crate::models::drive::{drive, learned};
 use crate::models::record::{Answers, Before, Record, Task};
 use crate::models::{Opened, folders, recipes};
-use crate::output::Output;
-use crate::progress::Progress;
-use crate::record::write_atomic;
+use crate::render::progress::Progress;
 
 /// Share of the new images that is held out to measure on, where nothing else is given for it.
 const HELD_OUT: f64 = 0.1;

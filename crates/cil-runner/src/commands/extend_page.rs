@@ -10,7 +10,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::extend::told::Told;
 use crate::models::Opened;
 use crate::models::measure::Accuracies;
-use crate::pictures;
+use crate::render::pictures;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\
 color:#1a1a1a;background:#fff}table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}\

@@ -9,18 +9,19 @@ use cil_train::audit::invert;
 use cil_train::learner::Plan;
 use serde::Serialize;
 
-use crate::args::Global;
-use crate::args::models::{Generate, Method};
+use crate::cli::args::Global;
+use crate::cli::args::models::{Generate, Method};
+use crate::cli::failure::Interrupted;
+use crate::cli::failure::bad_input;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::output::Output;
 use crate::engine::Engine;
-use crate::failure::Interrupted;
-use crate::failure::bad_input;
-use crate::interrupt::Interrupt;
-use crate::machine;
+use crate::engine::machine;
+use crate::folder::files::write_atomic;
+use crate::folder::log::Line;
 use crate::models::{Opened, recipes};
-use crate::output::Output;
-use crate::pictures;
-use crate::progress::Progress;
-use crate::record::{Line, write_atomic};
+use crate::render::pictures;
+use crate::render::progress::Progress;
 
 /// Images that are made at a time.
 const BATCH: usize = 250;

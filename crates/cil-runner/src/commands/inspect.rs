@@ -3,12 +3,12 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::args::Global;
-use crate::args::models::Inspect;
+use crate::cli::args::Global;
+use crate::cli::args::models::Inspect;
+use crate::cli::output::Output;
 use crate::engine::Engine;
 use crate::models::Opened;
 use crate::models::record::{Answers, Task};
-use crate::output::Output;
 
 /// What is told of a model, as JSON.
 #[derive(Debug, Serialize)]
@@ -94,7 +94,8 @@ fn text(told: &Told<'_>) -> String {
         let from = task.from.as_ref().map_or(String::new(), |it| format!(", from {}", it.file));
         let code = task.code_version.as_ref().map_or(String::new(), |it| format!(", code {it}"));
         text.push_str(&format!(
-            "  task {number}        {} classes{images}: {}{from}{code}\n",
+            "  task {}        {} classes{images}: {}{from}{code}\n",
+            number + 1,
             task.classes.len(),
             task.method,
         ));

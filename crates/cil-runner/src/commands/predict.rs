@@ -8,14 +8,14 @@ use cil_data::folder::{decode_file, pictures};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::args::Global;
-use crate::args::models::Predict;
+use crate::cli::args::Global;
+use crate::cli::args::models::Predict;
+use crate::cli::failure::bad_input;
+use crate::cli::output::Output;
 use crate::engine::Engine;
-use crate::failure::bad_input;
 use crate::models::measure::{largest, probabilities};
 use crate::models::{Opened, folders};
-use crate::output::Output;
-use crate::progress::Progress;
+use crate::render::progress::Progress;
 
 /// Images that are decoded and looked at together.
 const CHUNK: usize = 500;

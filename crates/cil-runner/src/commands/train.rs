@@ -10,18 +10,18 @@ use cil_data::store::TrainSet;
 use cil_train::learner::{Learner, Plan};
 use serde::Serialize;
 
-use crate::args::Global;
-use crate::args::models::Train;
+use crate::cli::args::Global;
+use crate::cli::args::models::Train;
+use crate::cli::failure::bad_input;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::output::Output;
 use crate::engine::Engine;
-use crate::failure::bad_input;
-use crate::interrupt::Interrupt;
+use crate::folder::files::write_atomic;
 use crate::models::drive::{drive, learned};
 use crate::models::measure::{accuracies, confusion};
 use crate::models::record::{Answers, Record, Task};
 use crate::models::{folders, recipes};
-use crate::output::Output;
-use crate::progress::Progress;
-use crate::record::write_atomic;
+use crate::render::progress::Progress;
 
 /// The seed where none is asked for.
 pub(super) const SEED: u64 = 1;

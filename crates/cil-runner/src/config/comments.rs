@@ -1,7 +1,7 @@
 //! A configuration with what each key means beside it.
 //!
-//! One decision: the words are those of the types' doc comments, in a list that `cargo xtask keys` writes; a comment never
-//! changes what is read.
+//! One decision: the words are those of the types' doc comments, in a list that `cargo xtask keys` writes; a comment
+//! never changes what is read.
 
 use std::collections::BTreeMap;
 

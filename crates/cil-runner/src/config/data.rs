@@ -13,7 +13,7 @@ use cil_data::folder::{self, BrokenImages, Decode, Folder, Subset};
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::failure::bad_input;
+use crate::cli::failure::bad_input;
 
 /// Where decoded pictures are kept, among the data sets; it may be deleted at any time when nothing runs.
 const CACHE: &str = ".cache";

@@ -1,14 +1,14 @@
 //! A configuration as it is written, and how two of them differ.
 //!
-//! One decision: what is written is read again at once and compared, so no run begins with a configuration that `report`,
-//! `resume` or a second `run` could not read, or would read as another.
+//! One decision: what is written is read again at once and compared, so no run begins with a configuration that
+//! `report`, `resume` or a second `run` could not read, or would read as another.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::RunConfig;
-use crate::failure::{bad_input, sentence};
-use crate::overlay;
+use crate::cli::failure::{bad_input, sentence};
+use crate::config::overlay;
 
 /// The largest whole number that TOML has.
 const LARGEST: u64 = i64::MAX as u64;
@@ -29,7 +29,7 @@ pub(super) fn text(config: &RunConfig) -> Result<String> {
     match differences(config, &again)?.first() {
         None => Ok(text),
         Some(Difference { key, left, right }) => {
-            Err(bad_input(format!("{key} is {left} and is read back as {right}; another value is right")))
+            Err(bad_input(format!("{key} is {left} and is read back as {right}; choose another value")))
         }
     }
 }
@@ -89,7 +89,7 @@ fn collect(key: String, value: Value, found: &mut Vec<(String, Value)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::configuration;
+    use crate::presets::target::configuration;
 
     #[test]
     fn a_number_that_toml_cannot_hold_is_refused_by_its_key() {

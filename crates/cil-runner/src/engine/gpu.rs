@@ -12,8 +12,8 @@ use cil_engine::cuda::{Colours, CudaExecutor, Gpu, Picked, Precision, StoredImag
 use cil_engine::{Executor, ExecutorFactory, Graph};
 
 use super::{OnGpu, Refusals};
-use crate::failure::bad_input;
-use crate::{environment, machine};
+use crate::cli::failure::bad_input;
+use crate::engine::machine;
 
 /// How many there are; none where the driver does not say.
 pub(super) fn count() -> usize {
@@ -46,10 +46,10 @@ impl Keeper {
     }
 
     /// What computes.
-    pub(super) fn facts(&self) -> Result<Option<environment::Gpu>> {
+    pub(super) fn facts(&self) -> Result<Option<machine::Gpu>> {
         let Some(gpu) = &self.0 else { return Ok(None) };
         let Versions { gpu: name, cuda, cudnn, cublas } = gpu.versions()?;
-        Ok(Some(environment::Gpu { name, driver: machine::nvidia_driver(), cuda, cudnn, cublas }))
+        Ok(Some(machine::Gpu { name, driver: machine::nvidia_driver(), cuda, cudnn, cublas }))
     }
 
     pub(super) fn refusals(&self) -> Option<Refusals> {

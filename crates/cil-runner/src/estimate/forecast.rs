@@ -1,15 +1,15 @@
 //! How much of a run is done, in time.
 //!
 //! One decision: an activity that was seen takes the seconds per operation that it took so far; one that was not takes
-//! the mean of the others. So an inversion's unit and an epoch weigh what they cost, and units are never counted alike. A
-//! unit that took far longer than the others of its activity (the machine swapped, or slept) says nothing of the next one
-//! and is left out.
+//! the mean of the others. So an inversion's unit and an epoch weigh what they cost, and units are never counted alike.
+//! A unit that took far longer than the others of its activity (the machine swapped, or slept) says nothing of the next
+//! one and is left out.
 
 use std::collections::BTreeMap;
 
 use cil_train::event::Event;
 
-use super::workload::{Activity, Item, reported};
+use super::workload::{Activity, Item};
 
 /// How many times as slow as the median a unit may be and count.
 const SLOWEST: f64 = 4.0;
@@ -46,7 +46,7 @@ impl Forecast {
 
     /// Takes note of an event, and of the seconds since the one before it; the item's work that it reports.
     pub fn note(&mut self, event: &Event, seconds: f64) -> Option<Item> {
-        let (task, activity) = reported(event)?;
+        let (task, activity) = Activity::of_event(event)?;
         let at = self.items.iter().position(|it| it.task == task && it.activity == activity)?;
         let item = self.items[at];
         self.done[at] = match event {

@@ -7,26 +7,26 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cil_backbone::Frozen;
 use cil_data::store::{TestSet, TrainSet};
 use cil_engine::optim::Schedule;
 use cil_random::Draw;
-use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 use dfgr::{Inversion, InversionConfig};
 
 use super::forecast::Pace;
 use super::short::{short_run, units};
-use super::sizes::Sizes;
-use super::workload::{Activity, Item, items, reported};
+use super::workload::{Activity, Item, items};
+use crate::cli::failure::Interrupted;
+use crate::cli::interrupt::Interrupt;
 use crate::config::Checked;
+use crate::config::sizes::Sizes;
 use crate::engine::Engine;
-use crate::failure::Interrupted;
-use crate::interrupt::Interrupt;
-use crate::machine;
-use crate::run;
+use crate::engine::machine;
+use crate::render::pictures;
+use crate::setup;
 
 /// What was measured.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub fn measure(checked: &Checked, sizes: &Sizes, engine: &Engine, interrupt: &In
     let around = Around { checked: &small, engine, train: &train, test: &test };
     let own = Sizes::of_images(&train, &test);
     let mut meter = Meter { items: items(&small, &own, false)?, ..Meter::default() };
-    let mut learner = Learner::new(run::plan(&small, engine))?;
+    let mut learner = Learner::new(setup::plan(&small, engine))?;
     let mut unit = Reading::now();
     while let Some(event) = learner.advance(&train)? {
         let is_first = matches!(event, Event::Progress { done: 1, .. });
@@ -68,7 +68,7 @@ pub fn measure(checked: &Checked, sizes: &Sizes, engine: &Engine, interrupt: &In
         };
         if let Some(replay) = inverted {
             // A run makes a picture of as many.
-            replay.sample(run::PICTURED.0, Draw::new(0, "estimate"))?;
+            replay.sample(pictures::PICTURED.0, Draw::new(0, "estimate"))?;
         }
         if interrupt.is_asked() {
             return Err(Interrupted("interrupted".to_owned()).into());
@@ -113,7 +113,7 @@ struct Meter {
 
 impl Meter {
     fn note(&mut self, event: &Event, took: (f64, Option<f64>)) {
-        let Some((task, activity)) = reported(event) else { return };
+        let Some((task, activity)) = Activity::of_event(event) else { return };
         let is_it = |it: &&Item| it.task == task && it.activity == activity;
         if let Some(item) = self.items.iter().find(is_it).copied() {
             self.add(activity, item.work, took);
@@ -144,15 +144,7 @@ struct Around<'a> {
 impl Around<'_> {
     /// Class means and one evaluation; once before it, untimed, where it is the first.
     fn evaluation(&self, learner: &Learner, task: usize, meter: &mut Meter) -> Result<()> {
-        let model = learner.model().context("a task was learned without a model")?;
-        let trained = self.checked.config().recipe.discriminant.as_ref().map(|_| model);
-        let (increments, device) = (self.checked.increments(), &self.engine.device);
-        let once = || {
-            let means = learner.class_means(self.train)?;
-            let classifier = learner.classifier()?.context("a task was learned without a model")?;
-            let subject = Subject { classifier: &classifier, trained, means: &means };
-            evaluate(subject, self.test, increments, task, learner.preparation(), device)
-        };
+        let once = || learner.evaluator(self.train)?.evaluate(self.test);
         if task == 0 {
             once()?;
         }
@@ -205,8 +197,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::args::{DeviceName, Global, Kernels};
-    use crate::commands::configuration;
+    use crate::cli::args::{DeviceName, Global, Kernels};
+    use crate::presets::target::configuration;
 
     #[test]
     fn every_phase_of_a_recipe_is_timed() {

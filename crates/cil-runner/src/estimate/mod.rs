@@ -2,13 +2,13 @@
 //!
 //! One decision: the work of a run is counted from its configuration ([`workload`]), and what an operation takes is
 //! measured on this machine by a few real steps of each phase, with the real networks and batches on images of noise
-//! ([`mod@measure`]). So an estimate is counted work times measured pace. Where a run goes already, its own paces are taken
-//! instead ([`forecast`]).
+//! ([`mod@measure`]). So an estimate is counted work times measured pace. Where a run goes already, its own paces are
+//! taken instead ([`forecast`]).
 
+pub mod flops;
 pub mod forecast;
 pub mod measure;
 mod short;
-pub mod sizes;
 pub mod workload;
 
 use std::collections::BTreeMap;
@@ -18,15 +18,15 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::cli::interrupt::Interrupt;
 use crate::config::Checked;
+use crate::config::sizes::Sizes;
 use crate::engine::Engine;
-use crate::interrupt::Interrupt;
-use crate::machine;
-use crate::progress::{Progress, duration};
-use crate::run;
+use crate::engine::machine;
+use crate::render::progress::{Progress, duration};
+use crate::setup;
 use forecast::seconds;
 use measure::{Measured, measure};
-use sizes::Sizes;
 use workload::{Activity, Item, items};
 
 /// What a run will take.
@@ -63,8 +63,8 @@ pub fn estimate(
     progress: &Progress,
 ) -> Result<Estimate> {
     let (start, before) = (Instant::now(), machine::processor_milliseconds());
-    let dataset = progress.during(run::loading(checked), || run::load(checked, data_dir))?;
-    let (train, test) = run::split(checked, &dataset)?;
+    let dataset = progress.during(setup::loading(checked), || setup::load(checked, data_dir))?;
+    let (train, test) = setup::split(checked, &dataset)?;
     let reading = start.elapsed().as_secs_f64();
     let after = machine::processor_milliseconds();
     let reading_processor = before.zip(after).map(|(before, after)| (after - before) / 1e3);

@@ -12,8 +12,8 @@ use cil_engine::optim::Schedule;
 use cil_random::Draw;
 use cil_train::recipe::Training;
 
-use super::sizes::Sizes;
 use super::workload::{Activity, items};
+use crate::config::sizes::Sizes;
 use crate::config::{Checked, RunConfig};
 use crate::engine::Engine;
 
@@ -41,8 +41,8 @@ pub(super) fn short_run(
     let n_old = checked.increments().seen(tasks.saturating_sub(2));
     let n_new = if tasks > 1 { checked.increments().sizes()[tasks - 1] } else { 0 };
     let recipe = &config.recipe;
-    // A whole batch, and the part of one that the run itself ends its epochs with: a step of another size takes memory of
-    // its own.
+    // A whole batch, and the part of one that the run itself ends its epochs with: a step of another size takes memory
+    // of its own.
     let and_rest = |batch: usize, images: usize| batch + images % batch;
     let base = and_rest(recipe.base.training.batch, sizes.train_of(checked.increments().classes(0)));
     let new = match tasks {

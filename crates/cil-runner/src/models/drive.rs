@@ -1,7 +1,7 @@
 //! Driving a learner for one command.
 //!
-//! One decision: this is what a run's loop is without a run folder; events are shown as they come, and an interrupt ends
-//! the command with nothing written.
+//! One decision: this is what a run's loop is without a run folder; events are shown as they come, and an interrupt
+//! ends the command with nothing written.
 
 use std::time::Instant;
 
@@ -10,11 +10,11 @@ use cil_data::store::TrainSet;
 use cil_train::event::Event;
 use cil_train::learner::Learner;
 
-use crate::failure::Interrupted;
-use crate::interrupt::Interrupt;
-use crate::machine;
-use crate::progress::Progress;
-use crate::record::Line;
+use crate::cli::failure::Interrupted;
+use crate::cli::interrupt::Interrupt;
+use crate::engine::machine;
+use crate::folder::log::Line;
+use crate::render::progress::Progress;
 
 /// Advances a learner to its end.
 ///

@@ -11,8 +11,8 @@ use cil_data::fit::Fit;
 use cil_data::folder::{self, BrokenImages, Decode, Folder};
 use cil_data::store::{Images, TestSet};
 
-use crate::failure::{bad_input, nearest};
-use crate::progress::Progress;
+use crate::cli::failure::{bad_input, nearest};
+use crate::render::progress::Progress;
 
 /// What a folder holds, before its images are decoded.
 ///

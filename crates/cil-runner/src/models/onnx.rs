@@ -1,7 +1,8 @@
 //! A classifier as an ONNX file.
 //!
-//! One decision: the file is whole, so that who runs it needs nothing else: it takes RGB in [0, 1], normalises them, and
-//! its metadata name the classes. Batch norms are folded into the convolutions before them, unless they are to stay.
+//! One decision: the file is whole, so that who runs it needs nothing else: it takes RGB in [0, 1], normalises them,
+//! and its metadata name the classes. Batch norms are folded into the convolutions before them, unless they are to
+//! stay.
 
 mod cells;
 mod proto;

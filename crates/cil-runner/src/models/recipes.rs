@@ -17,9 +17,9 @@ use dfgr::InversionConfig;
 use dtid::dual::{DtidConfig, DualForm};
 use toml::Table;
 
-use crate::args::models::{Effort, Method, NetworkName};
-use crate::failure::bad_input;
-use crate::overlay;
+use crate::cli::args::models::{Effort, Method, NetworkName};
+use crate::cli::failure::bad_input;
+use crate::config::overlay;
 
 /// Passes over the images of a first model.
 const BASE_EPOCHS: usize = 60;

@@ -126,8 +126,8 @@ impl Record {
         Self { tasks, discriminant: None, logistic: None, answers: Answers::Head }
     }
 
-    /// Images of all tasks whose number is known: where the next task's images are counted from, so that their draws are
-    /// those of one run over all.
+    /// Images of all tasks whose number is known: where the next task's images are counted from, so that their draws
+    /// are those of one run over all.
     pub fn images(&self) -> usize {
         self.tasks.iter().filter_map(|task| task.images).sum()
     }

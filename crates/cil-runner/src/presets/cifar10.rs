@@ -1,27 +1,27 @@
 //! CIFAR-10 in five equal tasks of two classes.
 //!
-//! One decision: the settings are those of the small presets of CIFAR-100, with the data set's own normalisation; nothing
-//! was chosen on its images.
+//! One decision: the settings are those of the small presets of CIFAR-100, with the data set's own normalisation;
+//! nothing was chosen on its images.
 
 use cil_data::normalise::Normalisation;
 
-use super::Preset;
 use super::cifar100::small;
-use super::settings::METHODS;
+use super::protocol::Protocol;
+use super::settings::methods;
 use crate::config::{DatasetSpec, OrderSpec};
 
 const SOURCE: &str = "ours: cifar100-10c's settings with ResNet-20 on CIFAR-10 in five equal tasks, classes in the order of \
      their labels; nothing was chosen on these images";
 
-/// One preset for each method.
-pub(super) fn presets() -> Vec<Preset> {
-    let family = small("cifar10-t5", SOURCE, vec![2; 5], 20);
-    let of = |(method, about): &(&str, &str)| {
-        let mut preset = family.preset(method, method, about, "not run here yet".to_owned());
-        preset.config.dataset = DatasetSpec::named("cifar10");
-        preset.config.class_order = OrderSpec::Labels((0..10).collect());
-        preset.config.normalisation = Normalisation::cifar10();
-        preset
-    };
-    METHODS.iter().map(of).collect()
+/// Every method on ten classes.
+pub(super) fn protocol() -> Protocol {
+    let family = small(SOURCE, vec![2; 5], 20);
+    let about = "CIFAR-10 in five equal tasks of 2 classes, ResNet-20; under an hour";
+    Protocol::new("cifar10-t5", about, methods(), move |method| {
+        let mut made = family.made(method);
+        made.config.dataset = DatasetSpec::named("cifar10");
+        made.config.class_order = OrderSpec::Labels((0..10).collect());
+        made.config.normalisation = Normalisation::cifar10();
+        Some(made)
+    })
 }

@@ -14,8 +14,9 @@ use cil_train::recipe::{Recipe, TermSpec, Training};
 use dfgr::InversionConfig;
 use dfgr::generator::GeneratorConfig;
 
-use super::Preset;
-use super::settings::{self, Lengths, METHODS, correction, sgd};
+use super::method::{Base, MethodName};
+use super::protocol::{Made, Protocol};
+use super::settings::{self, Lengths, correction, sgd};
 use crate::config::{DatasetSpec, FolderSpec, OrderSpec, RunConfig};
 
 const TINY: &str = "ours: PASS++'s protocol (base of 100 classes, ResNet-18 with the stem for small images), R-DFCIL's decay \
@@ -41,11 +42,10 @@ const TAKEN: [&str; 11] = [
     "abd",
 ];
 
-const UNKNOWN: &str = "no published number for this variant; not run here yet";
-
 /// What a protocol is made of.
-struct Protocol {
+struct Spec {
     name: String,
+    about: String,
     cited: &'static str,
     dataset: DatasetSpec,
     order: &'static str,
@@ -54,44 +54,29 @@ struct Protocol {
     augmentation: Augmentation,
     normalisation: Normalisation,
     lengths: Lengths,
-    /// Average incremental (and last) accuracy by method, as published.
-    published: Vec<(&'static str, String)>,
     /// LUCIR's less-forget weight.
     less_forget: f64,
 }
 
 /// All of them.
-pub(super) fn presets() -> Vec<Preset> {
-    let mut protocols = Vec::new();
-    for (steps, abd, rdfcil) in [
-        (5, "44.55 (33.18)", "48.91 (40.44)"),
-        (10, "41.64 (27.34)", "47.60 (38.19)"),
-        (20, "34.47 (16.46)", "40.85 (27.29)"),
-    ] {
-        let table = |numbers: &str| {
-            format!("average (last) accuracy {numbers} % in PASS++'s table; not run here yet")
-        };
-        protocols.push(tiny(steps, vec![("abd", table(abd)), ("rdfcil", table(rdfcil))]));
-    }
-    for (steps, average) in [(5, "70.84"), (10, "68.32"), (25, "61.44")] {
-        protocols.push(imagenet(100, steps, average));
-    }
-    for (steps, average) in [(5, "64.45"), (10, "61.57")] {
-        protocols.push(imagenet(1000, steps, average));
-    }
-    protocols.iter().flat_map(Protocol::presets).collect()
+pub(super) fn protocols() -> Vec<Protocol> {
+    let tiny = [5, 10, 20].map(tiny);
+    let hundred = [5, 10, 25].map(|steps| imagenet(100, steps));
+    let thousand = [5, 10].map(|steps| imagenet(1000, steps));
+    tiny.into_iter().chain(hundred).chain(thousand).map(Spec::protocol).collect()
 }
 
 fn base_and(base: usize, steps: usize) -> Vec<usize> {
     [vec![base], vec![base / steps; steps]].concat()
 }
 
-fn tiny(steps: usize, published: Vec<(&'static str, String)>) -> Protocol {
+fn tiny(steps: usize) -> Spec {
     let decayed = |training: Training| Training { weight_decay: 2e-4, ..training };
     let milestones = || Decay::MultiStep { milestones: vec![80, 120], gamma: 0.1 };
     let inversion = InversionConfig::unconditional(5000);
-    Protocol {
+    Spec {
         name: format!("tiny-b100-t{steps}"),
+        about: format!("Tiny-ImageNet: 100 classes, then {steps} tasks, ResNet-18; for a GPU"),
         cited: TINY,
         dataset: DatasetSpec::named("tiny-imagenet"),
         order: "numpy_1993",
@@ -111,21 +96,21 @@ fn tiny(steps: usize, published: Vec<(&'static str, String)>) -> Protocol {
             images_per_class: 500,
             exemplars: Budget::PerClass(20),
         },
-        published,
         less_forget: 5.0,
     }
 }
 
-fn imagenet(classes: usize, steps: usize, average: &str) -> Protocol {
+fn imagenet(classes: usize, steps: usize) -> Spec {
     let decayed = |training: Training| Training { weight_decay: 1e-4, ..training };
     let milestones = || Decay::MultiStep { milestones: vec![30, 60], gamma: 0.1 };
     let mut inversion = InversionConfig::unconditional(10_000);
     (inversion.batch, inversion.generator) = (64, GeneratorConfig::imagenet());
-    let table = format!(
-        "average incremental accuracy {average} % (Hou et al. 2019, as quoted since); not run here yet"
-    );
-    Protocol {
+    Spec {
         name: format!("imagenet{classes}-b{}-t{steps}", classes / 2),
+        about: format!(
+            "{classes} classes of ImageNet: {}, then {steps} tasks, ResNet-18; for a GPU",
+            classes / 2
+        ),
         cited: LUCIR,
         dataset: DatasetSpec::Folder(FolderSpec {
             folder: "datasets/imagenet".into(),
@@ -156,24 +141,23 @@ fn imagenet(classes: usize, steps: usize, average: &str) -> Protocol {
             images_per_class: 1300,
             exemplars: Budget::PerClass(20),
         },
-        published: vec![("lucir-e20", table)],
         less_forget: 10.0,
     }
 }
 
-impl Protocol {
-    fn presets(&self) -> Vec<Preset> {
-        let taken = METHODS.iter().filter(|(method, _)| TAKEN.contains(method));
-        taken.map(|(method, about)| self.preset(method, about)).collect()
+impl Spec {
+    fn protocol(self) -> Protocol {
+        let listed: Vec<MethodName> = TAKEN.iter().filter_map(|it| it.parse().ok()).collect();
+        let bases: Vec<Base> = listed.iter().map(|it| it.base).collect();
+        let (name, about) = (self.name.clone(), self.about.clone());
+        let make = move |method: &MethodName| bases.contains(&method.base).then(|| self.made(method));
+        Protocol::new(name, about, listed, make).short()
     }
 
-    /// A preset of a method; twenty exemplars are the published setting, so they are not in the name.
-    fn preset(&self, method: &str, about: &str) -> Preset {
-        let name = format!("{}-{}", self.name, method.replace("-e20", ""));
-        let published = self.published.iter().find(|(published, _)| *published == method);
+    fn made(&self, method: &MethodName) -> Made {
         let config = RunConfig {
-            preset: Some(name.clone()),
-            method: method.to_owned(),
+            preset: None,
+            method: String::new(),
             dataset: self.dataset.clone(),
             classes: self.increments.iter().sum(),
             class_order: OrderSpec::Published(self.order.into()),
@@ -187,12 +171,11 @@ impl Protocol {
             procedural: None,
             recipe: self.recipe(method),
         };
-        let expected = published.map_or_else(|| UNKNOWN.to_owned(), |(_, told)| told.clone());
         let source = self.cited;
-        Preset { name, about: about.to_owned(), source, expected, config }
+        Made { source, config }
     }
 
-    fn recipe(&self, method: &str) -> Recipe {
+    fn recipe(&self, method: &MethodName) -> Recipe {
         let mut recipe = settings::recipe(method, &self.lengths);
         for term in &mut recipe.increment.terms {
             if let TermSpec::LessForget { weight, .. } = term {

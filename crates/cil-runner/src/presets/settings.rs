@@ -20,6 +20,8 @@ use cil_train::recipe::{
 use dfgr::InversionConfig;
 use dtid::dual::{DtidConfig, DualForm};
 
+use super::method::{Base, Head, MethodName, Teachers};
+
 /// Lengths of a recipe's phases.
 #[derive(Clone, Debug)]
 pub(super) struct Lengths {
@@ -45,164 +47,119 @@ pub(super) struct Lengths {
     pub(super) exemplars: Budget,
 }
 
-/// A method by the last part of its presets' names, and what it is.
-pub(super) const METHODS: [(&str, &str); 53] = [
-    ("fine-tune", "cross-entropy on the new classes alone"),
-    ("lwf", "learning without forgetting: cross-entropy among the new classes, old logits distilled"),
-    ("lwf-seen", "learning without forgetting with cross-entropy over all classes seen"),
-    ("lwf-dfgr", "learning without forgetting, old logits distilled on generated images too"),
-    ("lwf-dtid", "learning without forgetting with two teachers, on logits and on maps"),
-    (
-        "lwf-dfgr-dtid",
-        "learning without forgetting with two teachers, on logits and on maps, followed on generated images too",
-    ),
-    (
-        "lwf-discriminant",
-        "learning without forgetting; a discriminant of class means and one covariance answers",
-    ),
-    ("lwf-dfgr-discriminant", "lwf-dfgr; a discriminant of class means and one covariance answers"),
-    ("lwf-dtid-discriminant", "lwf-dtid; a discriminant of class means and one covariance answers"),
-    ("lwf-dfgr-dtid-discriminant", "lwf-dfgr-dtid; a discriminant of class means and one covariance answers"),
-    ("lwf-stages", "learning without forgetting; a discriminant of all stages' features answers"),
-    ("lwf-dfgr-stages", "lwf-dfgr; a discriminant of all stages' features answers"),
-    ("lwf-dtid-stages", "lwf-dtid; a discriminant of all stages' features answers"),
-    ("lwf-dfgr-dtid-stages", "lwf-dfgr-dtid; a discriminant of all stages' features answers"),
-    ("lucir-e20", "LUCIR with 20 exemplars a class"),
-    ("lucir-e0", "LUCIR without exemplars"),
-    ("lucir-e0-dfgr", "LUCIR without exemplars, with data-free generative replay"),
-    ("lucir-e0-dtidkl", "LUCIR without exemplars, with two teachers"),
-    ("lucir-e0-dfgr-dtidkl", "LUCIR without exemplars, with data-free generative replay and two teachers"),
-    (
-        "lucir-e0-dfgr-dtid",
-        "LUCIR without exemplars, with data-free generative replay and two teachers, on logits and on maps",
-    ),
-    (
-        "lucir-e0-dfgr-dtidkl-discriminant",
-        "LUCIR without exemplars, with replay, teachers' logits, and a discriminant of kept class means and one covariance",
-    ),
-    (
-        "lucir-e0-dfgr-dtid-discriminant",
-        "LUCIR without exemplars, with both schemes, and a discriminant of kept class means and one covariance for a head",
-    ),
-    (
-        "frozen-discriminant",
-        "the base model's features, never trained again; a discriminant of kept class means and one covariance answers",
-    ),
-    (
-        "frozen-ridge",
-        "the base model's features, never trained again; ridge regression on 1024 random features of them (ACIL)",
-    ),
-    ("frozen-stages", "the base model, never trained again; a discriminant of all stages' features answers"),
-    ("lucir-e0-stages", "LUCIR without exemplars; a discriminant of all stages' features answers"),
-    (
-        "lucir-e0-dfgr-dtid-stages",
-        "LUCIR without exemplars, with both schemes; a discriminant of all stages' features answers",
-    ),
-    (
-        "lucir-e0-dfgr-dtid-unshared",
-        "LUCIR without exemplars, with both schemes, where new images are not shared but the new teacher is",
-    ),
-    ("joint", "all images of all classes seen, anew in every task: the upper bound"),
-    (
-        "lucir-e20-dfgr-dtidkl",
-        "LUCIR with 20 exemplars a class, data-free generative replay and two teachers",
-    ),
-    ("lucir-e0-dtid", "LUCIR without exemplars, with two teachers, on logits and on maps"),
-    ("lucir-e20-dfgr", "LUCIR with 20 exemplars a class and data-free generative replay"),
-    ("lucir-e20-dtid", "LUCIR with 20 exemplars a class and two teachers, on logits and on maps"),
-    (
-        "lucir-e20-dfgr-dtid",
-        "LUCIR with 20 exemplars a class, data-free generative replay and two teachers, on logits and on maps",
-    ),
-    ("podnet-e20", "PODNet with 20 exemplars a class"),
-    ("podnet-e0", "PODNet without exemplars"),
-    ("podnet-e20-dfgr", "PODNet with 20 exemplars a class and data-free generative replay"),
-    ("podnet-e0-dfgr", "PODNet without exemplars, with data-free generative replay"),
-    ("podnet-e20-dtid", "PODNet with 20 exemplars a class and two teachers, on logits and on maps"),
-    ("podnet-e0-dtid", "PODNet without exemplars, with two teachers, on logits and on maps"),
-    (
-        "podnet-e20-dfgr-dtid",
-        "PODNet with 20 exemplars a class, data-free generative replay and two teachers, on logits and on maps",
-    ),
-    (
-        "podnet-e0-dfgr-dtid",
-        "PODNet without exemplars, with data-free generative replay and two teachers, on logits and on maps",
-    ),
-    (
-        "podnet-e20-dfgr-dtid-replace",
-        "PODNet with 20 exemplars a class and both schemes, the teachers' maps in place of POD-spatial",
-    ),
-    (
-        "podnet-e0-dfgr-dtid-replace",
-        "PODNet without exemplars, with both schemes, the teachers' maps in place of POD-spatial",
-    ),
-    (
-        "rehearsal",
-        "cross-entropy over all classes seen, on new images and as many draws of 20 exemplars a class, kept at random",
-    ),
-    ("icarl", "iCaRL with 20 exemplars a class, as its paper: sigmoids; see the nearest mean"),
-    ("icarl-softmax", "iCaRL with 20 exemplars a class, as mostly run since: softmax; see the nearest mean"),
-    ("wa", "weight aligning with 20 exemplars a class"),
-    ("bic", "bias correction (BiC) with 20 exemplars a class, a tenth of them held out"),
-    ("rdfcil", "R-DFCIL: inversion, hard and relational distillation, the head refined"),
-    ("abd", "ABD (always be dreaming): inversion, features distilled through the old head"),
-    ("deepinversion", "what ABD's table calls DeepInversion: a generator's images, logits distilled"),
-    ("dmc-generated", "DMC with generated images and new ones in place of its auxiliary data"),
+/// Methods that have presets in every family of small protocols.
+const METHODS: [&str; 53] = [
+    "fine-tune",
+    "lwf",
+    "lwf-seen",
+    "lwf-dfgr",
+    "lwf-dtid",
+    "lwf-dfgr-dtid",
+    "lwf-discriminant",
+    "lwf-dfgr-discriminant",
+    "lwf-dtid-discriminant",
+    "lwf-dfgr-dtid-discriminant",
+    "lwf-stages",
+    "lwf-dfgr-stages",
+    "lwf-dtid-stages",
+    "lwf-dfgr-dtid-stages",
+    "lucir-e20",
+    "lucir-e0",
+    "lucir-e0-dfgr",
+    "lucir-e0-dtidkl",
+    "lucir-e0-dfgr-dtidkl",
+    "lucir-e0-dfgr-dtid",
+    "lucir-e0-dfgr-dtidkl-discriminant",
+    "lucir-e0-dfgr-dtid-discriminant",
+    "frozen-discriminant",
+    "frozen-ridge",
+    "frozen-stages",
+    "lucir-e0-stages",
+    "lucir-e0-dfgr-dtid-stages",
+    "lucir-e0-dfgr-dtid-unshared",
+    "joint",
+    "lucir-e20-dfgr-dtidkl",
+    "lucir-e0-dtid",
+    "lucir-e20-dfgr",
+    "lucir-e20-dtid",
+    "lucir-e20-dfgr-dtid",
+    "podnet-e20",
+    "podnet-e0",
+    "podnet-e20-dfgr",
+    "podnet-e0-dfgr",
+    "podnet-e20-dtid",
+    "podnet-e0-dtid",
+    "podnet-e20-dfgr-dtid",
+    "podnet-e0-dfgr-dtid",
+    "podnet-e20-dfgr-dtid-replace",
+    "podnet-e0-dfgr-dtid-replace",
+    "rehearsal",
+    "icarl",
+    "icarl-softmax",
+    "wa",
+    "bic",
+    "rdfcil",
+    "abd",
+    "deepinversion",
+    "dmc-generated",
 ];
 
-/// The recipe of a method's name.
-pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
+/// [`METHODS`] by their parts.
+pub(super) fn methods() -> Vec<MethodName> {
+    METHODS.iter().filter_map(|it| it.parse().ok()).collect()
+}
+
+/// Those of [`methods`] that are built on one of these.
+pub(super) fn built_on(bases: &[Base]) -> Vec<MethodName> {
+    methods().into_iter().filter(|it| bases.contains(&it.base)).collect()
+}
+
+/// The recipe of a method.
+pub(super) fn recipe(method: &MethodName, lengths: &Lengths) -> Recipe {
     let (base, increment) = (lengths.base.clone(), lengths.increment.clone());
-    match method {
-        "fine-tune" => return fine_tune(base, increment),
-        "lwf-seen" => return lwf_seen(base, increment),
-        "rehearsal" => return rehearsal(base, increment, lengths.exemplars),
-        "icarl" => return icarl(sigmoid(base), sigmoid(increment), lengths.exemplars),
-        "icarl-softmax" => return icarl_softmax(base, increment, lengths.exemplars),
-        // The networks' features may be negative, unlike those of the authors'.
-        "wa" => return weight_aligning(base, increment, lengths.exemplars, false),
-        "bic" => {
-            return bias_correction(base, increment, lengths.exemplars, lengths.correction.clone());
-        }
-        "rdfcil" => return rdfcil(base, increment, lengths.refinement.clone(), dreams(lengths)),
-        "frozen-discriminant" | "frozen-ridge" | "frozen-stages" => {
-            return Recipe { discriminant: discriminant(method), ..frozen_features(base, increment) };
-        }
-        "abd" => return always_be_dreaming(base, increment, dreams(lengths)),
-        "deepinversion" => return generated_deep_inversion(base, increment, dreams(lengths)),
-        // From new weights, as the base classes and the new teacher are.
-        "dmc-generated" => {
-            return model_consolidation(base.clone(), base, lengths.new_teacher.clone(), replay(lengths));
-        }
+    let exemplars = method.exemplars.unwrap_or(0);
+    let mut recipe = match method.base {
+        Base::FineTune => fine_tune(base, increment),
+        Base::Lwf => lwf(base, increment),
+        Base::LwfSeen => lwf_seen(base, increment),
+        Base::Lucir => lucir(base, increment, exemplars),
+        Base::Podnet => podnet(base, increment, lengths.fine_tuning.clone(), exemplars),
+        Base::Frozen => frozen_features(base, increment),
         // Always from new weights, so always as long as the base classes.
-        "joint" => return joint(base.clone(), base),
-        _ => {}
-    }
-    let exemplars = if method.contains("-e0") { 0 } else { 20 };
-    let on_lwf = method.starts_with("lwf");
-    let mut recipe = match method {
-        _ if on_lwf => lwf(base, increment),
-        _ if method.starts_with("podnet") => podnet(base, increment, lengths.fine_tuning.clone(), exemplars),
-        _ => lucir(base, increment, exemplars),
+        Base::Joint => joint(base.clone(), base),
+        Base::Rehearsal => rehearsal(base, increment, lengths.exemplars),
+        Base::Icarl => icarl(sigmoid(base), sigmoid(increment), lengths.exemplars),
+        Base::IcarlSoftmax => icarl_softmax(base, increment, lengths.exemplars),
+        // The networks' features may be negative, unlike those of the authors'.
+        Base::Wa => weight_aligning(base, increment, lengths.exemplars, false),
+        Base::Bic => bias_correction(base, increment, lengths.exemplars, lengths.correction.clone()),
+        Base::Rdfcil => rdfcil(base, increment, lengths.refinement.clone(), dreams(lengths)),
+        Base::Abd => always_be_dreaming(base, increment, dreams(lengths)),
+        Base::DeepInversion => generated_deep_inversion(base, increment, dreams(lengths)),
+        // From new weights, as the base classes and the new teacher are.
+        Base::DmcGenerated => {
+            model_consolidation(base.clone(), base, lengths.new_teacher.clone(), replay(lengths))
+        }
     };
-    if method.ends_with("-replace") {
+    if method.replace {
         recipe = without_maps_of_its_own(recipe);
     }
-    if method.contains("-dfgr") {
-        let with = if on_lwf { with_dfgr_distilled } else { with_dfgr };
+    if method.replay {
+        let with = if method.base == Base::Lwf { with_dfgr_distilled } else { with_dfgr };
         recipe = with(recipe, replay(lengths));
     }
-    if method.contains("-dtid") {
-        if on_lwf {
+    if let Some(teachers) = method.teachers {
+        if method.base == Base::Lwf {
             recipe = without_logits_of_its_own(recipe);
         }
         let spec = NewTeacherSpec { from_old: true, exemplars: false, training: lengths.new_teacher.clone() };
-        // `-dtidkl` is the logits alone.
-        let vid = (!method.contains("-dtidkl")).then(|| both_teachers_maps(1.0));
+        let vid = (teachers == Teachers::LogitsAndMaps).then(|| both_teachers_maps(1.0));
         recipe = with_dtid(recipe, spec, 1.0, two_teachers(), vid);
     }
-    recipe.discriminant = discriminant(method);
-    if method.ends_with("-unshared") {
+    if let Some(discriminant) = discriminant(method.head) {
+        recipe.discriminant = Some(discriminant);
+    }
+    if method.unshared {
         let (inversion, images_per_class) = (lengths.inversion.clone(), lengths.images_per_class);
         recipe = with_new_images_unshared(recipe, NewReplaySpec { inversion, images_per_class });
     }
@@ -212,23 +169,23 @@ pub(super) fn recipe(method: &str, lengths: &Lengths) -> Recipe {
 /// What answers in place of the trained head: of pooled features, chosen on held-out images of another class order
 /// (docs/results.md; shrinkage from 0.003 to 0.03 is the same), of random features (not
 /// chosen: an absolute ridge of 0.1 is ACIL's), or of all stages.
-fn discriminant(method: &str) -> Option<DiscriminantSpec> {
-    if method.ends_with("-discriminant") {
-        return Some(DiscriminantSpec::pooled(0.01));
+fn discriminant(head: Head) -> Option<DiscriminantSpec> {
+    let pooled = DiscriminantSpec::pooled(0.01);
+    match head {
+        Head::Trained => None,
+        Head::Statistics => Some(pooled),
+        Head::Ridge => Some(DiscriminantSpec { random_features: Some(1024), ridge: true, ..pooled }),
+        Head::Stages => {
+            let stage = |stage, cells| StageCells { stage, cells, normalised: true };
+            let stages = vec![stage(3, 2), stage(2, 4), stage(1, 4)];
+            Some(DiscriminantSpec { stages, mirrored: true, ..pooled })
+        }
     }
-    if method.ends_with("-ridge") {
-        let random_features = Some(1024);
-        return Some(DiscriminantSpec { random_features, ridge: true, ..DiscriminantSpec::pooled(0.01) });
-    }
-    let stage = |stage, cells| StageCells { stage, cells, normalised: true };
-    let stages = vec![stage(3, 2), stage(2, 4), stage(1, 4)];
-    let of_stages = DiscriminantSpec { stages, mirrored: true, ..DiscriminantSpec::pooled(0.01) };
-    method.ends_with("-stages").then_some(of_stages)
 }
 
 /// The network that a method was published with, for small images.
-pub(super) fn architecture(method: &str, depth: usize) -> Architecture {
-    if method.starts_with("podnet") { Architecture::podnet(depth) } else { Architecture::lucir(depth) }
+pub(super) fn architecture(method: &MethodName, depth: usize) -> Architecture {
+    if method.base == Base::Podnet { Architecture::podnet(depth) } else { Architecture::lucir(depth) }
 }
 
 /// The rate of iCaRL's sigmoids: its code begins at 2 where softmax methods begin at 0.1.
@@ -275,7 +232,8 @@ pub(super) fn sgd(epochs: usize, learning_rate: f64, decay: Decay) -> Training {
     }
 }
 
-/// Correction of a bias on a few images: all of them in a step, and the decay of BiC's code, which is of the shift alone.
+/// Correction of a bias on a few images: all of them in a step, and the decay of BiC's code, which is of the shift
+/// alone.
 pub(super) fn correction(epochs: usize, learning_rate: f64, decay: Decay) -> Training {
     Training { weight_decay: 0.1, ..sgd(epochs, learning_rate, decay) }
 }

@@ -1,8 +1,8 @@
 //! A learner that goes on from a model which another process, or another program, left.
 //!
 //! One decision: it stands then where a run stands that has just learned that model's classes, so that what follows is
-//! the same to the bit. What is kept beside the model comes back by name and shape; statistics that were never taken are
-//! those of generated images ([`DiscriminantSpec::generated`]).
+//! the same to the bit. What is kept beside the model comes back by name and shape; statistics that were never taken
+//! are those of generated images ([`DiscriminantSpec::generated`]).
 
 use std::collections::BTreeMap;
 
@@ -19,9 +19,9 @@ use crate::memory;
 use crate::recipe::DiscriminantSpec;
 
 impl Learner {
-    /// Goes on from `model`, each of whose head blocks is a task that is learned; the plan's increments begin with them.
-    /// `statistics` are those that [`Self::kept_statistics`] gave of it, `exemplars` images of its classes in the set that
-    /// is learned from.
+    /// Goes on from `model`, each of whose head blocks is a task that is learned; the plan's increments begin with
+    /// them. `statistics` are those that [`Self::kept_statistics`] gave of it, `exemplars` images of its classes in the
+    /// set that is learned from.
     ///
     /// # Errors
     /// If the run has begun, the model has another form than the plan's, or the statistics are not of its classes.

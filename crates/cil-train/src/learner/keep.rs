@@ -1,7 +1,7 @@
 //! What a learner keeps of a task.
 //!
-//! One decision: which images are typical of a class is asked of the model at hand by one ranking (herding), whether they
-//! are kept or only looked at once more.
+//! One decision: which images are typical of a class is asked of the model at hand by one ranking (herding), whether
+//! they are kept or only looked at once more.
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;
@@ -48,8 +48,8 @@ impl Learner {
         Ok(Event::TaskLearned { task, stored_bytes: stored_bytes as u64, exemplars })
     }
 
-    /// The network that answers after the last task that was learned: the model, or its backbone with a discriminant for
-    /// a head; `None` before the first.
+    /// The network that answers after the last task that was learned: the model, or its backbone with a discriminant
+    /// for a head; `None` before the first.
     ///
     /// # Errors
     /// If the statistics have no discriminant, or the device refuses its tensors.
@@ -109,7 +109,8 @@ impl Learner {
         }
     }
 
-    /// As many images of every class, where exemplars are kept; else all of the task's, as there is nothing to choose by.
+    /// As many images of every class, where exemplars are kept; else all of the task's, as there is nothing to choose
+    /// by.
     pub(super) fn balanced(&self, model: &Frozen, train: &TrainSet) -> Result<Vec<SampleId>> {
         let classes = self.plan.increments.classes(self.task);
         let budget = self.plan.recipe.exemplars;

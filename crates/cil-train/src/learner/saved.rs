@@ -1,8 +1,8 @@
 //! A learner's state, to be kept and taken up again.
 //!
 //! One decision: what the plan, the position and the images determine is made again; saved are values alone, and every
-//! name, shape and count is held against the plan before the learner has them. Values that no unit changes are apart from
-//! those that every unit changes, and keep the version of their store, so whoever writes them can write them once.
+//! name, shape and count is held against the plan before the learner has them. Values that no unit changes are apart
+//! from those that every unit changes, and keep the version of their store, so whoever writes them can write them once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -158,7 +158,8 @@ impl Learner {
         };
         if !is_there {
             bail!(
-                "a run of {tasks} tasks does not come to {stage:?} of task {task} with {done:?} of it done"
+                "a run of {tasks} tasks does not come to {stage:?} of task {} with {done:?} of it done",
+                task.saturating_add(1)
             );
         }
         if !position.exemplars.are_of(train) {
@@ -171,7 +172,7 @@ impl Learner {
     /// Whether that phase of the task is over.
     fn is_past(&self, phase: PhaseKind) -> bool {
         let Stage::Within { index } = self.stage else { return false };
-        self.phases(self.task).iter().position(|it| *it == phase).is_some_and(|at| at < index)
+        self.phases(self.task).iter().position(|it| it.0 == phase).is_some_and(|at| at < index)
     }
 
     /// Networks that a learner has where it stands, with their head blocks. `has_model` tells at task 0 whether a base
@@ -247,7 +248,7 @@ impl Learner {
             check_names([], moving)?;
             return Ok(None);
         };
-        let Some(phase) = self.phases(self.task).get(index).copied() else {
+        let Some((phase, _)) = self.phases(self.task).get(index).copied() else {
             bail!("the task's phases are over, and {done} of another is done");
         };
         if let PhaseKind::Inversion | PhaseKind::NewInversion = phase {

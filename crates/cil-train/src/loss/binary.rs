@@ -8,8 +8,8 @@ use super::filled_dims2;
 /// Sum over classes and mean over rows of the cross-entropy between `sigmoid(logit)` and a target from 0 to 1. Never
 /// negative. Finite for every finite logit.
 ///
-/// `logits`, `targets`: `[rows, classes]`; targets are detached. PyTorch's `binary_cross_entropy_with_logits`, summed over
-/// classes; candle 0.11.1's own is NaN for a sure prediction.
+/// `logits`, `targets`: `[rows, classes]`; targets are detached. PyTorch's `binary_cross_entropy_with_logits`, summed
+/// over classes; candle 0.11.1's own is NaN for a sure prediction.
 pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let (n_rows, _) = filled_dims2(logits, "logits")?;
     if targets.dims() != logits.dims() {
@@ -23,8 +23,8 @@ pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor>
 
 /// iCaRL's targets: the old model's sigmoids for old classes, whatever the label, and the label for new ones.
 ///
-/// `labels`: u32 `[rows]`; `old`: `[rows, M]` logits of the old model, if there is one; `classes`: `M` and the new ones.
-/// Rebuffi et al. 2017, algorithm 3: `[rows, classes]`, in the type of `like`.
+/// `labels`: u32 `[rows]`; `old`: `[rows, M]` logits of the old model, if there is one; `classes`: `M` and the new
+/// ones. Rebuffi et al. 2017, algorithm 3: `[rows, classes]`, in the type of `like`.
 pub fn distilled_targets(
     labels: &Tensor,
     old: Option<&Tensor>,

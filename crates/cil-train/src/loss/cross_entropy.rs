@@ -2,6 +2,7 @@
 
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::ops::log_softmax;
+use cil_engine::rows::{self, DividedBy};
 use serde::{Deserialize, Serialize};
 
 use super::filled_dims2;
@@ -20,7 +21,11 @@ pub enum Divisor {
 ///
 /// `logits`: `[rows, classes]`; `labels`: u32 `[rows]`, columns of `logits`.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    per_row(logits, labels)?.mean_all()
+    check_labels(logits, labels)?;
+    match rows::cross_entropy(logits, labels, None, DividedBy::Rows)? {
+        Some(loss) => Ok(loss),
+        None => per_row(logits, labels)?.mean_all(),
+    }
 }
 
 /// Weighted sum over rows of `-ln p(label)`, divided as `divisor` says. Never negative for weights that are not.
@@ -34,17 +39,30 @@ pub fn weighted_cross_entropy(
     row_weights: Option<&Tensor>,
     divisor: Divisor,
 ) -> Result<Tensor> {
-    let per_row = per_row(logits, labels)?;
-    let mut weights = per_row.ones_like()?;
-    if let Some(class_weights) = class_weights {
-        if class_weights.dims() != [logits.dim(1)?] {
-            bail!("the class weights are {:?}, the logits {:?}", class_weights.dims(), logits.dims())
+    check_labels(logits, labels)?;
+    let class_weights = match class_weights {
+        Some(weights) if weights.dims() != [logits.dim(1)?] => {
+            bail!("the class weights are {:?}, the logits {:?}", weights.dims(), logits.dims())
         }
-        weights = (weights * class_weights.detach().index_select(labels, 0)?)?;
+        Some(weights) => Some(weights.detach().index_select(labels, 0)?),
+        None => None,
+    };
+    let weights = match (class_weights, row_weights.map(Tensor::detach)) {
+        (Some(of_classes), Some(of_rows)) => Some((of_classes * of_rows)?),
+        (one, other) => one.or(other),
+    };
+    let divided_by = match divisor {
+        Divisor::Weights => DividedBy::Weights,
+        Divisor::Rows => DividedBy::Rows,
+    };
+    if let Some(loss) = rows::cross_entropy(logits, labels, weights.as_ref(), divided_by)? {
+        return Ok(loss);
     }
-    if let Some(row_weights) = row_weights {
-        weights = (weights * row_weights.detach())?;
-    }
+    let per_row = per_row(logits, labels)?;
+    let weights = match weights {
+        Some(weights) => weights,
+        None => per_row.ones_like()?,
+    };
     let sum = (per_row * &weights)?.sum_all()?;
     match divisor {
         Divisor::Weights => sum / weights.sum_all()?.maximum(f64::from(f32::MIN_POSITIVE))?,
@@ -61,11 +79,15 @@ pub fn balanced_class_weights(counts: &[usize]) -> Vec<f32> {
     counts.iter().map(|count| if *count == 0 { 0.0 } else { weight(*count) }).collect()
 }
 
-/// `-ln p(label)`: `[rows]`.
-fn per_row(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+fn check_labels(logits: &Tensor, labels: &Tensor) -> Result<()> {
     let (n_rows, _) = filled_dims2(logits, "logits")?;
     if labels.dims() != [n_rows] {
         bail!("the labels are {:?}, the logits {:?}", labels.dims(), logits.dims())
     }
+    Ok(())
+}
+
+/// `-ln p(label)`: `[rows]`.
+fn per_row(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     log_softmax(logits, D::Minus1)?.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?.neg()
 }

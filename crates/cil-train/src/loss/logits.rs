@@ -21,11 +21,11 @@ pub fn logit_l1(student: &Tensor, old: &Tensor) -> Result<Tensor> {
     absolute(&(old_columns(student, old)? - old.detach())?)?.mean_all()
 }
 
-/// `T² · KL(old, with 0 for the new classes ‖ student)` over all classes seen, averaged over rows. Never negative; zero where
-/// the student gives new classes nothing and agrees on the others.
+/// `T² · KL(old, with 0 for the new classes ‖ student)` over all classes seen, averaged over rows. Never negative; zero
+/// where the student gives new classes nothing and agrees on the others.
 ///
-/// `student`: `[rows, K]` logits; `old`: `[rows, M]` with `M ≤ K`, of the frozen old model, detached. ABD's code for its
-/// comparison DeepInversion, on generated images, where it is a cross-entropy without the `T²`, and T is 2.
+/// `student`: `[rows, K]` logits; `old`: `[rows, M]` with `M ≤ K`, of the frozen old model, detached. ABD's code for
+/// its comparison DeepInversion, on generated images, where it is a cross-entropy without the `T²`, and T is 2.
 pub fn global_kd(student: &Tensor, old: &Tensor, temperature: f64) -> Result<Tensor> {
     dtid::kl::check_temperature(temperature)?;
     old_columns(student, old)?;

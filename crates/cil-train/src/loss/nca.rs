@@ -27,8 +27,8 @@ pub enum NcaForm {
 
 /// The loss of every row: `[rows]`. Never negative.
 ///
-/// `logits`: `[rows, classes]`, scores times the head's scale; `labels`: u32 `[rows]`, columns of `logits`; `scale`: the
-/// head's, `[1]`, for the paper's margin.
+/// `logits`: `[rows, classes]`, scores times the head's scale; `labels`: u32 `[rows]`, columns of `logits`; `scale`:
+/// the head's, `[1]`, for the paper's margin.
 ///
 /// # Errors
 /// If labels do not fit, or the paper's form has no scale or only one class.

@@ -15,8 +15,9 @@ const LENGTH_FLOOR: f64 = 1e-12;
 ///
 /// `student`, `old`: `[rows, channels, height, width]`. A sample's profile is the sums of squares over the width, then
 /// those over the height, of every channel, brought to length 1; the loss is the distance (not squared) between both
-/// profiles, from 0 to `sqrt(2)`. It is blind to a map's scale; where the profiles agree the gradient is 0, as PyTorch's.
-/// `pod(collapse_channels="spatial")` of the authors' code at c09fc54, for one of its maps; that takes the mean over maps.
+/// profiles, from 0 to `sqrt(2)`. It is blind to a map's scale; where the profiles agree the gradient is 0, as
+/// PyTorch's. `pod(collapse_channels="spatial")` of the authors' code at c09fc54, for one of its maps; that takes the
+/// mean over maps.
 ///
 /// # Errors
 /// If the shapes differ or are no maps, or the types are not both `f32` or both `f64`.

@@ -23,9 +23,9 @@ fn with_kept(base: Training, increment: Training, exemplars: Budget) -> Recipe {
     Recipe { exemplars, ..fine_tune(base, increment) }
 }
 
-/// iCaRL (Rebuffi et al. 2017) as its paper and its code have it: every class is a binary question, old ones with the old
-/// model's sigmoids for targets. It classifies by the nearest mean of exemplars, which every evaluation reports beside the
-/// head. Loss of weight 0.01: the code takes the mean over 100 outputs, here the sum over the classes seen.
+/// iCaRL (Rebuffi et al. 2017) as its paper and its code have it: every class is a binary question, old ones with the
+/// old model's sigmoids for targets. It classifies by the nearest mean of exemplars, which every evaluation reports
+/// beside the head. Loss of weight 0.01: the code takes the mean over 100 outputs, here the sum over the classes seen.
 pub fn icarl(base: Training, increment: Training, exemplars: Budget) -> Recipe {
     let terms = vec![TermSpec::BinaryCrossEntropy { weight: 0.01, rows: Rows::Real }];
     let mut recipe = with_kept(base, increment, exemplars);
@@ -33,8 +33,9 @@ pub fn icarl(base: Training, increment: Training, exemplars: Budget) -> Recipe {
     recipe
 }
 
-/// iCaRL as it is mostly run since: softmax cross-entropy, and the old model's logits distilled at temperature 2 without
-/// the square of it (weight 0.25 here). So in PyCIL; in LUCIR's comparison the weight 0.25 stands before the square.
+/// iCaRL as it is mostly run since: softmax cross-entropy, and the old model's logits distilled at temperature 2
+/// without the square of it (weight 0.25 here). So in PyCIL; in LUCIR's comparison the weight 0.25 stands before the
+/// square.
 pub fn icarl_softmax(base: Training, increment: Training, exemplars: Budget) -> Recipe {
     let mut recipe = with_kept(base, increment, exemplars);
     recipe.increment.terms.push(TermSpec::LogitKd { weight: 0.25, temperature: 2.0, rows: Rows::Real });
@@ -42,9 +43,9 @@ pub fn icarl_softmax(base: Training, increment: Training, exemplars: Budget) -> 
 }
 
 /// Weight aligning (Zhao et al. 2020): cross-entropy and distillation weighted by the shares of new and of old classes,
-/// temperature 2 without its square (weight 0.25 here), then the newest classes' weights brought to the mean length of the
-/// old ones', and no biases. The length is L1 and new classes are never lengthened, as in the authors' code; its clipping
-/// of head weights at 0 suits features that are not negative, so it is left to `positive`.
+/// temperature 2 without its square (weight 0.25 here), then the newest classes' weights brought to the mean length of
+/// the old ones', and no biases. The length is L1 and new classes are never lengthened, as in the authors' code; its
+/// clipping of head weights at 0 suits features that are not negative, so it is left to `positive`.
 pub fn weight_aligning(base: Training, increment: Training, exemplars: Budget, positive: bool) -> Recipe {
     let mut recipe = shared_by_counts(base, increment, exemplars);
     recipe.head = HeadKind::WithoutBias;
@@ -52,8 +53,8 @@ pub fn weight_aligning(base: Training, increment: Training, exemplars: Budget, p
     recipe
 }
 
-/// BiC (Wu et al. 2019): trained as [`weight_aligning`] is, with biases and on nine tenths of what is kept; then the newest
-/// classes' logits are multiplied by one number and moved by another, learned on the last tenth.
+/// BiC (Wu et al. 2019): trained as [`weight_aligning`] is, with biases and on nine tenths of what is kept; then the
+/// newest classes' logits are multiplied by one number and moved by another, learned on the last tenth.
 pub fn bias_correction(
     base: Training,
     increment: Training,

@@ -1,7 +1,8 @@
 //! Networks and values that terms bring.
 //!
-//! One decision: they live in a store of their own beside the student's, so nothing of them can get into a model, and end
-//! with the job; the optimiser, its state and its rate are the student's. They run with batch statistics and keep none.
+//! One decision: they live in a store of their own beside the student's, so nothing of them can get into a model, and
+//! end with the job; the optimiser, its state and its rate are the student's. They run with batch statistics and keep
+//! none.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

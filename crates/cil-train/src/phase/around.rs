@@ -1,7 +1,7 @@
 //! What a job looks at beside its network, and what an epoch goes over.
 //!
-//! One decision: what a phase may see is what it is handed here; a job that is handed no image of a class cannot look at
-//! one.
+//! One decision: what a phase may see is what it is handed here; a job that is handed no image of a class cannot look
+//! at one.
 
 use std::collections::BTreeSet;
 

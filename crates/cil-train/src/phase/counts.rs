@@ -1,7 +1,7 @@
 //! Images of every class in an epoch.
 //!
-//! One decision: real images are counted and generated ones estimated from a sample of their own, so that weights by these
-//! counts are a function of (seed, task, kind) and the same in every epoch.
+//! One decision: real images are counted and generated ones estimated from a sample of their own, so that weights by
+//! these counts are a function of (seed, task, kind) and the same in every epoch.
 
 use anyhow::Result;
 use cil_random::Draw;

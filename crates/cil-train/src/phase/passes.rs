@@ -114,8 +114,8 @@ impl Job {
             Some(_) if real.said.is_some() => {
                 real.said.clone().map(|said| of_new_classes(said, n_new)).transpose()?
             }
-            // On a GPU it is asked of all rows: where exemplars make the number of new ones vary, algorithms and memory of
-            // two dozen shapes would cost more than the rows.
+            // On a GPU it is asked of all rows: where exemplars make the number of new ones vary, algorithms and memory
+            // of two dozen shapes would cost more than the rows.
             Some(images) if real.n_new > 0 && images.device().is_cuda() => {
                 Some(of_new_classes(first_rows(teacher.forward(images)?, real.n_new)?, n_new)?)
             }

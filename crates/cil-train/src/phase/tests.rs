@@ -1,4 +1,5 @@
-//! A learning step's gradient by finite differences in `f64`: all passes, both teachers, generated images and every term.
+//! A learning step's gradient by finite differences in `f64`: all passes, both teachers, generated images and every
+//! term.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Which setting to look at when a phase diverges.
 //!
-//! One decision: of all numbers that multiply a step or a loss, the one that is furthest from what is published is named
-//! with its value; if none is far, the learning rate is.
+//! One decision: of all numbers that multiply a step or a loss, the one that is furthest from what is published is
+//! named with its value; if none is far, the learning rate is.
 
 use super::{Recipe, TermSpec, Training};
 use crate::event::PhaseKind;

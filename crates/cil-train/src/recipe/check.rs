@@ -1,7 +1,7 @@
 //! What no recipe may say.
 //!
-//! One decision: a complaint names the key as it stands in a configuration, its value, and what would be right; whatever
-//! passes here can be run.
+//! One decision: a complaint names the key as it stands in a configuration, its value, and what would be right;
+//! whatever passes here can be run.
 
 use anyhow::{Context, Result, anyhow, bail};
 use cil_backbone::{Architecture, HeadKind};

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Columns, PhaseSpec, Recipe, Rows, TermSpec, Trained, Training};
 
-/// Weight aligning (WA, Zhao et al. 2020): the newest classes' logits times the mean length of old weight rows over that
-/// of new ones.
+/// Weight aligning (WA, Zhao et al. 2020): the newest classes' logits times the mean length of old weight rows over
+/// that of new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AlignSpec {
@@ -76,9 +76,10 @@ impl Recipe {
             if task > 0 && spec.held_out_of(kept) == 0 {
                 let enough = (1.0 / spec.held_out).ceil();
                 bail!(
-                    "bias-correction.held-out is {} of {kept} exemplars a class in task {task}: that is no image; {enough} \
+                    "bias-correction.held-out is {} of {kept} exemplars a class in task {}: that is no image; {enough} \
                      exemplars a class are enough",
-                    spec.held_out
+                    spec.held_out,
+                    task + 1
                 );
             }
             seen += size;

@@ -1,15 +1,15 @@
 //! A classifier of statistics, as data.
 //!
-//! One decision: what the statistics are taken of (pooled features, or cells of several stages) stands beside how they are
-//! used; a configuration without these keys means pooled features of images as they are.
+//! One decision: what the statistics are taken of (pooled features, or cells of several stages) stands beside how they
+//! are used; a configuration without these keys means pooled features of images as they are.
 
 use anyhow::{Result, anyhow, bail};
 use cil_backbone::{Architecture, Head, HeadKind, StageCells, cells};
 use cil_engine::bounds;
 use serde::{Deserialize, Serialize};
 
-/// A linear discriminant that answers in place of the trained head, which goes on as teacher and student: class means of
-/// features and one covariance are kept of old classes, and carried along when the backbone changes.
+/// A linear discriminant that answers in place of the trained head, which is still used as teacher and student: class
+/// means of features and one covariance are kept of old classes, and carried along when the backbone changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DiscriminantSpec {

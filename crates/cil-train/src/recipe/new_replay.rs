@@ -12,7 +12,7 @@ use super::{Recipe, ReplaySpec};
 /// Most generated images of a new class in an epoch; data sets have some hundreds or thousands.
 const MOST_IMAGES: usize = 100_000;
 
-/// Images generated from the new teacher, in place of the new images: these are looked at by the new teacher alone.
+/// Images generated from the new teacher, in place of the new images: only the new teacher sees these.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct NewReplaySpec {

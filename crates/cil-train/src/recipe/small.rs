@@ -1,8 +1,8 @@
 //! Tasks and classes that are too small for a method.
 //!
-//! One decision: what a method cannot do with so few classes, or so few images of a class, is refused before anything is
-//! trained, with the class or the task, the count, the key and what would do. Class counts are known from a configuration
-//! alone, counts of images once a data set is loaded.
+//! One decision: what a method cannot do with so few classes, or so few images of a class, is refused before anything
+//! is trained, with the class or the task, the count, the key and what would do. Class counts are known from a
+//! configuration alone, counts of images once a data set is loaded.
 
 use anyhow::{Result, bail};
 use cil_data::exemplars::Budget;
@@ -26,7 +26,7 @@ impl Recipe {
                 bail!(
                     "{told} and task {} has one class; a new teacher has nothing to tell it from, so later tasks should \
                      have 2 or more",
-                    at + 1
+                    at + 2
                 );
             }
         }
@@ -43,8 +43,9 @@ impl Recipe {
             if self.exemplars.per_class(seen) == 0 {
                 let classes: usize = sizes.iter().sum();
                 bail!(
-                    "exemplars.total is {total}, and {seen} classes are seen after task {task}: that is no image of a \
-                     class; it should be at least {classes}, or 0 to keep none"
+                    "exemplars.total is {total}, and {seen} classes are seen after task {}: that is no image of a \
+                     class; it should be at least {classes}, or 0 to keep none",
+                    task + 1
                 );
             }
         }
@@ -66,10 +67,11 @@ impl Recipe {
                 let held_out = spec.held_out_of(self.exemplars.per_class(seen));
                 if let Some(at) = of_task.iter().position(|count| *count <= held_out) {
                     bail!(
-                        "bias-correction.held-out is {}, which holds {held_out} images of each class out in task {task}, \
+                        "bias-correction.held-out is {}, which holds {held_out} images of each class out in task {}, \
                          and class {} has {}: none is left to train on; more than {held_out} images of a class, or a \
                          smaller share, would do",
                         spec.held_out,
+                        task + 1,
                         first + at,
                         of_task[at]
                     );
@@ -79,7 +81,7 @@ impl Recipe {
                 let told = "more images of a class would do, or no discriminant";
                 if task == 0 && of_task.iter().all(|count| *count < 2) {
                     bail!(
-                        "discriminant is there, and no class of task 0 has 2 training images or more; a covariance within \
+                        "discriminant is there, and no class of task 1 has 2 training images or more; a covariance within \
                          classes needs 2 of at least one: {told}"
                     );
                 }
@@ -87,8 +89,9 @@ impl Recipe {
                 let at_hand = of_task.iter().sum::<usize>().saturating_add(kept);
                 if task > 0 && at_hand < 2 {
                     bail!(
-                        "discriminant is there, and task {task} has {at_hand} training images and exemplars; two tell how \
-                         the features changed: {told}"
+                        "discriminant is there, and task {} has {at_hand} training images and exemplars; two tell how \
+                         the features changed: {told}",
+                        task + 1
                     );
                 }
             }

@@ -1,7 +1,7 @@
 //! The parts of an objective as data.
 //!
-//! One decision: a term's every choice stands in its own table, with its source beside it; what all kinds have in common
-//! is asked for here.
+//! One decision: a term's every choice stands in its own table, with its source beside it; what all kinds have in
+//! common is asked for here.
 
 use dtid::dual::DtidConfig;
 use dtid::regression::Centring;
@@ -59,8 +59,8 @@ pub enum Regressor {
     Plain,
     /// 1x1 convolution, batch norm, ReLU, 1x1 convolution (ours): a third less work, and scaled by its batch.
     Normed,
-    /// None: the student's map itself is the Gaussian's mean, and variances alone are learned. Student and teachers are of
-    /// one form, so maps fit.
+    /// None: the student's map itself is the Gaussian's mean, and variances alone are learned. Student and teachers are
+    /// of one form, so maps fit.
     Identity,
 }
 
@@ -125,7 +125,8 @@ pub enum TermSpec {
         margin: f64,
         /// How many new classes are pushed away; 2 in LUCIR.
         negatives: usize,
-        /// Rows with old images; `old` where it is not written. Generated ones are pushed too far: `exemplars` beside replay.
+        /// Rows with old images; `old` where it is not written. Generated ones are pushed too far: `exemplars` beside
+        /// replay.
         #[serde(default = "old", skip_serializing_if = "is_old")]
         rows: Rows,
     },
@@ -135,16 +136,16 @@ pub enum TermSpec {
         weight: f64,
         /// Form and temperature.
         config: DtidConfig,
-        /// Rows on which the old teacher is followed; `all` where it is not written. Not of the joint form, which follows
-        /// both teachers on the rows of the new one.
+        /// Rows on which the old teacher is followed; `all` where it is not written. Not of the joint form, which
+        /// follows both teachers on the rows of the new one.
         #[serde(default = "all", skip_serializing_if = "is_all")]
         rows: Rows,
         /// Rows on which the new teacher is followed; `new` where it is not written, the images that it was trained on.
         #[serde(default = "new", skip_serializing_if = "is_new")]
         new_rows: Rows,
     },
-    /// Distance between the student's and the old teacher's maps by their sums over width and over height, the mean over
-    /// all stages and over rows (POD-spatial of PODNet).
+    /// Distance between the student's and the old teacher's maps by their sums over width and over height, the mean
+    /// over all stages and over rows (POD-spatial of PODNet).
     PodSpatial {
         /// Weight before the factor below; 3 on CIFAR-100, 8 on ImageNet (PODNet's code).
         weight: f64,
@@ -162,7 +163,8 @@ pub enum TermSpec {
         teachers: Teachers,
         /// Stages by number, from 1; empty for all.
         stages: Vec<usize>,
-        /// Rows on which the old teacher is followed: best `all`, as LUCIR and PODNet distil on new images too, or `old`.
+        /// Rows on which the old teacher is followed: best `all`, as LUCIR and PODNet distil on new images too, or
+        /// `old`.
         rows: Rows,
         /// Rows on which the new teacher is followed; `new` where it is not written, the images that it was trained on.
         #[serde(default = "new", skip_serializing_if = "is_new")]
@@ -177,8 +179,8 @@ pub enum TermSpec {
         /// The term, with its own weight.
         term: Box<TermSpec>,
     },
-    /// Binary cross-entropy of every class seen, summed over classes: with the old teacher's sigmoid for an old class, with
-    /// the label for a new one (iCaRL's classification and distillation in one).
+    /// Binary cross-entropy of every class seen, summed over classes: with the old teacher's sigmoid for an old class,
+    /// with the label for a new one (iCaRL's classification and distillation in one).
     BinaryCrossEntropy {
         /// Weight in the objective; 0.01 in iCaRL's code, which takes the mean over 100 outputs.
         weight: f64,
@@ -210,8 +212,8 @@ pub enum TermSpec {
         /// Width of the learned space that each is projected into, in widths of the features; 0 for none, 2 in R-DFCIL.
         projection: usize,
     },
-    /// Cross-entropy over all classes seen in which every class counts the same, by how many images of each an epoch sees
-    /// (R-DFCIL's refinement of the head).
+    /// Cross-entropy over all classes seen in which every class counts the same, by how many images of each an epoch
+    /// sees (R-DFCIL's refinement of the head).
     ClassBalanced {
         /// Weight in the objective; 0.5 in R-DFCIL.
         weight: f64,

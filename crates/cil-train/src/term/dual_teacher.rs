@@ -29,8 +29,8 @@ impl Term for DualTeacher {
     }
 
     /// With columns owned apart, each teacher speaks of its rows; one joint softmax needs both, so it speaks of the new
-    /// teacher's rows only. In a task or a step without a new teacher's word, columns owned apart leave the old teacher's
-    /// part.
+    /// teacher's rows only. In a task or a step without a new teacher's word, columns owned apart leave the old
+    /// teacher's part.
     fn loss(&self, step: &Step<'_>) -> Result<Option<Tensor>> {
         let Some(old) = step.old else { return Ok(None) };
         let student = &step.student.logits;

@@ -1,9 +1,9 @@
 //! The parts of an objective.
 //!
 //! A new idea is one file here, one variant of [`TermSpec`], and one test. A term only reads a [`Step`]; it says which
-//! rows it acts on and never writes, so the order of terms does not matter. It is made for one phase: it may ask for the
-//! backbone's maps, and bring [`Aid`]s, small networks that train with the student and end with the phase. Losses on maps
-//! yield their gradients themselves, in one pass: candle's operations would take many, each on one thread.
+//! rows it acts on and never writes, so the order of terms does not matter. It is made for one phase: it may ask for
+//! the backbone's maps, and bring [`Aid`]s, small networks that train with the student and end with the phase. Losses
+//! on maps yield their gradients themselves, in one pass: candle's operations would take many, each on one thread.
 
 mod angle_relation;
 mod binary_cross_entropy;

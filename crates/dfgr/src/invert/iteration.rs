@@ -76,8 +76,8 @@ impl<'a> Asked<'a> {
 }
 
 impl Inversion {
-    /// What the host draws for the iteration that is next: a code, labels if it asks for them, and the rows of each pair
-    /// whose difference is looked at.
+    /// What the host draws for the iteration that is next: a code, labels if it asks for them, and the rows of each
+    /// pair whose difference is looked at.
     pub(super) fn inputs(&self) -> Result<Vec<Tensor>> {
         let draw =
             Draw { seed: self.seed, purpose: "inversion", task: self.task, position: self.done as u64 };

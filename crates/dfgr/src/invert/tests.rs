@@ -1,5 +1,7 @@
 //! The whole way from generator weights to the loss and back, by finite differences; and what a run of it does.
 
+mod shared;
+
 use candle_core::DType;
 use cil_backbone::{Architecture, HeadKind, Network};
 use cil_engine::Shape;

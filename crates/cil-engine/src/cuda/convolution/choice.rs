@@ -1,7 +1,8 @@
 //! Which of cuDNN's algorithms computes a product.
 //!
-//! One decision: of those that give the same bits every time the first is taken that cuDNN then does execute; an entry of
-//! its ranking may still be refused when its workspace is asked for, or when it is first called, and the next one serves.
+//! One decision: of those that give the same bits every time the first is taken that cuDNN then does execute; an entry
+//! of its ranking may still be refused when its workspace is asked for, or when it is first called, and the next one
+//! serves.
 
 use std::mem::MaybeUninit;
 
@@ -25,8 +26,8 @@ pub(super) struct Choice<A> {
 }
 
 impl<A: Algorithm> Choice<A> {
-    /// Those that cuDNN offers, in its order. In [`Precision::Exact`] sums over the window come first: FFT and Winograd are
-    /// reproducible too, but round otherwise than what they are compared with.
+    /// Those that cuDNN offers, in its order. In [`Precision::Exact`] sums over the window come first: FFT and Winograd
+    /// are reproducible too, but round otherwise than what they are compared with.
     pub(super) fn new(
         handle: sys::cudnnHandle_t,
         of: Described,

@@ -1,7 +1,7 @@
 //! A convolution with what follows it in inference, as one call of cuDNN.
 //!
-//! One decision: whether cuDNN has such a call for a shape is found out once, by asking it to do the first one; where it
-//! has none, the caller adds and activates in a pass of its own. Both compute the same.
+//! One decision: whether cuDNN has such a call for a shape is found out once, by asking it to do the first one; where
+//! it has none, the caller adds and activates in a pass of its own. Both compute the same.
 
 use std::ffi::c_void;
 
@@ -38,8 +38,8 @@ impl Activations {
     pub(super) fn new() -> std::result::Result<Self, CudnnError> {
         use sys::cudnnActivationMode_t as Mode;
         let all = Self([result::create_activation_descriptor()?, result::create_activation_descriptor()?]);
-        // The only one that the joined call takes (NVIDIA's reference). ReLU may then make 0 of the NaN of a network that
-        // diverged; training, whose passes are not joined, keeps it.
+        // The only one that the joined call takes (NVIDIA's reference). ReLU may then make 0 of the NaN of a network
+        // that diverged; training, whose passes are not joined, keeps it.
         let nan = sys::cudnnNanPropagation_t::CUDNN_NOT_PROPAGATE_NAN;
         for (it, mode) in all.0.iter().zip([Mode::CUDNN_ACTIVATION_IDENTITY, Mode::CUDNN_ACTIVATION_RELU]) {
             // SAFETY: the descriptors were just made.

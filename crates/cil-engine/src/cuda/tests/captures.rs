@@ -13,8 +13,8 @@ use crate::{Executor, ForwardSpec, Gradients, Graph, Parameters, Upstream, uploa
 const SGD: OptimizerConfig = OptimizerConfig::Sgd { momentum: 0.9, nesterov: true };
 const ADAM: OptimizerConfig = OptimizerConfig::Adam { beta1: 0.5, beta2: 0.999, epsilon: 1e-8 };
 
-/// A network that learns to follow a frozen one's gradient, and what it learns by. Its inputs are images and the gradient
-/// of its tap.
+/// A network that learns to follow a frozen one's gradient, and what it learns by. Its inputs are images and the
+/// gradient of its tap.
 struct Learning<'a> {
     executor: &'a CudaExecutor,
     parameters: Parameters,

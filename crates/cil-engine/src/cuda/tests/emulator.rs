@@ -42,8 +42,8 @@ pub(super) fn join(joins: bool) -> bool {
     true
 }
 
-/// What the emulator's cuDNN refuses from now on, in this order: to add a gradient to what is there, to execute the first
-/// reproducible algorithm that it offers, to tell that one's workspace. `false` if the driver is a real one.
+/// What the emulator's cuDNN refuses from now on, in this order: to add a gradient to what is there, to execute the
+/// first reproducible algorithm that it offers, to tell that one's workspace. `false` if the driver is a real one.
 pub(super) fn refuse([adding, executing, sizing]: [bool; 3]) -> bool {
     let Some(found) = find(c"emulator_refuse") else { return false };
     // SAFETY: the function of that name in tests/cuda/products.cpp takes a number and returns nothing.
@@ -82,8 +82,8 @@ pub(super) fn outliving() -> Option<usize> {
     Some(count as usize)
 }
 
-/// From now on there are so many bytes of memory beside those that are held, or as many as anybody wants; `false` if the
-/// driver is a real one.
+/// From now on there are so many bytes of memory beside those that are held, or as many as anybody wants; `false` if
+/// the driver is a real one.
 pub(super) fn leave(bytes: Option<usize>) -> bool {
     let Some(found) = find(c"emulator_leave") else { return false };
     // SAFETY: the function of that name in tests/cuda/emulator.cpp takes a number and returns nothing.

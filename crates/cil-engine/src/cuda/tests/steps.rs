@@ -1,5 +1,5 @@
-//! Whole training steps: how many launches they take, that they can be captured, and that the optimiser moves parameters
-//! as it does on the processor.
+//! Whole training steps: how many launches they take, that they can be captured, and that the optimiser moves
+//! parameters as it does on the processor.
 
 use candle_core::{Device, Result, Tensor, bail};
 

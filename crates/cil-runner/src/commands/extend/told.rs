@@ -9,7 +9,7 @@ use dfgr::Replay;
 use serde::Serialize;
 
 use super::{Sets, same_but_for_spelling};
-use crate::args::models::Method;
+use crate::cli::args::models::Method;
 use crate::engine::Engine;
 use crate::models::Opened;
 use crate::models::measure::{Accuracies, accuracies, confusion, probabilities};

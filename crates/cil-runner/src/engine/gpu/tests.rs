@@ -1,5 +1,5 @@
 //! What other crates do on a GPU, against what they do on the processor: on a GPU or on the emulator of one
-//! (docs/cuda.md); without either the tests say that they were skipped.
+//! (docs/cuda-emulator.md); without either the tests say that they were skipped.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 

@@ -1,5 +1,5 @@
-//! candle's own operations on the device: losses and heads are made of them. What the emulator makes of candle's kernels
-//! and of cuBLAS is what candle computes on the processor.
+//! candle's own operations on the device: losses and heads are made of them. What the emulator makes of candle's
+//! kernels and of cuBLAS is what candle computes on the processor.
 
 use candle_core::{D, DType, Result};
 

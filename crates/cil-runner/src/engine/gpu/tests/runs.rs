@@ -1,10 +1,10 @@
 //! A whole run on a GPU beside the same run on the processor.
 //!
-//! Both draw the same numbers and differ by the order of sums in `f32`. That grows: the optimiser repeats it, and a ReLU
-//! whose input is nearly nothing passes its gradient in the one run and not in the other. The tolerances are some times
-//! what was measured on the emulator, against every executor of the processor: losses of the base classes apart by 2e-6
-//! of their size, later ones by 1.1e-3, parts below a tenth by 4e-5; base models by 3e-5 of the length of the movement
-//! in task 1, last ones by 4e-3; logits by 0.002, generated images by 0.005.
+//! Both draw the same numbers and differ by the order of sums in `f32`. That grows: the optimiser repeats it, and a
+//! ReLU whose input is nearly nothing passes its gradient in the one run and not in the other. The tolerances are some
+//! times what was measured on the emulator, against every executor of the processor: losses of the base classes apart
+//! by 2e-6 of their size, later ones by 1.1e-3, parts below a tenth by 4e-5; base models by 3e-5 of the length of the
+//! movement in task 1, last ones by 4e-3; logits by 0.002, generated images by 0.005.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +17,10 @@ use clap::Parser;
 
 use super::super::*;
 use super::{bits, turn};
-use crate::args::Cli;
+use crate::cli::args::Cli;
 use crate::engine::Engine;
-use crate::{presets, run};
+use crate::presets;
+use crate::setup;
 
 /// LUCIR with both schemes and losses on maps, as short as it can be: two classes, then two more.
 const RUN: &str = "demo-lucir-e0-dfgr-dtid";
@@ -78,9 +79,9 @@ fn values(model: Option<&Frozen>) -> Parameters {
 fn left_by(engine: &Engine, changes: &[&str]) -> Left {
     let changes: Vec<String> = SHORT.iter().chain(changes).map(|it| (*it).to_owned()).collect();
     let config = presets::find(RUN).unwrap().config.with_changes(&changes, RUN).unwrap().check().unwrap();
-    let dataset = engine.keep(run::load(&config, "datasets".as_ref()).unwrap()).unwrap();
-    let (train, test) = run::split(&config, &dataset).unwrap();
-    let mut learner = Learner::new(run::plan(&config, engine)).unwrap();
+    let dataset = engine.keep(setup::load(&config, "datasets".as_ref()).unwrap()).unwrap();
+    let (train, test) = setup::split(&config, &dataset).unwrap();
+    let mut learner = Learner::new(setup::plan(&config, engine)).unwrap();
     let (mut losses, mut base) = (BTreeMap::new(), None);
     while let Some(event) = learner.advance(&train).unwrap() {
         match event {

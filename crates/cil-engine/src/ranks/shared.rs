@@ -1,0 +1,122 @@
+//! An executor whose batches several ranks share.
+//!
+//! One decision: every rank is handed the whole batch and hands out what the whole batch gives; between the two it
+//! works on its share of the rows. Losses, heads and optimisers behind it see no difference, and need none: they do the
+//! same everywhere, on the same bits. Batch norms see the batch of all ranks ([`Executor::forward_share`]).
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+
+use super::{Ranks, gather, share, shares, sum};
+use crate::executor::{Executor, ForwardSpec, Gradients, Pass, Share, Tape, Upstream};
+use crate::graph::Graph;
+use crate::parameters::Parameters;
+
+/// Runs a graph on this rank's share of every batch.
+pub struct Shared {
+    inner: Arc<dyn Executor>,
+    ranks: Arc<dyn Ranks>,
+}
+
+/// What a pass leaves: the tape of this rank's rows, and how many rows there are; `None` where every rank ran all of
+/// them.
+struct State {
+    tape: Tape,
+    rows: Option<usize>,
+}
+
+impl Shared {
+    /// `inner`, which must be of one kind on all ranks.
+    pub fn new(inner: Arc<dyn Executor>, ranks: &Arc<dyn Ranks>) -> Self {
+        Self { inner, ranks: Arc::clone(ranks) }
+    }
+
+    fn own(&self, rows: usize) -> Range<usize> {
+        share(rows, self.ranks.rank(), self.ranks.count())
+    }
+
+    /// The rows of all ranks, `[rows, ..]`, of this rank's.
+    fn whole(&self, own: &Tensor, rows: usize) -> Result<Tensor> {
+        if own.dtype() != DType::F32 {
+            bail!("ranks share values in f32 only, and these are {:?}", own.dtype());
+        }
+        let mut dims = own.dims().to_vec();
+        let each: usize = dims[1..].iter().product();
+        let lengths: Vec<usize> =
+            shares(rows, self.ranks.count()).into_iter().map(|rows| rows * each).collect();
+        let all = gather(&*self.ranks, &own.flatten_all()?.to_vec1::<f32>()?, &lengths)?;
+        dims[0] = rows;
+        Tensor::from_vec(all, dims, &Device::Cpu)
+    }
+
+    /// Adds the gradients of all ranks, in the order of ranks, into `into`.
+    fn add(&self, own: &Gradients, into: &mut Gradients) -> Result<()> {
+        let mut flat = Vec::new();
+        for (_, gradient) in own.iter() {
+            flat.extend(gradient.flatten_all()?.to_vec1::<f32>()?);
+        }
+        sum(&*self.ranks, &mut flat)?;
+        let mut rest = flat.as_slice();
+        for (name, gradient) in own.iter() {
+            let (values, behind) = rest.split_at(gradient.elem_count());
+            into.add(name, Tensor::from_slice(values, gradient.dims(), &Device::Cpu)?)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+}
+
+impl Executor for Shared {
+    fn graph(&self) -> &Graph {
+        self.inner.graph()
+    }
+
+    fn forward(&self, parameters: &Parameters, input: &Tensor, spec: ForwardSpec) -> Result<Pass> {
+        let rows = input.dims().first().copied().unwrap_or(0);
+        // No rank may be without a row.
+        let split = rows >= self.ranks.count();
+        let mut pass = if split {
+            let own = self.own(rows);
+            let input = input.narrow(0, own.start, own.len())?;
+            let share = Share { ranks: Arc::clone(&self.ranks), rows };
+            self.inner.forward_share(parameters, &input, spec, &share)?
+        } else {
+            self.inner.forward(parameters, input, spec)?
+        };
+        if split {
+            for tap in pass.taps.values_mut() {
+                *tap = self.whole(tap, rows)?;
+            }
+        }
+        let rows = split.then_some(rows);
+        pass.tape = pass.tape.map(|tape| Tape::new(parameters, State { tape, rows }));
+        Ok(pass)
+    }
+
+    fn backward(
+        &self,
+        parameters: &Parameters,
+        tape: Tape,
+        upstream: &Upstream,
+        into: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
+        let State { tape, rows } = *tape.open::<State>(parameters)?;
+        let Some(rows) = rows else { return self.inner.backward(parameters, tape, upstream, into) };
+        let own = self.own(rows);
+        let mut taps = BTreeMap::new();
+        for (name, gradient) in &upstream.taps {
+            if gradient.dims().first() != Some(&rows) {
+                bail!("the gradient to {name} has shape {:?}, the pass had {rows} rows", gradient.dims());
+            }
+            taps.insert(name.clone(), gradient.narrow(0, own.start, own.len())?);
+        }
+        let mut of_own = Gradients::default();
+        let upstream = Upstream { taps, moments: upstream.moments.clone() };
+        let to_input = self.inner.backward(parameters, tape, &upstream, &mut of_own)?;
+        self.add(&of_own, into)?;
+        to_input.map(|gradient| self.whole(&gradient, rows)).transpose()
+    }
+}

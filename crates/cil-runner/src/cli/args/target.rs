@@ -1,0 +1,44 @@
+//! Which protocol, method or preset is meant.
+
+use clap::Args;
+
+use crate::presets::method::Head;
+
+/// Which configuration is meant.
+#[derive(Args, Clone, Debug)]
+pub struct Target {
+    /// A protocol with a method behind it, a preset (both joined by `-`), or a file that ends in .toml
+    #[arg(value_name = "PROTOCOL|PRESET|FILE.toml")]
+    pub target: String,
+    /// The method: what it is built on and what is added, such as lucir+dfgr+dtid
+    #[arg(value_name = "METHOD")]
+    pub method: Option<String>,
+    /// Exemplars of each class, with lucir and podnet; 20 otherwise
+    #[arg(long, value_name = "N", requires = "method")]
+    pub exemplars: Option<usize>,
+    /// What answers: the trained head, or statistics of features that are kept
+    #[arg(long, value_enum, requires = "method")]
+    pub head: Option<Head>,
+}
+
+/// Arguments of `show`.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// A protocol, a method or a preset
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The method, where NAME is a protocol
+    #[arg(value_name = "METHOD")]
+    pub method: Option<String>,
+}
+
+/// Arguments of `presets`.
+#[derive(Args, Debug)]
+pub struct Presets {
+    /// A protocol, a preset, or a part of their names
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Print source and expected results of each
+    #[arg(long)]
+    pub all: bool,
+}

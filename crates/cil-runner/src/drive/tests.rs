@@ -1,0 +1,166 @@
+//! A run by several ranks, which are threads here: one folder, one way, and any of them may be asked to stop.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cil_engine::ranks::on_threads;
+use clap::Parser;
+
+use super::*;
+use crate::cli::args::Cli;
+use crate::cli::failure::{Kept, exit_status};
+use crate::presets::target::configuration;
+
+/// A data-free run of seconds.
+fn checked(changes: &[&str]) -> Checked {
+    let small = [
+        "classes=4",
+        "increments=[2, 2]",
+        "architecture.width=4",
+        "procedural.config.classes=4",
+        "procedural.config.train-per-class=10",
+        "procedural.config.test-per-class=5",
+        "recipe.base.training.epochs=2",
+        "recipe.base.training.batch=9",
+        "recipe.increment.training.epochs=1",
+        "recipe.increment.training.batch=9",
+        "recipe.new-teacher.training.epochs=1",
+        "recipe.replay.inversion.iterations=5",
+        "recipe.replay.inversion.batch=9",
+        "recipe.replay.inversion.generator.channels=8",
+        "recipe.replay.batch=9",
+    ];
+    let changes: Vec<String> = small.iter().chain(changes).map(|it| (*it).to_owned()).collect();
+    configuration("demo-lucir-e0-dfgr-dtidkl", &changes, None).expect("a configuration")
+}
+
+type Ended = Result<(PathBuf, RunResult)>;
+
+/// The run `name` in `out` by `count` ranks, begun or gone on with; `asked`: the rank that is asked to stop.
+fn by(count: usize, out: &Path, name: &str, begin: bool, asked: Option<usize>) -> Vec<Ended> {
+    on_threads(count, |ranks| {
+        let global = Cli::try_parse_from(["cil-runner", "--device", "cpu"]).expect("a command line").global;
+        let (engine, interrupt) = (Engine::of_ranks(&global, &ranks)?, Interrupt::default());
+        if asked == Some(ranks.rank()) {
+            interrupt.ask();
+        }
+        let context = RunContext {
+            data_dir: Path::new("none"),
+            out,
+            name,
+            label: name,
+            engine: &engine,
+            interrupt: &interrupt,
+            silent: true,
+            base_model: None,
+            tensorboard: None,
+            checkpoint_every: Duration::from_secs(3600),
+        };
+        match begin {
+            true => run(&checked(&[]), &context),
+            false => resume(&out.join(format!("{name}.partial")), &checked(&[]), &context),
+        }
+    })
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> =
+        entries.map(|it| it.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn ranks_write_one_folder_and_stop_and_go_on_together() {
+    let out = tempfile::tempdir().expect("a folder");
+    let out = out.path();
+    let model = |name: &str| fs::read(out.join(name).join(MODEL)).expect("a model");
+    for (count, name) in [(1, "alone"), (3, "three")] {
+        for ended in by(count, out, name, true, None) {
+            assert_eq!(ended.expect("a run").0, out.join(name));
+        }
+    }
+    assert_eq!(names(out), ["alone", "three"]);
+    assert_eq!(names(&out.join("alone")), names(&out.join("three")));
+    integrity::hold(&out.join("three")).expect("a whole folder");
+    let environment = |name: &str| read_environment(&out.join(name)).expect("a record");
+    assert_eq!((environment("alone").ranks, environment("three").ranks), (None, Some(3)));
+    // The last rank alone is asked; all stop after the unit they are in, and rank 0 has saved.
+    for (count, name) in [(3, "again"), (2, "other")] {
+        for ended in by(3, out, name, true, Some(2)) {
+            let error = ended.expect_err("it was asked to stop");
+            assert!(error.is::<Kept>() && exit_status(&error) == 75, "{error:#}");
+        }
+        assert_eq!(names(out).iter().filter(|it| it.starts_with(name)).count(), 1);
+        for ended in by(count, out, name, false, None) {
+            ended.expect("the rest of a run");
+        }
+    }
+    assert_eq!(model("again"), model("three"), "as many ranks go on to the same bits");
+    assert_eq!(environment("other").resumes[0].ranks, Some(2));
+    assert_eq!(names(out), ["again", "alone", "other", "three"]);
+}
+
+#[test]
+fn ranks_that_cannot_work_together_are_told_before_anything_is_written() {
+    let out = tempfile::tempdir().expect("a folder");
+    let of = |lines: [&'static [&'static str]; 2], changes: [&'static [&'static str]; 2]| {
+        let told = on_threads(2, |ranks| {
+            let line = [&["cil-runner"], lines[ranks.rank()]].concat();
+            let global = Cli::try_parse_from(line).expect("a command line").global;
+            let interrupt = Interrupt::default();
+            let ended = Engine::of_ranks(&global, &ranks).and_then(|engine| {
+                let context = RunContext {
+                    data_dir: Path::new("none"),
+                    out: out.path(),
+                    name: "a",
+                    label: "a",
+                    engine: &engine,
+                    interrupt: &interrupt,
+                    silent: true,
+                    base_model: None,
+                    tensorboard: None,
+                    checkpoint_every: Duration::from_secs(3600),
+                };
+                run(&checked(changes[ranks.rank()]), &context)
+            });
+            let error = ended.expect_err("it is refused");
+            (exit_status(&error), error.to_string())
+        });
+        assert!(told.iter().all(|it| *it == told[0]) && told[0].0 == 2, "{told:?}");
+        told[0].1.clone()
+    };
+    let told = of([&["--device", "cuda"], &["--device", "cuda"]], [&[], &[]]);
+    assert!(told.ends_with("--device cpu is right"), "{told}");
+    let told = of([&["--kernels", "reference"], &["--kernels", "reference"]], [&[], &[]]);
+    assert!(told.contains("shares no batch"), "{told}");
+    let told = of([&["--device", "cpu"], &["--device", "cpu", "--kernels", "portable"]], [&[], &[]]);
+    assert!(told.starts_with("rank 1 has the kernels portable, and rank 0 has"), "{told}");
+    let told = of([&["--device", "cpu"], &["--device", "cpu"]], [&[], &["seed=9"]]);
+    assert!(told.contains("rank 1 has a configuration of digest"), "{told}");
+    assert!(names(out.path()).is_empty());
+}
+
+#[test]
+fn a_rank_that_holds_other_values_is_named() {
+    let checked = checked(&[]);
+    let told = on_threads(3, |ranks| {
+        let global = Cli::try_parse_from(["cil-runner", "--device", "cpu"]).expect("a command line").global;
+        let engine = Engine::new(&global).expect("an engine");
+        let dataset = load(&checked, Path::new("none")).expect("images");
+        let (train, _) = split(&checked, &dataset).expect("images");
+        let mut learner = Learner::new(plan(&checked, &engine)).expect("a learner");
+        agreement::check(&*ranks, &learner, "nothing").expect("they are alike");
+        if ranks.rank() > 0 {
+            learner.advance(&train).expect("the beginning of a task");
+        }
+        agreement::check(&*ranks, &learner, "task 1 student epoch 1").map_err(|error| error.to_string())
+    });
+    let of = |it: &std::result::Result<(), String>| {
+        it.as_ref().is_err_and(|it| {
+            it.starts_with("after task 1 student epoch 1 rank 1 holds other values than rank 0")
+        })
+    };
+    assert!(told.iter().all(of), "{told:?}");
+}

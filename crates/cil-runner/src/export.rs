@@ -1,6 +1,0 @@
-//! Records for other programs.
-//!
-//! One decision: an export holds what the run recorded and what `result.json` says, and computes nothing.
-
-pub mod tables;
-pub mod tensorboard;
