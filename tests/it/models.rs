@@ -99,6 +99,11 @@ fn a_model_is_trained_extended_measured_and_exported() {
     let page = fs::read_to_string(place.path().join("page.html")).expect("a page");
     assert!(page.contains("fir tree, écorce") && page.contains("old classes now, among all"), "{page}");
 
+    // Statistics in the file are of the features that they are of.
+    let other = ["extend", "first.safetensors", "more", "--out", "x.safetensors", "--set"];
+    let said = place.told(2, &with(&other, &["discriminant.random-features=8"]));
+    assert!(said.contains("leave discriminant.random-features out of --set"), "{said}");
+
     assert_eq!(accuracy(&place, "second.safetensors", "test"), told["all"]["accuracy"].as_f64().unwrap());
     // Some of the classes; all compete.
     let some = json(&place.ok(&["evaluate", "second.safetensors", "test-new", "--json"]));
@@ -227,7 +232,7 @@ fn appended_once_more(place: &Place) {
     }
     for (arguments, part) in [
         (with(&extend, &["--method", "dfgr"]), "the head reads several stages"),
-        (with(&extend, &["--set", "logistic.stages=[]"]), "logistic.stages should say the same"),
+        (with(&extend, &["--set", "logistic.stages=[]"]), "leave logistic.stages out of --set"),
         (with(&extend, &["--set", "logistic.given-up=1"]), "logistic.given-up is 1"),
         (vec!["export", "third.safetensors", "--torch", "third-torch.safetensors"], "use --onnx"),
     ] {

@@ -72,6 +72,7 @@ pub(super) fn extend(
     let sets = sets(arguments, &opened, &folder, &names, &engine, &progress)?;
     let (method, recipe) = recipe(arguments, &opened, &sets)?;
     let recipe = recipes::changed(recipe, &arguments.set, &opened.model.snapshot.architecture)?;
+    check_features(&opened, &recipe)?;
     let old = opened.classifier(&engine)?;
     let alike = told::alike(&old, &sets.train, sets.new, &names, &opened, &engine)?;
     alike.iter().for_each(|sentence| progress.say(sentence));
@@ -153,6 +154,31 @@ fn recipe(arguments: &Extend, opened: &Opened, sets: &Sets) -> Result<(Method, R
         recipe.exemplars = Budget::PerClass(exemplars.div_ceil(opened.class_names().len()));
     }
     Ok((method, recipe))
+}
+
+/// Refuses a recipe whose statistics are of other features than those that the file keeps statistics of.
+fn check_features(opened: &Opened, recipe: &Recipe) -> Result<()> {
+    let other = |key: &str, kept: &dyn std::fmt::Debug| {
+        Err(bad_input(format!(
+            "{}: the statistics in the file are of features by {key} {kept:?}, and the recipe says otherwise; leave {key} \
+             out of --set",
+            opened.path.display()
+        )))
+    };
+    if let (Some(kept), Some(asked)) = (&opened.record.logistic, &recipe.logistic)
+        && kept.stages != asked.stages
+    {
+        return other("logistic.stages", &kept.stages);
+    }
+    if let (Some(kept), Some(asked)) = (&opened.record.discriminant, &recipe.discriminant) {
+        if kept.stages != asked.stages {
+            return other("discriminant.stages", &kept.stages);
+        }
+        if kept.random_features != asked.random_features {
+            return other("discriminant.random-features", &kept.random_features);
+        }
+    }
+    Ok(())
 }
 
 /// The model that is written: the old one's record with a task more.
