@@ -27,7 +27,7 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
 use crate::engine::Engine;
 use crate::folder::files::write_atomic;
-use crate::models::drive::{drive, learned};
+use crate::models::attempt::{Attempt, Settings, learned};
 use crate::models::record::{Answers, Before, Record, Task};
 use crate::models::{Opened, folders, recipes};
 use crate::render::progress::Progress;
@@ -41,8 +41,8 @@ struct Sets {
     train: Images,
     /// How many of them are new.
     new: usize,
-    /// SHA-256 over the new ones.
-    digest: String,
+    /// SHA-256 over the new ones, and over those of old classes if there are any.
+    digests: Vec<String>,
     /// Images of new classes to measure on.
     held_out: Images,
     /// Images that were given to measure on, of old and new classes.
@@ -80,30 +80,26 @@ pub(super) fn extend(
     let plan = plan(&opened, &folder, &recipe, global, &engine)?;
     let seed = plan.seed;
     let train = TrainSet::after(sets.train.clone(), names.len(), opened.record.images() as u64)?;
-    let mut learner = Learner::new(plan).map_err(|error| bad_input(format!("{error:#}")))?;
     let statistics = match (&recipe.logistic, &recipe.discriminant) {
         (Some(_), _) => opened.record.logistic.as_ref().map(|_| &opened.model.attached),
         (None, Some(_)) => opened.record.discriminant.as_ref().map(|_| &opened.model.attached),
         (None, None) => None,
     };
-    learner.adopt(opened.model.snapshot.clone(), statistics, kept(&train, opened.class_names().len()))?;
-    drive(&mut learner, &train, &mut progress, interrupt)?;
+    let begun = || {
+        let mut learner = Learner::new(plan.clone()).map_err(|error| bad_input(format!("{error:#}")))?;
+        let exemplars = kept(&train, opened.class_names().len());
+        learner.adopt(opened.model.snapshot.clone(), statistics, exemplars)?;
+        Ok(learner)
+    };
+    let settings = Settings {
+        images: sets.digests.clone(),
+        model: Some(opened.sha256.clone()),
+        ..Settings::new(&recipe, seed, opened.fit.side, &engine)
+    };
+    let attempt = Attempt::new(&arguments.out, &settings, &plan, &train);
+    let learner = attempt.run(begun, &mut progress, interrupt)?;
     let (trained, classifier) = learned(&learner)?;
 
-    let task = Task {
-        classes: folder.classes.clone(),
-        images: Some(sets.new),
-        data_digest: Some(sets.digest.clone()),
-        method: format!("extend, {}", told::method_name(method)),
-        recipe: Some(toml::to_string(&recipe).context("the recipe is not TOML")?),
-        seed: Some(seed),
-        code_version: Some(env!("CIL_CODE_VERSION").to_owned()),
-        from: Some(Before { file: opened.path.display().to_string(), sha256: opened.sha256.clone() }),
-    };
-    let attached = learner.kept_statistics()?.unwrap_or_default();
-    let model = extended(&opened, trained.snapshot().clone(), attached, task, &recipe)?;
-    let bytes = model.to_bytes()?;
-    write_atomic(&arguments.out, &bytes)?;
     let about = told::About {
         opened: &opened,
         old: &old,
@@ -115,7 +111,25 @@ pub(super) fn extend(
         seed,
         engine: &engine,
     };
-    let mut told = progress.during("measuring", || told::measure(&about))?;
+    // What was learned is written even if it cannot be measured.
+    let told = progress.during("measuring", || told::measure(&about));
+    let task = Task {
+        classes: folder.classes.clone(),
+        images: Some(sets.new),
+        data_digest: sets.digests.first().cloned(),
+        method: format!("extend, {}", told::method_name(method)),
+        recipe: Some(toml::to_string(&recipe).context("the recipe is not TOML")?),
+        seed: Some(seed),
+        code_version: Some(env!("CIL_CODE_VERSION").to_owned()),
+        from: Some(Before { file: opened.path.display().to_string(), sha256: opened.sha256.clone() }),
+        measured: told.as_ref().ok().map(told::Told::measured),
+    };
+    let attached = learner.kept_statistics()?.unwrap_or_default();
+    let model = extended(&opened, trained.snapshot().clone(), attached, task, &recipe)?;
+    let bytes = model.to_bytes()?;
+    write_atomic(&arguments.out, &bytes)?;
+    attempt.remove()?;
+    let mut told = told?;
     told.seconds = started.elapsed().as_secs_f64();
     (told.model, told.bytes) = (arguments.out.display().to_string(), bytes.len());
     told.statistics_bytes = super::attached_bytes(&model);
@@ -237,12 +251,13 @@ fn sets(
     let dataset = folders::decode(folder, fit, skip, progress)?;
     let numbers: Vec<u16> = (n_old..names.len()).map(|number| number as u16).collect();
     let mut train = dataset.train().relabelled(&numbers)?;
-    let (new, digest) = (train.len(), dataset.digests().train.clone());
+    let (new, mut digests) = (train.len(), vec![dataset.digests().train.clone()]);
     if let Some(path) = &arguments.exemplars {
         let mut exemplars = folders::scan(path)?;
         let numbers = folders::known(&exemplars, opened.class_names())?;
         exemplars.test.clear();
         let kept = folders::decode(&exemplars, fit, skip, progress)?;
+        digests.push(kept.digests().train.clone());
         train = train.joined(&kept.train().relabelled(&numbers)?)?;
     }
     let given = match &arguments.eval {
@@ -251,7 +266,7 @@ fn sets(
     };
     let held_out = dataset.test().relabelled(&numbers)?;
     let all = engine.keep(Dataset::of_images("extension", names.to_vec(), train, held_out)?)?;
-    Ok(Sets { train: all.train().clone(), new, digest, held_out: all.test().clone(), given })
+    Ok(Sets { train: all.train().clone(), new, digests, held_out: all.test().clone(), given })
 }
 
 fn plan(opened: &Opened, folder: &Folder, recipe: &Recipe, global: &Global, engine: &Engine) -> Result<Plan> {
