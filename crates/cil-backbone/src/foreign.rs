@@ -97,6 +97,9 @@ pub fn to_torch(snapshot: &Snapshot) -> Result<BTreeMap<String, Tensor>> {
             snapshot.head.kind
         );
     }
+    if !snapshot.head.stages.is_empty() {
+        bail!("the head reads several stages of the network, which torchvision's does not; use --onnx");
+    }
     let mut tensors = BTreeMap::new();
     for spec in architecture.graph(snapshot.images)?.parameter_specs() {
         let value = reordered(architecture, &spec.name, snapshot.parameters.get(&spec.name)?, true)?;

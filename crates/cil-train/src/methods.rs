@@ -36,6 +36,7 @@ pub fn fine_tune(base: Training, increment: Training) -> Recipe {
         balance: None,
         align: None,
         bias_correction: None,
+        logistic: None,
         discriminant: None,
     }
 }

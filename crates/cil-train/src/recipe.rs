@@ -9,6 +9,7 @@ mod check;
 pub mod correction;
 mod custom;
 pub mod discriminant;
+mod logistic;
 mod new_replay;
 pub mod scaling;
 mod small;
@@ -16,6 +17,7 @@ mod term_spec;
 
 pub use custom::CustomTerm;
 pub use discriminant::DiscriminantSpec;
+pub use logistic::LogisticSpec;
 pub use new_replay::NewReplaySpec;
 pub use term_spec::{Columns, Regressor, Rows, Teachers, TermSpec};
 
@@ -216,4 +218,7 @@ pub struct Recipe {
     /// The classifier in place of the trained head after every task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discriminant: Option<DiscriminantSpec>,
+    /// The newest classes' weights beside old ones that stay, in place of trained ones, after every later task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logistic: Option<LogisticSpec>,
 }

@@ -211,7 +211,7 @@ fn a_bias_correction_without_an_image_to_hold_out_is_refused() {
     let recipe = Recipe { exemplars: Budget::Total(40), ..recipe };
     assert!(recipe.check_increments(&[2, 2, 2]).is_ok());
     let told = recipe.check_increments(&[2, 2, 2, 2]).unwrap_err().to_string();
-    assert!(told.contains("6 exemplars a class in task 3"), "{told}");
+    assert!(told.contains("6 exemplars a class in task 4"), "{told}");
     let refused = |change: &dyn Fn(&mut Recipe), part: &str| {
         let mut recipe = recipe.clone();
         change(&mut recipe);

@@ -107,7 +107,9 @@ pub(super) fn generate(
 fn plan(arguments: &Generate, opened: &Opened, global: &Global, engine: &Engine) -> Result<Plan> {
     let beginning = recipes::Beginning {
         head: opened.model.snapshot.head.kind,
+        architecture: opened.model.snapshot.architecture,
         statistics: None,
+        appended: None,
         images: 2000,
         side: opened.fit.side,
     };

@@ -62,7 +62,7 @@ pub fn base_of(checked: &Checked) -> Result<Checked> {
     (recipe.freeze_old_head, recipe.imprint) = (false, false);
     recipe.increment = recipe.base.clone();
     (recipe.replay, recipe.new_teacher, recipe.balance) = (None, None, None);
-    (recipe.new_replay, recipe.discriminant) = (None, None);
+    (recipe.new_replay, recipe.discriminant, recipe.logistic) = (None, None, None);
     // A clipped head is clipped in the base too; what is only scaled is not.
     recipe.align = recipe.align.filter(|align| align.positive);
     let base = RunConfig {

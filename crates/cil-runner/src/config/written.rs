@@ -4,6 +4,7 @@
 //! or a second `run` could not read, or would read as another.
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::RunConfig;
@@ -49,7 +50,7 @@ pub struct Difference {
 ///
 /// # Errors
 /// If a configuration is not JSON.
-pub fn differences(left: &RunConfig, right: &RunConfig) -> Result<Vec<Difference>> {
+pub fn differences<T: Serialize>(left: &T, right: &T) -> Result<Vec<Difference>> {
     let (left, right) = (values(left)?, values(right)?);
     let of = |values: &[(String, Value)], key: &str| {
         values.iter().find(|it| it.0 == key).map_or("nothing".to_owned(), |it| it.1.to_string())
@@ -62,7 +63,7 @@ pub fn differences(left: &RunConfig, right: &RunConfig) -> Result<Vec<Difference
 }
 
 /// The dotted key and the value of all that is no table; a list of tables counts as tables.
-fn values(config: &RunConfig) -> Result<Vec<(String, Value)>> {
+fn values(config: &impl Serialize) -> Result<Vec<(String, Value)>> {
     let mut found = Vec::new();
     collect(
         String::new(),

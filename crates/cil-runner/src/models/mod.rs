@@ -3,8 +3,10 @@
 //! A file holds the network that was trained, with the head that it was trained with; where statistics of features are
 //! kept beside it, the discriminant made of them answers ([`Opened::classifier`]).
 
-pub mod drive;
+pub mod attempt;
+pub mod card;
 pub mod folders;
+pub mod hub;
 pub mod measure;
 pub mod model;
 pub mod onnx;
@@ -32,7 +34,7 @@ use record::{Answers, Record};
 /// A model file in memory.
 #[derive(Debug)]
 pub struct Opened {
-    /// As it was named.
+    /// As it was named; of one of the hub, its address with commit and file.
     pub path: PathBuf,
     /// SHA-256 of the file.
     pub sha256: String,
@@ -54,9 +56,11 @@ impl Opened {
     /// # Errors
     /// A sentence that names the file, and what in it is wrong.
     pub fn read(path: &Path, about: &About, engine: &Engine) -> Result<Self> {
+        let hub::Located { name, path: located } = hub::locate(path)?;
+        let path = name.as_path();
         let place = |error: &dyn std::fmt::Display| bad_input(format!("{}: {error}", path.display()));
-        let bytes =
-            fs::read(path).map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
+        let bytes = fs::read(&located)
+            .map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
         let hints = hints(about)?;
         let own = file::is_own(&bytes).map_err(|error| place(&error))?;
         if own && !hints.is_empty() {
@@ -69,7 +73,7 @@ impl Opened {
             let record = Record::of(&model).map_err(|error| place(&format!("{error:#}")))?;
             (model, record)
         } else {
-            let config = config_beside(path)?;
+            let config = config_beside(&located)?;
             let model = foreign::from_bytes(&bytes, config.as_deref(), &hints, &engine.device)
                 .map_err(|error| place(&error))?;
             let record = Record::of_another_program(path, &model);

@@ -16,6 +16,7 @@ use crate::config::Checked;
 use crate::engine::Engine;
 use crate::folder::environment::BaseModel;
 use crate::folder::integrity;
+use crate::models::hub;
 
 /// A model file.
 pub struct Loaded {
@@ -32,9 +33,11 @@ pub struct Loaded {
 /// # Errors
 /// Naming the file, if it cannot be read, is no model or holds what is no number.
 pub fn load(path: &Path, engine: &Engine) -> Result<Loaded> {
-    let bytes =
-        std::fs::read(path).map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
-    integrity::hold_file(path, &bytes)?;
+    let hub::Located { name, path: located } = hub::locate(path)?;
+    let path = name.as_path();
+    let bytes = std::fs::read(&located)
+        .map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
+    integrity::hold_file(&located, &bytes)?;
     let (snapshot, card) = file::from_bytes(&bytes, &engine.device)
         .map_err(|error| bad_input(format!("{}: {error}", path.display())))?;
     if let Some((name, value)) = snapshot.parameters.not_finite()? {

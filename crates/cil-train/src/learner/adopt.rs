@@ -14,7 +14,7 @@ use cil_data::exemplars::Exemplars;
 use cil_engine::Parameters;
 
 use super::{Learner, Stage};
-use crate::discriminant::ClassStatistics;
+use crate::discriminant::{ClassStatistics, Form};
 use crate::memory;
 use crate::recipe::DiscriminantSpec;
 
@@ -48,7 +48,26 @@ impl Learner {
                 "the model's head has blocks {blocks:?}; the plan's tasks {sizes:?} do not go on from them"
             );
         }
-        if let (Some(spec), Some(values)) = (&plan.recipe.discriminant, statistics) {
+        if !model.head.stages.is_empty() && plan.recipe.logistic.is_none() {
+            bail!("the model's head reads several stages; a recipe with logistic alone goes on from it");
+        }
+        if !model.head.stages.is_empty() && statistics.is_none() {
+            bail!(
+                "the model's head reads several stages, and no statistics are there of the classes that were appended"
+            );
+        }
+        if let (Some(spec), Some(values)) = (&plan.recipe.logistic, statistics) {
+            let found =
+                ClassStatistics::restore_all(values, spec.head(&model.architecture).width, Form::Wide)
+                    .context("the statistics kept beside the model")?;
+            if found.classes() >= model.head.classes() {
+                bail!(
+                    "the statistics kept beside the model are of {} classes, of which it has no more",
+                    found.classes()
+                );
+            }
+            self.statistics = Some(found);
+        } else if let (Some(spec), Some(values)) = (&plan.recipe.discriminant, statistics) {
             self.statistics = Some(restored(spec, &model, values)?);
         } else if let Some(spec) = &plan.recipe.discriminant
             && spec.generated.is_none()

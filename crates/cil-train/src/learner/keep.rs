@@ -10,14 +10,20 @@ use cil_data::store::{SampleId, TrainSet};
 
 use super::{Learner, Stage, adopt};
 use crate::discriminant::ClassStatistics;
-use crate::event::Event;
+use crate::event::{Event, PhaseKind};
+use crate::logistic::At;
 use crate::looks;
 use crate::means::{self, ClassMeans};
 use crate::memory;
+use crate::recipe::LogisticSpec;
 
 impl Learner {
     /// Herds exemplars; the model becomes the next task's old teacher.
     pub(super) fn finish_task(&mut self, train: &TrainSet) -> Result<Event> {
+        if let (Some(spec), 1..) = (&self.plan.recipe.logistic, self.task) {
+            let (model, statistics) = self.appended(spec, train)?;
+            (self.model, self.statistics) = (Some(model), Some(statistics));
+        }
         let Some(model) = self.model.clone() else { bail!("a task ended without a model") };
         let images = memory::remember(&self.plan, self.task, &model, train, &mut self.exemplars)?;
         if self.plan.recipe.discriminant.is_some() {
@@ -54,6 +60,19 @@ impl Learner {
         let Some(model) = &self.old else { return Ok(None) };
         let projection = looks::projection(&self.plan, spec)?;
         Ok(Some(adopt::answering(model, spec, statistics, projection, &self.plan.device)?))
+    }
+
+    /// The model with the task's classes appended, and the statistics of all that were.
+    fn appended(&self, spec: &LogisticSpec, train: &TrainSet) -> Result<(Frozen, ClassStatistics)> {
+        let (Some(old), Some(replay)) = (&self.old, &self.replay) else {
+            bail!("there is no old model that new classes could be appended to");
+        };
+        let (plan, statistics, exemplars) = (&self.plan, self.statistics.as_ref(), self.exemplars.all());
+        let at = At { plan, task: self.task, spec, old, replay, statistics, train, exemplars: &exemplars };
+        let (model, statistics) = at.append()?;
+        let answers = || self.asked(&model, train.image_dims());
+        self.sound(PhaseKind::Student, &model.snapshot().parameters, answers)?;
+        Ok((model, statistics))
     }
 
     /// Bytes of the generator that is kept for the next task to begin with.

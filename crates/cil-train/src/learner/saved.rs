@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::work::{self, Work};
 use super::{Learner, Plan, Stage};
-use crate::discriminant::ClassStatistics;
+use crate::discriminant::{ClassStatistics, Form};
 use crate::event::PhaseKind;
 use crate::memory;
 use crate::phase::{AUX_NETS, Job, NETWORK, OPTIMIZER};
@@ -96,16 +96,19 @@ impl Learner {
     pub fn restore(plan: Plan, saved: &Saved, train: &TrainSet) -> Result<Self> {
         let mut learner = Self::new(plan)?;
         learner.stand(&saved.position, train)?;
-        let forms = learner.forms(saved.fixed.contains_key(MODEL));
-        let statistics =
-            (learner.plan.recipe.discriminant.is_some() && learner.task > 0).then_some(STATISTICS);
+        let appended = learner.appended_before(saved)?;
+        let forms = learner.forms(saved.fixed.contains_key(MODEL), appended.as_ref())?;
+        let discriminant = learner.plan.recipe.discriminant.is_some() && learner.task > 0;
+        let statistics = (discriminant || appended.is_some()).then_some(STATISTICS);
         let generators = [(GENERATOR_TEACHER, GENERATOR), (NEW_GENERATOR_TEACHER, NEW_GENERATOR)];
         let generators =
             generators.into_iter().filter(|(teacher, _)| forms.contains_key(teacher)).map(|it| it.1);
         check_names(forms.keys().copied().chain(generators).chain(statistics), &saved.fixed)?;
         let mut frozen = BTreeMap::new();
         for (name, blocks) in forms {
-            let network = learner.network(blocks, store(&saved.fixed, name)?, train);
+            let reads_pooled = name == GENERATOR_TEACHER || blocks.len() == 1;
+            let head = learner.head(blocks, reads_pooled);
+            let network = learner.network(head, store(&saved.fixed, name)?, train);
             frozen.insert(name, network.and_then(|it| Ok(it.freeze()?)).context(name)?);
         }
         learner.old = frozen.remove(OLD);
@@ -128,8 +131,21 @@ impl Learner {
             let values = ClassStatistics::restore(store(&saved.fixed, STATISTICS)?, seen, width, form);
             learner.statistics = Some(values.context(STATISTICS)?);
         }
+        if appended.is_some() {
+            learner.statistics = appended;
+        }
         learner.work = learner.resumed(saved, train)?;
         Ok(learner)
+    }
+
+    /// Statistics of the classes that were appended, if any were.
+    fn appended_before(&self, saved: &Saved) -> Result<Option<ClassStatistics>> {
+        let Plan { recipe, architecture, .. } = &self.plan;
+        let (Some(spec), Some(values)) = (&recipe.logistic, saved.fixed.get(STATISTICS)) else {
+            return Ok(None);
+        };
+        let width = spec.head(architecture).width;
+        Ok(Some(ClassStatistics::restore_all(values, width, Form::Wide).context(STATISTICS)?))
     }
 
     /// Takes up a position of this plan.
@@ -162,7 +178,11 @@ impl Learner {
 
     /// The networks of a learner at its position, with their head blocks. `has_model`: at task 0, whether a base
     /// model was taken.
-    fn forms(&self, has_model: bool) -> BTreeMap<&'static str, &[usize]> {
+    fn forms(
+        &self,
+        has_model: bool,
+        appended: Option<&ClassStatistics>,
+    ) -> Result<BTreeMap<&'static str, &[usize]>> {
         let (sizes, task) = (self.plan.increments.sizes(), self.task);
         let taken = task == 0 && has_model;
         let learned = task + usize::from(taken || self.is_past(PhaseKind::Student));
@@ -179,7 +199,15 @@ impl Learner {
         }
         // Task 0 inverts nothing, every later one the model of the task before.
         if self.plan.recipe.replay.is_some() && inverted > 1 {
-            forms.insert(GENERATOR_TEACHER, &sizes[..inverted - 1]);
+            let mut of_teacher = &sizes[..inverted - 1];
+            if self.plan.recipe.logistic.is_some() {
+                // The classes of no statistics, whatever was appended since.
+                let classes = self.plan.increments.seen(task.saturating_sub(1));
+                let base = classes.checked_sub(appended.map_or(0, ClassStatistics::classes));
+                let blocks = (1..=task).find(|blocks| Some(sizes[..*blocks].iter().sum()) == base);
+                of_teacher = &sizes[..blocks.context("the statistics are not of whole tasks")?];
+            }
+            forms.insert(GENERATOR_TEACHER, of_teacher);
         }
         // The new teacher of the last task that inverted one.
         let last = if self.is_past(PhaseKind::NewInversion) { Some(task) } else { task.checked_sub(1) };
@@ -188,15 +216,23 @@ impl Learner {
         {
             forms.insert(NEW_GENERATOR_TEACHER, start::new_teacher_blocks(&self.plan, spec, last));
         }
-        forms
+        Ok(forms)
     }
 
-    /// A network of this plan with those head blocks and values.
-    fn network(&self, blocks: &[usize], values: &Parameters, train: &TrainSet) -> Result<Network> {
+    /// A head of this plan with those blocks; one that classes were appended to may read more than pooled features.
+    fn head(&self, blocks: &[usize], reads_pooled: bool) -> Head {
+        let Plan { recipe, architecture, .. } = &self.plan;
+        let head = match &recipe.logistic {
+            Some(spec) if !reads_pooled => spec.head(architecture),
+            _ => Head::new(recipe.head, architecture.feature_width()),
+        };
+        Head { blocks: blocks.to_vec(), ..head }
+    }
+
+    /// A network of this plan with that head and values.
+    fn network(&self, head: Head, values: &Parameters, train: &TrainSet) -> Result<Network> {
         let plan = &self.plan;
         let [channels, height, width] = train.image_dims();
-        let mut head = Head::new(plan.recipe.head, plan.architecture.feature_width());
-        head.blocks = blocks.to_vec();
         let snapshot = Snapshot {
             architecture: plan.architecture,
             images: Shape::Map { channels, height, width },
@@ -229,7 +265,8 @@ impl Learner {
             _ => &self.plan.increments.sizes()[..=self.task],
         };
         let values = store(moving, NETWORK)?;
-        let network = self.network(blocks, &Job::own_values(values), train).context(NETWORK)?;
+        let network =
+            self.network(self.head(blocks, true), &Job::own_values(values), train).context(NETWORK)?;
         let mut job = work::job(self, phase, network, train)?;
         if done >= job.total() {
             bail!("{done} of {} epochs are done in a phase that is going", job.total());

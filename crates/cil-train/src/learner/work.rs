@@ -9,7 +9,9 @@ use cil_random::Draw;
 use dfgr::Inversion;
 
 use super::Learner;
+use crate::discriminant::ClassStatistics;
 use crate::event::PhaseKind;
+use crate::logistic;
 use crate::memory;
 use crate::phase::{Classes, FrozenNetworks, Job, Source};
 use crate::recipe::ReplaySpec;
@@ -56,7 +58,11 @@ pub(super) fn inversion(learner: &Learner, phase: PhaseKind) -> Result<Inversion
     let (Some(spec), Some(teacher)) = (&plan.recipe.replay, &learner.old) else {
         bail!("there is no teacher to invert");
     };
-    let (config, teacher) = (spec.inversion.clone(), teacher.clone());
+    let appended = match &plan.recipe.logistic {
+        Some(_) => learner.statistics.as_ref().map_or(0, ClassStatistics::classes),
+        None => 0,
+    };
+    let (config, teacher) = (spec.inversion.clone(), logistic::original(teacher, appended)?);
     let mut inversion =
         Inversion::new(config, teacher, &plan.executors, plan.seed, learner.task, &plan.device)?;
     if let (true, Some(before)) = (spec.warm_start, &learner.replay) {

@@ -89,6 +89,7 @@ impl Recipe {
         }
         self.without_new_images()?;
         self.corrections()?;
+        self.check_logistic()?;
         if let Some(discriminant) = &self.discriminant {
             discriminant.check()?;
             if discriminant.generated.is_some() && self.replay.is_none() {
@@ -117,6 +118,9 @@ impl Recipe {
     pub fn check_network(&self, architecture: &Architecture) -> Result<()> {
         if let Some(discriminant) = &self.discriminant {
             discriminant.check_network(architecture)?;
+        }
+        if let Some(logistic) = &self.logistic {
+            logistic.check_network(architecture)?;
         }
         let n_stages = architecture.stages();
         let phases = [("base", Some(&self.base)), ("increment", Some(&self.increment))];

@@ -46,6 +46,15 @@ Examples:
 The ONNX file is of opset 17. Its input `images` is float32 [N, 3, side, side], RGB in [0, 1], not normalised: the file
 does that itself. Its output `logits` is [N, classes]; class names are in its metadata.";
 
+/// What follows the help of `push`.
+pub(super) const PUSH_HELP: &str = "\
+Examples:
+  cil-runner push photos2.safetensors hf://somebody/photos --dry-run
+  cil-runner push photos2.safetensors hf://somebody/photos --private --license mit
+
+Needs a program that was built with --features hub, and a token in HF_TOKEN that may write. --dry-run prints the card and
+pushes nothing. Every command that reads a model reads hf://owner/name, too.";
+
 /// Commands on a model file and images of one's own.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -68,6 +77,9 @@ pub enum Command {
     /// Write a model as ONNX, or for torchvision and timm
     #[command(after_help = EXPORT_HELP)]
     Export(Export),
+    /// Put a model on the Hugging Face hub, with a card written from its record
+    #[command(after_help = PUSH_HELP)]
+    Push(Push),
 }
 
 /// What a file of another program may not say of itself.
@@ -153,6 +165,9 @@ pub enum Effort {
 pub enum Method {
     /// The backbone stays; statistics of features answer, kept ones or those of generated images.
     Statistics,
+    /// The backbone and the old classes' weights stay; weights of the new classes are found beside them by logistic
+    /// regression on new images and generated ones.
+    Logistic,
     /// The backbone stays; the head learns new images beside generated ones of the old classes.
     Head,
     /// The whole network learns new images beside generated ones, with both teachers' logits distilled (DF-GR, DT-ID).
@@ -284,4 +299,23 @@ pub struct Export {
     /// What the file may not say
     #[command(flatten)]
     pub about: About,
+}
+
+/// Arguments of `push`.
+#[derive(Args, Debug)]
+pub struct Push {
+    /// A model file that train or extend wrote
+    pub model: PathBuf,
+    /// The repository, as hf://owner/name; it is made if it is not there
+    #[arg(value_name = "hf://OWNER/NAME")]
+    pub repository: String,
+    /// Make the repository private if it is not there yet
+    #[arg(long)]
+    pub private: bool,
+    /// The license that the card states, such as mit or cc-by-4.0; none is stated otherwise
+    #[arg(long, value_name = "ID")]
+    pub license: Option<String>,
+    /// Print the card and push nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }

@@ -13,6 +13,7 @@ use crate::cli::args::models::Method;
 use crate::engine::Engine;
 use crate::models::Opened;
 use crate::models::measure::{Accuracies, accuracies, confusion, probabilities};
+use crate::models::record::Measured;
 
 /// Generated images that old and new answers are compared on, at a time and in all.
 const GENERATED: (usize, u64) = (250, 4);
@@ -60,6 +61,20 @@ pub(in crate::commands) struct Told {
     pub(in crate::commands) seconds: f64,
 }
 
+impl Told {
+    /// What of it is kept in the model's record.
+    pub(super) fn measured(&self) -> Measured {
+        let accuracy = |part: &Option<Accuracies>| part.as_ref().map(|it| it.accuracy);
+        Measured {
+            on: self.measured_on.clone(),
+            new: accuracy(&self.new),
+            old: accuracy(&self.old_after),
+            old_before: accuracy(&self.old_before),
+            agreement_on_generated: self.agreement_on_generated,
+        }
+    }
+}
+
 /// What an extension is measured with.
 pub(super) struct About<'a> {
     pub(super) opened: &'a Opened,
@@ -77,6 +92,7 @@ pub(super) struct About<'a> {
 pub(super) fn method_name(method: Method) -> &'static str {
     match method {
         Method::Statistics => "statistics",
+        Method::Logistic => "logistic",
         Method::Head => "head",
         Method::Dfgr => "dfgr",
         Method::FineTune => "fine-tune",
