@@ -142,7 +142,7 @@ impl<'a> Attempt<'a> {
     /// The learner that a stopped command left, if one did.
     fn left(&self, progress: &Progress) -> Result<Option<Learner>> {
         let place = self.folder.display();
-        if !self.folder.is_dir() || !checkpoint::is_there(&self.folder) {
+        if !self.folder.is_dir() || !checkpoint::exists(&self.folder) {
             return Ok(None);
         }
         let begin_anew = format!("remove {place} to begin anew");
