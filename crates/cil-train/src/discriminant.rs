@@ -192,8 +192,8 @@ impl ClassStatistics {
         self.means.nrows()
     }
 
-    /// `[rows, width]` features of each class, drawn from a normal distribution of its mean and the common covariance; not
-    /// below 0, as features after ReLU are.
+    /// `[rows, width]` features of each class, drawn from a normal distribution of its mean and the common
+    /// covariance; not below 0, as features after ReLU are.
     ///
     /// # Errors
     /// If the covariance is none, or the device refuses the tensors.

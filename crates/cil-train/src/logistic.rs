@@ -1,7 +1,7 @@
 //! Weights of new classes beside old ones that stay, by logistic regression.
 //!
-//! One decision: the backbone and the old classes' weights stay, so all that is learned from are features: of new images, of
-//! generated ones, and such as kept statistics tell of. What the regression finds becomes a head block.
+//! One decision: the backbone and the old classes' weights stay, so all that is learned from are features: of new
+//! images, of generated ones, and such as kept statistics tell of. What the regression finds becomes a head block.
 
 mod regression;
 

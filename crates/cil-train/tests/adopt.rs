@@ -161,8 +161,8 @@ fn appended_classes_stand_beside_a_head_that_stays() {
             let apart = apart.to_scalar::<f32>().unwrap();
             assert!(apart < 1e-4, "{cells:?}: {apart}");
         }
-        // New images are found among all classes; what the old ones are answered depends on the generator, which is hasty
-        // here.
+        // New images are found among all classes; what the old ones are answered depends on the generator, which is
+        // hasty here.
         let answers = said[2].argmax(1).unwrap().to_vec1::<u32>().unwrap();
         let samples = whole.samples(0..6);
         let right = samples.iter().zip(&answers).filter(|(it, told)| whole.class_of(**it) == **told as usize);

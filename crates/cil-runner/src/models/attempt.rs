@@ -1,7 +1,7 @@
 //! The training of `train` and `extend`: its state lies in a folder beside the model file until that is written.
 //!
-//! A stopped command saves its state, a killed one has that of at most a minute before; the same command resumes from it
-//! to the same bits. The folder knows the settings that it is of, and other settings are refused.
+//! A stopped command saves its state, a killed one has that of at most a minute before; the same command resumes from
+//! it to the same bits. The folder knows the settings that it is of, and other settings are refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,8 @@ impl<'a> Attempt<'a> {
         Self { folder: folder.into(), settings, plan, train }
     }
 
-    /// Advances a learner to its end: that of an earlier command by the same settings, if one was stopped, else `begun`'s.
+    /// Advances a learner to its end: that of an earlier command by the same settings, if one was stopped, else
+    /// `begun`'s.
     ///
     /// # Errors
     /// If what was left is of other settings, a unit fails, or the user stops it: then the state is saved.

@@ -1,8 +1,8 @@
 //! Models on the Hugging Face hub, by address: `hf://owner/name`.
 //!
-//! The hub's own client fetches and uploads. It reads `HF_ENDPOINT`, `HF_TOKEN` (or the token of its login), `HF_HUB_CACHE`
-//! and `HF_HOME`, as other programs do; with `HF_HUB_OFFLINE=1` this module reads the cache and opens no connection.
-//! The client is there with the feature `hub` alone; without it an address is refused in words.
+//! The hub's own client fetches and uploads. It reads `HF_ENDPOINT`, `HF_TOKEN` (or the token of its login),
+//! `HF_HUB_CACHE` and `HF_HOME`, as other programs do; with `HF_HUB_OFFLINE=1` this module reads the cache and opens
+//! no connection. The client is there with the feature `hub` alone; without it an address is refused in words.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -19,8 +19,8 @@ pub struct Record {
     /// What the statistics of features in the file are of, and how their discriminant is made; none without statistics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discriminant: Option<DiscriminantSpec>,
-    /// How classes were appended beside a head that stayed; the statistics in the file are then of these classes, for the
-    /// next extension.
+    /// How classes were appended beside a head that stayed; the statistics in the file are then of these classes, for
+    /// the next extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logistic: Option<LogisticSpec>,
     /// What answers.

@@ -1,7 +1,7 @@
 //! The regression itself.
 //!
-//! One decision: it is convex and small, so it is solved in f64 on one thread, by steps that a bound of the Hessian makes
-//! safe (Böhning 1992) and that Nesterov's momentum makes fast: no step size, no seed, no batch.
+//! One decision: it is convex and small, so it is solved in f64 on one thread, by steps that a bound of the Hessian
+//! makes safe (Böhning 1992) and that Nesterov's momentum makes fast: no step size, no seed, no batch.
 
 use anyhow::{Context, Result, bail};
 use nalgebra::{DMatrix, DVector};
@@ -119,8 +119,8 @@ impl Seen {
         residuals
     }
 
-    /// [`Self::fitted`], its biases lowered by as much as costs `given-up` of the new images that have the best score of the
-    /// new classes, which is counted on images that cross-validation left out.
+    /// [`Self::fitted`], its biases lowered by as much as costs `given-up` of the new images that have the best score
+    /// of the new classes, which is counted on images that cross-validation left out.
     ///
     /// # Errors
     /// As [`Self::fitted`], in each part.
@@ -145,7 +145,8 @@ impl Seen {
         Ok(rows)
     }
 
-    /// The part of the cross-validation that each image is left out in: none of a class that has fewer images than parts.
+    /// The part of the cross-validation that each image is left out in: none of a class that has fewer images than
+    /// parts.
     fn parts(&self, classes: usize) -> Vec<Option<usize>> {
         let mut counts = vec![0usize; classes];
         self.classes.iter().for_each(|class| counts[*class] += 1);
@@ -177,8 +178,8 @@ fn lowered(mut leads: Vec<f64>, given_up: f64) -> f64 {
     leads.get(lost).map_or(0.0, |lead| lead.next_down().max(0.0))
 }
 
-/// The place where `step` is 0, from `begin` on: `step` is a gradient through the inverse of a bound of its Hessian. The
-/// momentum begins anew where it points uphill (O'Donoghue and Candès 2015).
+/// The place where `step` is 0, from `begin` on: `step` is a gradient through the inverse of a bound of its Hessian.
+/// The momentum begins anew where it points uphill (O'Donoghue and Candès 2015).
 fn nesterov(begin: DMatrix<f64>, step: impl Fn(&DMatrix<f64>) -> DMatrix<f64>) -> DMatrix<f64> {
     let (mut at, mut ahead, mut momentum) = (begin.clone(), begin, 1.0f64);
     for _ in 0..STEPS {

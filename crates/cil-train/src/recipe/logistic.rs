@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Recipe;
 
-/// Logistic regression of the newest classes' weights and biases on the features of a backbone that stays, in place of a
-/// student's training: of new images, of exemplars, of generated images of the classes that the network was trained on,
-/// and of statistics of those that were appended before. The old classes' weights stay as they are, so that an image which
-/// goes to no new class is answered as before.
+/// Logistic regression of the newest classes' weights and biases on the features of a backbone that stays, in place
+/// of a student's training: of new images, of exemplars, of generated images of the classes that the network was
+/// trained on, and of statistics of those that were appended before. The old classes' weights stay as they are, so
+/// that an image which goes to no new class is answered as before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LogisticSpec {
@@ -19,7 +19,8 @@ pub struct LogisticSpec {
     /// L2 penalty on the new weights, of features brought to a mean deviation of 1; 0.003 in `extend`.
     pub penalty: f64,
     /// Share of the new images that is given up, so that other images go on as before: new biases are lowered until as
-    /// many of those that have the best score of the new classes are lost, counted by cross-validation; 0.2 in `extend`.
+    /// many of those that have the best score of the new classes are lost, counted by cross-validation; 0.2 in
+    /// `extend`.
     pub given_up: f64,
     /// What the head reads: averages over cells of these stages after ReLU, behind each other, in place of the pooled
     /// features. The last stage with one cell, not normalised, is what the old classes' weights read, and is there.
