@@ -208,9 +208,8 @@ impl Selection {
         let crop = preparation.augmentation.resized_crop.zip(draw);
         // Augmentation that no table can describe is done here.
         let fits = draw.is_none() || preparation.augmentation.fits_a_table();
-        let device_copy =
-            self.images.device_copy.as_ref().filter(|it| fits && it.device().same_device(device));
-        if let Some(there) = device_copy {
+        let copy = self.images.device_copy.as_ref().filter(|it| fits && it.device().same_device(device));
+        if let Some(there) = copy {
             let change = |position: u32| match draw {
                 Some(draw) => {
                     Change::draw(&preparation.augmentation, draw.stream_of(self.before + u64::from(position)))
@@ -348,12 +347,8 @@ impl TrainSet {
         draw: Option<Draw<'_>>,
         device: &Device,
     ) -> Result<Tensor> {
-        self.materialize(
-            &self.plan_batch(samples, preparation, draw, device)?,
-            preparation,
-            draw.is_some(),
-            device,
-        )
+        let drawn = self.plan_batch(samples, preparation, draw, device)?;
+        self.materialize(&drawn, preparation, draw.is_some(), device)
     }
 
     /// How many images of a class were read so far.

@@ -1,8 +1,8 @@
 //! A class-incremental method as a value.
 //!
-//! A [`Recipe`] says which head a network has, what is kept between tasks, which [`TermSpec`]s are minimised and for how
-//! long. It is plain data, written to and read from a run's configuration, and a variant of a method is a function from
-//! recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
+//! A [`Recipe`] says which head a network has, what is kept between tasks, which [`TermSpec`]s are minimised and for
+//! how long. It is plain data, written to and read from a run's configuration, and a variant of a method is a function
+//! from recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
 
 mod advice;
 mod check;
@@ -132,10 +132,11 @@ pub enum Trained {
     All,
     /// The whole head; the backbone runs with its running statistics.
     Head,
-    /// The head's class weights, old and new, but not its scale; the backbone runs with batch statistics and updates its
-    /// running ones (PODNet's fine-tuning).
+    /// The head's class weights, old and new, but not its scale; the backbone runs with batch statistics and updates
+    /// its running ones (PODNet's fine-tuning).
     ClassWeights,
-    /// Only BiC's bias-correction parameters: `alpha * logit + beta` for the newest classes. For `bias-correction` only.
+    /// Only BiC's bias-correction parameters: `alpha * logit + beta` for the newest classes. For `bias-correction`
+    /// only.
     Correction,
 }
 
@@ -189,8 +190,8 @@ pub struct Recipe {
     pub restart: bool,
     /// Whether the head's blocks of old classes are frozen (LUCIR).
     pub freeze_old_head: bool,
-    /// Whether new head blocks are initialised from the new classes' features: with their mean direction (LUCIR), or with
-    /// the centres of as many clusters as there are proxies (PODNet). Not for a linear head.
+    /// Whether new head blocks are initialised from the new classes' features: with their mean direction (LUCIR), or
+    /// with the centres of as many clusters as there are proxies (PODNet). Not for a linear head.
     pub imprint: bool,
     /// The base classes.
     pub base: PhaseSpec,

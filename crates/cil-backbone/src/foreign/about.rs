@@ -53,7 +53,10 @@ impl Hints {
             );
         };
         if class_names.len() != classes {
-            bail!("{} class names for a classifier of {classes} classes", class_names.len());
+            bail!(
+                "{} class names for a classifier of {classes} classes; give one for each",
+                class_names.len()
+            );
         }
         let (Some(mean), Some(deviation)) = (self.mean, self.deviation) else {
             bail!(
@@ -113,7 +116,7 @@ fn size(text: &str) -> Result<usize> {
 fn of_config(text: &str) -> Result<Hints> {
     let config: Value = match serde_json::from_str(text) {
         Ok(config) => config,
-        Err(error) => bail!("it is no JSON: {error}"),
+        Err(error) => bail!("it is not JSON: {error}"),
     };
     let find = |keys: &[&str]| {
         let places = [Some(&config), config.get("pretrained_cfg")];
@@ -137,17 +140,17 @@ fn names(key: &str, value: &Value) -> Result<Vec<String>> {
     let texts = value.as_array().map(|it| it.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
     match texts {
         Some(Some(texts)) => Ok(texts.into_iter().map(str::to_owned).collect()),
-        _ => bail!("{key} is no list of class names"),
+        _ => bail!("{key} is not a list of class names"),
     }
 }
 
 /// `{"0": "tench", "1": "goldfish", ...}`, as transformers writes it.
 fn by_id(value: &Value) -> Result<Vec<String>> {
-    let Some(map) = value.as_object() else { bail!("id2label is no map from numbers to names") };
+    let Some(map) = value.as_object() else { bail!("id2label is not a map from numbers to names") };
     let mut by_id = BTreeMap::new();
     for (id, name) in map {
         let (Ok(id), Some(name)) = (id.parse::<usize>(), name.as_str()) else {
-            bail!("id2label holds {id:?}: {name}; a number and a name belong there");
+            bail!("id2label holds {id:?}: {name}; use a number and a name");
         };
         by_id.insert(id, name.to_owned());
     }
@@ -164,7 +167,7 @@ fn numbers(key: &str, value: &Value) -> Result<Vec<f32>> {
     };
     match value.as_array().map(|it| it.iter().map(number).collect::<Option<Vec<_>>>()) {
         Some(Some(values)) => Ok(values),
-        _ => bail!("{key} is no list of numbers"),
+        _ => bail!("{key} is not a list of numbers"),
     }
 }
 
