@@ -222,7 +222,7 @@ fn a_model_without_statistics_is_extended_by_generated_images() {
     assert_eq!(count, 40);
     assert_eq!(place.list("made"), ["ash", "birch"]);
     let told = place.told(2, &with(&generate, &["--out", "made"]));
-    assert!(told.contains("is there already"), "{told}");
+    assert!(told.contains("it exists already"), "{told}");
 }
 
 /// A model whose head reads several stages goes on, answers, and is exported; what cannot go on from it is told.

@@ -1,8 +1,8 @@
 //! A folder of pictures, a folder a class, as people have them.
 //!
-//! One decision: the folders directly below are the classes, in the order of their names, and every picture at any
-//! depth below one is of that class (torchvision's `ImageFolder`). Where there is a folder `train`, the classes are
-//! below it, and those below `test`, `val`, `valid` or `validation` are what is evaluated on. A `train` without folders
+//! The folders directly below are the classes, in the order of their names, and every picture at any depth below one is
+//! of that class (torchvision's `ImageFolder`). Where there is a folder `train`, the classes are below it, and those
+//! below `test`, `val`, `valid` or `validation` are what is evaluated on. A `train` without folders
 //! below it, beside others, is the class of that name (CIFAR-100 has one).
 
 mod decode;
@@ -29,7 +29,7 @@ pub struct Filed {
     pub label: usize,
 }
 
-/// What lies in a folder.
+/// The content of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
     /// The folder.
@@ -117,7 +117,7 @@ impl Folder {
         Ok(Self { root: root.to_owned(), train, test, classes, passed_over })
     }
 
-    /// What the data set is called: the folder's name.
+    /// The data set's name: the folder's.
     pub fn name(&self) -> String {
         let last = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
         last.file_name().map_or_else(|| "folder".to_owned(), |name| name.to_string_lossy().into_owned())

@@ -1,7 +1,7 @@
 //! Weights of new classes beside old ones that stay, by logistic regression.
 //!
-//! One decision: the backbone and the old classes' weights stay, so all that is learned from are features: of new
-//! images, of generated ones, and such as kept statistics tell of. What the regression finds becomes a head block.
+//! The backbone and the old classes' weights are frozen, so training needs features only: of new images, of generated
+//! ones, and samples from kept statistics. The regression's weights become a head block.
 
 mod regression;
 
@@ -23,7 +23,7 @@ use crate::memory;
 use crate::recipe::LogisticSpec;
 use regression::{NewRows, PARTS, Seen};
 
-/// What is learned from when new classes are appended.
+/// The training data for appended classes.
 pub(crate) struct At<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) task: usize,
@@ -94,7 +94,7 @@ impl At<'_> {
         Ok(Tensor::cat(&batches, 0)?)
     }
 
-    /// What the head reads of images, `[images, width]`.
+    /// The features of images that the head reads, `[images, width]`.
     fn features(&self, looked: &Frozen, images: &Tensor) -> Result<Tensor> {
         let view = looked.forward(images)?;
         Ok(match self.spec.stages.as_slice() {
@@ -113,7 +113,7 @@ fn widened(model: &Frozen, spec: &LogisticSpec) -> Result<Frozen> {
     }
     if !head.stages.is_empty() {
         bail!(
-            "the model's head reads {:?}; logistic.stages should say the same, not {:?}",
+            "the model's head reads {:?}; set logistic.stages to the same, not {:?}",
             head.stages,
             spec.stages
         );

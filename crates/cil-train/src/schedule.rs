@@ -1,4 +1,4 @@
-//! What a run will do: its phases, their units, images and passes of networks, counted once.
+//! The schedule of a run: its phases, their units, images and passes of networks, counted once.
 //!
 //! The learner takes its phases from here, and whoever estimates or shows a run's time takes the work: passes times the
 //! operations of one.
@@ -11,7 +11,7 @@ use crate::event::{Event, PhaseKind};
 use crate::means::SYNTHETIC_PER_CLASS;
 use crate::recipe::{PhaseSpec, Recipe, ReplaySpec, Trained, Training};
 
-/// What is being done, as far as its speed goes.
+/// Kinds of work with a pace of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Activity {
     /// A generator is trained.
@@ -107,7 +107,7 @@ pub struct Passes {
 pub struct Scheduled {
     /// From 0.
     pub task: usize,
-    /// What is done.
+    /// The activity.
     pub activity: Activity,
     /// Units, an event each.
     pub units: usize,
@@ -121,7 +121,7 @@ pub struct Scheduled {
 /// Phases of a task in order, and units of each.
 pub(crate) fn phases(recipe: &Recipe, n_new: usize, task: usize) -> Vec<(PhaseKind, usize)> {
     let later = task > 0;
-    let new_teacher = recipe.new_teacher.as_ref().filter(|it| it.is_there(n_new));
+    let new_teacher = recipe.new_teacher.as_ref().filter(|it| it.applies_to(n_new));
     let student = if later { &recipe.increment } else { &recipe.base };
     // A logistic regression stands in place of the student's training.
     let is_trained = !later || recipe.logistic.is_none();

@@ -46,7 +46,7 @@ fn bits(values: &Parameters) -> Vec<(String, Vec<u64>)> {
     values.iter().map(|(name, tensor)| (name.to_owned(), of(tensor))).collect()
 }
 
-/// A run over all images at once beside one that begins anew with each task, from the model and the statistics alone.
+/// A run over all images at once beside one that restarts with each task, from the model and the statistics alone.
 fn goes_on_to_the_same_bits(recipe: &Recipe) {
     let whole = TrainSet::after(dataset().train().clone(), 6, 0).unwrap();
     let (_, at_once) = run(plan(recipe.clone(), &SIZES, 3), &whole);
@@ -110,7 +110,7 @@ fn statistics_that_were_never_kept_are_of_generated_images() {
     recipe.discriminant = Some(DiscriminantSpec::pooled(1.0));
     let mut without = Learner::new(plan(recipe, &SIZES[..2], 3)).unwrap();
     let told = without.adopt(model, None, Exemplars::default()).unwrap_err().to_string();
-    assert!(told.contains("discriminant.generated says how many"), "{told}");
+    assert!(told.contains("set discriminant.generated to the number"), "{told}");
 }
 
 /// A network whose features end in a ReLU, and a recipe that appends classes to its head.
@@ -186,7 +186,7 @@ fn a_head_of_several_stages_is_gone_on_from_by_appending_alone() {
     let statistics = first.kept_statistics().unwrap();
     assert!(learner.adopt(model, statistics.as_ref(), Exemplars::default()).is_err());
     for (cells, part) in
-        [(&[(2, 2)][..], "has not stage 3 with 1 cell"), (&[(3, 1), (4, 1)], "logistic.stages.1.stage is 4")]
+        [(&[(2, 2)][..], "lacks stage 3 with 1 cell"), (&[(3, 1), (4, 1)], "logistic.stages.1.stage is 4")]
     {
         let told = format!("{:#}", Learner::new(appending(&SIZES, cells)).err().unwrap());
         assert!(told.contains(part), "{told}");
@@ -211,7 +211,7 @@ fn a_model_of_another_form_is_refused() {
     assert!(
         told(network(&[2], HeadKind::Linear, own)).contains("has blocks [2]; the plan's tasks [3, 2, 1]")
     );
-    assert!(told(network(&[3, 2, 1], HeadKind::Linear, own)).contains("do not go on from them"));
+    assert!(told(network(&[3, 2, 1], HeadKind::Linear, own)).contains("do not continue them"));
     assert!(told(network(&[3], HeadKind::Cosine, own)).contains("head is Cosine"));
     assert!(told(network(&[3], HeadKind::Linear, Architecture::lucir(8))).contains("the plan has"));
     let mut twice = Learner::new(plan(recipe, &SIZES, 1)).unwrap();

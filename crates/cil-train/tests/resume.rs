@@ -1,4 +1,4 @@
-//! A learner that is saved, dropped and restored after any unit goes on to the bits of one that was not.
+//! A learner that is saved, dropped and restored after any unit ends with the bits of one that was not.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
@@ -83,7 +83,7 @@ fn copied(saved: &Saved) -> Saved {
     }
 }
 
-/// What the learner says next, and all that it is then.
+/// The learner's next event, and its whole state then.
 fn next(learner: &mut Learner, train: &TrainSet) -> (String, Position, BTreeMap<String, Vec<u64>>) {
     let event = format!("{:?}", learner.advance(train).unwrap());
     let saved = learner.save().unwrap();

@@ -1,4 +1,4 @@
-//! Rival methods in small runs: what they look at, and what is done to a head after training.
+//! Rival methods in small runs: the images that they read, and corrections of a head after training.
 
 mod support;
 
@@ -218,9 +218,9 @@ fn a_bias_correction_without_an_image_to_hold_out_is_refused() {
         let message = format!("{:#}", recipe.check().unwrap_err());
         assert!(message.contains(part), "{message}");
     };
-    refused(&|it| it.exemplars = Budget::PerClass(0), "exemplars should not be 0");
-    refused(&|it| it.head = cil_backbone::HeadKind::WithoutBias, "head should be \"linear\"");
+    refused(&|it| it.exemplars = Budget::PerClass(0), "keep exemplars");
+    refused(&|it| it.head = cil_backbone::HeadKind::WithoutBias, "set head to \"linear\"");
     refused(&|it| it.bias_correction.as_mut().unwrap().held_out = 1.0, "held-out is 1");
     refused(&|it| it.increment.trained = cil_train::recipe::Trained::Correction, "increment.trained");
-    refused(&|it| it.align = aligned(true, false).align, "one correction is enough");
+    refused(&|it| it.align = aligned(true, false).align, "leave one out");
 }

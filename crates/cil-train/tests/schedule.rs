@@ -43,14 +43,14 @@ fn corrected() -> Recipe {
     Recipe { bias_correction: recipe.bias_correction.map(held_out), ..recipe }
 }
 
-/// Classes are appended to a head that stays: a generator is trained, and no student.
+/// Classes are appended to a frozen head: a generator is trained, and no student.
 fn appended() -> Recipe {
     let spec = LogisticSpec { generated: 60, penalty: 0.003, given_up: 0.2, stages: Vec::new() };
     let replay = Some(replay(SyntheticNorm::Joint));
     Recipe { head: HeadKind::Linear, logistic: Some(spec), replay, ..fine_tune(training(2), training(1)) }
 }
 
-/// What a learner reports of work: task, activity, units and the mean number of images of a unit.
+/// The work that a learner reports: task, activity, units and the mean number of images of a unit.
 fn reported(events: &[Event]) -> Vec<(usize, Activity, usize, f64)> {
     let mut found: Vec<(usize, Activity, usize, f64)> = Vec::new();
     for event in events {

@@ -1,7 +1,7 @@
 //! `extend`: new classes for a model whose old images are not there.
 //!
-//! The old file is only read. What is learned is a recipe (`models::recipes`) that goes on from the model as a run
-//! would from its own; what is told afterwards is measured on images that nothing learned from.
+//! The old file is only read. A recipe (`models::recipes`) continues from the model as a run would from its
+//! own; the report is measured on images that were not used for training.
 
 pub(super) mod told;
 
@@ -111,7 +111,7 @@ pub(super) fn extend(
         seed,
         engine: &engine,
     };
-    // What was learned is written even if it cannot be measured.
+    // The model is written even if it cannot be measured.
     let told = progress.during("measuring", || told::measure(&about));
     let task = Task {
         classes: folder.classes.clone(),
@@ -157,8 +157,7 @@ fn recipe(arguments: &Extend, opened: &Opened, sets: &Sets) -> Result<(Method, R
     let method = arguments.method.unwrap_or_else(|| recipes::usual(arguments.effort, &beginning));
     if method != Method::Logistic && !opened.model.snapshot.head.stages.is_empty() {
         return Err(bad_input(format!(
-            "{}: the head reads several stages of the network, which a training of the network does not go on from; use \
-             --method logistic, or leave --method out",
+            "{}: the head reads several stages of the network, from which the network cannot be trained further; use --method logistic, or leave --method out",
             opened.path.display()
         )));
     }
@@ -174,7 +173,7 @@ fn recipe(arguments: &Extend, opened: &Opened, sets: &Sets) -> Result<(Method, R
 fn check_features(opened: &Opened, recipe: &Recipe) -> Result<()> {
     let other = |key: &str, kept: &dyn std::fmt::Debug| {
         Err(bad_input(format!(
-            "{}: the statistics in the file are of features by {key} {kept:?}, and the recipe says otherwise; leave {key} \
+            "{}: the statistics in the file are of features by {key} {kept:?}, and the recipe has another value; leave {key} \
              out of --set",
             opened.path.display()
         )))
@@ -229,8 +228,7 @@ fn new_classes(arguments: &Extend, opened: &Opened) -> Result<Folder> {
     if !known.is_empty() {
         let known = known.into_iter().cloned().collect::<Vec<_>>().join(", ");
         return Err(bad_input(format!(
-            "{}: the model knows {known} already; move these folders away, or name them otherwise if they are other \
-             classes (more images of a known class go to --exemplars)",
+            "{}: the model has {known} already; move these folders away, or rename them if they are other classes (give more images of an existing class with --exemplars)",
             folder.root.display()
         )));
     }

@@ -1,6 +1,6 @@
-//! What the commands do.
+//! The commands.
 //!
-//! One decision: a command turns arguments into checked configurations, runs them and prints; nothing is computed here.
+//! A command turns arguments into checked configurations, runs them and prints; nothing is computed here.
 
 pub mod audit;
 pub mod bench;

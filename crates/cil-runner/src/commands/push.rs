@@ -14,7 +14,7 @@ use crate::models::Opened;
 use crate::models::card::card;
 use crate::models::hub::{self, Address, MODEL_FILE, locate};
 
-/// What was pushed, as JSON.
+/// The pushed files, as JSON.
 #[derive(Debug, Serialize)]
 struct Pushed<'a> {
     repository: String,
@@ -45,7 +45,7 @@ pub(super) fn push(arguments: &Push, global: &Global, output: &mut Output<'_>) -
     let bytes = fs::read(&locate(&arguments.model)?.path)?;
     if !cil_backbone::file::is_own(&bytes)? {
         return Err(bad_input(format!(
-            "{}: it is a model of another program, which says nothing of where it comes from; push a file that train or \
+            "{}: it is a model of another program, without a record of its training; push a file that train or \
              extend wrote",
             opened.path.display()
         )));

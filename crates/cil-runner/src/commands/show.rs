@@ -26,7 +26,7 @@ const PARTS: [(&str, &str); 9] = [
     ("ridge", "ridge regression on random features answers (--head ridge)"),
 ];
 
-/// What is listed of a protocol or a base.
+/// The line of a protocol or a base method.
 #[derive(Serialize)]
 struct Listed {
     name: String,

@@ -116,7 +116,7 @@ pub(super) fn train(
             ..Measured::default()
         }),
     };
-    // The head that was trained tells its own classes apart better than statistics do; these are for later extensions.
+    // The trained head classifies its own classes better than statistics do; these are for later extensions.
     let record = Record { tasks: vec![task], discriminant, logistic: None, answers: Answers::Head };
     let card = ModelCard {
         class_names: folder.classes.clone(),

@@ -1,7 +1,7 @@
 //! The training of `train` and `extend`: its state lies in a folder beside the model file until that is written.
 //!
 //! A stopped command saves its state, a killed one has that of at most a minute before; the same command resumes from
-//! it to the same bits. The folder knows the settings that it is of, and other settings are refused.
+//! it to the same bits. The folder records its settings, and other settings are refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use crate::folder::log::Line;
 use crate::folder::writer::lock;
 use crate::render::progress::Progress;
 
-/// What follows the model file's name in the folder's.
+/// The ending of the folder's name after the model file's.
 const ENDING: &str = "unfinished";
 /// Time between two checkpoints.
 const EVERY: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ pub struct Settings {
     /// SHA-256 of the model file that is extended; none of a first model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What is done.
+    /// The command.
     pub recipe: Recipe,
 }
 
@@ -147,10 +147,10 @@ impl<'a> Attempt<'a> {
     /// The learner that a stopped command left, if one did.
     fn left(&self, progress: &Progress) -> Result<Option<Learner>> {
         let place = self.folder.display();
-        if !self.folder.is_dir() || !checkpoint::is_there(&self.folder) {
+        if !self.folder.is_dir() || !checkpoint::exists(&self.folder) {
             return Ok(None);
         }
-        let begin_anew = format!("remove {place} to begin anew");
+        let begin_anew = format!("remove {place} to start over");
         let (found, wrong) = checkpoint::newest(&self.folder, &self.plan.device)
             .map_err(|error| bad_input(format!("{error:#}; {begin_anew}")))?;
         wrong.iter().for_each(|told| progress.say(&format!("{told}; the checkpoint before it is taken")));
@@ -158,7 +158,7 @@ impl<'a> Attempt<'a> {
             .map_err(|_| bad_input(format!("{place} is of another version of this program; {begin_anew}")))?;
         if let Some(Difference { key, left, right }) = differences(self.settings, &begun)?.first() {
             return Err(bad_input(format!(
-                "{place}: the training that was stopped has {key} {right}, this command {left}; give what it began with, or \
+                "{place}: the training that was stopped has {key} {right}, this command {left}; use the first value, or \
                  {begin_anew}"
             )));
         }

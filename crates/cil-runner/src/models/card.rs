@@ -25,7 +25,7 @@ pub fn card(opened: &Opened, address: &Address, license: Option<&str>) -> String
         text,
         "\n# {}\n\nAn image classifier of {} classes, trained by class-incremental learning with `cil-runner`.\n\n\
          | | |\n|---|---|\n| network | {}, {parameters} parameters |\n| input | RGB, {side} x {side}, shorter side resized \
-         to {} first, centre crop |\n| normalisation | mean {}, standard deviation {}, of pixels in [0, 1] |\n| answers by \
+         to {} first, centre crop |\n| normalisation | mean {}, standard deviation {}, of pixels in [0, 1] |\n| classifier \
          | {answers} |\n| file | {:.2} MB, SHA-256 `{}` |\n\n## Classes\n\n{}\n",
         address.name,
         opened.class_names().len(),
@@ -39,8 +39,7 @@ pub fn card(opened: &Opened, address: &Address, license: Option<&str>) -> String
     )
     .ok();
     text.push_str(
-        "\n## Where it comes from\n\nOne row a task. Accuracies are of the time when the task was learned, all classes known \
-         by then competing.\n\n| task | classes | images | method | seed | code | new classes | old classes | measured on \
+        "\n## Where it comes from\n\nOne row a task. Accuracies were measured after the task, with all classes learned so far competing.\n\n| task | classes | images | method | seed | code | new classes | old classes | measured on \
          |\n|---|---|---|---|---|---|---|---|---|\n",
     );
     for (number, task) in opened.record.tasks.iter().enumerate() {

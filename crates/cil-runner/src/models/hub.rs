@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use crate::cli::failure::bad_input;
 
-/// What an address begins with.
+/// The beginning of an address.
 const SCHEME: &str = "hf://";
 /// The file that is read and written where an address names none.
 pub const MODEL_FILE: &str = "model.safetensors";

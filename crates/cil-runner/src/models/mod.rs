@@ -46,7 +46,7 @@ pub struct Opened {
     pub record: Record,
     /// How a picture is brought to the network's size.
     pub fit: Fit,
-    /// What pixels are normalised by.
+    /// The normalisation of pixels.
     pub normalisation: Normalisation,
 }
 
@@ -65,7 +65,7 @@ impl Opened {
         let own = file::is_own(&bytes).map_err(|error| place(&error))?;
         if own && !hints.is_empty() {
             return Err(place(
-                &"it says itself what its classes and images are; leave --classes, --mean, --std and --image-side out",
+                &"its file has classes and normalisation; leave --classes, --mean, --std and --image-side out",
             ));
         }
         let (model, record) = if own {
@@ -125,7 +125,7 @@ fn config_beside(path: &Path) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// What the flags say.
+/// The description of a classifier by flags.
 fn hints(about: &About) -> Result<Hints> {
     let class_names = about.classes.as_deref().map(class_names).transpose()?;
     let three = |flag: &str, values: &Option<Vec<f32>>| match values {
@@ -159,7 +159,7 @@ fn class_names(text: &str) -> Result<Vec<String>> {
     let mut sorted = names.clone();
     sorted.sort();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(bad_input(format!("--classes {text}: {:?} is there twice", pair[0]))),
+        Some(pair) => Err(bad_input(format!("--classes {text}: {:?} is named twice", pair[0]))),
         None => Ok(names),
     }
 }
@@ -171,7 +171,10 @@ fn fit(model: &Model) -> Result<Fit> {
             model.snapshot.images
         )
     };
-    anyhow::ensure!(height == width, "the network takes images of {height}x{width}; squares are read");
+    anyhow::ensure!(
+        height == width,
+        "the network takes images of {height}x{width}; this program reads square images only"
+    );
     let usual = Fit::of(height);
     let fit = Fit { side: height, shorter: model.resize.unwrap_or(usual.shorter) };
     fit.check()?;
@@ -198,7 +201,7 @@ mod tests {
         fs::write(&path, "ant\n\n bee, the \r\n").unwrap();
         assert_eq!(class_names(&path.display().to_string()).unwrap(), ["ant", "bee, the"]);
         assert!(class_names("a,,b").unwrap_err().to_string().contains("name 2 is empty"));
-        assert!(class_names("a,b,a").unwrap_err().to_string().contains("\"a\" is there twice"));
+        assert!(class_names("a,b,a").unwrap_err().to_string().contains("\"a\" is named twice"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A classifier as an ONNX file.
 //!
-//! One decision: the file is whole, so that who runs it needs nothing else: it takes RGB in [0, 1], normalises them,
+//! The file is complete and needs nothing else to run: it takes RGB in [0, 1], normalises them,
 //! and its metadata name the classes. Batch norms are folded into the convolutions before them, unless they are to
 //! stay.
 
@@ -25,7 +25,7 @@ pub const INPUT: &str = "images";
 /// Name of the output, `[N, classes]`.
 pub const OUTPUT: &str = "logits";
 
-/// What a file says beside the network.
+/// The metadata of a file.
 #[derive(Clone, Debug)]
 pub struct About<'a> {
     /// Class names in the order of the logits.
@@ -121,7 +121,7 @@ impl Writer<'_> {
         Ok(self.snapshot.parameters.get(&format!("{node}.{suffix}"))?.clone())
     }
 
-    /// The nodes up to the graph's taps; the names of what these hand out.
+    /// The nodes up to the graph's taps; the names of their outputs.
     fn backbone(&mut self, graph: &Graph, keep_batch_norms: bool) -> Result<Vec<String>> {
         let nodes = graph.nodes();
         let mut readers = vec![0; nodes.len()];
@@ -187,7 +187,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What a batch norm multiplies by and adds, in f64.
+    /// Factor and offset of a batch norm, in f64.
     fn folded(&self, norm: &cil_engine::Node) -> Result<(Tensor, Tensor)> {
         let Op::BatchNorm { affine, epsilon } = norm.op else { bail!("no batch norm") };
         let of = |suffix: &str| -> Result<Tensor> {

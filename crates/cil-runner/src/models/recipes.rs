@@ -1,6 +1,6 @@
 //! The recipes of `train` and `extend`.
 //!
-//! One decision: a command builds a recipe and nothing else learns; every key can be changed with `--set`. Numbers are
+//! A command builds a recipe and nothing else trains; every key can be changed with `--set`. Numbers are
 //! ours, measured as docs/models.md says.
 
 use anyhow::Result;
@@ -39,7 +39,7 @@ const SHRINKAGE_OF_GENERATED: f64 = 1.0;
 const PENALTY: f64 = 0.003;
 /// Share of new images that appended classes give up, so that other images are answered as before.
 const GIVEN_UP: f64 = 0.2;
-/// Channels of a stage that is looked at in four cells; of wider ones one average is.
+/// Stages up to this number of channels are read in four cells, wider ones as one average.
 const WIDE_STAGE: usize = 64;
 /// Shrinkage of real images' covariance.
 const SHRINKAGE: f64 = 0.01;
@@ -109,7 +109,7 @@ pub fn first(
     recipe
 }
 
-/// What an extension begins with.
+/// The start of an extension.
 #[derive(Clone, Debug)]
 pub struct Beginning {
     /// The head that the old model was trained with.
@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(usual(Effort::Full, &linear), Method::Dfgr);
         let spec = extension(Method::Logistic, &linear).logistic.unwrap();
         assert_eq!(spec.head(&linear.architecture).width, 64 + 4 * 32);
-        // What the head reads is that of the file, whatever is usual now.
+        // The head reads the same features as in the file, even if the default has changed.
         let plain = LogisticSpec { stages: Vec::new(), ..spec };
         let appended = Beginning { appended: Some(plain.clone()), ..linear };
         assert_eq!(usual(Effort::Full, &appended), Method::Logistic);

@@ -1,6 +1,6 @@
 //! Where a model comes from: the record in its file.
 //!
-//! One decision: a record is facts that the file's writer knew, kept as data; nothing in it changes what the network
+//! A record is facts from the program that wrote the file, kept as data; nothing in it changes what the network
 //! computes but `discriminant`, which says how the statistics beside it answer.
 
 use std::path::Path;
@@ -14,16 +14,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Record {
-    /// What was learned, one entry for each task, the first model first.
+    /// The learned tasks, the first model first.
     pub tasks: Vec<Task>,
-    /// What the statistics of features in the file are of, and how their discriminant is made; none without statistics.
+    /// Features and settings of the discriminant of the statistics in the file; none without statistics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discriminant: Option<DiscriminantSpec>,
     /// How classes were appended beside a head that stayed; the statistics in the file are then of these classes, for
     /// the next extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logistic: Option<LogisticSpec>,
-    /// What answers.
+    /// The classifier.
     pub answers: Answers,
 }
 
@@ -63,7 +63,7 @@ pub struct Task {
     /// The file of the model before, by name and SHA-256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Before>,
-    /// What was measured when it was learned.
+    /// Accuracies after the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
 }
@@ -134,7 +134,7 @@ impl Record {
         if let Some(spec) = &record.discriminant
             && !(spec.shrinkage.is_finite() && spec.shrinkage > 0.0)
         {
-            bail!("the record's discriminant.shrinkage is {}; it should be positive", spec.shrinkage);
+            bail!("the record's discriminant.shrinkage is {}; use a positive number", spec.shrinkage);
         }
         let stages = record.logistic.as_ref().map_or(&[][..], |spec| &spec.stages);
         if stages != model.snapshot.head.stages {
@@ -144,7 +144,7 @@ impl Record {
             );
         }
         if record.answers == Answers::Statistics && record.discriminant.is_none() {
-            bail!("the record says that statistics answer, and not how; it should have a discriminant");
+            bail!("the record says that statistics classify, but has no discriminant");
         }
         Ok(record)
     }

@@ -1,7 +1,7 @@
-//! What a learner keeps of a task.
+//! The data that a learner keeps of a task.
 //!
-//! One decision: which images are typical of a class is asked of the model at hand by one ranking (herding), whether
-//! they are kept or only looked at once more.
+//! One ranking by the current model (herding) chooses the typical images of a class, both for those that are kept and
+//! for those that are used once more.
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;
@@ -91,7 +91,7 @@ impl Learner {
         let (Some(model), Some(task)) = (&self.old, self.task.checked_sub(1)) else {
             bail!("no task is learned yet");
         };
-        let around = means::Around {
+        let context = means::MeanContext {
             model,
             train,
             preparation: &self.plan.preparation,
@@ -101,16 +101,15 @@ impl Learner {
             new_classes: self.plan.increments.classes(task),
         };
         if !self.plan.recipe.exemplars.is_none() {
-            return around.of_exemplars(&self.exemplars);
+            return context.of_exemplars(&self.exemplars);
         }
         match &self.replay {
-            Some(replay) => around.of_synthetic(replay, self.new_replay.as_ref()),
+            Some(replay) => context.of_synthetic(replay, self.new_replay.as_ref()),
             None => Ok(ClassMeans::none("no exemplars are kept, and nothing is generated")),
         }
     }
 
-    /// As many images of every class, where exemplars are kept; else all of the task's, as there is nothing to choose
-    /// by.
+    /// Equally many images of every class if exemplars are kept; otherwise all images of the task.
     pub(super) fn balanced(&self, model: &Frozen, train: &TrainSet) -> Result<Vec<SampleId>> {
         let classes = self.plan.increments.classes(self.task);
         let budget = self.plan.recipe.exemplars;

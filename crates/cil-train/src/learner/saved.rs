@@ -1,8 +1,9 @@
 //! A learner's state, to be kept and taken up again.
 //!
-//! One decision: what the plan, the position and the images determine is made again; saved are values alone, and every
-//! name, shape and count is held against the plan before the learner has them. Values that no unit changes are apart
-//! from those that every unit changes, and keep the version of their store, so whoever writes them can write them once.
+//! Everything that the plan, the position and the images determine is computed again; only values are saved, and every
+//! name, shape and count is compared with the plan before the learner takes them. Values that no unit changes are
+//! separate from those that every unit changes, and keep the version of their store, so they need to be written only
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +22,7 @@ use super::{Learner, Plan, Stage};
 use crate::discriminant::{ClassStatistics, Form};
 use crate::event::PhaseKind;
 use crate::memory;
-use crate::phase::{AIDS, Job, NETWORK, OPTIMIZER};
+use crate::phase::{AUX_NETS, Job, NETWORK, OPTIMIZER};
 use crate::start;
 
 const OLD: &str = "old";
@@ -51,7 +52,7 @@ pub struct Saved {
     pub position: Position,
     /// Teachers, models and generators, by what they are; no unit changes them.
     pub fixed: BTreeMap<String, Parameters>,
-    /// What is being trained, by what it is; every unit changes it. Empty between phases.
+    /// The values being trained, by name of the store; every unit changes them. Empty between phases.
     pub moving: BTreeMap<String, Parameters>,
 }
 
@@ -88,7 +89,7 @@ impl Learner {
         Ok(Saved { position: Position { task, stage, done, exemplars }, fixed, moving })
     }
 
-    /// The learner of a state that one of the same plan gave; it goes on over the same images to the same bits.
+    /// The learner of a state that one of the same plan gave; it continues over the same images to the same bits.
     ///
     /// # Errors
     /// If the plan does not pass its checks, or the state is not one of this plan and these images.
@@ -175,7 +176,7 @@ impl Learner {
         self.phases(self.task).iter().position(|it| it.0 == phase).is_some_and(|at| at < index)
     }
 
-    /// Networks that a learner has where it stands, with their head blocks. `has_model` tells at task 0 whether a base
+    /// The networks of a learner at its position, with their head blocks. `has_model`: at task 0, whether a base
     /// model was taken.
     fn forms(
         &self,
@@ -241,7 +242,7 @@ impl Learner {
         Ok(Network::from_snapshot(snapshot, &plan.executors, plan.seed, &plan.device)?)
     }
 
-    /// What was being trained.
+    /// The work that was being trained.
     fn resumed(&self, saved: &Saved, train: &TrainSet) -> Result<Option<Work>> {
         let moving = &saved.moving;
         let (Stage::Within { index }, Some(done)) = (self.stage, saved.position.done) else {
@@ -258,7 +259,7 @@ impl Learner {
             inversion.restore(&InversionState { done, generator, optimizer })?;
             return Ok(Some(Work::Invert(Box::new(inversion))));
         }
-        check_names([NETWORK, AIDS, OPTIMIZER], moving)?;
+        check_names([NETWORK, AUX_NETS, OPTIMIZER], moving)?;
         let blocks = match (phase, &self.plan.recipe.new_teacher) {
             (PhaseKind::NewTeacher, Some(spec)) => start::new_teacher_blocks(&self.plan, spec, self.task),
             _ => &self.plan.increments.sizes()[..=self.task],
@@ -270,7 +271,7 @@ impl Learner {
         if done >= job.total() {
             bail!("{done} of {} epochs are done in a phase that is going", job.total());
         }
-        job.restore(done, values, store(moving, AIDS)?, store(moving, OPTIMIZER)?)?;
+        job.restore(done, values, store(moving, AUX_NETS)?, store(moving, OPTIMIZER)?)?;
         Ok(Some(Work::Train(Box::new(job))))
     }
 }
@@ -283,7 +284,7 @@ fn check_names<'a>(
     let expected: BTreeSet<&str> = expected.into_iter().collect();
     let found: BTreeSet<&str> = stores.keys().map(String::as_str).collect();
     if found != expected {
-        bail!("the state has values of {found:?}; where it stands, {expected:?} are right");
+        bail!("the state has values of {found:?}; at its position it should have those of {expected:?}");
     }
     Ok(())
 }

@@ -1,7 +1,6 @@
-//! What a phase trains.
+//! The work of a phase.
 //!
-//! One decision: a job is made of the plan, the phase and a network; so a saved one is made again in the same way, with
-//! the network that it had.
+//! A job is made of the plan, the phase and a network; so a saved one is rebuilt in the same way, with its network.
 
 use anyhow::{Result, bail};
 use cil_backbone::Network;
@@ -18,7 +17,7 @@ use crate::phase::{Classes, FrozenNetworks, Job, Source};
 use crate::recipe::ReplaySpec;
 use crate::start;
 
-/// What is being trained.
+/// The work of the current phase.
 pub(super) enum Work {
     Invert(Box<Inversion>),
     Train(Box<Job>),
@@ -67,7 +66,7 @@ pub(super) fn inversion(learner: &Learner, phase: PhaseKind) -> Result<Inversion
     let mut inversion =
         Inversion::new(config, teacher, &plan.executors, plan.seed, learner.task, &plan.device)?;
     if let (true, Some(before)) = (spec.warm_start, &learner.replay) {
-        inversion.begin_as(before.parameters())?;
+        inversion.warm_start_from(before.parameters())?;
     }
     Ok(inversion)
 }

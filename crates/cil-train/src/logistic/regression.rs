@@ -1,6 +1,6 @@
 //! The regression itself.
 //!
-//! One decision: it is convex and small, so it is solved in f64 on one thread, by steps that a bound of the Hessian
+//! It is convex and small, so it is solved in f64 on one thread, by steps that a bound of the Hessian
 //! makes safe (Böhning 1992) and that Nesterov's momentum makes fast: no step size, no seed, no batch.
 
 use anyhow::{Context, Result, bail};
@@ -17,7 +17,7 @@ pub(super) const PARTS: usize = 4;
 /// Penalty on biases: so little that it only makes them unique.
 const PENALTY_OF_BIASES: f64 = 1e-9;
 
-/// What new weights are fitted to.
+/// The data that new weights are fitted to.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     /// `[images, width]`.
@@ -73,7 +73,7 @@ impl Seen {
         let (mean, deviation) =
             (self.features.row_mean(), self.features.row_variance().map(f64::sqrt).mean());
         if !(deviation.is_finite() && deviation > 0.0) {
-            bail!("the features of all images are alike, so nothing tells new classes from old ones");
+            bail!("the features of all images are equal, so new classes cannot be separated from old ones");
         }
         let width = self.features.ncols();
         // A column of ones behind the features: the bias.
@@ -168,8 +168,8 @@ impl NewRows {
     }
 }
 
-/// What biases are lowered by, not below 0, from how far the best new logit leads the best old one, of new images that
-/// have the best score of the new classes: as much as `given_up` of them may be lost by.
+/// The amount by which biases are lowered, not below 0, from how far the best new logit leads the best old one, of new
+/// images that have the best score of the new classes: as much as `given_up` of them may be lost by.
 fn lowered(mut leads: Vec<f64>, given_up: f64) -> f64 {
     leads.sort_by(f64::total_cmp);
     // A share such as 0.1 has no exact form: 0.1 * 30 must be 3.
@@ -179,7 +179,7 @@ fn lowered(mut leads: Vec<f64>, given_up: f64) -> f64 {
 }
 
 /// The place where `step` is 0, from `begin` on: `step` is a gradient through the inverse of a bound of its Hessian.
-/// The momentum begins anew where it points uphill (O'Donoghue and Candès 2015).
+/// The momentum restarts where it points uphill (O'Donoghue and Candès 2015).
 fn nesterov(begin: DMatrix<f64>, step: impl Fn(&DMatrix<f64>) -> DMatrix<f64>) -> DMatrix<f64> {
     let (mut at, mut ahead, mut momentum) = (begin.clone(), begin, 1.0f64);
     for _ in 0..STEPS {

@@ -1,4 +1,4 @@
-//! New classes beside a head that stays, as data.
+//! New classes beside a frozen head, as data.
 
 use anyhow::{Result, anyhow, bail};
 use cil_backbone::{Architecture, Head, HeadKind, StageCells, cells};
@@ -7,23 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use super::Recipe;
 
-/// Logistic regression of the newest classes' weights and biases on the features of a backbone that stays, in place
-/// of a student's training: of new images, of exemplars, of generated images of the classes that the network was
-/// trained on, and of statistics of those that were appended before. The old classes' weights stay as they are, so
-/// that an image which goes to no new class is answered as before.
+/// Logistic regression of the newest classes' weights and biases on the features of a frozen backbone, in place of a
+/// student's training. It uses new images, exemplars, generated images of the classes that the network was trained
+/// on, and statistics of those that were appended before. The old classes' weights are frozen, so an image that is not
+/// predicted as a new class is classified as before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LogisticSpec {
-    /// Generated images that stand for the old classes; 6000 in `extend`.
+    /// Number of generated images of the old classes; 6000 in `extend`.
     pub generated: usize,
-    /// L2 penalty on the new weights, of features brought to a mean deviation of 1; 0.003 in `extend`.
+    /// L2 penalty on the new weights, for features scaled to a mean deviation of 1; 0.003 in `extend`.
     pub penalty: f64,
-    /// Share of the new images that is given up, so that other images go on as before: new biases are lowered until as
-    /// many of those that have the best score of the new classes are lost, counted by cross-validation; 0.2 in
-    /// `extend`.
+    /// Share of the new images that may be lost so that other images are classified as before: the new biases are
+    /// lowered until this share of the images that a new class wins is lost, by cross-validation; 0.2 in `extend`.
     pub given_up: f64,
-    /// What the head reads: averages over cells of these stages after ReLU, behind each other, in place of the pooled
-    /// features. The last stage with one cell, not normalised, is what the old classes' weights read, and is there.
+    /// Features of the head: averages over cells of these stages after ReLU, joined, in place of the pooled features.
+    /// The list must have the last stage with one cell, not normalised, which the old classes' weights read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageCells>,
 }
@@ -34,12 +33,12 @@ const MOST_GENERATED: usize = 10_000_000;
 impl LogisticSpec {
     fn check(&self) -> Result<()> {
         if !(2..=MOST_GENERATED).contains(&self.generated) {
-            bail!("logistic.generated is {}; it should be from 2 to {MOST_GENERATED}", self.generated);
+            bail!("logistic.generated is {}; use a value from 2 to {MOST_GENERATED}", self.generated);
         }
-        // Without a penalty the weights of classes that a plane can tell apart have no end.
+        // Without a penalty the weights of linearly separable classes grow without bound.
         bounds::positive("logistic.penalty", self.penalty, 1e6)?;
         if !(0.0..1.0).contains(&self.given_up) {
-            bail!("logistic.given-up is {}; it should be from 0 to below 1, as 0.2", self.given_up);
+            bail!("logistic.given-up is {}; use a value from 0 to below 1, such as 0.2", self.given_up);
         }
         Ok(())
     }
@@ -51,15 +50,14 @@ impl LogisticSpec {
         cells::check(architecture, &self.stages).map_err(|error| anyhow!("logistic.{error}"))?;
         if !architecture.ends_in_relu() {
             bail!(
-                "logistic.stages is there, which are averages after ReLU, and {architecture} pools its features before it; \
-                 leave stages out"
+                "logistic.stages is set, whose features are averages after ReLU, and {architecture} pools before it; leave stages out"
             );
         }
         let last = architecture.stages();
         let pooled = StageCells { stage: last, cells: 1, normalised: false };
         if !self.stages.contains(&pooled) {
             bail!(
-                "logistic.stages has not stage {last} with 1 cell, not normalised, which the old weights read; add it"
+                "logistic.stages lacks stage {last} with 1 cell, not normalised, which the old weights read; add it"
             );
         }
         Ok(())
@@ -81,10 +79,12 @@ impl Recipe {
         let Some(spec) = &self.logistic else { return Ok(()) };
         spec.check()?;
         if self.head != HeadKind::Linear {
-            bail!("logistic is there, which fits weights and biases; head should be \"linear\"");
+            bail!("logistic is set, which fits weights and biases; set head to \"linear\"");
         }
         if self.replay.is_none() {
-            bail!("logistic is there and replay is not; images of old classes are generated by a replay");
+            bail!(
+                "logistic is set and replay is not; images of old classes are generated by a replay, so set both or neither"
+            );
         }
         let others = [
             ("joint", self.joint),
@@ -97,7 +97,7 @@ impl Recipe {
             ("new-teacher", self.new_teacher.is_some()),
         ];
         match others.iter().find(|(_, is_there)| *is_there) {
-            Some((key, _)) => bail!("logistic and {key} are both there; leave one of them out"),
+            Some((key, _)) => bail!("logistic and {key} are both set; leave one of them out"),
             None => Ok(()),
         }
     }

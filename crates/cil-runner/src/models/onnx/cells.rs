@@ -7,7 +7,7 @@ use super::Writer;
 use super::proto::Attribute;
 
 impl Writer<'_> {
-    /// What a head of several stages reads, from the maps that the graph's taps are named by; its name.
+    /// The features that a head of several stages reads, from the maps of the graph's taps; their name.
     ///
     /// # Errors
     /// If a stage's map is not cut into equal cells, which ONNX's average pooling needs.
