@@ -85,7 +85,7 @@ pub fn statistics(architecture: &Architecture, side: usize) -> DiscriminantSpec 
         return pooled;
     }
     let stage = |stage, most| {
-        let map = side.div_ceil(1 << (stage - 1));
+        let map = side.div_ceil(1_usize << (stage - 1));
         // A model that answers by them is exported to programs that cut maps into equal cells.
         let cells = [4, 2].into_iter().filter(|cells| *cells <= most && map % cells == 0).max().unwrap_or(1);
         StageCells { stage, cells, normalised: true }
