@@ -336,10 +336,7 @@ fn every_mistake_is_a_sentence() {
         assert!(told.contains(part), "{arguments:?}: {told}");
     }
     for (arguments, part) in [
-        (
-            &["extend", "own.safetensors", "photos", "--out", "b.safetensors"][..],
-            "the model has ash, birch already",
-        ),
+        (&["extend", "own.safetensors", "photos", "--out", "b.safetensors"][..], "has ash, birch already"),
         (&["extend", "own.safetensors", "other", "--out", "own.safetensors"], "is never changed"),
         (&["extend", "none.safetensors", "other", "--out", "b.safetensors"], "cannot read none.safetensors"),
         (
