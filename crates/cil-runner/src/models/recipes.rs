@@ -87,7 +87,11 @@ pub fn statistics(architecture: &Architecture, side: usize) -> DiscriminantSpec 
     let stage = |stage, most| {
         let map = side.div_ceil(1_usize << (stage - 1));
         // A model that answers by them is exported to programs that cut maps into equal cells.
-        let cells = [4, 2].into_iter().filter(|cells| *cells <= most && map % cells == 0).max().unwrap_or(1);
+        let cells = [4, 2]
+            .into_iter()
+            .filter(|cells| *cells <= most && map.is_multiple_of(*cells))
+            .max()
+            .unwrap_or(1);
         StageCells { stage, cells, normalised: true }
     };
     DiscriminantSpec { stages: vec![stage(3, 2), stage(2, 4), stage(1, 4)], mirrored: true, ..pooled }
