@@ -180,7 +180,7 @@ fn a_manifest_of_another_kind_is_told() {
     assert!(told_of("/classes", json!([])).contains("there are 0 classes"));
     for file in ["../train.images", "/etc/hostname", "", ".", "a/b"] {
         let message = told_of("/splits/train/images", json!(file));
-        assert!(message.contains("is no name of a file in the same folder"), "{message}");
+        assert!(message.contains("is not the name of a file in the same folder"), "{message}");
     }
 }
 

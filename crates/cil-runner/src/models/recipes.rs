@@ -76,9 +76,9 @@ pub fn augmentation(side: usize) -> Augmentation {
     Augmentation { crop_padding: side / 8, flip: true, ..Augmentation::none() }
 }
 
-/// Statistics of a first model's features, by which later extensions answer: of networks with three stages, averages over
-/// cells of all stages of an image and its mirror image, as `frozen-stages` was chosen (docs/results.md); of others,
-/// whose stages are wide, pooled features.
+/// Statistics of a first model's features, from which later extensions compute their classifier: of networks with three
+/// stages, averages over cells of all stages of an image and its mirror image, as chosen for `frozen-stages`
+/// (docs/results.md); of others, whose stages are wide, pooled features.
 pub fn statistics(architecture: &Architecture, side: usize) -> DiscriminantSpec {
     let pooled = DiscriminantSpec::pooled(SHRINKAGE);
     if architecture.stages() != 3 {
