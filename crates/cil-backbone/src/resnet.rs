@@ -121,6 +121,11 @@ impl Architecture {
         self.width * stages * if self.has_bottlenecks() { EXPANSION } else { 1 }
     }
 
+    /// Whether there is a ReLU after the last block, so that pooled features are averages of values from 0 up.
+    pub fn ends_in_relu(&self) -> bool {
+        self.variant.closes_with_relu()
+    }
+
     /// Whether a block is three convolutions, the outer ones 1x1.
     pub fn has_bottlenecks(&self) -> bool {
         self.variant.is_torchvision() && self.depth >= 50
