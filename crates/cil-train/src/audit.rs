@@ -26,6 +26,8 @@ use crate::phase::{Classes, FrozenNetworks, Job, Source, Surroundings};
 use crate::recipe::{Columns, PhaseSpec, ReplaySpec, Rows, TermSpec, Trained, Training};
 use crate::start;
 
+pub mod oracle;
+
 /// Steps of a fresh student's epoch.
 const STEPS: usize = 20;
 
@@ -227,7 +229,7 @@ fn imitate(
     let (rows, columns) = (Rows::All, Columns::Seen);
     let phase = PhaseSpec {
         trained: Trained::All,
-        terms: vec![TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced: false }],
+        terms: vec![TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced: false, smoothing: 0.0 }],
         training: student.clone(),
     };
     let mut network = start::fresh(plan, plan.recipe.head, plan.seed ^ 1, train.image_dims())?;

@@ -170,6 +170,26 @@ impl ClassStatistics {
     }
 }
 
+/// Beside other statistics of the same classes and features.
+impl ClassStatistics {
+    /// These, with the means of `others`.
+    pub(crate) fn with_means_of(&self, others: &Self) -> Self {
+        Self { means: others.means.clone(), ..self.clone() }
+    }
+
+    /// Of each class the distance of both means, as a share of the deviation within classes that `truth` has.
+    pub(crate) fn mean_distances(&self, truth: &Self) -> Vec<f64> {
+        let deviation = truth.covariance.trace().sqrt();
+        let apart = &self.means - &truth.means;
+        apart.row_iter().map(|row| row.norm() / deviation).collect()
+    }
+
+    /// Distance of both covariances, as a share of `truth`'s.
+    pub(crate) fn covariance_distance(&self, truth: &Self) -> f64 {
+        (&self.covariance - &truth.covariance).norm() / truth.covariance.norm()
+    }
+}
+
 /// Names of both values where they are kept.
 const MEANS: &str = "means";
 const COVARIANCE: &str = "covariance";
@@ -248,7 +268,7 @@ const NO_SPREAD: &str =
     "the features of the images at hand do not differ, so they do not tell how the backbone changed";
 
 /// Values of a symmetric matrix on and above its diagonal.
-fn triangle(width: usize) -> usize {
+pub(crate) fn triangle(width: usize) -> usize {
     width * (width + 1) / 2
 }
 
@@ -275,7 +295,11 @@ fn shrunk(mut matrix: DMatrix<f64>, share: f64) -> DMatrix<f64> {
     matrix
 }
 
-fn matrix(rows: &Tensor) -> Result<DMatrix<f64>> {
+/// `[rows, columns]` in f64.
+///
+/// # Errors
+/// If the tensor is no matrix.
+pub(crate) fn matrix(rows: &Tensor) -> Result<DMatrix<f64>> {
     let (count, width) = rows.dims2()?;
     let values = rows.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     Ok(DMatrix::from_row_slice(count, width, &values))

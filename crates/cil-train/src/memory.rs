@@ -166,7 +166,7 @@ fn in_order(plan: &Plan, class: usize, train: &TrainSet) -> Vec<SampleId> {
 }
 
 /// A new class's images without those held out, in the data set's order.
-fn trained_on_of(plan: &Plan, task: usize, class: usize, train: &TrainSet) -> Vec<SampleId> {
+pub(crate) fn trained_on_of(plan: &Plan, task: usize, class: usize, train: &TrainSet) -> Vec<SampleId> {
     let count = held_out_of_new(plan, task);
     if count == 0 {
         return train.samples(class..class + 1);

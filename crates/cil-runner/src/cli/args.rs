@@ -3,6 +3,7 @@
 //! One decision: this file only says what the arguments are and teaches them; what they mean is decided where they are
 //! used. It reads no file.
 
+mod audit;
 mod ignored;
 pub mod models;
 mod report;
@@ -14,6 +15,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+pub use audit::Audit;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -271,26 +273,6 @@ impl Default for Checkpoints {
     fn default() -> Self {
         Self { checkpoint_every: DEFAULT_SECONDS }
     }
-}
-
-/// Arguments of `audit`.
-#[derive(Args, Debug)]
-pub struct Audit {
-    /// What to audit; its recipe must have a replay.
-    #[command(flatten)]
-    pub target: Target,
-    /// Change one key of the configuration; may be given several times
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// The model to invert (base.safetensors of a run)
-    #[arg(long, value_name = "FILE")]
-    pub base_model: PathBuf,
-    /// A model of the same classes from another seed: does it see in the images what was asked for?
-    #[arg(long, value_name = "FILE")]
-    pub other_model: PathBuf,
-    /// Where the picture goes
-    #[arg(long, value_name = "FILE.png")]
-    pub picture: Option<PathBuf>,
 }
 
 /// Arguments of `bench`.

@@ -48,6 +48,9 @@ impl Learner {
                 "the model's head has blocks {blocks:?}; the plan's tasks {sizes:?} do not go on from them"
             );
         }
+        if plan.recipe.discriminant.as_ref().is_some_and(DiscriminantSpec::is_of_a_frozen_backbone) {
+            bail!("discriminant.fecam and fetril are of a whole run; leave them out to go on from a model");
+        }
         if let (Some(spec), Some(values)) = (&plan.recipe.discriminant, statistics) {
             self.statistics = Some(restored(spec, &model, values)?);
         } else if let Some(spec) = &plan.recipe.discriminant
