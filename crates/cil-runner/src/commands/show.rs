@@ -14,7 +14,7 @@ use crate::presets::{self, protocols as all_protocols};
 use crate::render::table::aligned;
 
 /// Parts that are added to a base, and what each does.
-const PARTS: [(&str, &str); 9] = [
+const PARTS: [(&str, &str); 12] = [
     ("e20, e0, eN", "exemplars of each class, with lucir and podnet: 20, none, N (--exemplars N)"),
     ("dfgr", "data-free generative replay: generated images of old classes in every step"),
     ("dtidkl", "two teachers' logits"),
@@ -24,6 +24,9 @@ const PARTS: [(&str, &str); 9] = [
     ("discriminant", "a discriminant of kept class means and one covariance answers (--head statistics)"),
     ("stages", "the same of all stages' features (--head stages)"),
     ("ridge", "ridge regression on random features answers (--head ridge)"),
+    ("fecam", "with frozen: FeCAM, a covariance of each class (--head fecam)"),
+    ("fecamshared", "with frozen: FeCAM, one covariance (--head fecam-shared)"),
+    ("fetril", "with frozen: FeTrIL, a linear SVM on features moved to old means (--head fetril)"),
 ];
 
 /// What is listed of a protocol or a base.

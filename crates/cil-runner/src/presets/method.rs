@@ -1,6 +1,7 @@
 //! A method's name: what it is built on and what is added to it. It is parsed and printed here, and nowhere else.
 //!
-//! `BASE[-eN][-dfgr][-dtid|-dtidkl][-replace][-unshared][-discriminant|-stages|-ridge]`, where `+` may stand for `-`.
+//! `BASE[-eN][-dfgr][-dtid|-dtidkl][-replace][-unshared][-discriminant|-stages|-ridge|-fecam|-fecamshared|-fetril]`,
+//! where `+` may stand for `-`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -131,14 +132,23 @@ pub enum Head {
     Stages,
     /// Ridge regression on random features of the last one.
     Ridge,
+    /// FeCAM with a covariance of each class, on a frozen backbone.
+    Fecam,
+    /// FeCAM with one covariance, on a frozen backbone.
+    FecamShared,
+    /// FeTrIL, on a frozen backbone.
+    Fetril,
 }
 
 /// Words that name what answers; the first of each head is printed.
-const HEADS: [(&str, Head); 4] = [
+const HEADS: [(&str, Head); 7] = [
     ("discriminant", Head::Statistics),
     ("statistics", Head::Statistics),
     ("stages", Head::Stages),
     ("ridge", Head::Ridge),
+    ("fecam", Head::Fecam),
+    ("fecamshared", Head::FecamShared),
+    ("fetril", Head::Fetril),
 ];
 
 /// Exemplars of each class in the published settings of LUCIR and PODNet.
@@ -237,7 +247,7 @@ impl MethodName {
                 None => {
                     return Err(bad_input(format!(
                         "{text}: there is no part {part:?}; use e0, e20 (exemplars of each class), dfgr, dtid, dtidkl, \
-                         replace, unshared, discriminant, stages or ridge"
+                         replace, unshared, discriminant, stages, ridge, fecam, fecamshared or fetril"
                     )));
                 }
             },
@@ -294,10 +304,13 @@ impl MethodName {
             );
         }
         match self.head {
-            Head::Trained if self.base == Base::Frozen => {
-                refuse("a frozen network has no head of new classes; add discriminant, stages or ridge")
-            }
+            Head::Trained if self.base == Base::Frozen => refuse(
+                "a frozen network has no head of new classes; add discriminant, stages, ridge, fecam or fetril",
+            ),
             Head::Trained => Ok(self),
+            Head::Fecam | Head::FecamShared | Head::Fetril if self.base != Base::Frozen => refuse(&format!(
+                "FeCAM and FeTrIL are of a backbone that stays; use frozen in place of {base}, or another head"
+            )),
             _ if self.base.is_open() || self.base == Base::Frozen => Ok(self),
             _ => refuse(&format!(
                 "statistics answer for lucir, podnet, lwf and frozen, and not for {base}; leave --head out"
@@ -343,6 +356,9 @@ impl MethodName {
             Head::Trained => {}
             Head::Statistics => add("; a discriminant of kept class means and one covariance answers"),
             Head::Stages => add("; a discriminant of all stages' features answers"),
+            Head::Fecam => add("; Mahalanobis distances answer, a covariance of each class (FeCAM)"),
+            Head::FecamShared => add("; Mahalanobis distances answer, one covariance (FeCAM)"),
+            Head::Fetril => add("; a linear SVM on features moved to old means answers (FeTrIL)"),
             Head::Ridge => add("; ridge regression on 1024 random features answers (ACIL)"),
         }
         about

@@ -30,11 +30,13 @@ use crate::results::summary::{Orders, Summary};
 use crate::setup::facts;
 
 /// Presets that together have every table and kind of term.
-const PRESETS: [&str; 9] = [
+const PRESETS: [&str; 11] = [
     "demo-fine-tune",
     "demo-lucir-e20",
     "demo-lucir-e0-dfgr-dtid-unshared",
     "demo-frozen-stages",
+    "demo-frozen-fecam",
+    "demo-frozen-fetril",
     "cifar100-b50-t5-lucir",
     "demo-lucir-e20-dfgr",
     "cifar100-t10-abd",
