@@ -31,7 +31,7 @@ fn main() {
         match status {
             Ok(status) if status.success() => {}
             Ok(status) => {
-                panic!("NVCC={compiler} failed on {SOURCE} ({status}); CUDA 12.0 or newer is right")
+                panic!("NVCC={compiler} failed on {SOURCE} ({status}); use CUDA 12.0 or newer")
             }
             Err(error) => {
                 panic!(

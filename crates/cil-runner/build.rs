@@ -1,6 +1,6 @@
 //! Tells the program its own version: the commit it was built from and the candle it was built with.
 //!
-//! One decision: a fact that cannot be had is `unknown`, and never fails the build.
+//! A fact that cannot be found out is `unknown`, and never fails the build.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +24,7 @@ fn code_version(root: &Path) -> Option<String> {
     git(root, &["describe", "--always", "--tags", "--dirty", "--abbrev=12"])
 }
 
-/// What git says, if it says something.
+/// The output of git, unless it fails or is empty.
 fn git(root: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).current_dir(root).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();

@@ -34,9 +34,9 @@ fn a_wrong_key_value_or_preset_is_told() {
         ),
         (
             "recipe.increment.training.schedule.decay={ kind = 'cosine', minimum = nan }",
-            "minimum is NaN; it should be",
+            "minimum is NaN; use",
         ),
-        ("recipe.increment.terms.1.weight=1e30", "weight is 1e30; it should be from 0 to 1000000"),
+        ("recipe.increment.terms.1.weight=1e30", "weight is 1e30; use a value from 0 to 1000000"),
         ("increments=[6, 2, 3]", "increments: [6, 2, 3] add up to 11, there are 10 classes"),
         ("increments=[10, 0]", "increments: task 2 has 0 classes"),
         ("class-order=[0, 1, 2, 3, 4, 5, 6, 7, 8, 8]", "class-order: it holds label 8 twice"),
@@ -74,7 +74,7 @@ fn a_wrong_key_value_or_preset_is_told() {
 fn a_seed_that_no_file_can_hold_is_refused_and_the_largest_one_comes_back() {
     let place = Place::new();
     let told = place.told(2, &["run", "demo-lwf", "--seed", "18446744073709551615"]);
-    assert_eq!(told, "error: seed is 18446744073709551615; it should be at most 9223372036854775807");
+    assert_eq!(told, "error: seed is 18446744073709551615; use at most 9223372036854775807");
     assert_eq!(place.list("."), Vec::<String>::new());
     let text = place.ok(&["run", "demo-lwf", "--seed", "9223372036854775807", "--dry-run", "--no-estimate"]);
     fs::write(place.path().join("own.toml"), text).expect("a file");
@@ -116,7 +116,7 @@ fn a_model_of_another_form_is_refused() {
     let place = Place::new();
     let order = "class-order=[0, 1, 2, 3]";
     place.ok(&small_run("demo-lucir-e0", &[order]));
-    // Outside its folder, whose digests would tell of damage first.
+    // Outside its folder, whose digests would report damage first.
     let base = "own.safetensors";
     fs::copy(place.path().join("runs/demo-lucir-e0-s3/base.safetensors"), place.path().join(base))
         .expect("a copy");

@@ -1,4 +1,4 @@
-//! Sweeps whose jobs a scheduler hands out by number.
+//! Sweeps whose jobs a scheduler starts by number.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -97,7 +97,7 @@ fn every_bit_of_a_run_that_is_half_done_counts() {
     let place = Place::new();
     let folder = half_done(&place);
     every_bit_counts(&folder);
-    // What goes on is held against the digests, too.
+    // A resumed run is compared with the digests, too.
     let path = folder.join("base.safetensors");
     damage(&path);
     let told = place.told(1, &["resume", "runs/half"]);
@@ -207,7 +207,7 @@ fn a_kill_before_a_run_began_stops_nobody() {
     }
     place.ok(&arguments);
     assert_eq!(place.list("runs"), ["demo-fine-tune-s3"]);
-    // Whenever it is killed, one of the two goes on.
+    // Whenever it is killed, one of the two can be resumed.
     for moment in 0..12 {
         let name = String::leak(format!("killed-{moment}"));
         let line = [&arguments[..], &["--name", name]].concat();

@@ -6,6 +6,8 @@ mod cluster;
 mod embedded;
 mod exports;
 mod files;
+#[cfg(feature = "hub")]
+mod hub;
 mod integrity;
 mod live;
 mod models;

@@ -2,8 +2,9 @@
 //! small.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use image::{Rgb, RgbImage};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use crate::Place;
 /// Side of the images.
 const SIDE: u32 = 16;
 /// What makes a training a matter of seconds.
-const SHORT: [&str; 8] = [
+pub(crate) const SHORT: [&str; 8] = [
     "--image-side",
     "16",
     "--network",
@@ -30,7 +31,7 @@ const SHORT_REPLAY: [&str; 6] = [
     "--set",
     "replay.inversion.generator.channels=16",
     "--set",
-    "discriminant.generated=300",
+    "logistic.generated=300",
 ];
 /// Classes by name, with their colour and the direction of their stripes.
 const CLASSES: [(&str, [u8; 3], bool); 5] = [
@@ -42,7 +43,7 @@ const CLASSES: [(&str, [u8; 3], bool); 5] = [
 ];
 
 /// A folder of striped images with noise, a folder a class.
-fn images(place: &Place, folder: &str, classes: std::ops::Range<usize>, count: u32, seed: u32) {
+pub(crate) fn images(place: &Place, folder: &str, classes: std::ops::Range<usize>, count: u32, seed: u32) {
     for (name, colour, upright) in &CLASSES[classes] {
         let folder = place.path().join(folder).join(name);
         fs::create_dir_all(&folder).expect("a folder");
@@ -59,12 +60,16 @@ fn images(place: &Place, folder: &str, classes: std::ops::Range<usize>, count: u
     }
 }
 
-fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     arguments.iter().chain(more).copied().collect()
 }
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
+}
+
+fn told_percent(share: &Value) -> String {
+    format!("{:.1} %", 100.0 * share.as_f64().expect("a number"))
 }
 
 fn accuracy(place: &Place, model: &str, folder: &str) -> f64 {
@@ -99,6 +104,11 @@ fn a_model_is_trained_extended_measured_and_exported() {
     let page = fs::read_to_string(place.path().join("page.html")).expect("a page");
     assert!(page.contains("fir tree, écorce") && page.contains("old classes now, among all"), "{page}");
 
+    // Statistics in the file are of the features that they are of.
+    let other = ["extend", "first.safetensors", "more", "--out", "x.safetensors", "--set"];
+    let said = place.told(2, &with(&other, &["discriminant.random-features=8"]));
+    assert!(said.contains("leave discriminant.random-features out of --set"), "{said}");
+
     assert_eq!(accuracy(&place, "second.safetensors", "test"), told["all"]["accuracy"].as_f64().unwrap());
     // Some of the classes; all compete.
     let some = json(&place.ok(&["evaluate", "second.safetensors", "test-new", "--json"]));
@@ -118,6 +128,12 @@ fn a_model_is_trained_extended_measured_and_exported() {
     assert_eq!(inspected["tasks"][1]["images"], 48);
     assert!(inspected["tasks"][1]["from"]["sha256"].is_string());
     assert!(inspected["statistics_bytes"].as_u64().is_some_and(|it| it > 0));
+    let card = place.ok(&["push", "second.safetensors", "hf://somebody/trees", "--dry-run"]);
+    let new = told_percent(&told["new"]["accuracy"]);
+    for part in ["| 2 | fir tree, écorce | 48 | extend, statistics |", &new, "hf://somebody/trees photo.jpg"]
+    {
+        assert!(card.contains(part), "{part}: {card}");
+    }
     let text = place.ok(&["inspect", "second.safetensors"]);
     assert!(text.contains("LUCIR's ResNet-20 of width 16") && text.contains("extend, statistics"), "{text}");
 
@@ -194,6 +210,8 @@ fn a_model_without_statistics_is_extended_by_generated_images() {
     assert_eq!(told["old_classes"], serde_json::json!(["ash", "birch"]));
     assert!(told["agreement_on_generated"].as_f64().is_some_and(|it| it > 0.5), "{told}");
     assert!(told["new"]["accuracy"].as_f64().is_some_and(|it| it > 0.5), "{told}");
+    assert_eq!(told["method"], "logistic");
+    appended_once_more(&place);
 
     let generate = ["generate", "own.safetensors", "--iterations", "20", "--images", "40"];
     place.ok(&with(&generate, &["--out", "picture.png"]));
@@ -204,7 +222,93 @@ fn a_model_without_statistics_is_extended_by_generated_images() {
     assert_eq!(count, 40);
     assert_eq!(place.list("made"), ["ash", "birch"]);
     let told = place.told(2, &with(&generate, &["--out", "made"]));
-    assert!(told.contains("is there already"), "{told}");
+    assert!(told.contains("it exists already"), "{told}");
+}
+
+/// A model whose head reads several stages goes on, answers, and is exported; what cannot go on from it is told.
+fn appended_once_more(place: &Place) {
+    let second = json(&place.ok(&["inspect", "second.safetensors", "--json"]));
+    assert_eq!(second["head"]["stages"].as_array().map(Vec::len), Some(2));
+    assert!(second["statistics_bytes"].as_u64().is_some_and(|it| it > 0), "{second}");
+    images(place, "last", 4..5, 24, 1);
+    let extend = ["extend", "second.safetensors", "last", "--out", "third.safetensors"];
+    let told = json(&place.ok(&with(&with(&extend, &["--json"]), &SHORT_REPLAY)));
+    assert_eq!(told["method"], "logistic");
+    assert_eq!(told["old_classes"], serde_json::json!(["ash", "birch", "cedar", "écorce"]));
+    images(place, "all", 0..5, 8, 7);
+    assert!(accuracy(place, "third.safetensors", "all") > 0.5);
+    for more in [&[][..], &["--keep-batch-norms"]] {
+        place.ok(&with(&["export", "third.safetensors", "--onnx", "third.onnx"], more));
+        onnx_runtime_agrees(place, "third.safetensors", "third.onnx");
+    }
+    for (arguments, part) in [
+        (with(&extend, &["--method", "dfgr"]), "the head reads several stages"),
+        (with(&extend, &["--set", "logistic.stages=[]"]), "leave logistic.stages out of --set"),
+        (with(&extend, &["--set", "logistic.given-up=1"]), "logistic.given-up is 1"),
+        (vec!["export", "third.safetensors", "--torch", "third-torch.safetensors"], "use --onnx"),
+    ] {
+        let output = place.output(&arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains(part), "{arguments:?}: {told}");
+    }
+}
+
+/// Starts the program, asks it to stop once it trains, and gives its status and the last line that it wrote.
+fn stopped(place: &Place, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = place.program(arguments);
+    let mut process =
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let stderr = BufReader::new(process.stderr.take().expect("standard error"));
+    let (mut last, mut asked) = (String::new(), false);
+    for line in stderr.lines() {
+        last = line.expect("text");
+        if !asked && last.contains(": task ") {
+            asked = true;
+            let sent =
+                Command::new("kill").args(["-TERM", &process.id().to_string()]).status().expect("kill");
+            assert!(sent.success());
+        }
+    }
+    (process.wait().expect("a status").code(), last)
+}
+
+#[test]
+fn a_stopped_command_is_resumed_by_the_same_command_to_the_same_bits() {
+    let place = Place::new();
+    images(&place, "photos", 0..2, 24, 1);
+    images(&place, "more", 2..3, 24, 1);
+    let mut long = SHORT;
+    (long[3], long[5]) = ("cifar-20", "16");
+    let train = |out: &'static str| with(&["train", "photos", "--no-statistics", "--out", out], &long);
+    let replay =
+        ["--set", "replay.inversion.iterations=150", "--set", "replay.inversion.generator.channels=16"];
+    let extend = |out: &'static str| {
+        with(
+            &["extend", "straight.safetensors", "more", "--set", "logistic.generated=300", "--out", out],
+            &replay,
+        )
+    };
+    for (command, straight, other) in [
+        (&train as &dyn Fn(&'static str) -> Vec<&'static str>, "straight.safetensors", "stopped.safetensors"),
+        (&extend, "straight2.safetensors", "stopped2.safetensors"),
+    ] {
+        place.ok(&command(straight));
+        let (status, told) = stopped(&place, &command(other));
+        assert_eq!(status, Some(75), "{told}");
+        assert!(
+            told.contains(&format!("saved in {other}.unfinished; the same command resumes it")),
+            "{told}"
+        );
+        assert!(!place.path().join(other).exists());
+        // Other settings do not go on from it.
+        let told = place.told(2, &with(&command(other), &["--seed", "7"]));
+        assert!(told.contains("has seed 1, this command 7; give what it began with, or remove"), "{told}");
+        place.ok(&command(other));
+        let read = |file: &str| fs::read(place.path().join(file)).expect("a model");
+        assert!(read(other) == read(straight), "{other} differs from {straight}");
+        assert!(!place.path().join(format!("{other}.unfinished")).exists());
+        assert!(!place.path().join(format!("{straight}.unfinished")).exists());
+    }
 }
 
 #[test]
@@ -243,6 +347,13 @@ fn every_mistake_is_a_sentence() {
         (&["evaluate", "own.safetensors", "photos", "--mean", "0,0,0"], "leave --classes, --mean"),
         (&["predict", "own.safetensors", "none.png"], "none.png"),
         (&["inspect", "broken.safetensors"], "not a whole safetensors file"),
+        (&["inspect", "hf://somebody"], "give hf://owner/name"),
+        (&["push", "own.safetensors", "somebody/trees"], "give the repository as hf://owner/name"),
+        (&["push", "own.safetensors", "hf://somebody/trees", "--license", "a b"], "give an identifier"),
+        #[cfg(not(feature = "hub"))]
+        (&["inspect", "hf://somebody/trees"], "build it with --features hub"),
+        #[cfg(not(feature = "hub"))]
+        (&["push", "own.safetensors", "hf://somebody/trees"], "build it with --features hub"),
     ] {
         let told = place.told(2, arguments);
         assert!(told.contains(part), "{arguments:?}: {told}");

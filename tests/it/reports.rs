@@ -100,7 +100,7 @@ fn runs_are_compared_and_exported() {
     }
 }
 
-/// Tables and figures are files of their own, two forms never share one, and what was written is told.
+/// Tables and figures are files of their own, two forms never share one, and their names are printed.
 fn files_of_a_paper(place: &Place, runs: &[String]) {
     let mut arguments = vec!["report"];
     arguments.extend(runs.iter().map(String::as_str));

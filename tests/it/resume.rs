@@ -1,4 +1,4 @@
-//! A run that is stopped, killed or damaged and goes on ends where a straight one does, bit for bit.
+//! A run that is stopped, killed or damaged and then resumed ends like an uninterrupted one, bit for bit.
 
 use std::fs;
 use std::path::Path;
@@ -137,7 +137,7 @@ fn an_interrupt_saves_and_a_second_signal_ends_at_once() {
     wait_for(&log, 3, &mut process);
     signal(&process, "-INT");
     assert_eq!(process.wait().expect("a status").code(), Some(75));
-    // Both signals wait until it goes on, and it ends by the one that comes second, without a status of its own; but
+    // Both signals wait until it continues, and it ends by the one that comes second, without a status of its own; but
     // two threads may take one each at the same instant, and then neither comes second.
     let ended_at_once = (0..5).any(|_| {
         let mut process = started(&place, &["resume", "runs/a", "--checkpoint-every", "0"]);
@@ -226,7 +226,7 @@ fn a_configuration_that_was_edited_is_refused_by_its_key() {
             "training.learning-rate is 0.01, and the run began with 0.05",
         ),
         ("epochs = 3", "epochs = 4", "training.epochs is 4, and the run began with 3"),
-        ("learning-rate = 0.05", "learning-rate = 1e30", "training.learning-rate is 1e30; it should be"),
+        ("learning-rate = 0.05", "learning-rate = 1e30", "training.learning-rate is 1e30; use"),
         ("seed = 3\n", "seed = 4\n", "seed is 4, and the run began with 3"),
         ("method = \"podnet", "method = \"other", "method is \"other"),
     ];

@@ -79,7 +79,7 @@ fn a_second_generator_s_images_are_kept_and_shown() {
 
     let one = small_run(preset, &["increments=[3, 1]"]);
     let told = place.told(2, &one);
-    assert!(told.contains("recipe.new-replay is there and task 2 has one class"), "{told}");
+    assert!(told.contains("recipe.new-replay is set and task 2 has one class"), "{told}");
 }
 
 #[test]

@@ -93,7 +93,8 @@ fn a_run_that_diverges_stops_no_other_and_is_tried_again_only_if_that_is_asked_f
                  set = [\"recipe.increment.training.learning-rate=1e6\", \"recipe.increment.training.epochs=3\"]\n";
     write(&place, &format!("seeds = [3]\n{}{fails}{}", small(), method("lwf", &[])));
     let told = place.told(1, &["sweep", "run", "s.toml"]);
-    let end = "error: 1 of 2 runs failed; their logs are in runs/s/logs; 1 diverged and will not be tried again, since the \
+    let end = "error: 1 of 2 runs failed; their logs are in runs/s/logs; 1 diverged and will not be tried again, \
+               since the \
                same settings end in the same: change them, or use --retry-failed";
     assert_eq!(told, end);
     let status = place.ok(&["sweep", "status", "s.toml", "--json"]);
@@ -120,10 +121,7 @@ fn a_run_that_diverges_stops_no_other_and_is_tried_again_only_if_that_is_asked_f
     assert!(told.contains("use --retry-failed") && tries() == 1, "{told}");
     let partial = format!("runs/s/{name}.partial");
     let told = place.told(2, &["resume", &partial]);
-    assert!(
-        told.starts_with(&format!("error: {partial} is kept to be looked at; going on with it")),
-        "{told}"
-    );
+    assert!(told.starts_with(&format!("error: {partial} is kept for inspection; resuming it")), "{told}");
     assert_eq!((place.told(1, &["sweep", "run", "s.toml", "--retry-failed"]), tries()), (end.to_owned(), 2));
     place.told(1, &["sweep", "task", "s.toml", "--index", &index, "--retry-failed"]);
     assert_eq!(tries(), 3);

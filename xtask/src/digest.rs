@@ -1,7 +1,7 @@
 //! Digests as lower-case hexadecimal, and writers that are digested on the way.
 //!
-//! One decision: callers compare strings, never bytes, since every published digest is printed in hexadecimal.
-//! This module does not know which digest a file should have.
+//! Callers compare strings, never bytes, since every published digest is printed in hexadecimal. It contains no
+//! expected digest.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,8 +1,7 @@
 //! Downloading one file whose digest is published.
 //!
-//! One decision: bytes are kept in `<name>.part` until the digest is right, so a broken transfer is taken up where
-//! it ended and the final name only ever holds the whole file.
-//! This module decides nothing about what is downloaded.
+//! Bytes are kept in `<name>.part` until the digest is right, so a broken transfer is taken up where it ended and the
+//! final name only ever holds the whole file. This module decides nothing about what is downloaded.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};

@@ -1,7 +1,7 @@
 //! `fetch-data` and `verify-data`.
 //!
-//! One decision: everything unfinished lives in `<data dir>/.fetch`, under a lock, and a data set appears under
-//! its own name by one rename after it has been verified.
+//! Everything unfinished lives in `<data dir>/.fetch`, under a lock, and a data set appears under its own name by one
+//! rename after it has been verified.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -40,7 +40,7 @@ pub enum Origin {
     },
 }
 
-/// What `fetch-data` was asked for.
+/// The arguments of `fetch-data`.
 pub struct Request {
     /// Where data sets live.
     pub data_dir: PathBuf,
@@ -77,7 +77,7 @@ pub fn run(spec: &Spec, request: &Request, out: &mut dyn Write) -> Result<()> {
     let reports = match written {
         Ok(reports) => reports,
         Err(error) => {
-            // The first error is the one to tell.
+            // The first error is reported.
             let _ = remove(&new);
             return Err(error);
         }
@@ -149,7 +149,7 @@ fn read_official(
     bail!("{base_url} has neither {names}")
 }
 
-/// What was asked for, completed from the hub's own environment variables.
+/// The options, completed from the hub's own environment variables.
 fn hub_options(endpoint: Option<&str>, cache: Option<&Path>, offline: bool, work: &Path) -> HubOptions {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let is_true = |value: String| ["1", "on", "true", "yes"].contains(&value.to_lowercase().as_str());

@@ -1,7 +1,6 @@
 //! Licences and origins of everything that is depended on, by the rules of `deny.toml`.
 //!
-//! This reads `cargo metadata`, so it takes seconds and needs no program beside cargo. `cargo deny check` reads the
-//! same file and asks a database of advisories too, which this does not.
+//! This reads `cargo metadata`, so it takes seconds and needs no program beside cargo and no connection.
 
 use std::io::Write;
 use std::path::Path;
@@ -57,7 +56,7 @@ struct Sources {
     allow_registry: Vec<String>,
 }
 
-/// What `cargo metadata` says, as far as it is read here.
+/// The output of `cargo metadata`, as far as it is read here.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -109,7 +108,7 @@ pub fn run(out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// What is built for a system, with all features.
+/// The packages for a system, with all features.
 fn depended_on(root: &Path, target: &str) -> Result<Vec<Package>> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(program)

@@ -1,7 +1,7 @@
 //! `lint`: everything that must be clean before a commit, in one command.
 //!
-//! One decision: all steps run although one fails, so that one run tells everything; the summary names the failures.
-//! The steps repair nothing.
+//! All steps run although one fails, so that one run reports everything; the summary names the failures. The steps
+//! repair nothing.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{licences, tidy};
+use crate::{advisories, licences, tidy};
 
 /// A step that cargo runs: its name, arguments, and one environment variable.
 type Step = (&'static str, &'static [&'static str], Option<(&'static str, &'static str)>);
@@ -24,7 +24,7 @@ const STEPS: [Step; 3] = [
 /// A step of our own: its name and what it does.
 type Own = (&'static str, fn(&mut dyn Write) -> Result<()>);
 
-const OWN: [Own; 2] = [("licences", licences::run), ("tidy", tidy::run)];
+const OWN: [Own; 3] = [("licences", licences::run), ("advisories", advisories::run), ("tidy", tidy::run)];
 
 /// Runs all steps and sums them up.
 pub fn run(out: &mut dyn Write) -> Result<()> {
@@ -45,7 +45,7 @@ pub fn run(out: &mut dyn Write) -> Result<()> {
     let mut failed = Vec::new();
     for (name, result, elapsed) in &results {
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
-        writeln!(out, "lint: {name:<8} {verdict:<6} {:.1} s", elapsed.as_secs_f64())?;
+        writeln!(out, "lint: {name:<10} {verdict:<6} {:.1} s", elapsed.as_secs_f64())?;
         if result.is_err() {
             failed.push(*name);
         }

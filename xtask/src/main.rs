@@ -1,7 +1,7 @@
 //! The command line of the workspace's tasks: `cargo xtask <command>`.
 //!
-//! One decision: every failure leaves as one sentence on standard error and exit status 1.
-//! Nothing is decided here beyond which task runs.
+//! Every failure leaves as one sentence on standard error and exit status 1. Nothing is decided here beyond which task
+//! runs.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

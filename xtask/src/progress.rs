@@ -1,7 +1,6 @@
 //! How far a download is.
 //!
-//! One decision: a bar on a terminal that can draw one, plain lines elsewhere, both on standard error; nothing parses
-//! them.
+//! A bar on a terminal that can draw one, plain lines elsewhere, both on standard error; nothing parses them.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What becomes of the data set's folder: found, broken, replaced, interrupted.
+//! The data set's folder: found, broken, replaced, interrupted.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -57,8 +57,8 @@ fn every_breach_of_the_manifest_is_told() {
         assert_eq!(verify(&spec, data.path()), "intact");
     };
     damage("train.images", &|bytes| bytes[7] ^= 1, "the manifest says");
-    damage("train.images", &|bytes| bytes.truncate(100), "has 100 bytes, 36864 are right");
-    damage("test.labels", &|bytes| bytes.push(0), "has 13 bytes, 12 are right");
+    damage("train.images", &|bytes| bytes.truncate(100), "has 100 bytes, not 36864");
+    damage("test.labels", &|bytes| bytes.push(0), "has 13 bytes, not 12");
     damage("test.labels", &|bytes| bytes[0] = 200, "has label 200, the largest is 2");
     damage("test.labels", &|bytes| bytes[0] = 1, "the manifest says");
     damage("manifest.json", &|bytes| bytes.truncate(40), "is not a manifest");

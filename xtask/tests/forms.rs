@@ -133,7 +133,7 @@ fn broken_pickles_are_told_in_one_sentence() {
         (b"U\x02u1".as_slice(), b"U\x02f4".as_slice(), "not unsigned bytes"),
         (b"fine_labels", b"other_label", "no entry \"fine_labels\""),
         (b"K\x0cM\x00\x0c", b"K\x0bM\x00\x0c", "11 rows of 3072 are announced"),
-        (b"M\x00\x0c\x86", b"M\x00\x0d\x86", "3328 wide, 3072 is right"),
+        (b"M\x00\x0c\x86", b"M\x00\x0d\x86", "3328 wide, not 3072"),
         (b"ndarray\n", b"ndarray\nI", "opcode 0x49 is not read"),
     ] {
         let message = with(replace(from, to)).unwrap_err();

@@ -104,7 +104,7 @@ fn a_spoiled_shard_and_a_missing_repository_are_told() {
         bytes[middle] ^= 1;
     });
     let message = run(&spec, &request(data.path(), cache.path(), &server.url, false)).unwrap_err();
-    assert!(message.contains("its name says otherwise"), "{message}");
+    assert!(message.contains("not the one in its name"), "{message}");
 
     let empty = tempfile::tempdir().unwrap();
     let server = Server::start(|_, _| Reply::status("404 Not Found"));

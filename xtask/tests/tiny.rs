@@ -90,7 +90,7 @@ fn what_is_wrong_is_told_by_the_file() {
         let path = root.join("train/n02/images/n02_0.JPEG");
         RgbImage::new(32, 64).save_with_format(path, ImageFormat::Jpeg).unwrap();
     });
-    assert!(small.contains("n02_0.JPEG is 32x64, 64x64 is right"), "{small}");
+    assert!(small.contains("n02_0.JPEG is 32x64, not 64x64"), "{small}");
     let empty = tempfile::tempdir().unwrap();
     assert!(fetched(&spec(), empty.path()).unwrap_err().contains("name tiny-imagenet-200.zip or its folder"));
     let request = Request {

@@ -1,7 +1,7 @@
 //! Weight aligning: new classes' weight rows brought to the length of old ones' (WA, Zhao et al. 2020).
 //!
-//! One decision: a correction of a head is a function of its tensors, and its result is a head of the same form, so
-//! that whatever a model was corrected by is in its weights and in no file beside them.
+//! A correction of a head is a function of its tensors, and its result is a head of the same form, so a correction is
+//! stored in the model's weights and in no file beside them.
 
 use candle_core::{D, DType, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};

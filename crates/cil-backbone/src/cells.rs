@@ -1,8 +1,7 @@
 //! Features of several stages: stage maps averaged over grids of cells.
 //!
-//! One decision: a head of several stages reads maps after ReLU, averaged over a grid of cells in each stage, the
-//! stages behind each other. What is looked at is plain data in the head's form, so a model file answers without its
-//! run.
+//! A head of several stages reads maps after ReLU, averaged over a grid of cells in each stage, the stages behind each
+//! other. The head's form lists the stages as plain data, so a model file can be evaluated without its run.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +15,7 @@ const MOST_CELLS: usize = 16;
 /// Widest features: their covariance has as many rows and columns, 64 million numbers.
 pub const WIDEST: usize = 8192;
 
-/// What a head reads of one stage.
+/// The features of one stage that a head reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct StageCells {
@@ -29,7 +28,7 @@ pub struct StageCells {
 }
 
 impl StageCells {
-    /// The tap that its map is handed out by.
+    /// The tap that its map is returned by.
     pub fn tap(&self) -> String {
         format!("stage{}", self.stage)
     }
@@ -56,7 +55,7 @@ pub fn check(architecture: &Architecture, stages: &[StageCells]) -> Result<()> {
             bail!("stages.{at}.stage is {stage}; {architecture} has stages 1 to {n_stages}");
         }
         if !(1..=MOST_CELLS).contains(cells) {
-            bail!("stages.{at}.cells is {cells}; it should be from 1 to {MOST_CELLS}");
+            bail!("stages.{at}.cells is {cells}; use a value from 1 to {MOST_CELLS}");
         }
         if stages[..at].iter().any(|before| before.stage == *stage) {
             bail!("stages.{at}.stage is {stage} again; a stage is there once");
@@ -64,7 +63,7 @@ pub fn check(architecture: &Architecture, stages: &[StageCells]) -> Result<()> {
     }
     match width(architecture, stages) {
         width if width > WIDEST => bail!(
-            "stages have {width} features together; it should be at most {WIDEST}, so use fewer cells or stages"
+            "stages have {width} features together; use fewer cells or stages, so that they have at most {WIDEST}"
         ),
         _ => Ok(()),
     }

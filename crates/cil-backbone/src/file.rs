@@ -1,8 +1,8 @@
 //! Networks as bytes in the safetensors format.
 //!
-//! One decision: the file's metadata say all that is needed to use the model elsewhere (form, class names,
-//! normalisation), and names, types and shapes of all tensors are held against that form before a value is read.
-//! Whatever else the bytes are, they are an error. This module opens no file.
+//! The file's metadata say all that is needed to use the model elsewhere (form, class names, normalisation), and names,
+//! types and shapes of all tensors are compared with that form before a value is read. Any other bytes are an error.
+//! This module opens no file.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -28,7 +28,7 @@ const ATTACHED: &str = "attached.";
 /// Largest side that an image may be resized to.
 const LARGEST_RESIZE: usize = 8192;
 
-/// What a model's user must know beside its values.
+/// The information that a model's user needs beside its values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ModelCard {
@@ -68,7 +68,7 @@ pub struct Model {
     /// Where the model comes from, in the words of who wrote it; this crate does not read it.
     pub record: Option<Value>,
     /// Tensors in `f32` or `f64` that belong to the model and not to the network, such as statistics of features.
-    /// Whoever reads one holds its shape against what it should be.
+    /// The reader compares its shape with the expected one.
     pub attached: Parameters,
 }
 
@@ -87,7 +87,7 @@ struct Metadata {
     record: Option<Value>,
 }
 
-/// What every version of the metadata has.
+/// The fields of every version of the metadata.
 #[derive(Deserialize)]
 struct Version {
     format: u32,
@@ -247,7 +247,7 @@ fn check_resize(resize: Option<usize>, side: usize) -> Result<()> {
     match resize {
         Some(resize) if !(side..=LARGEST_RESIZE).contains(&resize) => {
             bail!(
-                "resize is {resize}; the model takes a side of {side}, so it should be from {side} to {LARGEST_RESIZE}"
+                "resize is {resize}; the model takes a side of {side}, so use a value from {side} to {LARGEST_RESIZE}"
             )
         }
         _ => Ok(()),
@@ -256,7 +256,7 @@ fn check_resize(resize: Option<usize>, side: usize) -> Result<()> {
 
 fn parse(text: &str) -> Result<Metadata> {
     let unreadable = |error| Error::Msg(format!("the metadata {KEY:?} cannot be read: {error}"));
-    // First, so that a later version's file is told from a broken one.
+    // First, to distinguish a later version's file from a broken one.
     let Version { format } = serde_json::from_str(text).map_err(unreadable)?;
     if ![PLAIN, EXTENDED].contains(&format) {
         bail!("a model file of format {format}, this program reads {PLAIN} and {EXTENDED}");
@@ -275,7 +275,7 @@ impl ModelCard {
                 bail!("the model card's {what} is of {} channels, the images have {channels}", values.len());
             }
             if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                bail!("the model card's {what} holds {value}; it should be a number");
+                bail!("the model card's {what} holds {value}; use a number");
             }
         }
         match self.deviation.iter().find(|value| **value <= 0.0) {

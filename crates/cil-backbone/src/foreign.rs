@@ -1,9 +1,9 @@
 //! Classifiers that were trained elsewhere: ResNets in the tensor names of torchvision, timm and
 //! akamaster/pytorch_resnet_cifar10, from the bytes of a safetensors file.
 //!
-//! The architecture is told from tensor names and shapes; every tensor is then held against it, and what is missing,
-//! too many or of another shape is refused by name. Class names and normalisation come from [`Hints`], the file's
-//! metadata or a `config.json` (see [`about`]). [`to_torch`] is the way back.
+//! The architecture is recognised by tensor names and shapes; every tensor is then compared with it, and what is
+//! missing, too many or of another shape is refused by name. Class names and normalisation come from [`Hints`], the
+//! file's metadata or a `config.json` (see [`about`]). [`to_torch`] is the way back.
 //!
 //! One thing differs from the source: akamaster's shortcuts pad channels with zeros on both sides, [`Op::SubsamplePad`]
 //! behind the input's alone. So the channels of a stage are stored in another order, the input's first, and
@@ -96,6 +96,9 @@ pub fn to_torch(snapshot: &Snapshot) -> Result<BTreeMap<String, Tensor>> {
             "the head is {:?}, which normalises the features first; torchvision's is linear, so use --onnx",
             snapshot.head.kind
         );
+    }
+    if !snapshot.head.stages.is_empty() {
+        bail!("the head reads several stages of the network, which torchvision's does not; use --onnx");
     }
     let mut tensors = BTreeMap::new();
     for spec in architecture.graph(snapshot.images)?.parameter_specs() {

@@ -1,8 +1,8 @@
 //! Networks that cannot learn.
 //!
-//! One decision: a frozen network holds copies of values and no variable, so nothing that happens to the original
-//! reaches it. Tensors that it hands out are detached; the gradients that it yields are those of its inputs: of images
-//! ([`Frozen::probe_backward`]) and of features that are classified ([`Frozen::head`]).
+//! A frozen network holds copies of values and no variable, so nothing that happens to the original reaches it. Tensors
+//! that it returns are detached; it yields gradients of its inputs only: of images ([`Frozen::probe_backward`]) and of
+//! features that are classified ([`Frozen::head`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use cil_engine::{
 use crate::POOLED;
 use crate::cells::{self, StageCells};
 use crate::head::{Head, HeadOutput, HeadWeights};
-use crate::network::{self, Snapshot, View};
+use crate::network::{self, Outputs, Snapshot};
 
 /// A teacher, or a model to be evaluated; cheap to clone.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Frozen {
     }
 }
 
-/// What looking through a frozen network leaves: features, moments, and the way back to the images.
+/// The result of a frozen network on images: features, moments, and the tape for the gradient to the images.
 #[derive(Debug)]
 pub struct Probe {
     /// `[rows, width]`, the pooled features.
@@ -125,7 +125,7 @@ impl Frozen {
         &self.inner.snapshot
     }
 
-    /// Classes that it tells apart.
+    /// Number of classes.
     pub fn classes(&self) -> usize {
         self.inner.snapshot.head.classes()
     }
@@ -150,7 +150,7 @@ impl Frozen {
     ///
     /// # Errors
     /// If the images have another shape, or the network has no classes.
-    pub fn forward(&self, images: &Tensor) -> Result<View> {
+    pub fn forward(&self, images: &Tensor) -> Result<Outputs> {
         let mut pass =
             self.inner.executor.forward(&self.inner.snapshot.parameters, images, ForwardSpec::EVAL)?;
         let features = pass.tap(POOLED)?.clone();
@@ -159,10 +159,10 @@ impl Frozen {
             stages => self.inner.head.forward(&cells::features(&pass.taps, stages)?)?,
         };
         pass.taps.retain(|name, _| self.inner.maps.contains(name));
-        Ok(View { features, logits, similarities, scale, maps: pass.taps })
+        Ok(Outputs { features, logits, similarities, scale, maps: pass.taps })
     }
 
-    /// What the head reads of which stages; nothing where it reads the pooled features.
+    /// The stages that the head reads, and their cells; empty where it reads the pooled features.
     pub fn stages(&self) -> &[StageCells] {
         &self.inner.snapshot.head.stages
     }
@@ -174,14 +174,15 @@ impl Frozen {
     pub fn head(&self, features: &Tensor) -> Result<HeadOutput> {
         if !self.stages().is_empty() {
             bail!(
-                "the model's head reads maps of several stages, which pooled features do not tell; use a model with the \
+                "the model's head reads maps of several stages, which pooled features do not contain; use a model \
+                 with the \
                  head that was trained, as base.safetensors of a run has"
             );
         }
         self.inner.head.forward(features)
     }
 
-    /// Looks at images with running statistics and keeps the way back to them.
+    /// A forward pass with running statistics that records a tape for the input gradient.
     ///
     /// # Errors
     /// If the images have another shape.

@@ -1,8 +1,8 @@
 //! Classifier heads that grow by one block of weights a task.
 //!
-//! One decision: a head is a function of plain tensors ([`HeadWeights`]), so a learner hands in variables where it
-//! wants gradients and constants where it does not, and a frozen network hands in constants only. Blocks are stored as
-//! `head.<block>.weight`, so an old block can be left alone by leaving its name out of the optimiser's groups.
+//! A head is a function of plain tensors ([`HeadWeights`]), so a learner passes variables where it wants gradients and
+//! constants elsewhere, and a frozen network passes constants only. Blocks are stored as `head.<block>.weight`, so an
+//! old block can be left alone by leaving its name out of the optimiser's groups.
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 use cil_engine::parameters::initial_value;
@@ -63,7 +63,7 @@ impl HeadKind {
     }
 }
 
-/// What a head says about features.
+/// The outputs of a head.
 #[derive(Clone, Debug)]
 pub struct HeadOutput {
     /// `[rows, classes]`.
@@ -91,7 +91,7 @@ pub struct Head {
     pub width: usize,
     /// Classes of each block.
     pub blocks: Vec<usize>,
-    /// What it reads of which stages; without any it reads the pooled features.
+    /// The stages that it reads, and their cells; if empty, it reads the pooled features.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageCells>,
     /// How many random features stand between what it reads and its weights: ReLU of a projection that nobody trains.
@@ -145,15 +145,12 @@ impl Head {
             bail!("head.random is 0; a head of random features has at least one");
         }
         if self.random.is_some() && !matches!(self.kind, HeadKind::Linear | HeadKind::LinearOfDirections) {
-            bail!(
-                "head.kind is {:?} and head.random is there; a head of random features is linear",
-                self.kind
-            );
+            bail!("head.kind is {:?} and head.random is set; a head of random features is linear", self.kind);
         }
         let of_directions = matches!(self.kind, HeadKind::LinearOfDirections | HeadKind::Mahalanobis);
         if !self.stages.is_empty() && self.kind != HeadKind::Linear && !of_directions {
             bail!(
-                "head.kind is {:?} and head.stages is there; a head of several stages is linear or of distances",
+                "head.kind is {:?} and head.stages is set; a head of several stages is linear or of distances",
                 self.kind
             );
         }

@@ -2,7 +2,7 @@
 //!
 //! A [`Network`] is a backbone, run by an executor, and a head, run by candle's autograd. Its names are field paths,
 //! and an initial value is a function of (seed, name). A [`Frozen`] network holds plain tensors and no variable, so
-//! nothing can train it. This crate knows neither tasks nor losses.
+//! nothing can train it. This crate contains neither tasks nor losses.
 
 pub mod align;
 pub mod cells;
@@ -17,7 +17,7 @@ pub use cells::StageCells;
 pub use file::{Model, ModelCard};
 pub use frozen::{Frozen, Probe, Running};
 pub use head::{Head, HeadKind, HeadOutput, HeadWeights};
-pub use network::{Network, Snapshot, View};
+pub use network::{Network, Outputs, Snapshot};
 pub use resnet::{Architecture, Variant};
 
 /// The tap of a backbone's pooled features.

@@ -1,7 +1,7 @@
 //! A network that learns: backbone, head and their values.
 //!
-//! One decision: values are kept in one [`Parameters`] store that only its owner changes; a [`Snapshot`] is a copy of
-//! it that later training cannot reach. Which values an optimiser moves is the owner's business.
+//! Values are kept in one [`Parameters`] store that only its owner changes; a [`Snapshot`] is a copy of it that later
+//! training cannot reach. Which values an optimiser moves is the owner's business.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::frozen::Frozen;
 use crate::head::{Head, HeadKind};
 use crate::resnet::Architecture;
 
-/// What a network says about images.
+/// The outputs of a network.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct Outputs {
     /// `[rows, width]`, the pooled features.
     pub features: Tensor,
     /// `[rows, classes]`.
@@ -26,7 +26,7 @@ pub struct View {
     pub similarities: Option<Tensor>,
     /// `[1]`, the head's scale, for a head that has one.
     pub scale: Option<Tensor>,
-    /// `[rows, channels, height, width]` by tap: the maps that the network was asked to hand out, none by default.
+    /// `[rows, channels, height, width]` by tap: the maps that the network was asked to return, none by default.
     pub maps: BTreeMap<String, Tensor>,
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn check_form(
     }
 }
 
-/// What runs a backbone that hands out its pooled features, `maps`, and the maps that its head reads.
+/// The executor of a backbone that returns its pooled features, `maps`, and the maps that its head reads.
 pub(crate) fn executor(
     snapshot: &Snapshot,
     maps: &[String],
@@ -110,7 +110,7 @@ pub(crate) fn executor(
     executors(snapshot.architecture.graph(snapshot.images)?.with_taps(&taps)?)
 }
 
-/// A backbone and a head that grows. A pass hands out the pooled features alone; see [`Network::with_maps`].
+/// A backbone and a head that grows. A pass returns the pooled features alone; see [`Network::with_maps`].
 pub struct Network {
     state: Snapshot,
     executor: Arc<dyn Executor>,
@@ -162,8 +162,8 @@ impl Network {
         Ok(Self { state: snapshot, executor, executors, device: device.clone(), seed })
     }
 
-    /// The network with passes that hand out the maps of these taps as well, such as `stage1`. Its values and its
-    /// snapshots are the same; what is frozen of it hands out none.
+    /// The network with passes that return the maps of these taps as well, such as `stage1`. Its values and its
+    /// snapshots are the same; what is frozen of it returns none.
     ///
     /// # Errors
     /// If the backbone has no tap of such a name.
@@ -232,7 +232,7 @@ impl Network {
         &mut self.state.parameters
     }
 
-    /// What runs the backbone.
+    /// The executor of the backbone.
     pub fn executor(&self) -> &Arc<dyn Executor> {
         &self.executor
     }

@@ -1,7 +1,7 @@
 //! Residual networks, as published class-incremental methods used them.
 //!
-//! One decision: a network is named by family and depth, and the families keep the quirks of the code they come from,
-//! because published numbers depend on them. Taps `stage1`, `stage2`, ... are maps before any closing ReLU.
+//! A network is named by family and depth, and the families keep the quirks of the code they come from, because
+//! published numbers depend on them. Taps `stage1`, `stage2`, ... are maps before any closing ReLU.
 
 use candle_core::{Result, bail};
 use cil_engine::{Graph, GraphBuilder, Init, NodeId, Op, Shape};
@@ -14,7 +14,7 @@ const DEEPEST: usize = 1202;
 /// Side of the largest image; a bound, so that a damaged model file is refused before its sizes are multiplied.
 const LARGEST: usize = 8192;
 
-/// Whose ResNet.
+/// The published code that the ResNet follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Variant {
@@ -79,7 +79,7 @@ const EXPANSION: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Architecture {
-    /// Whose ResNet.
+    /// The published code that the ResNet follows.
     pub variant: Variant,
     /// Layers as the literature counts them: `6 n + 2`, three stages of `n` blocks; 32 in the published runs. 18 for
     /// the two that methods were published with on ImageNet; 18, 34, 50, 101 or 152 for torchvision's.
@@ -156,7 +156,7 @@ impl Architecture {
         }
     }
 
-    /// Channels of the map that is handed out as `stage1`, `stage2`, ...
+    /// Channels of the map that is returned as `stage1`, `stage2`, ...
     pub fn stage_channels(&self, stage: usize) -> usize {
         let last = self.stages();
         let doublings = match self.variant {
@@ -190,7 +190,7 @@ impl Architecture {
         }
         if self.width == 0 || self.width > 1024 {
             bail!(
-                "architecture.width is {}; it should be from 1 to 1024, and is {} in the published runs",
+                "architecture.width is {}; use a value from 1 to 1024; published runs have {}",
                 self.width,
                 if self.variant.is_imagenet() { 64 } else { 16 }
             );

@@ -6,7 +6,7 @@ use crate::store::SampleId;
 
 /// All samples once, in an order drawn from `draw`, in groups of `batch`; the last may be smaller.
 pub fn shuffled_batches(mut samples: Vec<SampleId>, batch: usize, draw: Draw<'_>) -> Vec<Vec<SampleId>> {
-    // The order of the list that is handed in does not matter.
+    // The order of the list that is passed in does not matter.
     samples.sort_unstable();
     draw.stream("order").shuffle(&mut samples);
     samples.chunks(batch.max(1)).map(<[SampleId]>::to_vec).collect()

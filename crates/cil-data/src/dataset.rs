@@ -1,7 +1,7 @@
 //! A data set: named classes, training and test images.
 //!
-//! One decision: a data set on disk is taken only whole and right: every file's length, every label and the digest over
-//! all labels and pixels are checked whenever it is loaded; and what has the name of a published data set is that.
+//! Loading checks every file's length, every label and the digest over all labels and pixels; a data set with the name
+//! of a published one must have the published digest.
 
 use std::fs;
 use std::io::Read;
@@ -39,7 +39,7 @@ pub struct Digests {
     pub test: String,
 }
 
-/// What a data set says of itself.
+/// The description of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outline {
     /// Classes.
@@ -75,8 +75,7 @@ impl Dataset {
             let images = load_part(&folder, part, size, manifest.classes.len())?;
             if content_digest(&images) != part.content_sha256 {
                 bail!(
-                    "{} and {} are not what {} says: the digest differs; `cargo xtask fetch-data {name} --force` \
-                     brings them again",
+                    "{} and {} are not what {} says: the digest differs; run `cargo xtask fetch-data {name} --force`",
                     folder.join(&part.images).display(),
                     part.labels,
                     folder.join("manifest.json").display()
@@ -242,7 +241,7 @@ fn load_part(folder: &Path, part: &Part, size: Size, classes: usize) -> Result<I
         bail!("{}: image {at} has label {}, there are {classes} classes", labels_path.display(), labels[at]);
     }
     let pixels = exactly(&folder.join(&part.images), part.count.checked_mul(size.values()))?;
-    Ok(Images { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None, packed: None })
+    Ok(Images { size, pixels: Arc::new(pixels), labels: Arc::new(labels), device_copy: None, packed: None })
 }
 
 /// The file's bytes, if it has that length.

@@ -1,7 +1,7 @@
 //! Real images that are kept between tasks.
 //!
-//! One decision: an exemplar set is a ranking per class, made once when the class is learned; a smaller budget keeps
-//! its beginning (iCaRL, Rebuffi et al. 2017, algorithms 4 and 5).
+//! An exemplar set is a ranking per class, made once when the class is learned; a smaller budget keeps its beginning
+//! (iCaRL, Rebuffi et al. 2017, algorithms 4 and 5).
 
 use serde::{Deserialize, Serialize};
 

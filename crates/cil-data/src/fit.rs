@@ -1,8 +1,8 @@
 //! How a picture of any size becomes a square of a network's size.
 //!
-//! One decision: the shorter side is brought to a length and the middle is cut out, as torchvision's `Resize` and
-//! `CenterCrop` do (bilinear, smoothed when it shrinks, as Pillow's), so shapes are never distorted. Both are one step
-//! here, so a picture of 20 000 by 1 pixels needs no large memory between them.
+//! The shorter side is brought to a length and the middle is cut out, as torchvision's `Resize` and `CenterCrop` do
+//! (bilinear, smoothed when it shrinks, as Pillow's), so shapes are never distorted. Both are one step here, so a
+//! picture of 20 000 by 1 pixels needs no large memory between them.
 
 use anyhow::{Context, Result, bail};
 use fast_image_resize::images::{Image, ImageRef};
@@ -17,7 +17,7 @@ use crate::picture::Picture;
 pub struct Fit {
     /// Pixels of a side of the square.
     pub side: usize,
-    /// What the shorter side of the picture becomes before the middle is cut out; at least `side`.
+    /// The length to which the picture's shorter side is resized before the centre is cropped; at least `side`.
     pub shorter: usize,
 }
 
@@ -35,10 +35,10 @@ impl Fit {
     /// Naming the value that cannot be.
     pub fn check(&self) -> Result<()> {
         if !(1..=1024).contains(&self.side) {
-            bail!("side is {}; it should be from 1 to 1024", self.side);
+            bail!("side is {}; use a value from 1 to 1024", self.side);
         }
         if !(self.side..=4096).contains(&self.shorter) {
-            bail!("shorter is {}; it should be from the side, {}, to 4096", self.shorter, self.side);
+            bail!("shorter is {}; use a value from the side, {}, to 4096", self.shorter, self.side);
         }
         Ok(())
     }
@@ -58,7 +58,7 @@ impl Fit {
         planes(&pixels, out)
     }
 
-    /// What is cut out of a picture of that size: left, top, width and height, in its own pixels.
+    /// The part that is cropped from a picture of that size: left, top, width and height, in its own pixels.
     fn square(&self, height: usize, width: usize) -> [f64; 4] {
         let short = height.min(width).max(1);
         // torchvision cuts off the fraction of the longer side.

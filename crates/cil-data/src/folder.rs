@@ -1,8 +1,9 @@
 //! A folder of pictures, a folder a class, as people have them.
 //!
-//! One decision: the folders directly below are the classes, in the order of their names, and every picture at any
-//! depth below one is of that class (torchvision's `ImageFolder`). Where there is a folder `train`, the classes are
-//! below it, and those below `test`, `val`, `valid` or `validation` are what is evaluated on.
+//! The folders directly below are the classes, in the order of their names, and every picture at any depth below one is
+//! of that class (torchvision's `ImageFolder`). Where there is a folder `train`, the classes are below it, and those
+//! below `test`, `val`, `valid` or `validation` are what is evaluated on. A `train` without folders
+//! below it, beside others, is the class of that name (CIFAR-100 has one).
 
 mod decode;
 mod pack;
@@ -28,7 +29,7 @@ pub struct Filed {
     pub label: usize,
 }
 
-/// What lies in a folder.
+/// The content of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
     /// The folder.
@@ -56,11 +57,17 @@ const EVALUATED: [&str; 4] = ["test", "val", "valid", "validation"];
 pub fn scan(root: &Path) -> Result<Folder> {
     let mut passed_over = 0;
     let below = scan::folders(root)?;
-    let Some(train) = below.iter().find(|(name, _)| name == "train").map(|(_, path)| path) else {
+    let has_others = below.iter().any(|(name, _)| name != "train" && !EVALUATED.contains(&name.as_str()));
+    let mut part = None;
+    if let Some((_, path)) = below.iter().find(|(name, _)| name == "train") {
+        let classes = scan::folders(path)?;
+        part = (!classes.is_empty() || !has_others).then_some((path, classes));
+    }
+    let Some((train, classes)) = part else {
         let found = scan::classes(root, &below, &mut passed_over)?;
         return Folder::found(root, found, BTreeMap::new(), passed_over);
     };
-    let found = scan::classes(train, &scan::folders(train)?, &mut passed_over)?;
+    let found = scan::classes(train, &classes, &mut passed_over)?;
     let mut wrong = None;
     for name in EVALUATED {
         let Some((_, part)) = below.iter().find(|(found, _)| found == name) else { continue };
@@ -110,7 +117,7 @@ impl Folder {
         Ok(Self { root: root.to_owned(), train, test, classes, passed_over })
     }
 
-    /// What the data set is called: the folder's name.
+    /// The data set's name: the folder's.
     pub fn name(&self) -> String {
         let last = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
         last.file_name().map_or_else(|| "folder".to_owned(), |name| name.to_string_lossy().into_owned())

@@ -1,8 +1,7 @@
-//! What the images of known data sets are.
+//! The digests of known data sets.
 //!
-//! One decision: the digest of a published data set stands once, in `datasets/digests.json`, which `cargo xtask` reads
-//! too; whoever fetched, checks or learns from its images compares them with it. A data set that is not there is
-//! anybody's.
+//! The digest of a published data set stands once, in `datasets/digests.json`, which `cargo xtask` reads too; fetching,
+//! verifying and training compare the images with it. A data set that is not in the list has no published digest.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,8 +26,8 @@ pub(crate) fn check(folder: &Path, name: &str, train: &str, test: &str) -> Resul
     for (part, found, right) in [("training", train, &known.train), ("test", test, &known.test)] {
         if found != right {
             bail!(
-                "{} is not {name} as it was published: its {part} images and labels have the digest {found}, {right} is \
-                 right; `cargo xtask fetch-data {name} --force` brings it again",
+                "{} is not {name} as it was published: its {part} images and labels have the digest {found}, not \
+                 {right}; run `cargo xtask fetch-data {name} --force`",
                 folder.display()
             );
         }

@@ -1,13 +1,13 @@
 //! Data sets, class orders, tasks, batches, augmentation and exemplars.
 //!
 //! Images to train on and images to evaluate on are different types ([`store::TrainSet`], [`store::TestSet`]), so no
-//! training code can be handed the latter. A batch is a function of (seed, purpose, task, epoch, sample), never of the
+//! training code can receive the latter. A batch is a function of (seed, purpose, task, epoch, sample), never of the
 //! number of threads. This crate downloads nothing and sees no model.
 
 pub mod augment;
 pub mod batches;
 pub mod dataset;
-pub mod elsewhere;
+pub mod device_images;
 pub mod exemplars;
 pub mod fit;
 pub mod folder;

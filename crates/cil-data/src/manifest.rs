@@ -1,7 +1,6 @@
 //! `manifest.json` of a data set's folder: the contract with whoever fetched it.
 //!
-//! One decision: this reads only what it needs and refuses any other layout version; `cargo xtask verify-data` checks
-//! the rest.
+//! This reads only what it needs and refuses any other layout version; `cargo xtask verify-data` checks the rest.
 
 use std::fs::File;
 use std::io::Read;
@@ -45,7 +44,7 @@ impl Manifest {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
-                "{} is missing; `cargo xtask fetch-data {name}` brings the data set (--data-dir names another place)",
+                "{} is missing; run `cargo xtask fetch-data {name}`, or name another folder with --data-dir",
                 path.display()
             ),
             Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
@@ -72,19 +71,19 @@ impl Manifest {
         let sides = 1..=4096;
         if self.channels != 3 || !sides.contains(&self.height) || !sides.contains(&self.width) {
             bail!(
-                "images are {}x{}x{}; three channels and sides from 1 to 4096 are right",
+                "images are {}x{}x{}; use three channels and sides from 1 to 4096",
                 self.channels,
                 self.height,
                 self.width
             );
         }
         if self.classes.is_empty() || self.classes.len() > usize::from(u16::MAX) {
-            bail!("there are {} classes; 1 to 65535 are right", self.classes.len());
+            bail!("there are {} classes; use 1 to 65535", self.classes.len());
         }
         for (name, part) in [("train", &self.splits.train), ("test", &self.splits.test)] {
             // Images are numbered by 32 bits.
             if u32::try_from(part.count).is_err() {
-                bail!("splits.{name}.count is {}; at most {} images are right", part.count, u32::MAX);
+                bail!("splits.{name}.count is {}; use at most {} images", part.count, u32::MAX);
             }
             for file in [&part.images, &part.labels] {
                 if file.is_empty() || file.contains(['/', '\\', '\0']) || file.starts_with('.') {

@@ -94,10 +94,10 @@ impl Normalisation {
     pub fn check(&self) -> anyhow::Result<()> {
         // Pixels are from 0 to 1, so a mean is too and a deviation is at most 0.5; there is room for other uses.
         if let Some(value) = self.mean.iter().find(|value| !(-100.0..=100.0).contains(*value)) {
-            anyhow::bail!("mean holds {value:?}; it should be from -100 to 100");
+            anyhow::bail!("mean holds {value:?}; use a value from -100 to 100");
         }
         if let Some(value) = self.deviation.iter().find(|value| !(0.001..=1000.0).contains(*value)) {
-            anyhow::bail!("deviation holds {value:?}; it should be from 0.001 to 1000");
+            anyhow::bail!("deviation holds {value:?}; use a value from 0.001 to 1000");
         }
         Ok(())
     }

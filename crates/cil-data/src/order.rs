@@ -1,6 +1,6 @@
 //! The order in which classes are learned.
 //!
-//! One decision: an order is data, not a seed; published orders are a file of the repository, built into the program.
+//! An order is data, not a seed; published orders are a file of the repository, built into the program.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ impl ClassOrder {
     /// The published order of that name.
     ///
     /// # Errors
-    /// If there is none for the data set; the names that there are are told.
+    /// If the data set has none; the error lists the existing names.
     pub fn published(dataset: &str, name: &str) -> Result<Self> {
         let mut orders = published(dataset)?;
         if let Some(found) = orders.remove(name) {

@@ -1,8 +1,8 @@
 //! Pictures of any shape in one file, read one at a time: data sets beyond memory.
 //!
-//! One decision: a picture is read by its place (`pread`), not mapped, so a file that is cut off while it is used is an
-//! error and no signal, and no `unsafe` is needed; what was read lately is in the system's page cache all the same. A
-//! file appears under its name only when it is whole.
+//! A picture is read by its place (`pread`), not mapped, so a file that is cut off while it is used is an error and no
+//! signal, and no `unsafe` is needed; what was read lately is in the system's page cache all the same. A file appears
+//! under its name only when it is whole.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -21,12 +21,12 @@ const FORMAT: u32 = 1;
 /// Bytes of an index, at most.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// What a file of pictures says of itself, in a file beside it.
+/// The index of a file of pictures, in a file beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Index {
     format: u32,
-    /// What it was made of.
+    /// Its key.
     key: String,
     /// Label, height and width of each picture, in their order.
     entries: Vec<(u16, u32, u32)>,

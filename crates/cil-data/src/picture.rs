@@ -1,8 +1,8 @@
 //! One picture of a file: decoded, upright, opaque, in three colours of 8 bits.
 //!
-//! One decision: what a file is, is told by its content, never by its name, and a file that is damaged is refused,
-//! never completed with grey. The decoders are those of the `image` crate; what they are asked to hold is bounded
-//! before they begin, both for one file and for all files that are decoded at a time.
+//! A file's format is recognised by its content, never by its name, and a damaged file is refused, never filled up with
+//! grey. The decoders are those of the `image` crate; the memory they may use is bounded before they begin, for one
+//! file and for all files decoded at a time.
 
 mod gate;
 mod jpeg;
@@ -25,7 +25,7 @@ const MOST_BYTES: u64 = 1 << 28;
 /// Bytes that a decoder may hold for each pixel, and besides.
 const BYTES_PER_PIXEL: u64 = 12;
 const BYTES_BESIDES: u64 = 1 << 24;
-/// What is read, as sentences name it.
+/// The formats that are read, for error messages.
 const READ: &str = "JPEG, PNG, WebP, BMP and GIF are read";
 
 /// A decoded picture.
@@ -141,7 +141,7 @@ fn limits(pixels: u64) -> Limits {
     limits
 }
 
-/// What a decoder said, without the name of its error type.
+/// A decoder's message, without the name of its error type.
 fn told(error: image::ImageError) -> anyhow::Error {
     use image::ImageError;
     match error {

@@ -1,8 +1,9 @@
 //! A generated data set: shapes with a filling, for showing the program and testing it without any download.
 //!
-//! One decision: a class is a shape and a filling; everything else is nuisance: place, size, turn, colours (a shape may
-//! be brighter or darker than its ground), light, clutter and noise. So pixels taken one by one say little, and a small
-//! convolutional network says much. It stands for no real data. An image is a function of (seed, part, class, index).
+//! A class is a shape and a filling; everything else varies at random: place, size, turn, colours (a shape may be
+//! brighter or darker than its ground), light, clutter and noise. So single pixels carry little information about the
+//! class, and a small convolutional network learns it. Accuracies on it say nothing about photographs. An image is a
+//! function of (seed, part, class, index).
 
 mod shapes;
 
@@ -46,7 +47,7 @@ impl ProceduralConfig {
             [("train-per-class", self.train_per_class), ("test-per-class", self.test_per_class)]
         {
             if count == 0 || count > 10_000 {
-                bail!("{key} is {count}; it should be from 1 to 10000");
+                bail!("{key} is {count}; use a value from 1 to 10000");
             }
         }
         Ok(())
@@ -74,7 +75,7 @@ pub(crate) fn generate(config: &ProceduralConfig, seed: u64) -> Result<(Images, 
             paint(class, &mut draw.stream("image"), image);
         });
         let labels = (0..config.classes * per_class).map(|at| (at / per_class) as u16).collect();
-        Images { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None, packed: None }
+        Images { size, pixels: Arc::new(pixels), labels: Arc::new(labels), device_copy: None, packed: None }
     };
     Ok((part("procedural train", config.train_per_class), part("procedural test", config.test_per_class)))
 }
@@ -86,7 +87,7 @@ fn parts(class: usize) -> (usize, usize) {
 
 type Colour = [f64; 3];
 
-/// Where the shape lies and how it looks.
+/// Position and appearance of the shape.
 struct Scene {
     centre: (f64, f64),
     scale: f64,

@@ -1,7 +1,7 @@
 //! A part of a picture at the network's size: torchvision's `RandomResizedCrop`.
 //!
-//! One decision: the part is drawn as torchvision does, of the area first and the shape of its sides then, up to ten
-//! times, and from a stream of its own, so that no other change of an image moves.
+//! The part is drawn as torchvision does, of the area first and the shape of its sides then, up to ten times, and from
+//! a stream of its own, so that no other change of an image moves.
 
 use anyhow::Result;
 use cil_random::{Draw, Stream};
@@ -50,16 +50,10 @@ impl ResizedCrop {
         let right =
             |[least, most]: [f64; 2], from: f64, to: f64| from <= least && least <= most && most <= to;
         if !right(self.scale, 1e-4, 1.0) {
-            anyhow::bail!(
-                "scale is {:?}; it should be two numbers from 0.0001 to 1, the least first",
-                self.scale
-            );
+            anyhow::bail!("scale is {:?}; use two numbers from 0.0001 to 1, the least first", self.scale);
         }
         if !right(self.ratio, 0.01, 100.0) {
-            anyhow::bail!(
-                "ratio is {:?}; it should be two numbers from 0.01 to 100, the least first",
-                self.ratio
-            );
+            anyhow::bail!("ratio is {:?}; use two numbers from 0.01 to 100, the least first", self.ratio);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! How classes are divided into tasks.
 //!
-//! One decision: a list of sizes, the base first, each at least 1 and adding up; a task's classes are contiguous
-//! positions in the class order.
+//! A split is a list of sizes, the base first, each at least 1, whose sum is the number of classes; a task's classes
+//! are contiguous positions in the class order.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! Images in memory, split by what they may be used for.
 //!
-//! One decision: images to train on and images to evaluate on are different types over the same bytes. A [`TrainSet`]
-//! counts which classes were looked at, so that a data-free run can be shown to be one.
+//! Images to train on and images to evaluate on are different types over the same bytes. A [`TrainSet`] counts the
+//! classes whose images were read, so that a data-free run can be shown to be one.
 
 mod derived;
 
@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{Change, Preparation, Size, prepare};
-use crate::elsewhere::Elsewhere;
+use crate::device_images::DeviceImages;
 use crate::fit::{Fit, planes};
 use crate::packed::Packed;
 use crate::picture::Picture;
@@ -46,7 +46,7 @@ pub struct Images {
     /// Label of each image, in the data set's numbering.
     pub(crate) labels: Arc<Vec<u16>>,
     /// The same images where batches of them are needed.
-    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
+    pub(crate) device_copy: Option<Arc<dyn DeviceImages>>,
     /// Whole pictures in a file, and how they are fitted; `pixels` is empty then.
     pub(crate) packed: Option<(Fit, Arc<Packed>)>,
 }
@@ -60,20 +60,20 @@ impl Images {
         let size = Size { height, width };
         if pixels.len() != labels.len() * size.values() {
             bail!(
-                "{} bytes for {} images of 3x{height}x{width}; {} is right",
+                "{} bytes for {} images of 3x{height}x{width}; pass {}",
                 pixels.len(),
                 labels.len(),
                 labels.len() * size.values()
             );
         }
-        Ok(Self { size, pixels: Arc::new(pixels), labels: Arc::new(labels), elsewhere: None, packed: None })
+        Ok(Self { size, pixels: Arc::new(pixels), labels: Arc::new(labels), device_copy: None, packed: None })
     }
 
     /// Pictures in a file.
     pub(crate) fn packed(fit: Fit, packed: Arc<Packed>) -> Self {
         let size = Size { height: fit.side, width: fit.side };
         let labels = Arc::new(packed.labels());
-        Self { size, pixels: Arc::default(), labels, elsewhere: None, packed: Some((fit, packed)) }
+        Self { size, pixels: Arc::default(), labels, device_copy: None, packed: Some((fit, packed)) }
     }
 
     /// Bytes of one image at the network's size, `[3][height][width]`, wherever it lies; `crop` cuts a part of the
@@ -189,12 +189,12 @@ impl Selection {
         draw: Option<Draw<'_>>,
         device: &Device,
     ) -> Result<Tensor> {
-        let drawn = self.drawn(indices, preparation, draw, device)?;
-        self.made(&drawn, preparation, draw.is_some(), device)
+        let drawn = self.plan_batch(indices, preparation, draw, device)?;
+        self.materialize(&drawn, preparation, draw.is_some(), device)
     }
 
-    /// See [`TrainSet::drawn`].
-    fn drawn(
+    /// See [`TrainSet::plan_batch`].
+    fn plan_batch(
         &self,
         indices: impl Iterator<Item = usize>,
         preparation: &Preparation,
@@ -206,10 +206,10 @@ impl Selection {
             bail!("a batch without an image");
         }
         let crop = preparation.augmentation.resized_crop.zip(draw);
-        // What no table tells is done here.
+        // Augmentation that no table can describe is done here.
         let fits = draw.is_none() || preparation.augmentation.fits_a_table();
-        let elsewhere = self.images.elsewhere.as_ref().filter(|it| fits && it.device().same_device(device));
-        if let Some(there) = elsewhere {
+        let copy = self.images.device_copy.as_ref().filter(|it| fits && it.device().same_device(device));
+        if let Some(there) = copy {
             let change = |position: u32| match draw {
                 Some(draw) => {
                     Change::draw(&preparation.augmentation, draw.stream_of(self.before + u64::from(position)))
@@ -228,15 +228,15 @@ impl Selection {
         prepare(&images, self.images.size, preparation, draw)
     }
 
-    /// See [`TrainSet::made`].
-    fn made(
+    /// See [`TrainSet::materialize`].
+    fn materialize(
         &self,
         drawn: &Tensor,
         preparation: &Preparation,
         changed: bool,
         device: &Device,
     ) -> Result<Tensor> {
-        match &self.images.elsewhere {
+        match &self.images.device_copy {
             Some(there) if drawn.dtype() == DType::U32 => {
                 let padding = if changed { preparation.augmentation.crop_padding } else { 0 };
                 there.batch(drawn, padding, &preparation.normalisation)
@@ -303,12 +303,12 @@ impl TrainSet {
         self.selection.class_of(sample.index())
     }
 
-    /// What the processor has to do for [`Self::images`], with the processor: the images themselves, or where these are
-    /// kept on `device` a table of what becomes of them there. Each sample counts as a read of its class.
+    /// The CPU's part of [`Self::images`], on the CPU: the images themselves, or, if `device` has a copy of them, a
+    /// table of their augmentation parameters. Each sample counts as a read of its class.
     ///
     /// # Errors
     /// If there is no sample.
-    pub fn drawn(
+    pub fn plan_batch(
         &self,
         samples: &[SampleId],
         preparation: &Preparation,
@@ -318,21 +318,21 @@ impl TrainSet {
         for sample in samples {
             self.reads[self.class_of(*sample)].fetch_add(1, Ordering::Relaxed);
         }
-        self.selection.drawn(samples.iter().map(|it| it.index()), preparation, draw, device)
+        self.selection.plan_batch(samples.iter().map(|it| it.index()), preparation, draw, device)
     }
 
-    /// The images of what [`Self::drawn`] gave, on `device`; `changed` tells whether there was a draw.
+    /// The images that [`Self::plan_batch`] described, on `device`; `changed`: whether there was a draw.
     ///
     /// # Errors
     /// If the device refuses the tensor.
-    pub fn made(
+    pub fn materialize(
         &self,
         drawn: &Tensor,
         preparation: &Preparation,
         changed: bool,
         device: &Device,
     ) -> Result<Tensor> {
-        self.selection.made(drawn, preparation, changed, device)
+        self.selection.materialize(drawn, preparation, changed, device)
     }
 
     /// `[samples, 3, height, width]`: changed as the draw says (only normalised without one); each sample counts as a
@@ -347,10 +347,11 @@ impl TrainSet {
         draw: Option<Draw<'_>>,
         device: &Device,
     ) -> Result<Tensor> {
-        self.made(&self.drawn(samples, preparation, draw, device)?, preparation, draw.is_some(), device)
+        let drawn = self.plan_batch(samples, preparation, draw, device)?;
+        self.materialize(&drawn, preparation, draw.is_some(), device)
     }
 
-    /// How many images of a class were looked at so far.
+    /// How many images of a class were read so far.
     pub fn reads(&self, class: usize) -> u64 {
         self.reads[class].load(Ordering::Relaxed)
     }

@@ -102,6 +102,29 @@ fn parts_are_found_by_their_names() {
 }
 
 #[test]
+fn a_class_may_be_called_train() {
+    let root = tempfile::tempdir().unwrap();
+    for path in ["train/1.png", "tram/2.png", "test/3.png"] {
+        png(root.path(), path, 9);
+    }
+    let folder = folder::scan(root.path()).unwrap();
+    assert_eq!(
+        (folder.classes, folder.train.len()),
+        (["test", "train", "tram"].map(str::to_owned).to_vec(), 3)
+    );
+    // Parts without folders of classes are no classes.
+    fs::remove_dir_all(root.path().join("tram")).unwrap();
+    assert!(told(&root).starts_with("F/train has no folder of a class"), "{}", told(&root));
+    // Both parts have a class of that name.
+    let root = tempfile::tempdir().unwrap();
+    for path in ["train/train/1.png", "train/tram/2.png", "val/train/3.png"] {
+        png(root.path(), path, 9);
+    }
+    let folder = folder::scan(root.path()).unwrap();
+    assert_eq!((folder.classes.len(), folder.test.len(), folder.test[0].label), (2, 1, 0));
+}
+
+#[test]
 fn wrong_folders_are_told() {
     let root = tempfile::tempdir().unwrap();
     assert!(

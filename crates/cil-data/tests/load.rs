@@ -27,7 +27,7 @@ fn pixels(part: &str, count: usize) -> Vec<u8> {
     (0..count * IMAGE_BYTES).map(|_| stream.below(256) as u8).collect()
 }
 
-/// Writes one part and tells what the manifest says of it.
+/// Writes one part and returns its entry of the manifest.
 fn write_part(folder: &Path, part: &str, labels: &[u16]) -> Value {
     let pixels = pixels(part, labels.len());
     let mut digest = Sha256::new();
@@ -63,7 +63,7 @@ fn written() -> (TempDir, PathBuf) {
     (data, folder)
 }
 
-/// What is said of a right data set after `spoil` had its folder.
+/// The error for a valid data set after `spoil` changed its folder.
 fn told(spoil: impl FnOnce(&Path)) -> String {
     let (data, folder) = written();
     spoil(&folder);
@@ -71,7 +71,7 @@ fn told(spoil: impl FnOnce(&Path)) -> String {
     format!("{error:#}").replace(&folder.display().to_string(), "F")
 }
 
-/// What is said after the manifest's value at `pointer` became `value`.
+/// The error after the manifest's value at `pointer` became `value`.
 fn told_of(pointer: &str, value: Value) -> String {
     told(|folder| {
         let path = folder.join("manifest.json");
@@ -127,7 +127,7 @@ fn files_of_the_wrong_length_are_told_before_they_are_read() {
     assert_eq!(huge, "F/train.labels has 10 bytes, its manifest says 6000000000");
     assert_eq!(
         told_of("/splits/train/count", json!(u64::MAX)),
-        "in F/manifest.json: splits.train.count is 18446744073709551615; at most 4294967295 images are right"
+        "in F/manifest.json: splits.train.count is 18446744073709551615; use at most 4294967295 images"
     );
     assert!(told_of("/splits/test/count", json!(0)).contains("its manifest says 0"));
     assert!(
@@ -175,7 +175,7 @@ fn a_manifest_of_another_kind_is_told() {
         "in F/manifest.json: the data set is \"cifar100\", \"tiny\" was asked for"
     );
     for (pointer, value) in [("/channels", 1u64), ("/height", 0), ("/width", 1 << 40)] {
-        assert!(told_of(pointer, json!(value)).contains("three channels and sides from 1 to 4096 are right"));
+        assert!(told_of(pointer, json!(value)).contains("use three channels and sides from 1 to 4096"));
     }
     assert!(told_of("/classes", json!([])).contains("there are 0 classes"));
     for file in ["../train.images", "/etc/hostname", "", ".", "a/b"] {
@@ -184,7 +184,7 @@ fn a_manifest_of_another_kind_is_told() {
     }
 }
 
-/// Whatever a file is turned into, loading ends with the right images or with an error.
+/// Loading a damaged file ends with the correct images or with an error.
 #[test]
 fn no_spoilt_byte_goes_unnoticed_or_panics() {
     let (data, folder) = written();

@@ -1,4 +1,4 @@
-//! Whole pictures in a file: what is kept, when it is made anew, and what is cut of it.
+//! Whole pictures in a file: what is kept, when it is made again, and what is cut of it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 

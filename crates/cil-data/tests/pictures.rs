@@ -141,7 +141,7 @@ fn damaged_files_are_refused_or_decoded_and_never_worse() {
         let mut stream = Draw::new(1, "damage").stream(&name);
         for way in 0..15 {
             let (how, damaged) = damaged(&file, way, &mut stream);
-            // What decodes in more than some 10^8 pixels of nothing is right, and slow in a test.
+            // More than about 10^8 decoded pixels are correct too, but slow in a test.
             if is_small(&damaged) {
                 is_survived(&format!("{name}, {how}"), &damaged);
                 tried += 1;

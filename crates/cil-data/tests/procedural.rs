@@ -80,10 +80,10 @@ fn what_cannot_be_generated_is_told() {
         let expected = format!("classes is {classes}; there are shapes and fillings for 1 to 24");
         assert_eq!(told(config(classes, 1, 1)), expected);
     }
-    assert_eq!(told(config(1, 0, 1)), "train-per-class is 0; it should be from 1 to 10000");
+    assert_eq!(told(config(1, 0, 1)), "train-per-class is 0; use a value from 1 to 10000");
     assert_eq!(
         told(config(1, 1, usize::MAX)),
-        format!("test-per-class is {}; it should be from 1 to 10000", usize::MAX)
+        format!("test-per-class is {}; use a value from 1 to 10000", usize::MAX)
     );
 }
 

@@ -210,7 +210,7 @@ fn shuffled_batches_hold_every_sample_once() {
 fn images_in_memory_are_a_data_set_if_they_are_whole() {
     let images = |pixels: usize, labels: &[u16]| Images::new(2, 2, vec![7; pixels], labels.to_vec());
     let told = images(23, &[0, 1]).unwrap_err().to_string();
-    assert!(told.contains("23 bytes for 2 images of 3x2x2; 24 is right"), "{told}");
+    assert!(told.contains("23 bytes for 2 images of 3x2x2; pass 24"), "{told}");
     let of = |labels: &[u16]| {
         let images = images(24, labels).unwrap();
         Dataset::of_images("two", vec!["a".to_owned(), "b".to_owned()], images.clone(), images)

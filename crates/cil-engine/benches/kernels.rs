@@ -147,9 +147,9 @@ fn measure(criterion: &mut Criterion, case: Case) -> Result<()> {
     let executor = CpuExecutor::new(case.graph)?;
     let learn = || -> Result<Option<Tensor>> {
         let mut pass = executor.forward(&parameters, &input, LEARN)?;
-        let slope = pass.tap("out")?.clone();
+        let grad = pass.tap("out")?.clone();
         let upstream =
-            Upstream { taps: BTreeMap::from([("out".to_owned(), slope)]), moments: BTreeMap::new() };
+            Upstream { taps: BTreeMap::from([("out".to_owned(), grad)]), moments: BTreeMap::new() };
         match pass.tape.take() {
             Some(tape) => executor.backward(&parameters, tape, &upstream, &mut Gradients::default()),
             None => Ok(None),

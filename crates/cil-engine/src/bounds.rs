@@ -1,8 +1,8 @@
 //! Which numbers a setting may have.
 //!
-//! One decision: a number that nobody can have meant (a temperature of 1e30, a weight that is no number) is refused
-//! before anything is computed, in a sentence with its key, its value and the range. The ranges are some powers of ten
-//! wider than what is published, so they forbid no experiment; within them, every loss has a value that is a number.
+//! A number that cannot be intended (a temperature of 1e30, a weight that is NaN) is refused before anything is
+//! computed, with its key, its value and the range. The ranges are some powers of ten wider than published values, so
+//! they forbid no experiment; within them, every loss is finite.
 
 use candle_core::{Result, bail};
 
@@ -20,7 +20,7 @@ pub const LARGEST_DECAY: f64 = 100.0;
 pub fn within(key: &str, value: f64, least: f64, most: f64) -> Result<()> {
     if !(least..=most).contains(&value) {
         // `{:?}` writes 1e308 and not its 309 digits.
-        bail!("{key} is {value:?}; it should be from {least} to {most}");
+        bail!("{key} is {value:?}; use a value from {least} to {most}");
     }
     Ok(())
 }
@@ -31,7 +31,7 @@ pub fn within(key: &str, value: f64, least: f64, most: f64) -> Result<()> {
 /// Naming the key, the value and the range.
 pub fn positive(key: &str, value: f64, most: f64) -> Result<()> {
     if !(value > 0.0 && value <= most) {
-        bail!("{key} is {value:?}; it should be above 0 and at most {most}");
+        bail!("{key} is {value:?}; use a value above 0 and at most {most}");
     }
     Ok(())
 }
@@ -48,8 +48,8 @@ mod tests {
             assert!(within("a", value, 0.0, 2.0).is_err() && positive("a", value, 2.0).is_err(), "{value}");
         }
         let told = within("a.b", 1e308, 0.0, 2.0).unwrap_err().to_string();
-        assert!(told.starts_with("a.b is 1e308; it should be from 0 to 2"), "{told}");
+        assert!(told.starts_with("a.b is 1e308; use a value from 0 to 2"), "{told}");
         let told = positive("a.b", 0.0, 1e6).unwrap_err().to_string();
-        assert!(told.starts_with("a.b is 0.0; it should be above 0 and at most 1000000"), "{told}");
+        assert!(told.starts_with("a.b is 0.0; use a value above 0 and at most 1000000"), "{told}");
     }
 }

@@ -1,9 +1,9 @@
 //! Steps that a GPU repeats by itself.
 //!
-//! One decision: a step is a value ([`Repeatable`]) that says what differs from one to the next (its inputs, which the
-//! host brings), what it puts new tensors in the place of (its state), and what it does on the host. A GPU then needs
-//! the host for the first two steps of a kind alone: the second is captured as a CUDA graph, and every later one is its
-//! inputs and one launch. On the processor a step is a call.
+//! A step ([`Repeatable`]) names its inputs (which differ from step to step and come from the host), its state (tensors
+//! that it replaces) and its work on the host. A GPU then needs the host only for the first two steps of a kind: the
+//! second is captured as a CUDA graph, and every later one copies its inputs and launches the graph. On the CPU a step
+//! is a call.
 
 use candle_core::{Device, Tensor};
 
@@ -11,9 +11,9 @@ use crate::executor::Executor;
 
 /// A step that leaves a state for the next one.
 pub trait Repeatable {
-    /// What a step did on the host. Steps of one kind do the same.
+    /// The work of a step on the host. Steps of one kind do the same.
     type Done: Clone + PartialEq;
-    /// What may go wrong.
+    /// The error of a step.
     type Error: From<candle_core::Error>;
 
     /// Every tensor that a step replaces by another, always in one order.
@@ -56,18 +56,19 @@ impl<D> Default for Captures<D> {
 }
 
 impl<D: Clone + PartialEq> Captures<D> {
-    /// Nothing captured yet. Nothing ever is where `executor`, which must be all executors' kind, cannot be captured.
+    /// Creates an empty cache. If `executor` does not support capture, every step runs eagerly. All executors of a step
+    /// must be of the same kind.
     pub fn new(executor: &dyn Executor, device: &Device) -> Self {
         Self { on_gpu: OnGpu::new(device, executor.is_capturable()) }
     }
 
-    /// One step of `of` on inputs that lie with the processor, in `f32` or `u32`. `kind` tells steps apart whose inputs
-    /// are of the same shapes and that are not alike all the same.
+    /// Runs one step of `of` on inputs that lie on the CPU, in `f32` or `u32`. `kind` distinguishes steps
+    /// that have equal input shapes but different work.
     ///
-    /// The state is of use to `of` alone until [`Self::leave`].
+    /// Only steps of `of` may use the state until [`Self::leave`].
     ///
     /// # Errors
-    /// If the step fails. The state is of no use then.
+    /// If the step fails. The state is then unusable.
     pub fn step<R: Repeatable<Done = D>>(
         &mut self,
         of: &mut R,

@@ -1,7 +1,7 @@
 //! The contract between a network and whoever runs it.
 //!
 //! One learning step needs several passes alive at once (real images in train mode, synthetic ones in another norm
-//! mode, generator -> frozen classifier -> generator), gradients that add, an input gradient that is handed back, and
+//! mode, generator -> frozen classifier -> generator), gradients that add, an input gradient that is returned, and
 //! running statistics that change at one defined moment. So nothing is hidden in the executor: a forward pass returns
 //! all it saw, a backward pass consumes a tape and adds into a [`Gradients`], and running statistics move only when
 //! [`crate::Parameters::update_statistics`] is called.
@@ -16,7 +16,7 @@ use crate::graph::Graph;
 use crate::parameters::Parameters;
 use crate::ranks::Ranks;
 
-/// What batch norm normalises with.
+/// The statistics that batch norm normalises with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norm {
     /// Mean and biased variance of this batch ("train mode"). Running statistics are read by nobody and written by
@@ -26,12 +26,12 @@ pub enum Norm {
     Running,
 }
 
-/// What a forward pass keeps for a backward pass.
+/// The values that a forward pass keeps for a backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// Nothing: no backward pass will follow.
     Nothing,
-    /// What backward needs.
+    /// The values that backward needs.
     Tape {
         /// Whether weight gradients will be computed.
         weights: bool,
@@ -43,11 +43,11 @@ pub enum Keep {
 /// How one forward pass runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForwardSpec {
-    /// What batch norm normalises with.
+    /// The statistics that batch norm normalises with.
     pub norm: Norm,
     /// Whether the moments of every batch norm's input are returned (and may receive a gradient).
     pub moments: bool,
-    /// What is kept for backward.
+    /// The values kept for backward.
     pub keep: Keep,
 }
 
@@ -73,7 +73,7 @@ pub struct BatchMoments {
     pub variance: Tensor,
 }
 
-/// What one batch norm saw, in the form in which running statistics take it.
+/// Batch statistics of one batch norm, in the form that updates running statistics.
 #[derive(Clone, Debug)]
 pub struct NormStatistics {
     /// The batch-norm node's name.
@@ -91,7 +91,7 @@ pub struct NormUpdate {
     pub norms: Vec<NormStatistics>,
 }
 
-/// What a forward pass yields.
+/// The outputs of a forward pass.
 #[derive(Debug)]
 pub struct Pass {
     /// Named outputs; owned and detached.
@@ -100,7 +100,7 @@ pub struct Pass {
     pub moments: Vec<BatchMoments>,
     /// For a pass with [`Norm::Batch`]: what the running statistics should move towards.
     pub statistics: Option<NormUpdate>,
-    /// What backward needs, unless [`Keep::Nothing`].
+    /// The values that backward needs, unless [`Keep::Nothing`].
     pub tape: Option<Tape>,
 }
 
@@ -119,7 +119,7 @@ impl Pass {
     }
 }
 
-/// What one forward pass left for its backward pass; consumed by it.
+/// The values of one forward pass for its backward pass, which consumes them.
 pub struct Tape {
     version: u64,
     state: Box<dyn Any + Send>,

@@ -1,10 +1,10 @@
 //! Which nodes run together: a batch norm takes in the addition and the activation behind it.
 //!
-//! One decision: what is joined is a property of the graph and its taps, so every executor that joins joins the same.
+//! Which nodes are fused depends on the graph and its taps alone, so every executor that fuses them fuses the same.
 
 use crate::graph::{Graph, NodeId, Op};
 
-/// What follows a batch norm and an addition in the same pass over the values.
+/// The activation after a batch norm and an addition, in the same pass over the values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Activation {
     /// Nothing.
@@ -47,7 +47,7 @@ pub(crate) struct Fusion {
     pub(crate) taken: Vec<bool>,
     /// The nodes that read it.
     pub(crate) readers: Vec<Vec<usize>>,
-    /// Whether it is handed out.
+    /// Whether it is a tap.
     pub(crate) tapped: Vec<bool>,
 }
 
@@ -72,7 +72,7 @@ impl Fusion {
         fusion
     }
 
-    /// The one node that reads this, if it is not handed out.
+    /// The one node that reads this, if it is not a tap.
     pub(crate) fn only_reader(&self, at: usize) -> Option<usize> {
         match (self.readers[at].as_slice(), self.tapped[at]) {
             ([reader], false) => Some(*reader),

@@ -78,7 +78,7 @@ impl Shape {
     }
 }
 
-/// What a node computes.
+/// The operation of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// The graph's only input.
@@ -170,7 +170,7 @@ pub enum Op {
 pub struct Node {
     /// Unique name; the prefix of its parameters' names.
     pub name: String,
-    /// What it computes.
+    /// Its operation.
     pub op: Op,
     /// Nodes it reads, all earlier.
     pub inputs: Vec<NodeId>,
@@ -180,7 +180,7 @@ pub struct Node {
     pub init: Init,
 }
 
-/// A network: nodes in order, and the names under which some of them are handed out.
+/// A network: nodes in order, and the names of its taps.
 #[derive(Clone, Debug)]
 pub struct Graph {
     nodes: Vec<Node>,

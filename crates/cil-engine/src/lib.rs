@@ -4,8 +4,8 @@
 //! backward, with candle tensors at the boundary. The networks are where the time goes, so they do not use
 //! candle's autograd; losses and heads, which are small, do.
 //!
-//! This crate knows no method and no label, and of losses only measures of maps ([`measures`]) and of rows ([`rows`]).
-//! It is the only crate with `unsafe` code.
+//! This crate contains no method and no label, and of losses only measures of maps ([`measures`]) and of rows
+//! ([`rows`]). It is the only crate with `unsafe` code.
 
 pub mod bounds;
 pub mod captures;

@@ -1,7 +1,7 @@
 //! Measures of one map against another that must not bring maps to the host, each with its gradient.
 //!
-//! One decision: only a GPU's are here. Where the maps are elsewhere a function gives `None`, and the caller, who knows
-//! what the measure is for, computes it as it always did; the tests hold both together.
+//! These run on a GPU only. For maps on the CPU a function returns `None`, and the caller computes the loss itself; the
+//! tests compare both.
 
 use std::ops::Range;
 

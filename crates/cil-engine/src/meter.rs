@@ -1,7 +1,7 @@
 //! Mean values of an objective's parts over some steps.
 //!
-//! One decision: reading a number back would make the device wait in every step, so sums stay where they are made, as a
-//! part of the state that a step leaves ([`crate::captures`]).
+//! Reading a number back would synchronise with the device in every step, so sums stay on the device, as a part of the
+//! state that a step returns ([`crate::captures`]).
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,9 @@
 //! Processes that work on one run together.
 //!
-//! One decision: a transport ([`Ranks`]) moves bytes and nothing else. Sums are made of it here, each by one rank and
-//! in the order of ranks, and handed to all: every rank holds the same bits, whatever the transport and whoever was
-//! first.
-//! [`Shared`] cuts a batch into a share of rows for each rank, and whoever stands behind an executor sees the whole
-//! batch as if one process had computed it.
+//! A transport ([`Ranks`]) moves bytes and nothing else. Sums are computed here, each by one rank and in the order of
+//! ranks, and sent to all: every rank holds the same bits, whatever the transport and the timing. [`Shared`] splits a
+//! batch into a share of rows for each rank, and the caller of the executor sees the whole batch as if one process had
+//! computed it.
 
 mod shared;
 mod threads;
@@ -43,13 +42,13 @@ pub trait Ranks: Debug + Send + Sync {
     /// If a rank is gone, or the transport fails.
     fn exchange(&self, own: &[u8], lengths: &[usize], pieces: &mut [u8]) -> Result<()>;
 
-    /// What its operations took so far, where that is measured.
+    /// Time and bytes of its operations so far, where they are measured.
     fn spent(&self) -> Spent {
         Spent::default()
     }
 }
 
-/// What operations took.
+/// Time and bytes of operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spent {
     /// How many there were.
@@ -93,8 +92,8 @@ pub fn shared(executors: ExecutorFactory, ranks: &Arc<dyn Ranks>) -> ExecutorFac
     Arc::new(move |graph| Ok(Arc::new(Shared::new(executors(graph)?, &ranks))))
 }
 
-/// What rank `rank` of `count` has of `total` things in a row: ranks follow each other, and no two differ by more than
-/// 1.
+/// The share of rank `rank` of `count` in `total` things in a row: ranks follow each other, and no two differ by more
+/// than 1.
 pub fn share(total: usize, rank: usize, count: usize) -> Range<usize> {
     total * rank / count..total * (rank + 1) / count
 }

@@ -6,12 +6,12 @@
 
 use candle_core::{Result, Tensor};
 
-/// What a sum over weighted rows is divided by.
+/// The divisor of a weighted sum over rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DividedBy {
-    /// The number of rows.
+pub enum Divisor {
+    /// The number of rows: ABD's data weighting.
     Rows,
-    /// The sum of the rows' weights.
+    /// The sum of the rows' weights: PyTorch's `weight=`, and so R-DFCIL's fine-tuning.
     Weights,
 }
 
@@ -26,7 +26,7 @@ pub fn cross_entropy(
     logits: &Tensor,
     picked: &Tensor,
     weights: Option<&Tensor>,
-    divided_by: DividedBy,
+    divided_by: Divisor,
 ) -> Result<Option<Tensor>> {
     on_gpu::cross_entropy(logits, picked, weights, divided_by)
 }
@@ -57,13 +57,13 @@ use crate::cuda::rows as on_gpu;
 #[cfg(not(feature = "cuda"))]
 #[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]
 mod on_gpu {
-    use super::{DividedBy, Result, Tensor};
+    use super::{Divisor, Result, Tensor};
 
     pub(super) fn cross_entropy(
         _: &Tensor,
         _: &Tensor,
         _: Option<&Tensor>,
-        _: DividedBy,
+        _: Divisor,
     ) -> Result<Option<Tensor>> {
         Ok(None)
     }

@@ -1,8 +1,8 @@
 //! Values that go from the host to a GPU in a step.
 //!
-//! One decision: they are of two kinds. What is alike in every step (constants, and the dimensions that candle's
-//! kernels read of tensors that do not lie in order) stays on the GPU while a [`Kept`] lives, and is brought once. What
-//! differs is brought by [`fresh`], which keeps nothing. On the processor neither does anything of its own.
+//! They are of two kinds. Values that are equal in every step (constants, and the dimensions that candle's kernels read
+//! of tensors that are not contiguous) are copied once and stay on the GPU while a [`Kept`] lives. Values that differ
+//! are copied by [`fresh`], which keeps nothing. On the CPU neither does anything of its own.
 
 use candle_core::{Device, Result, Shape, Tensor, WithDType};
 

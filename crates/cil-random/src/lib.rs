@@ -1,8 +1,8 @@
 //! Random streams that are functions of seed, purpose and position.
 //!
-//! One decision: a stream depends on what it is for and where it stands, and on nothing that ran before it. So a
-//! resumed run draws what the straight one would have drawn, a new draw moves no other, and the number of threads does
-//! not matter. Everything is drawn on the host: the numbers are the same on every device.
+//! A stream depends on its purpose and its position, and on nothing that ran before it. So a resumed run draws what an
+//! uninterrupted one would have drawn, a new draw changes no other, and the number of threads does not matter.
+//! Everything is drawn on the host: the numbers are the same on every device.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 pub struct Draw<'a> {
     /// Seed of the run.
     pub seed: u64,
-    /// What the numbers are for; different purposes share no numbers.
+    /// The purpose of the numbers; different purposes share no numbers.
     pub purpose: &'a str,
     /// Index of the task.
     pub task: usize,

@@ -1,6 +1,6 @@
 //! One run: a checked configuration to a run folder.
 //!
-//! One decision: this drives a learner and knows no method. Whatever the learner says is recorded before it is shown;
+//! It drives a learner and contains nothing of a method. Each event of the learner is recorded before it is shown;
 //! evaluation images are held here and given to [`cil_train::evaluate`] alone.
 
 mod agreement;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cil_backbone::file::{self, ModelCard};
+use cil_data::dataset::Dataset;
 use cil_data::store::{TestSet, TrainSet};
 use cil_engine::ranks;
 use cil_train::event::{Event, PhaseKind};
@@ -42,7 +43,7 @@ use crate::setup::{facts, load, loading, plan, split};
 use recording::Recording;
 pub use tell::picture_name;
 
-/// What a run is told beside its configuration.
+/// The settings of a run beside its configuration.
 #[derive(Clone, Copy)]
 pub struct RunContext<'a> {
     /// Where data sets live.
@@ -51,9 +52,9 @@ pub struct RunContext<'a> {
     pub out: &'a Path,
     /// Its name.
     pub name: &'a str,
-    /// What its progress is called.
+    /// The label of its progress.
     pub label: &'a str,
-    /// What computes.
+    /// The engine.
     pub engine: &'a Engine,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
@@ -73,16 +74,10 @@ pub struct RunContext<'a> {
 /// If the name is taken, the images are not there, or the run fails or is stopped.
 pub fn run(checked: &Checked, context: &RunContext<'_>) -> Result<(PathBuf, RunResult)> {
     check_name(context.name)?;
-    let mut progress = match context.silent {
-        true => Progress::silent(),
-        false => Progress::on_standard_error(context.label),
-    };
-    let load = || context.engine.keep(load(checked, context.data_dir)?);
-    let dataset = progress.during(loading(checked), load)?;
-    let (train, test) = split(checked, &dataset)?;
-    let sizes = Sizes::of_images(&train, &test);
-    sizes.check(checked.config())?;
-    progress.expect(items(checked, &sizes, context.base_model.is_some())?);
+    let (mut progress, dataset) = loaded(checked, context)?;
+    let images = Images::new(checked, dataset)?;
+    images.sizes.check(checked.config())?;
+    progress.expect(items(checked, &images.sizes, context.base_model.is_some())?);
     let mut learner = Learner::new(plan(checked, context.engine))?;
     let base_model = match context.base_model {
         Some(path) => {
@@ -90,71 +85,48 @@ pub fn run(checked: &Checked, context: &RunContext<'_>) -> Result<(PathBuf, RunR
             learner
                 .adopt_base(snapshot)
                 .map_err(|error| bad_input(format!("{}: {error:#}", path.display())))?;
-            model::check_suits(path, &card, &model::card(checked, &dataset))?;
+            model::check_suits(path, &card, &model::card(checked, &images.dataset))?;
             Some(record)
         }
         None => None,
     };
-    let environment = Environment::new(context.engine, &dataset, base_model);
+    let environment = Environment::new(context.engine, &images.dataset, base_model);
     same_everywhere(checked, &environment, context)?;
     let recorder = match context.engine.writes() {
         true => Recording::Here(Recorder::create(context.out, context.name)?),
         false => Recording::elsewhere(&context.out.join(context.name), Vec::new()),
     };
-    let card = model::card(checked, &dataset);
-    let saved_at = Instant::now();
-    let (train, test) = (&train, &test);
-    let live = None;
-    let mut drive = Drive {
-        checked,
-        context,
-        train,
-        test,
-        card,
-        environment,
-        learner,
-        recorder,
-        progress,
-        live,
-        saved_at,
-    };
+    let mut drive = Drive::new(checked, context, &images, learner, environment, recorder, progress);
     let begun = drive.begin();
     drive.ended(begun)
 }
 
-/// Goes on with the run in the folder `partial`, which another process left; its folder and its result.
+/// Resumes the run in the folder `partial`, which another process left; its folder and its result.
 ///
 /// # Errors
-/// If another process works on it, nothing whole is there to go on from, or this process would not go on to the same
-/// bits.
+/// If another process works on it, no checkpoint is intact, or this process would not compute the same bits.
 pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Result<(PathBuf, RunResult)> {
     if is_unbegun(partial) {
         return Err(bad_input(format!("{}: {UNBEGUN}", partial.display())));
     }
     refuse_diverged(partial)?;
     let lock = context.engine.writes().then(|| lock(partial)).transpose()?;
-    // The checkpoint knows its configuration and can tell what is another; the file is held against its digest after
-    // that.
+    // The checkpoint has the digest of its configuration and can name a changed key, so it is compared first and the
+    // file's own digest after it.
     integrity::hold_but(partial, &[CONFIG])?;
     let mut environment = read_environment(partial)?;
-    let mut progress = match context.silent {
-        true => Progress::silent(),
-        false => Progress::on_standard_error(context.label),
-    };
-    let load = || context.engine.keep(load(checked, context.data_dir)?);
-    let dataset = progress.during(loading(checked), load)?;
+    let (mut progress, dataset) = loaded(checked, context)?;
     let own = Environment::new(context.engine, &dataset, None);
     environment.check_same(&own).map_err(|told| bad_input(format!("{}: {told}", partial.display())))?;
     same_everywhere(checked, &own, context)?;
-    let (train, test) = split(checked, &dataset)?;
-    let sizes = Sizes::of_images(&train, &test);
-    progress.expect(items(checked, &sizes, environment.base_model.is_some())?);
+    let images = Images::new(checked, dataset)?;
+    progress.expect(items(checked, &images.sizes, environment.base_model.is_some())?);
     let (checkpoint, wrong) = checkpoint::newest(partial, &context.engine.device)?;
     wrong.iter().for_each(|told| progress.say(&format!("{told}; the checkpoint before it is taken")));
     same_configuration(partial, checked, &checkpoint.config)?;
     let place = || format!("the checkpoint of {} is not one of its config.toml", partial.display());
-    let learner =
-        Learner::restore(plan(checked, context.engine), &checkpoint.saved, &train).with_context(place)?;
+    let learner = Learner::restore(plan(checked, context.engine), &checkpoint.saved, &images.train)
+        .with_context(place)?;
     integrity::hold(partial)?;
     let lines = beginning(partial, checkpoint.events_bytes)?.lines;
     // Rank 0 writes into the folder from here on: every rank must have read it.
@@ -173,23 +145,7 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
         made: own.made,
     });
     recorder.write(ENVIRONMENT, &json(&environment)?)?;
-    let card = model::card(checked, &dataset);
-    let saved_at = Instant::now();
-    let (train, test) = (&train, &test);
-    let live = None;
-    let mut drive = Drive {
-        checked,
-        context,
-        train,
-        test,
-        card,
-        environment,
-        learner,
-        recorder,
-        progress,
-        live,
-        saved_at,
-    };
+    let mut drive = Drive::new(checked, context, &images, learner, environment, recorder, progress);
     let begun = drive.show();
     drive.ended(begun)
 }
@@ -205,7 +161,7 @@ fn same_configuration(partial: &Path, checked: &Checked, begun: &str) -> Result<
         count => format!(", and so differ {} other keys", count - 1),
     };
     Err(bad_input(format!(
-        "{}: {key} is {left}, and the run began with {right}{more}; put back what it began with, or begin another run \
+        "{}: {key} is {left}, and the run began with {right}{more}; restore the first value, or start another run \
          with `cil-runner run`",
         partial.join(CONFIG).display()
     )))
@@ -217,7 +173,34 @@ fn same_everywhere(checked: &Checked, own: &Environment, context: &RunContext<'_
     let configuration = environment::sha256(checked.text().as_bytes());
     same(ranks, "a configuration of digest", &configuration, "start all ranks by the same command")?;
     let images = format!("{} and {}", own.train_digest, own.test_digest);
-    same(ranks, "images of digests", &images, "--data-dir should name the same images everywhere")
+    same(ranks, "images of digests", &images, "use --data-dir with the same images on all ranks")
+}
+
+/// The progress of a run, and its data set, which the progress shows while it is read.
+fn loaded(checked: &Checked, context: &RunContext<'_>) -> Result<(Progress, Dataset)> {
+    let progress = match context.silent {
+        true => Progress::silent(),
+        false => Progress::on_standard_error(context.label),
+    };
+    let load = || context.engine.keep(load(checked, context.data_dir)?);
+    let dataset = progress.during(loading(checked), load)?;
+    Ok((progress, dataset))
+}
+
+/// The images of a run.
+struct Images {
+    dataset: Dataset,
+    train: TrainSet,
+    test: TestSet,
+    sizes: Sizes,
+}
+
+impl Images {
+    fn new(checked: &Checked, dataset: Dataset) -> Result<Self> {
+        let (train, test) = split(checked, &dataset)?;
+        let sizes = Sizes::of_images(&train, &test);
+        Ok(Self { dataset, train, test, sizes })
+    }
 }
 
 struct Drive<'a> {
@@ -234,8 +217,33 @@ struct Drive<'a> {
     saved_at: Instant,
 }
 
-impl Drive<'_> {
-    /// Writes what a run begins with. The first checkpoint holds a base model that was taken, so that its file may go.
+impl<'a> Drive<'a> {
+    fn new(
+        checked: &'a Checked,
+        context: &'a RunContext<'a>,
+        images: &'a Images,
+        learner: Learner,
+        environment: Environment,
+        recorder: Recording,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            checked,
+            context,
+            train: &images.train,
+            test: &images.test,
+            card: model::card(checked, &images.dataset),
+            environment,
+            learner,
+            recorder,
+            progress,
+            live: None,
+            saved_at: Instant::now(),
+        }
+    }
+
+    /// Writes the first files of a run. The first checkpoint holds a base model that was loaded, so its file may be
+    /// removed afterwards.
     fn begin(&mut self) -> Result<()> {
         self.recorder.write(CONFIG, self.checked.text().as_bytes())?;
         self.recorder.write(ENVIRONMENT, &json(&self.environment)?)?;

@@ -1,8 +1,8 @@
 //! The command line: presets, run folders, progress and reports.
 //!
-//! One decision: this is the only crate that knows paths, the clock, JSON, the terminal and signals; it drives a
-//! learner and records what the learner returns. Every number of a run that it shows is computed from recorded events;
-//! [`commands::bench`] shows times instead. It defines no loss.
+//! This is the only crate that uses paths, the clock, JSON, the terminal and signals; it drives a learner and records
+//! what the learner returns. Every number of a run that it shows is computed from recorded events; [`commands::bench`]
+//! shows times instead. It defines no loss.
 
 pub mod cli;
 pub mod commands;

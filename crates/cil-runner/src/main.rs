@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let job = match Job::join(&cli) {
         Ok(job) => job,
         Err(error) => {
-            // Best effort: where standard error is gone, the status still tells.
+            // Best effort: where standard error is gone, the exit status still shows it.
             let _ = writeln!(errors, "error: {}", sentence(&error));
             return ExitCode::from(exit_status(&error));
         }

@@ -1,4 +1,4 @@
-//! What a checked configuration is turned into before anything runs: images, their split, and a learner's plan.
+//! The inputs of a run from a checked configuration: images, their split, and a learner's plan.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::config::Checked;
 use crate::engine::Engine;
 use crate::results::result::Facts;
 
-/// What [`load`] does, in words.
+/// The progress message of [`load`].
 pub fn loading(checked: &Checked) -> &'static str {
     match checked.config().dataset.is_procedural() {
         true => "drawing images",
@@ -35,7 +35,7 @@ pub fn split(checked: &Checked, dataset: &Dataset) -> Result<(TrainSet, TestSet)
     dataset.split(checked.order(), config.validation_per_class, config.evaluate_on)
 }
 
-/// What a learner of this configuration is made of.
+/// The plan of a learner with this configuration.
 pub fn plan(checked: &Checked, engine: &Engine) -> Plan {
     let config = checked.config();
     Plan {
@@ -52,7 +52,7 @@ pub fn plan(checked: &Checked, engine: &Engine) -> Plan {
     }
 }
 
-/// What a result repeats of the configuration.
+/// The parts of the configuration that a result repeats.
 pub fn facts(checked: &Checked) -> Facts {
     let config = checked.config();
     Facts {

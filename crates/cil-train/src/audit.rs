@@ -22,7 +22,7 @@ use crate::diverged::Diverged;
 use crate::event::{Event, PhaseKind};
 use crate::learner::{Plan, invert_unit};
 use crate::means::INFERENCE_BATCH;
-use crate::phase::{Classes, FrozenNetworks, Job, Source, Surroundings};
+use crate::phase::{Classes, FrozenNetworks, Job, PhaseContext, Source};
 use crate::recipe::{Columns, PhaseSpec, ReplaySpec, Rows, TermSpec, Trained, Training};
 use crate::start;
 
@@ -240,7 +240,7 @@ fn imitate(
     let spec = ReplaySpec { batch: student.batch, ..spec.clone() };
     let teachers = FrozenNetworks { replay: Some((replay.clone(), spec)), ..FrozenNetworks::default() };
     let mut job = Job::new(PhaseKind::Student, network, phase, source, classes, teachers, (plan.seed, 1))?;
-    let around = Surroundings {
+    let context = PhaseContext {
         train,
         preparation: &plan.preparation,
         device: &plan.device,
@@ -248,7 +248,7 @@ fn imitate(
         task: 1,
     };
     while job.done < job.total() {
-        shown(&job.epoch(&around).map_err(|error| Diverged::advised(error, &plan.recipe))?)?;
+        shown(&job.epoch(&context).map_err(|error| Diverged::advised(error, &plan.recipe))?)?;
     }
     Ok(job.network.freeze()?)
 }

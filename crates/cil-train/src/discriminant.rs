@@ -7,6 +7,7 @@
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use cil_engine::Parameters;
+use cil_random::Draw;
 use nalgebra::{DMatrix, DVector, RowDVector};
 
 /// Share of the mean variance that is added to a map's normal equations: features may have directions without spread.
@@ -204,6 +205,43 @@ impl ClassStatistics {
             self.covariance.iter_mut().for_each(round);
         }
         self
+    }
+
+    /// How many classes they are of.
+    pub(crate) fn classes(&self) -> usize {
+        self.means.nrows()
+    }
+
+    /// `[rows, width]` features of each class, drawn from a normal distribution of its mean and the common
+    /// covariance; not below 0, as features after ReLU are.
+    ///
+    /// # Errors
+    /// If the covariance is none, or the device refuses the tensors.
+    pub(crate) fn sampled(&self, rows: usize, draw: Draw<'_>, device: &Device) -> Result<Vec<Tensor>> {
+        let width = self.covariance.nrows();
+        let root = shrunk(self.covariance.clone(), RIDGE)
+            .cholesky()
+            .context("the covariance that was kept is none")?;
+        let of_class = |class: usize| {
+            let mut stream = draw.stream_in("statistics", class as u64);
+            let noise = DMatrix::from_fn(width, rows, |_, _| f64::from(stream.normal() as f32));
+            let mut drawn = root.l() * noise;
+            let mean = self.means.row(class).transpose();
+            drawn.column_iter_mut().for_each(|mut column| column += &mean);
+            // Column by column is row by row of what is asked for.
+            let values: Vec<f32> = drawn.iter().map(|value| value.max(0.0) as f32).collect();
+            Ok(Tensor::from_vec(values, (rows, width), device)?)
+        };
+        (0..self.classes()).map(of_class).collect()
+    }
+
+    /// Statistics of as many classes as there are means, with that width.
+    ///
+    /// # Errors
+    /// If the values have another form.
+    pub(crate) fn restore_all(values: &Parameters, width: usize, form: Form) -> Result<Self> {
+        let classes = values.get(MEANS)?.dims().first().copied().unwrap_or(0);
+        Self::restore(values, classes, width, form)
     }
 
     /// Bytes that are kept.

@@ -1,8 +1,8 @@
-//! What is said when training ends in values that are no numbers.
+//! The error when training ends in values that are not finite.
 //!
-//! One decision: a loss is that of the weights before a step, so losses alone do not tell; values are looked at where a
-//! phase ends, and answers where a network is first asked. The same run would come to the same, so this is an error of
-//! its own type: whoever drives a learner need not offer to go on.
+//! A loss belongs to the weights before a step, so losses alone do not show divergence; weights are checked at the end
+//! of a phase, and logits at evaluation. The same run would diverge again, so this is an error of its own type, and a
+//! program that drives a learner need not offer to resume.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Evaluation of a frozen model.
 //!
-//! One decision: this is the only module that takes a [`TestSet`], and nothing that it returns goes back into training:
-//! it yields counts.
+//! This is the only module that takes a [`TestSet`], and nothing that it returns goes back into training: it yields
+//! counts.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ use crate::event::{Confusion, Evaluation};
 use crate::learner::{Learner, Plan};
 use crate::means::{ClassMeans, INFERENCE_BATCH};
 
-/// What is evaluated.
+/// The classifier that is evaluated.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The network that answers.
@@ -28,7 +28,7 @@ pub struct Subject<'a> {
     pub means: &'a ClassMeans,
 }
 
-/// Counts over the images of all classes that the classifier knows, after `task`.
+/// Counts over the images of all classes of the classifier, after `task`.
 ///
 /// # Errors
 /// If an executor fails, or a network says what is no number.
@@ -81,7 +81,7 @@ pub fn evaluate(
     })
 }
 
-/// What a learner answers with after a task, taken out of it: the learner may go on meanwhile.
+/// The classifiers of a learner after a task, independent of it: the learner may continue meanwhile.
 #[derive(Clone, Debug)]
 pub struct Evaluator {
     classifier: Frozen,
@@ -112,7 +112,7 @@ impl Evaluator {
 }
 
 impl Learner {
-    /// What this learner answers with after the last task that it learned. Class means are taken of `train`'s
+    /// The classifiers of this learner after the last task that it learned. Class means are taken of `train`'s
     /// exemplars.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ fn cosines(features: &Tensor, means: &Tensor) -> candle_core::Result<Tensor> {
     normalized(features)?.matmul(&means.t()?)
 }
 
-/// What `network` says, by row; refused if a value is no number, as no class is likelier than another then.
+/// The logits of `network` by row; refused if a value is NaN, because then no class is the most probable.
 fn numbers(said: &Tensor, network: &'static str, task: usize) -> Result<Vec<Vec<f32>>> {
     let rows = said.to_dtype(DType::F32)?.to_vec2::<f32>()?;
     match rows.iter().flatten().find(|value| !value.is_finite()) {
@@ -173,7 +173,7 @@ mod tests {
         let row = [0.5, 2.0, 2.0, -1.0];
         assert_eq!((best(&row, 0..4), best(&row, 2..4), best(&row, 3..4)), (1, 2, 3));
         assert_eq!([rank(&row, 0), rank(&row, 1), rank(&row, 2), rank(&row, 3)], [2, 0, 1, 3]);
-        // What is no number is right in nothing, and nothing is ahead of it.
+        // NaN never counts as correct, and no class is ranked above it.
         let row = [f32::NAN, 2.0, f32::NAN, -1.0];
         assert_eq!([0, 1, 2, 3].map(|label| rank(&row, label)), [3, 2, 3, 3]);
     }

@@ -1,13 +1,13 @@
-//! What a run observes, as data.
+//! The events of a run, as data.
 //!
-//! A library never prints: the learner returns events, and whoever drives it records or shows them. Every number that
+//! A library never prints: the learner returns events, and the caller records or shows them. Every number that
 //! is reported later is computed from these events.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What the learner is doing within a task.
+/// The phases of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PhaseKind {
@@ -67,7 +67,7 @@ pub enum Event {
     Progress {
         /// From 0.
         task: usize,
-        /// What was being done.
+        /// The phase.
         phase: PhaseKind,
         /// Units done, this one included.
         done: usize,
@@ -86,7 +86,7 @@ pub enum Event {
         task: usize,
         /// Bytes kept for the next task beside the model: exemplars, and the generator where the next one begins as it.
         stored_bytes: u64,
-        /// Real images kept for the next task, those held out among them; not told in logs of before it was recorded.
+        /// Real images kept for the next task, those held out among them; absent from older logs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exemplars: Option<u64>,
     },
@@ -94,7 +94,7 @@ pub enum Event {
     TaskEnd {
         /// From 0.
         task: usize,
-        /// What the test or validation images say.
+        /// The evaluation on test or validation images.
         evaluation: Evaluation,
     },
     /// All tasks are learned.

@@ -1,9 +1,9 @@
 //! Groups of points by k-means.
 //!
-//! One decision: what is drawn comes from one stream in order and sums run over the points in order, so the centres are
-//! a function of the points and the draw alone. Settings are those of scikit-learn's `KMeans` as PODNet's code ran it:
-//! the best of ten beginnings by k-means++, at most 300 rounds each. Two things are simpler here: a beginning tries one
-//! candidate for each centre (there: some, the best of which counts), and rounds end when no point changes its group.
+//! Draws come from one stream in order and sums run over the points in order, so the centres are a function of the
+//! points and the draw alone. Settings are those of scikit-learn's `KMeans` as PODNet's code ran it: the best of ten
+//! beginnings by k-means++, at most 300 rounds each. Two things are simpler here: a beginning tries one candidate for
+//! each centre (there: some, the best of which counts), and rounds end when no point changes its group.
 
 use anyhow::{Result, bail};
 use cil_random::{Draw, Stream};

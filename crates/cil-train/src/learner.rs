@@ -1,8 +1,8 @@
 //! A class-incremental learner as a state that advances.
 //!
-//! One decision: [`Learner::advance`] does one unit of work (an epoch, or some iterations of an inversion) and returns
-//! what happened, so whoever drives it can record, show, evaluate, save ([`Learner::save`]) or stop between any two
-//! units. It never sees an image to be evaluated on; [`Learner::model`] is the model so far, frozen.
+//! [`Learner::advance`] does one unit of work (an epoch, or some iterations of an inversion) and returns what happened,
+//! so the caller can record, show, evaluate, save ([`Learner::save`]) or stop between any two units. It never
+//! sees an image to be evaluated on; [`Learner::model`] is the model so far, frozen.
 
 mod adopt;
 mod keep;
@@ -26,7 +26,7 @@ use crate::discriminant::ClassStatistics;
 use crate::diverged::Diverged;
 use crate::event::{Event, PhaseKind};
 use crate::memory;
-use crate::phase::Surroundings;
+use crate::phase::PhaseContext;
 pub use crate::plan::Plan;
 use crate::recipe::{PhaseSpec, ReplaySpec};
 use crate::schedule;
@@ -95,7 +95,7 @@ impl Learner {
         })
     }
 
-    /// Takes a model of the base classes instead of training one; a run goes on from it exactly as from its own.
+    /// Takes a model of the base classes instead of training one; a run continues from it exactly as from its own.
     ///
     /// # Errors
     /// If the run has begun, or the model has another form than the plan's base model.
@@ -150,7 +150,7 @@ impl Learner {
         &self.plan.preparation
     }
 
-    /// What it is made of.
+    /// Its plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -248,7 +248,7 @@ impl Learner {
             }
             Work::Train(job) => {
                 let Plan { preparation, device, seed, .. } = &self.plan;
-                job.epoch(&Surroundings { train, preparation, device, seed: *seed, task })
+                job.epoch(&PhaseContext { train, preparation, device, seed: *seed, task })
             }
         }
     }
@@ -300,7 +300,7 @@ impl Learner {
         }
     }
 
-    /// What a network that was trained says of noise: no image is looked at for this.
+    /// The logits of a trained network for noise; no image is read for this.
     fn asked(&self, model: &Frozen, [channels, height, width]: [usize; 3]) -> Result<Tensor> {
         let mut stream = self.asking().stream("noise");
         let count = ASKED * channels * height * width;

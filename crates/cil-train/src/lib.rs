@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod event;
 pub mod kmeans;
 pub mod learner;
+mod logistic;
 mod looks;
 pub mod loss;
 pub mod means;

@@ -1,8 +1,8 @@
 //! The features that statistics are taken of.
 //!
-//! One decision: a model's features of images are pooled ones of length 1, or averages over cells of several stages, or
-//! random features of either, as a recipe's discriminant says; of every image as it is, without augmentation, and of
-//! its mirror image if that is asked for.
+//! A model's features of images are pooled ones of length 1, or averages over cells of several stages, or random
+//! features of either, as a recipe's discriminant says; they are taken of every image without augmentation, and of its
+//! mirror image if the recipe says so.
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
@@ -15,7 +15,7 @@ use crate::means::INFERENCE_BATCH;
 use crate::plan::Plan;
 use crate::recipe::discriminant::DiscriminantSpec;
 
-/// A model that is looked at for statistics.
+/// A model whose features statistics are taken of.
 pub(crate) struct Looked<'a> {
     plan: &'a Plan,
     spec: &'a DiscriminantSpec,
@@ -24,7 +24,7 @@ pub(crate) struct Looked<'a> {
 }
 
 impl<'a> Looked<'a> {
-    /// `model`, as the plan's discriminant looks at it.
+    /// `model`, with the features that the plan's discriminant uses.
     ///
     /// # Errors
     /// If the plan has no discriminant, or the model not its stages.
@@ -37,7 +37,7 @@ impl<'a> Looked<'a> {
         Ok(Self { plan, spec, model, projection: projection(plan, spec)? })
     }
 
-    /// `[images, width]`; twice as many rows where mirror images are looked at too.
+    /// `[images, width]`; twice as many rows where mirror images are included.
     ///
     /// # Errors
     /// If an executor fails, or there is no image.
@@ -73,7 +73,7 @@ impl<'a> Looked<'a> {
     }
 }
 
-/// What random features are made by, the same in every task: it is drawn by the plan's seed and is not among what is
+/// The matrix of random features, the same in every task: it is drawn by the plan's seed and is not among what is
 /// kept.
 ///
 /// # Errors

@@ -1,8 +1,8 @@
 //! Class means in feature space.
 //!
-//! One decision: a mean is the direction of the mean normalised feature (iCaRL, Rebuffi et al. 2017), taken of images
-//! that the method may look at: exemplars, or generated images for old classes and this task's images for new ones,
-//! which are generated ones too where the new images are not shared.
+//! A mean is the direction of the mean normalised feature (iCaRL, Rebuffi et al. 2017), taken of images that the method
+//! may look at: exemplars, or generated images for old classes and this task's images for new ones, which are generated
+//! ones too where the new images are not shared.
 
 use std::ops::Range;
 
@@ -72,8 +72,8 @@ pub(crate) fn of_generated(
     Ok(of_class.into_iter().map(joined).collect::<candle_core::Result<_>>()?)
 }
 
-/// What means are taken with.
-pub(crate) struct Around<'a> {
+/// The inputs of class means.
+pub(crate) struct MeanContext<'a> {
     pub(crate) model: &'a Frozen,
     pub(crate) train: &'a TrainSet,
     pub(crate) preparation: &'a Preparation,
@@ -83,7 +83,7 @@ pub(crate) struct Around<'a> {
     pub(crate) new_classes: Range<usize>,
 }
 
-impl Around<'_> {
+impl MeanContext<'_> {
     /// Of the exemplars of every class.
     pub(crate) fn of_exemplars(&self, exemplars: &Exemplars) -> Result<ClassMeans> {
         let mut means = Vec::new();

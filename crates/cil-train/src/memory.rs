@@ -1,6 +1,6 @@
-//! What is left of a task when it is learned: exemplars, statistics of features, and a corrected head.
+//! The data that is kept of a task after it is learned: exemplars, statistics of features, and a corrected head.
 //!
-//! One decision: this trains nothing and keeps no state of its own; what it makes of a model is a model.
+//! It trains nothing and keeps no state of its own; each function turns a model into a model.
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;
@@ -89,7 +89,10 @@ pub(crate) fn statistics_from_generated(
     train: &TrainSet,
 ) -> Result<ClassStatistics> {
     let Some(count) = plan.recipe.discriminant.as_ref().and_then(|spec| spec.generated) else {
-        bail!("no statistics of the old classes were kept, and discriminant.generated is not there");
+        bail!(
+            "no statistics of the old classes were kept, and discriminant.generated is missing; set it, such as \
+               6000"
+        );
     };
     let looked = Looked::new(plan, model)?;
     let mut of_class = vec![Vec::new(); replay.teacher().classes()];

@@ -1,7 +1,7 @@
 //! The methods as recipes, and the paper's two schemes as functions from recipe to recipe.
 //!
-//! One decision: settings of a source that depend on the data set (epochs, rates, batch) are arguments; those that make
-//! the method are here, each with its source. `docs` of a preset say where its numbers come from.
+//! Settings of a source that depend on the data set (epochs, rates, batch) are arguments; those that define the method
+//! are here, each with its source. `docs` of a preset say where its numbers come from.
 
 pub mod data_free;
 pub mod with_exemplars;
@@ -36,6 +36,7 @@ pub fn fine_tune(base: Training, increment: Training) -> Recipe {
         balance: None,
         align: None,
         bias_correction: None,
+        logistic: None,
         discriminant: None,
     }
 }

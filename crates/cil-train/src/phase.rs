@@ -1,12 +1,12 @@
 //! The one training loop.
 //!
-//! One decision: whatever is trained by gradient on images (base, student, new teacher, balanced head) is a [`Job`],
-//! and all jobs run [`Job::epoch`]. A step joins the rows of its passes, lets terms see them together, and hands each
-//! pass its share of the gradient; that of losses on maps comes from the terms. Running statistics move after the
-//! optimiser's step, by the passes that used batch norm's own batch.
+//! Everything that is trained by gradient on images (base, student, new teacher, balanced head) is a [`Job`], and all
+//! jobs run [`Job::epoch`]. A step joins the rows of its passes, lets terms see them together, and hands each pass its
+//! share of the gradient; that of losses on maps comes from the terms. Running statistics move after the optimiser's
+//! step, by the passes that used batch norm's own batch.
 
-mod aids;
-mod around;
+mod aux_nets;
+mod context;
 mod correction;
 mod counts;
 mod inputs;
@@ -20,7 +20,7 @@ use std::ops::Range;
 use anyhow::Result;
 use candle_core::{Tensor, Var};
 use cil_backbone::head::SCALE;
-use cil_backbone::{Frozen, Network, POOLED, View};
+use cil_backbone::{Frozen, Network, Outputs, POOLED};
 use cil_data::batches::shuffled_batches;
 use cil_engine::captures::Captures;
 use cil_engine::meter::Meter;
@@ -33,11 +33,11 @@ use crate::event::{Event, PhaseKind};
 use crate::recipe::{PhaseSpec, Trained};
 use crate::step::Step;
 use crate::term::{Objective, Outcome};
-use aids::Aids;
-pub(crate) use around::{FrozenNetworks, Source, Surroundings};
+use aux_nets::AuxNets;
+pub(crate) use context::{FrozenNetworks, PhaseContext, Source};
 use inputs::{Draws, Inputs, Layout};
 use passes::{gather, joined, old_view};
-pub(crate) use saved::{AIDS, NETWORK, OPTIMIZER};
+pub(crate) use saved::{AUX_NETS, NETWORK, OPTIMIZER};
 use stepping::{Done, Stepping};
 
 /// PyTorch's share of a batch in the running statistics.
@@ -52,7 +52,7 @@ pub(crate) struct Job {
     objective: Objective,
     /// Taps whose maps are read, of the network and of teachers.
     maps: Vec<String>,
-    aids: Aids,
+    aux_nets: AuxNets,
     optimizer: Optimizer,
     groups: Vec<Group>,
     source: Source,
@@ -71,7 +71,7 @@ pub(crate) struct Job {
 
 /// Classes of a job, as positions in the class order.
 pub(crate) struct Classes {
-    /// Those that the network tells apart, the new ones at the end.
+    /// All classes of the network, the new ones at the end.
     pub(crate) columns: Range<usize>,
     /// How many of them are old.
     pub(crate) n_old: usize,
@@ -93,7 +93,7 @@ fn purpose(kind: PhaseKind) -> &'static str {
 }
 
 /// The objective on a batch and its gradient.
-struct Slope {
+struct Grad {
     total: Tensor,
     parts: BTreeMap<String, Tensor>,
     gradients: Gradients,
@@ -121,8 +121,8 @@ impl Job {
         let objective = Objective::new(&spec.terms, &network.architecture().graph(network.images())?)?;
         let maps = objective.maps();
         let draw = Draw { task, ..Draw::new(seed, purpose(kind)) };
-        let (aids, values) = (objective.aids(network.device())?, objective.values());
-        let aids = Aids::new(aids, &values, &network, draw, training.weight_decay)?;
+        let (aux_nets, values) = (objective.aux_nets(network.device())?, objective.values());
+        let aux_nets = AuxNets::new(aux_nets, &values, &network, draw, training.weight_decay)?;
         let network = if maps.is_empty() { network } else { network.with_maps(&maps)? };
         Ok(Self {
             kind,
@@ -134,7 +134,7 @@ impl Job {
             captures: Captures::new(&**network.executor(), network.device()),
             network,
             maps,
-            aids,
+            aux_nets,
             done: 0,
             spec,
             repeats: source.repeats(),
@@ -152,13 +152,13 @@ impl Job {
     }
 
     /// One pass over the samples.
-    pub(crate) fn epoch(&mut self, around: &Surroundings<'_>) -> Result<Event> {
+    pub(crate) fn epoch(&mut self, context: &PhaseContext<'_>) -> Result<Event> {
         let training = &self.spec.training;
         let learning_rate = training.schedule.rate(training.learning_rate, self.done, training.epochs);
         let draw = Draw {
-            seed: around.seed,
+            seed: context.seed,
             purpose: purpose(self.kind),
-            task: around.task,
+            task: context.task,
             position: self.done as u64,
         };
         let batches = match &self.source {
@@ -170,7 +170,7 @@ impl Job {
             Source::Generated { steps } => vec![Vec::new(); *steps],
         };
         if self.class_counts.is_empty() {
-            self.class_counts = self.class_counts(around, Draw { position: 0, ..draw })?;
+            self.class_counts = self.class_counts(context, Draw { position: 0, ..draw })?;
         }
         let mut images = 0;
         self.meter.restart()?;
@@ -180,9 +180,9 @@ impl Job {
             // Copies of an image in an epoch are changed apart, as far as they are in steps of their own.
             let changes = if self.repeats { Draw { position, ..draw } } else { draw };
             let draws = Draws::new(self.kind, changes, position);
-            let drawn = self.drawn(batch, &draws, around)?;
+            let drawn = self.draw_inputs(batch, &draws, context)?;
             let kind = drawn.layout.kind();
-            let mut step = Stepping { job: self, around, learning_rate, layout: drawn.layout };
+            let mut step = Stepping { job: self, context, learning_rate, layout: drawn.layout };
             captures.step(&mut step, &drawn.tensors, &kind)?;
             images += drawn.layout.rows();
         }
@@ -192,10 +192,10 @@ impl Job {
         let losses = self.meter.means()?;
         if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
             let what = format!("the loss {name} is {value} in epoch {}", self.done);
-            return Err(Diverged::in_phase(self.kind, around.task, what).into());
+            return Err(Diverged::in_phase(self.kind, context.task, what).into());
         }
         Ok(Event::Progress {
-            task: around.task,
+            task: context.task,
             phase: self.kind,
             done: self.done,
             total: self.total(),
@@ -207,8 +207,8 @@ impl Job {
 
     /// All that a step moves.
     fn values_mut(&mut self) -> Vec<&mut Tensor> {
-        let Self { network, aids, optimizer, meter, .. } = self;
-        let values = network.parameters_mut().tensors_mut().chain(aids.parameters.tensors_mut());
+        let Self { network, aux_nets, optimizer, meter, .. } = self;
+        let values = network.parameters_mut().tensors_mut().chain(aux_nets.parameters.tensors_mut());
         values.chain(optimizer.tensors_mut()).chain(meter.tensors_mut()).collect()
     }
 
@@ -218,23 +218,23 @@ impl Job {
         layout: &Layout,
         inputs: &[Tensor],
         learning_rate: f64,
-        around: &Surroundings<'_>,
+        context: &PhaseContext<'_>,
     ) -> Result<Done> {
-        let _kept = uploads::keep(around.device);
-        let mut slope = self.slope(layout, inputs, around)?;
+        let _kept = uploads::keep(context.device);
+        let mut grad = self.grad(layout, inputs, context)?;
         if let Some(limit) = self.spec.training.gradient_limit {
-            slope.gradients.limit(limit)?;
+            grad.gradients.limit(limit)?;
         }
         let parameters = self.network.parameters_mut();
-        let own = self.optimizer.step(parameters, &slope.gradients, &self.groups, learning_rate)?;
+        let own = self.optimizer.step(parameters, &grad.gradients, &self.groups, learning_rate)?;
         // One rule and one state for both stores; no name is in both.
         let of_aids = self.optimizer.step(
-            &mut self.aids.parameters,
-            &slope.gradients,
-            std::slice::from_ref(&self.aids.group),
+            &mut self.aux_nets.parameters,
+            &grad.gradients,
+            std::slice::from_ref(&self.aux_nets.group),
             learning_rate,
         )?;
-        for update in &slope.updates {
+        for update in &grad.updates {
             parameters.update_statistics(update, STATISTICS_MOMENTUM)?;
         }
         if self.positive_head {
@@ -248,17 +248,17 @@ impl Job {
                 parameters.set(name, positive);
             }
         }
-        self.meter.add(TOTAL, &slope.total)?;
-        for (name, part) in &slope.parts {
+        self.meter.add(TOTAL, &grad.total)?;
+        for (name, part) in &grad.parts {
             self.meter.add(name, part)?;
         }
-        Ok(Done { moved: [own, of_aids], parts: slope.parts.into_keys().collect() })
+        Ok(Done { moved: [own, of_aids], parts: grad.parts.into_keys().collect() })
     }
 
     /// The objective on a step's inputs and its gradient; changes nothing.
-    fn slope(&self, layout: &Layout, inputs: &[Tensor], around: &Surroundings<'_>) -> Result<Slope> {
+    fn grad(&self, layout: &Layout, inputs: &[Tensor], context: &PhaseContext<'_>) -> Result<Grad> {
         let inputs = Inputs::new(layout, inputs)?;
-        let (first, replayed) = self.images(layout, &inputs, around)?;
+        let (first, replayed) = self.images(layout, &inputs, context)?;
         let said = replayed.as_ref().map(|it| &it.view);
         let labels = inputs.labels(layout, first.said.as_ref(), said, self.n_old)?;
         let of_old = |teacher| old_view(teacher, &first, replayed.as_ref());
@@ -272,7 +272,7 @@ impl Job {
         let (variables, head) = self.head_variables()?;
         let said = head.forward(&features)?;
         let maps = self.maps.iter().map(|name| Ok((name.clone(), joined(&passes, name)?)));
-        let student = View {
+        let student = Outputs {
             features: features.as_tensor().clone(),
             logits: said.logits,
             similarities: said.similarities,
@@ -294,26 +294,26 @@ impl Job {
             old_head: old_head.as_ref(),
             exemplar_share: self.teachers.replay.as_ref().and_then(|(_, spec)| spec.exemplar_share),
             class_counts: &self.class_counts,
-            aids: BTreeMap::new(),
+            aux_nets: BTreeMap::new(),
         };
-        let (aid_passes, said) = self.aids.forward(&step)?;
-        let free = self.aids.variables()?;
-        step.aids = said;
-        step.aids.extend(free.iter().map(|(name, value)| (name.clone(), value.as_tensor().clone())));
-        let Outcome { total, parts, slopes: on_maps } = self.objective.loss(&step)?;
-        let slopes = total.backward()?;
+        let (aid_passes, said) = self.aux_nets.forward(&step)?;
+        let free = self.aux_nets.variables()?;
+        step.aux_nets = said;
+        step.aux_nets.extend(free.iter().map(|(name, value)| (name.clone(), value.as_tensor().clone())));
+        let Outcome { total, parts, grads: on_maps } = self.objective.loss(&step)?;
+        let grads = total.backward()?;
         let mut gradients = Gradients::default();
         for (name, variable) in variables.iter().chain(&free) {
-            if let Some(slope) = slopes.get(variable) {
-                gradients.add(name, slope.clone())?;
+            if let Some(grad) = grads.get(variable) {
+                gradients.add(name, grad.clone())?;
             }
         }
         let mut to_maps = on_maps.maps;
-        to_maps.extend(self.aids.backward(aid_passes, on_maps.aids, &mut gradients)?);
+        to_maps.extend(self.aux_nets.backward(aid_passes, on_maps.aux_nets, &mut gradients)?);
         let mut taps = gather(to_maps, rows)?;
-        taps.extend(slopes.get(&features).map(|slope| (POOLED.to_owned(), slope.clone())));
+        taps.extend(grads.get(&features).map(|grad| (POOLED.to_owned(), grad.clone())));
         let updates = self.backward(passes, &taps, &mut gradients)?;
-        Ok(Slope { total, parts, gradients, updates })
+        Ok(Grad { total, parts, gradients, updates })
     }
 
     /// The head's trained tensors as variables by name, and the head made of them.
@@ -334,7 +334,7 @@ impl Job {
     }
 }
 
-/// What a phase moves; two numbers of its own join the network's values where it corrects a bias.
+/// The parameters that a phase trains; a bias correction adds two numbers of its own.
 fn groups(network: &mut Network, spec: &PhaseSpec, freeze_old_head: bool) -> Result<Vec<Group>> {
     let weight_decay = spec.training.weight_decay;
     let mut names = network.backbone_weights();

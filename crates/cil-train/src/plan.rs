@@ -1,4 +1,4 @@
-//! What a learner is made of.
+//! The plan of a learner.
 
 use candle_core::Device;
 use cil_backbone::Architecture;
@@ -9,7 +9,7 @@ use cil_engine::ExecutorFactory;
 use crate::recipe::Recipe;
 use crate::schedule::{self, ImageCounts, Scheduled};
 
-/// What a learner is made of.
+/// The plan of a learner.
 #[derive(Clone)]
 pub struct Plan {
     /// The method.
@@ -29,7 +29,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What a run of this plan will do; see [`schedule::schedule`].
+    /// The schedule of a run of this plan; see [`schedule::schedule`].
     pub fn schedule(&self, images: ImageCounts<'_>, base_is_taken: bool) -> Vec<Scheduled> {
         schedule::schedule(&self.recipe, &self.increments, images, base_is_taken)
     }

@@ -1,8 +1,8 @@
 //! A class-incremental method as a value.
 //!
-//! A [`Recipe`] says which head a network has, what is remembered between tasks, which [`TermSpec`]s are minimised and
-//! for how long. It is plain data: it goes into the run's config and comes back from it, and a variant of a method is a
-//! function from recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
+//! A [`Recipe`] says which head a network has, what is kept between tasks, which [`TermSpec`]s are minimised and for
+//! how long. It is plain data, written to and read from a run's configuration, and a variant of a method is a function
+//! from recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
 
 mod advice;
 mod check;
@@ -10,6 +10,7 @@ pub mod correction;
 mod custom;
 pub mod discriminant;
 pub mod fecam;
+mod logistic;
 mod new_replay;
 pub mod scaling;
 mod small;
@@ -18,6 +19,7 @@ mod term_spec;
 pub use custom::CustomTerm;
 pub use discriminant::DiscriminantSpec;
 pub use fecam::{Covariance, FecamSpec};
+pub use logistic::LogisticSpec;
 pub use new_replay::NewReplaySpec;
 pub use term_spec::{Columns, Regressor, Rows, Teachers, TermSpec};
 
@@ -29,17 +31,17 @@ use serde::{Deserialize, Serialize};
 
 use correction::{AlignSpec, BiasCorrectionSpec};
 
-/// How the student's batch norm meets generated images.
+/// How the student's batch norm treats generated images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SyntheticNorm {
-    /// A pass of their own with the running statistics, which they do not move.
+    /// A separate pass with running statistics, which generated images do not update.
     Running,
     /// One batch with the real images.
     Joint,
-    /// A batch of their own, whose statistics move the running ones after those of the real images (R-DFCIL).
+    /// A separate batch, whose statistics update the running ones after those of the real images (R-DFCIL).
     Separate,
-    /// Running statistics for all images; they stay those of the old model.
+    /// Running statistics of the old model for all images; they are not updated.
     Frozen,
 }
 
@@ -51,15 +53,14 @@ pub struct ReplaySpec {
     pub inversion: InversionConfig,
     /// Generated images in every step.
     pub batch: usize,
-    /// How the student's batch norm meets them.
+    /// How the student's batch norm treats them.
     pub synthetic_norm: SyntheticNorm,
-    /// Beside exemplars: their share of what old classes count for where every class counts the same, the rest being
-    /// generated images'. Where it is not written every row of an old class counts alike, so that 20 exemplars beside
-    /// 128 generated images have 14 %.
+    /// The exemplars' share of the old classes' weight in a balanced loss; generated images have the rest. If absent,
+    /// every row of an old class has the same weight, so that 20 exemplars beside 128 generated images have 14 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exemplar_share: Option<f64>,
-    /// Whether a generator begins as the one of the task before, which is kept for that and counts as stored; else from
-    /// scratch, as the paper's abstract has it. Adam begins anew.
+    /// Whether a generator starts from the one of the task before, which is kept for this and counts as stored; if
+    /// not, from scratch, as in the paper's abstract. Adam restarts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warm_start: bool,
 }
@@ -80,8 +81,8 @@ impl ReplaySpec {
 pub struct NewTeacherSpec {
     /// Whether its backbone starts from the old model; from scratch otherwise.
     pub from_old: bool,
-    /// Whether it also learns exemplars: it then classifies all classes seen, and is followed on its maps and on its
-    /// logits of the new classes.
+    /// Whether it is also trained on exemplars: it then classifies all classes seen, and its maps and its logits of the
+    /// new classes are distilled.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exemplars: bool,
     /// Cross-entropy on the new classes.
@@ -98,7 +99,7 @@ pub struct Training {
     pub batch: usize,
     /// Starting learning rate.
     pub learning_rate: f64,
-    /// How it moves, by epoch.
+    /// The learning rate by epoch.
     pub schedule: Schedule,
     /// Momentum of SGD.
     pub momentum: f64,
@@ -106,11 +107,11 @@ pub struct Training {
     pub nesterov: bool,
     /// L2 penalty on every trained weight.
     pub weight_decay: f64,
-    /// Elements of gradients are brought into the range from minus this to this, where it is there; 5 in PODNet's code.
+    /// Clamps each gradient element to `[-limit, limit]`; 5 in PODNet's code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient_limit: Option<f64>,
-    /// Whether an epoch ends before a batch that would not be full (`drop_last` of PyTorch's loader). An only batch
-    /// stays.
+    /// Whether an epoch leaves out a last batch that is not full (`drop_last` of PyTorch's loader). A single batch is
+    /// kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drop_last: bool,
 }
@@ -125,37 +126,37 @@ impl Training {
     }
 }
 
-/// What a phase moves.
+/// The parameters that a phase trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trained {
-    /// Backbone and head, but for the blocks that `freeze-old-head` leaves alone.
+    /// Backbone and head, except for the blocks that `freeze-old-head` freezes.
     All,
     /// The whole head; the backbone runs with its running statistics.
     Head,
-    /// The head's weights of classes, old and new, its scale left alone; the backbone runs with batch statistics, and
-    /// its running ones move (PODNet's fine-tuning).
+    /// The head's class weights, old and new, but not its scale; the backbone runs with batch statistics and updates
+    /// its running ones (PODNet's fine-tuning).
     ClassWeights,
-    /// Two numbers: the newest classes' logits times one plus the other (BiC); all else is left as it is. For
-    /// `bias-correction` alone.
+    /// Only BiC's bias-correction parameters: `alpha * logit + beta` for the newest classes. For `bias-correction`
+    /// only.
     Correction,
 }
 
-/// One phase of a task: what is minimised, over what, for how long.
+/// One phase of a task: trained parameters, loss terms and training settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PhaseSpec {
-    /// What moves.
+    /// The parameters that are trained.
     pub trained: Trained,
-    /// What is minimised; terms that need a teacher are silent where there is none.
+    /// The loss terms; terms that need a teacher are skipped where there is none.
     pub terms: Vec<TermSpec>,
-    /// How.
+    /// Settings of the optimiser.
     pub training: Training,
 }
 
 impl NewTeacherSpec {
-    /// Whether a task of that many new classes has one: of a single class it needs others to tell it from.
-    pub fn is_there(&self, n_new: usize) -> bool {
+    /// Whether a task of that many new classes has one: a classifier needs at least two classes.
+    pub fn applies_to(&self, n_new: usize) -> bool {
         n_new > 1 || self.exemplars
     }
 
@@ -187,18 +188,18 @@ pub struct Recipe {
     /// Whether exemplars are drawn at random; the most typical ones otherwise (herding).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub random_exemplars: bool,
-    /// Whether a student sees as many exemplars as new images: drawn with replacement when its task begins. Each once
-    /// otherwise.
+    /// Whether a student trains on as many exemplars as new images, drawn with replacement when its task begins; if
+    /// not, on each exemplar once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub oversample: bool,
-    /// Whether every task begins with a new network and trains on all real images seen so far: the upper bound.
+    /// Whether every task starts with a new network and trains on all real images seen so far: the upper bound.
     pub joint: bool,
-    /// Whether the student of a later task begins as a new network (DMC).
+    /// Whether the student of a later task starts as a new network (DMC).
     pub restart: bool,
-    /// Whether the head's blocks of old classes are left as they are while everything trains (LUCIR).
+    /// Whether the head's blocks of old classes are frozen (LUCIR).
     pub freeze_old_head: bool,
-    /// Whether new head blocks start where the new classes' features are: at their mean direction (LUCIR), or at the
-    /// centres of as many groups as there are proxies (PODNet). Not for a linear head.
+    /// Whether new head blocks are initialised from the new classes' features: with their mean direction (LUCIR), or
+    /// with the centres of as many clusters as there are proxies (PODNet). Not for a linear head.
     pub imprint: bool,
     /// The base classes.
     pub base: PhaseSpec,
@@ -210,11 +211,11 @@ pub struct Recipe {
     /// The second teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_teacher: Option<NewTeacherSpec>,
-    /// Generated images of new classes in place of theirs, which the student is then not trained on.
+    /// Generated images of new classes; the student is then trained on these and not on the real ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_replay: Option<NewReplaySpec>,
-    /// A phase after every later task, on what is kept: as many images of every class where there are exemplars, new
-    /// classes' chosen by the model so far; else on the new images. Generated images join if there is a replay.
+    /// A phase after every later task: with exemplars, on equally many images of every class, those of new classes
+    /// chosen by the current model; without, on the new images. Generated images are added if there is a replay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<PhaseSpec>,
     /// Weight aligning after every later task.
@@ -223,7 +224,10 @@ pub struct Recipe {
     /// Bias correction after every later task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bias_correction: Option<BiasCorrectionSpec>,
-    /// What answers in place of the trained head after every task.
+    /// The classifier in place of the trained head after every task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discriminant: Option<DiscriminantSpec>,
+    /// The newest classes' weights beside old ones that stay, in place of trained ones, after every later task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logistic: Option<LogisticSpec>,
 }

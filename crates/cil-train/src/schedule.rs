@@ -1,4 +1,4 @@
-//! What a run will do: its phases, their units, images and passes of networks, counted once.
+//! The schedule of a run: its phases, their units, images and passes of networks, counted once.
 //!
 //! The learner takes its phases from here, and whoever estimates or shows a run's time takes the work: passes times the
 //! operations of one.
@@ -11,7 +11,7 @@ use crate::event::{Event, PhaseKind};
 use crate::means::SYNTHETIC_PER_CLASS;
 use crate::recipe::{PhaseSpec, Recipe, ReplaySpec, Trained, Training};
 
-/// What is being done, as far as its speed goes.
+/// Kinds of work with a pace of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Activity {
     /// A generator is trained.
@@ -107,7 +107,7 @@ pub struct Passes {
 pub struct Scheduled {
     /// From 0.
     pub task: usize,
-    /// What is done.
+    /// The activity.
     pub activity: Activity,
     /// Units, an event each.
     pub units: usize,
@@ -121,13 +121,15 @@ pub struct Scheduled {
 /// Phases of a task in order, and units of each.
 pub(crate) fn phases(recipe: &Recipe, n_new: usize, task: usize) -> Vec<(PhaseKind, usize)> {
     let later = task > 0;
-    let new_teacher = recipe.new_teacher.as_ref().filter(|it| it.is_there(n_new));
+    let new_teacher = recipe.new_teacher.as_ref().filter(|it| it.applies_to(n_new));
     let student = if later { &recipe.increment } else { &recipe.base };
+    // A logistic regression stands in place of the student's training.
+    let is_trained = !later || recipe.logistic.is_none();
     let in_later_tasks = [
         (PhaseKind::Inversion, recipe.replay.as_ref().map(ReplaySpec::units)),
         (PhaseKind::NewTeacher, new_teacher.map(|it| it.training.epochs)),
         (PhaseKind::NewInversion, recipe.new_replay.as_ref().map(|it| it.units())),
-        (PhaseKind::Student, Some(student.training.epochs)),
+        (PhaseKind::Student, is_trained.then_some(student.training.epochs)),
         (PhaseKind::BiasCorrection, recipe.bias_correction.as_ref().map(|it| it.training.epochs)),
         (PhaseKind::Balance, recipe.balance.as_ref().map(|it| it.training.epochs)),
     ];
@@ -154,8 +156,7 @@ pub fn schedule(
                 phases(recipe, increments.classes(task).len(), task).into_iter().map(|it| of.phase(it)),
             );
         }
-        let memory = Passes { inference: of.memory() as f64, ..Passes::default() };
-        for (activity, passes) in [(Activity::Memory, memory), (Activity::Evaluation, of.evaluation())] {
+        for (activity, passes) in [(Activity::Memory, of.memory()), (Activity::Evaluation, of.evaluation())] {
             all.push(Scheduled { task, activity, units: 1, images: 0.0, passes });
         }
     }
@@ -296,8 +297,14 @@ impl<'a> OfTask<'a> {
         (images, passes)
     }
 
-    /// Images that the model is asked about when exemplars are chosen and statistics are taken.
-    fn memory(&self) -> usize {
+    /// Passes when exemplars are chosen, statistics are taken and new classes are appended.
+    fn memory(&self) -> Passes {
+        if let (Some(spec), 1..) = (&self.recipe.logistic, self.task) {
+            // Each image is classified once; the generator's own teacher is asked about a generated one, too.
+            let generated = spec.generated as f64;
+            let inference = (self.new + self.old) as f64 + 2.0 * generated;
+            return Passes { inference, generator: generated, ..Passes::default() };
+        }
         let herded = if self.recipe.exemplars.is_none() { 0 } else { self.new };
         // The model is asked about the images at hand, and so is the old one, if there is one.
         let of_statistics = match (&self.recipe.discriminant, self.task) {
@@ -307,7 +314,7 @@ impl<'a> OfTask<'a> {
             }
             (Some(spec), _) => 2 * (self.new + self.old) * (1 + usize::from(spec.mirrored)),
         };
-        herded + of_statistics
+        Passes { inference: (herded + of_statistics) as f64, ..Passes::default() }
     }
 
     fn evaluation(&self) -> Passes {

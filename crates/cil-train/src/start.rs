@@ -1,7 +1,7 @@
 //! Where networks start.
 //!
-//! One decision: an initial value is a function of (seed, name) for the student, and of (seed, task, name) for a new
-//! teacher; nothing here trains.
+//! An initial value is a function of (seed, name) for the student, and of (seed, task, name) for a new teacher; nothing
+//! here trains.
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;

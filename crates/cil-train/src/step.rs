@@ -1,4 +1,4 @@
-//! What a term may look at in one learning step.
+//! The data of one training step that a term may read.
 //!
 //! Rows of a step are ordered: new images, then exemplars, then generated images of old classes. Where new images are
 //! not shared, generated ones of their classes stand in their place. The student and the old teacher have
@@ -9,19 +9,19 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use candle_core::{Result, Tensor};
-use cil_backbone::{HeadWeights, View};
+use cil_backbone::{HeadWeights, Outputs};
 
 use crate::recipe::Rows;
 
-/// One learning step as terms see it.
+/// One training step, as terms see it.
 #[derive(Debug)]
 pub struct Step<'a> {
     /// Classes of earlier tasks; they are the first columns.
     pub old_classes: usize,
     /// All classes seen, this task's included.
     pub classes: usize,
-    /// Class of every row, u32 `[rows]`, where the networks are. It differs from step to step, so whoever reads it
-    /// makes the host wait, and the step one that no GPU can repeat by itself.
+    /// Class of every row, u32 `[rows]`, on the networks' device. Labels change every step; reading them on the host
+    /// forces a synchronisation and rules out CUDA-graph capture.
     pub labels: &'a Tensor,
     /// Rows with images of this task's classes.
     pub new_rows: Range<usize>,
@@ -30,23 +30,23 @@ pub struct Step<'a> {
     /// Rows with generated images of old classes.
     pub synthetic_rows: Range<usize>,
     /// The network that learns, on all rows.
-    pub student: &'a View,
+    pub student: &'a Outputs,
     /// The model of the task before, on all rows.
-    pub old: Option<&'a View>,
+    pub old: Option<&'a Outputs>,
     /// The teacher of the new classes, on the new rows; its columns are the new classes.
-    pub new: Option<&'a View>,
-    /// The teacher of the new classes on all rows, where a term asks for it.
-    pub new_of_all: Option<&'a View>,
+    pub new: Option<&'a Outputs>,
+    /// The teacher of the new classes on all rows, if a term needs it.
+    pub new_of_all: Option<&'a Outputs>,
     /// The head that learns, its trained tensors as variables.
     pub head: &'a HeadWeights,
     /// Weights of the old teacher's head, `[old classes, width]`.
     pub old_head: Option<&'a Tensor>,
-    /// Exemplars' share of the old classes' weight where generated images are beside them; each row alike without it.
+    /// Exemplars' share of the old classes' weight beside generated images; if absent, all rows have the same weight.
     pub exemplar_share: Option<f64>,
-    /// Images of every class in an epoch, generated ones estimated; empty where no term asks for them.
+    /// Images of every class in an epoch, generated ones estimated; empty if no term needs them.
     pub class_counts: &'a [usize],
-    /// What the terms' own networks say of the student's maps, and their other values, by name.
-    pub aids: BTreeMap<String, Tensor>,
+    /// Outputs of the terms' auxiliary networks on the student's maps, and their other values, by name.
+    pub aux_nets: BTreeMap<String, Tensor>,
 }
 
 impl Step<'_> {
@@ -62,7 +62,7 @@ impl Step<'_> {
         }
     }
 
-    /// What the new teacher says of `rows`, a tensor of its view with a row for each image; `None` where it says
+    /// The new teacher's outputs for `rows`, from a tensor with a row for each image; `None` where it has
     /// nothing.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Step<'_> {
     pub fn of_new_teacher(
         &self,
         rows: Rows,
-        of: impl Fn(&View) -> Option<&Tensor>,
+        of: impl Fn(&Outputs) -> Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
         let rows = match (rows, self.new) {
             // It was asked of these alone.
@@ -143,7 +143,7 @@ mod tests {
     fn balanced_weights_are_the_share_of_classes_over_the_share_of_rows() {
         let device = Device::Cpu;
         let tensor = Tensor::zeros((0, 1), DType::F32, &device).unwrap();
-        let student = View {
+        let student = Outputs {
             features: tensor.clone(),
             logits: tensor.clone(),
             similarities: None,
@@ -175,7 +175,7 @@ mod tests {
                 old_head: None,
                 exemplar_share: None,
                 class_counts: &[],
-                aids: BTreeMap::new(),
+                aux_nets: BTreeMap::new(),
             };
             for rows in [0..end, 0..n_new, n_new..end, n_new / 2..end - end / 3] {
                 let n_of_new = rows.clone().filter(|row| *row < n_new).count();

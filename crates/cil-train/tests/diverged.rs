@@ -31,7 +31,7 @@ fn a_network_that_diverges_is_named_with_task_phase_and_the_likely_key() {
         (training.learning_rate, training.batch) = (1e6, 1000);
         training
     };
-    // Many steps: a loss is told. One step: its loss is that of the weights before it, so what they answer is.
+    // Many steps: a loss shows it. One step: its loss is that of the weights before it, so the logits show it.
     for (epochs, part) in [(1, "its logits hold "), (20, "the loss ")] {
         let base = told(fine_tune(fast(epochs), training(1)), &[2]);
         assert!(base.contains(part), "{base}");

@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use cil_backbone::{HeadKind, HeadWeights, POOLED, View};
+use cil_backbone::{HeadKind, HeadWeights, Outputs, POOLED};
 use cil_data::exemplars::Budget;
 use cil_engine::{Graph, GraphBuilder, Op, Shape};
 use cil_train::event::{Event, PhaseKind};
@@ -29,7 +29,7 @@ fn on_step<Out>(exemplar_share: Option<f64>, see: impl FnOnce(&Step<'_>) -> Out)
         })
         .collect();
     let cosines = Tensor::from_vec(cosines, (16, 8), &Device::Cpu).unwrap();
-    let student = View {
+    let student = Outputs {
         features: Tensor::zeros((16, 3), DType::F64, &Device::Cpu).unwrap(),
         logits: cosines.clone(),
         similarities: Some(cosines),
@@ -59,7 +59,7 @@ fn on_step<Out>(exemplar_share: Option<f64>, see: impl FnOnce(&Step<'_>) -> Out)
         old_head: None,
         exemplar_share,
         class_counts: &[],
-        aids: BTreeMap::new(),
+        aux_nets: BTreeMap::new(),
     })
 }
 
@@ -160,7 +160,7 @@ fn what_needs_exemplars_is_refused_without_them() {
     let mut shared = with_dfgr(lucir(20), replay(SyntheticNorm::Joint));
     shared.check().unwrap();
     shared.replay.as_mut().unwrap().exemplar_share = Some(1.5);
-    refused(shared.clone(), "replay.exemplar-share is 1.5; it should be from 0 to 1");
+    refused(shared.clone(), "replay.exemplar-share is 1.5; use a value from 0 to 1");
     (shared.exemplars, shared.increment.terms) = (Budget::PerClass(0), lucir(0).increment.terms);
     shared.replay.as_mut().unwrap().exemplar_share = Some(0.5);
     refused(shared, "replay.exemplar-share is 0.5 and no exemplar is kept");

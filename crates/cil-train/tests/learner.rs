@@ -1,4 +1,4 @@
-//! What a learner does and does not do, on small runs.
+//! Behaviour of a learner on small runs.
 
 mod support;
 

@@ -147,7 +147,7 @@ fn nonsense_is_named() {
     let shrunk = |shrinkage| {
         move |recipe: &mut Recipe| recipe.discriminant = Some(DiscriminantSpec::pooled(shrinkage))
     };
-    refused(&shrunk(0.0), "discriminant.shrinkage is 0.0; it should be above 0");
+    refused(&shrunk(0.0), "discriminant.shrinkage is 0.0; use a value above 0");
     refused(&shrunk(f64::NAN), "discriminant.shrinkage is NaN");
     let cells = |stage, cells| {
         move |recipe: &mut Recipe| {
@@ -156,7 +156,7 @@ fn nonsense_is_named() {
         }
     };
     refused(&cells(4, 1), "discriminant.stages.0.stage is 4; LUCIR's ResNet-8 of width 4 has stages 1 to 3");
-    refused(&cells(1, 17), "discriminant.stages.0.cells is 17; it should be from 1 to 16");
+    refused(&cells(1, 17), "discriminant.stages.0.cells is 17; use a value from 1 to 16");
     let random = |count| {
         move |recipe: &mut Recipe| {
             let random_features = Some(count);
@@ -164,8 +164,8 @@ fn nonsense_is_named() {
                 Some(DiscriminantSpec { random_features, ..DiscriminantSpec::pooled(0.01) });
         }
     };
-    refused(&random(0), "discriminant.random-features is 0; it should be from 1 to 8192");
-    refused(&random(1 << 40), "it should be from 1 to 8192");
+    refused(&random(0), "discriminant.random-features is 0; use a value from 1 to 8192");
+    refused(&random(1 << 40), "use a value from 1 to 8192");
     refused(&given, "new-teacher.exemplars is true and no exemplar is kept");
     let joint = |recipe: &mut Recipe| {
         for term in &mut recipe.increment.terms {
@@ -186,12 +186,12 @@ fn nonsense_is_named() {
             recipe.new_teacher = None;
             recipe.increment.terms.remove(2);
         },
-        "is a vid term of the new teacher; it needs the table new-teacher, or teachers \"old\"",
+        "is a vid term of the new teacher; add the table new-teacher, or set teachers to \"old\"",
     );
     refused(&|recipe| recipe.increment.terms.push(vid(Teachers::New, &[1])), "two vid terms of one teacher");
     refused(
         &|recipe| recipe.increment.trained = Trained::Head,
-        "acts on the backbone's maps; increment.trained should be \"all\"",
+        "acts on the backbone's maps; set increment.trained to \"all\"",
     );
     let mut podnet = plan(with(SyntheticNorm::Joint, 1, vid(Teachers::Old, &[4])), &[2, 2], 1);
     podnet.architecture = Architecture { width: 4, ..Architecture::podnet(8) };

@@ -14,8 +14,8 @@ const GOLDEN: &str = include_str!("golden/losses.json");
 
 /// The loss with the gradient that comes with it, for checks that ask candle.
 fn differentiable(student: &Tensor, old: &Tensor, weight: f64) -> candle_core::Result<Tensor> {
-    let (loss, slope) = pod_spatial(student, old, weight)?;
-    let plane = (student * slope)?.sum_all()?;
+    let (loss, grad) = pod_spatial(student, old, weight)?;
+    let plane = (student * grad)?.sum_all()?;
     (loss * weight)? + (&plane - plane.detach())?
 }
 
@@ -42,12 +42,12 @@ fn it_is_blind_to_scale_and_zero_on_itself() {
     let (student, old) = (case.tensor("student0"), case.tensor("old0"));
     let loss = |student: &Tensor| scalar(&pod_spatial(student, &old, 1.0).unwrap().0);
     assert_close(loss(&(&student * 30.0).unwrap()), loss(&student), 1e-13, "scaled");
-    let (itself, slope) = pod_spatial(&old, &old, 1.0).unwrap();
-    assert_eq!((scalar(&itself), flat(&slope)), (0.0, vec![0.0; 3 * 2 * 4 * 5]));
+    let (itself, grad) = pod_spatial(&old, &old, 1.0).unwrap();
+    assert_eq!((scalar(&itself), flat(&grad)), (0.0, vec![0.0; 3 * 2 * 4 * 5]));
     // A map of zeros has no profile: the distance is the other's length, and nothing pulls.
-    let (blank, slope) = pod_spatial(&old.zeros_like().unwrap(), &old, 1.0).unwrap();
+    let (blank, grad) = pod_spatial(&old.zeros_like().unwrap(), &old, 1.0).unwrap();
     assert_close(scalar(&blank), 1.0, 1e-14, "blank");
-    assert!(flat(&slope).iter().all(|it| *it == 0.0));
+    assert!(flat(&grad).iter().all(|it| *it == 0.0));
     check_detached(&old, |it| Ok(pod_spatial(&student, it, 1.0)?.0));
     let dims = &[2, 1, 1, 3];
     let maps = [
@@ -64,15 +64,15 @@ fn numbers_of_threads_and_types_do_not_matter() {
     let (student, old) = (map(1.3), map(0.7));
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let (loss, slope) = pool.install(|| pod_spatial(&student, &old, 2.0).unwrap());
-        (flat(&loss), flat(&slope))
+        let (loss, grad) = pool.install(|| pod_spatial(&student, &old, 2.0).unwrap());
+        (flat(&loss), flat(&grad))
     };
     let one = with(1);
     assert!(one == with(2) && one == with(3));
     let wide = |it: &Tensor| it.to_dtype(DType::F64).unwrap();
-    let (loss, slope) = pod_spatial(&wide(&student), &wide(&old), 2.0).unwrap();
+    let (loss, grad) = pod_spatial(&wide(&student), &wide(&old), 2.0).unwrap();
     assert_close(one.0[0], scalar(&loss), 1e-6, "loss");
-    for (narrow, wide) in one.1.iter().zip(flat(&slope)) {
+    for (narrow, wide) in one.1.iter().zip(flat(&grad)) {
         assert!((narrow - wide).abs() < 1e-8, "{narrow} {wide}");
     }
 }
@@ -84,5 +84,5 @@ fn what_does_not_fit_is_named() {
     let message = |student: &Tensor| pod_spatial(student, &old, 1.0).unwrap_err().to_string();
     assert!(message(&student.narrow(0, 0, 2).unwrap()).contains("[3, 2, 4, 5], the student's [2, 2, 4, 5]"));
     assert!(message(&student.flatten_from(2).unwrap()).contains("the student's [3, 2, 20]"));
-    assert!(message(&student.to_dtype(DType::U32).unwrap()).contains("should be F32 or F64"));
+    assert!(message(&student.to_dtype(DType::U32).unwrap()).contains("use F32 or F64"));
 }

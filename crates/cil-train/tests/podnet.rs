@@ -9,7 +9,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use cil_backbone::{Architecture, HeadKind, HeadWeights, POOLED, View};
+use cil_backbone::{Architecture, HeadKind, HeadWeights, Outputs, POOLED};
 use cil_engine::{Graph, GraphBuilder, Op, Shape};
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
@@ -49,15 +49,15 @@ fn graph() -> Graph {
     graph.build().unwrap()
 }
 
-fn view(features: Tensor, maps: [Tensor; 2]) -> View {
+fn view(features: Tensor, maps: [Tensor; 2]) -> Outputs {
     let rows = features.dim(0).unwrap();
     let logits = Tensor::zeros((rows, 9), DType::F64, &Device::Cpu).unwrap();
     let maps = ["stage1", "stage2"].map(str::to_owned).into_iter().zip(maps);
-    View { features, logits, similarities: None, scale: None, maps: maps.collect::<BTreeMap<_, _>>() }
+    Outputs { features, logits, similarities: None, scale: None, maps: maps.collect::<BTreeMap<_, _>>() }
 }
 
 /// The objective of one term, of five old classes and four new ones: the factor sqrt(9 / 4) is 1.5.
-fn objective(term: TermSpec, student: &View, old: &View, labels: &[u32]) -> f64 {
+fn objective(term: TermSpec, student: &Outputs, old: &Outputs, labels: &[u32]) -> f64 {
     // No term of these reads the head.
     let head = HeadWeights {
         kind: HeadKind::WithoutBias,
@@ -82,7 +82,7 @@ fn objective(term: TermSpec, student: &View, old: &View, labels: &[u32]) -> f64 
         old_head: None,
         exemplar_share: None,
         class_counts: &[],
-        aids: BTreeMap::new(),
+        aux_nets: BTreeMap::new(),
     };
     let outcome = Objective::new(&[term], &graph()).unwrap().loss(&step).unwrap();
     outcome.total.to_scalar().unwrap()
@@ -261,12 +261,12 @@ fn nonsense_is_named() {
         assert!(error.contains(part), "{error}");
     };
     refused(&|it| it.head = HeadKind::MultiProxy { proxies: 0 }, "head.multi-proxy.proxies is 0");
-    refused(&|it| it.head = HeadKind::Linear, "head must be \"cosine\" or \"multi-proxy\"");
+    refused(&|it| it.head = HeadKind::Linear, "set head to \"cosine\" or \"multi-proxy\"");
     refused(
         &|it| it.base.trained = cil_train::recipe::Trained::ClassWeights,
         "base.trained is \"class-weights\"",
     );
-    refused(&|it| it.increment.trained = cil_train::recipe::Trained::ClassWeights, "should be \"all\"");
+    refused(&|it| it.increment.trained = cil_train::recipe::Trained::ClassWeights, "to \"all\"");
     refused(&|it| it.base.training.gradient_limit = Some(0.0), "base.training.gradient-limit is 0");
     let paper = |margin| cil_train::loss::nca::NcaForm::Paper { margin };
     let nca = |margin| TermSpec::Nca { weight: 1.0, form: paper(margin), rows: Rows::Real, balanced: false };

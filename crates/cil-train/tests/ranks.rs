@@ -1,5 +1,5 @@
 //! A run by several ranks (threads here): every phase the same bits on all of them, near what one process makes, and
-//! gone on with by another number of ranks.
+//! resumed by another number of ranks.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
@@ -34,7 +34,7 @@ fn recipe(norm: SyntheticNorm) -> Recipe {
     recipe
 }
 
-/// What a rank saw, and its learner's values at the end.
+/// The events of a rank, and its learner's values at the end.
 #[derive(Debug, PartialEq)]
 struct Seen {
     losses: Vec<(PhaseKind, BTreeMap<String, f64>)>,

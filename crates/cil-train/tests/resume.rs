@@ -1,4 +1,4 @@
-//! A learner that is saved, dropped and restored after any unit goes on to the bits of one that was not.
+//! A learner that is saved, dropped and restored after any unit ends with the bits of one that was not.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
@@ -7,18 +7,18 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Tensor};
-use cil_backbone::StageCells;
+use cil_backbone::{Architecture, HeadKind, StageCells, Variant};
 use cil_data::exemplars::Budget;
 use cil_data::store::TrainSet;
 use cil_engine::Parameters;
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan, Position, Saved};
 use cil_train::methods::with_exemplars::bias_correction;
-use cil_train::methods::{joint, podnet};
+use cil_train::methods::{fine_tune, joint, podnet};
 use cil_train::recipe::correction::BiasCorrectionSpec;
 use cil_train::recipe::{
-    DiscriminantSpec, NewReplaySpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec,
-    Trained,
+    DiscriminantSpec, LogisticSpec, NewReplaySpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm,
+    Teachers, TermSpec, Trained,
 };
 use support::{data, data_free, plan, replay, run, training, values};
 
@@ -83,7 +83,7 @@ fn copied(saved: &Saved) -> Saved {
     }
 }
 
-/// What the learner says next, and all that it is then.
+/// The learner's next event, and its whole state then.
 fn next(learner: &mut Learner, train: &TrainSet) -> (String, Position, BTreeMap<String, Vec<u64>>) {
     let event = format!("{:?}", learner.advance(train).unwrap());
     let saved = learner.save().unwrap();
@@ -179,6 +179,25 @@ fn means_of_generated_images_and_a_task_without_new_teacher_go_on_to_the_same_bi
     let recipe = Recipe { discriminant: Some(stages()), ..data_free(SyntheticNorm::Joint) };
     let plan = plan(recipe, &[2, 2, 1], 1);
     check(&plan, &train, Learner::new(plan.clone()).unwrap());
+}
+
+#[test]
+fn appended_classes_go_on_to_the_same_bits() {
+    let (train, _) = data(5);
+    for cells in [vec![], vec![(1, 2), (3, 1)]] {
+        let stages = cells.into_iter().map(|(stage, cells)| StageCells { stage, cells, normalised: false });
+        let stages = stages.collect();
+        let recipe = Recipe {
+            head: HeadKind::Linear,
+            logistic: Some(LogisticSpec { generated: 60, penalty: 0.003, given_up: 0.2, stages }),
+            replay: Some(replay(SyntheticNorm::Joint)),
+            ..fine_tune(training(2), training(1))
+        };
+        let architecture = Architecture { width: 4, ..Architecture::small(Variant::He, 8) };
+        let plan = Plan { architecture, ..plan(recipe, &[2, 2, 1], 1) };
+        let midway = check(&plan, &train, Learner::new(plan.clone()).unwrap());
+        assert_eq!(midway, BTreeSet::from([PhaseKind::Inversion, PhaseKind::Student]));
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Rival methods in small runs: what they look at, and what is done to a head after training.
+//! Rival methods in small runs: the images that they read, and corrections of a head after training.
 
 mod support;
 
@@ -211,16 +211,16 @@ fn a_bias_correction_without_an_image_to_hold_out_is_refused() {
     let recipe = Recipe { exemplars: Budget::Total(40), ..recipe };
     assert!(recipe.check_increments(&[2, 2, 2]).is_ok());
     let told = recipe.check_increments(&[2, 2, 2, 2]).unwrap_err().to_string();
-    assert!(told.contains("6 exemplars a class in task 3"), "{told}");
+    assert!(told.contains("6 exemplars a class in task 4"), "{told}");
     let refused = |change: &dyn Fn(&mut Recipe), part: &str| {
         let mut recipe = recipe.clone();
         change(&mut recipe);
         let message = format!("{:#}", recipe.check().unwrap_err());
         assert!(message.contains(part), "{message}");
     };
-    refused(&|it| it.exemplars = Budget::PerClass(0), "exemplars should not be 0");
-    refused(&|it| it.head = cil_backbone::HeadKind::WithoutBias, "head should be \"linear\"");
+    refused(&|it| it.exemplars = Budget::PerClass(0), "keep exemplars");
+    refused(&|it| it.head = cil_backbone::HeadKind::WithoutBias, "set head to \"linear\"");
     refused(&|it| it.bias_correction.as_mut().unwrap().held_out = 1.0, "held-out is 1");
     refused(&|it| it.increment.trained = cil_train::recipe::Trained::Correction, "increment.trained");
-    refused(&|it| it.align = aligned(true, false).align, "one correction is enough");
+    refused(&|it| it.align = aligned(true, false).align, "leave one out");
 }

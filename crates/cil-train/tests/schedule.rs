@@ -5,12 +5,15 @@
 #[expect(dead_code, reason = "events are compared, and no values")]
 mod support;
 
+use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;
 use cil_train::event::Event;
 use cil_train::methods::with_exemplars::bias_correction;
 use cil_train::methods::{fine_tune, joint, podnet};
 use cil_train::recipe::correction::BiasCorrectionSpec;
-use cil_train::recipe::{NewReplaySpec, PhaseSpec, Recipe, Rows, SyntheticNorm, TermSpec, Trained, Training};
+use cil_train::recipe::{
+    LogisticSpec, NewReplaySpec, PhaseSpec, Recipe, Rows, SyntheticNorm, TermSpec, Trained, Training,
+};
 use cil_train::schedule::{Activity, ImageCounts};
 use support::{data, data_free, plan, replay, run, training};
 
@@ -40,7 +43,14 @@ fn corrected() -> Recipe {
     Recipe { bias_correction: recipe.bias_correction.map(held_out), ..recipe }
 }
 
-/// What a learner reports of work: task, activity, units and the mean number of images of a unit.
+/// Classes are appended to a frozen head: a generator is trained, and no student.
+fn appended() -> Recipe {
+    let spec = LogisticSpec { generated: 60, penalty: 0.003, given_up: 0.2, stages: Vec::new() };
+    let replay = Some(replay(SyntheticNorm::Joint));
+    Recipe { head: HeadKind::Linear, logistic: Some(spec), replay, ..fine_tune(training(2), training(1)) }
+}
+
+/// The work that a learner reports: task, activity, units and the mean number of images of a unit.
 fn reported(events: &[Event]) -> Vec<(usize, Activity, usize, f64)> {
     let mut found: Vec<(usize, Activity, usize, f64)> = Vec::new();
     for event in events {
@@ -77,6 +87,7 @@ fn phases_units_and_images_are_those_of_a_learner() {
         ("everything", everything()),
         ("unshared", unshared()),
         ("corrected", corrected()),
+        ("appended", appended()),
     ];
     let count = |class: usize| train.samples(class..class + 1).len();
     let images: Vec<usize> = (0..5).map(count).collect();

@@ -185,29 +185,29 @@ fn what_needs_a_real_new_image_is_refused() {
     let joint = |it: &mut Recipe| {
         (it.joint, it.replay, it.new_teacher) = (true, None, None);
     };
-    refused(&joint, "new-replay is there and joint is true");
-    refused(&|it| it.exemplars = Budget::PerClass(2), "exemplars should be 0");
-    refused(&|it| it.exemplars = Budget::Total(20), "exemplars should be 0");
+    refused(&joint, "new-replay is set and joint is true");
+    refused(&|it| it.exemplars = Budget::PerClass(2), "set exemplars to 0");
+    refused(&|it| it.exemplars = Budget::Total(20), "set exemplars to 0");
     let correction = || bias_correction(training(1), training(1), Budget::PerClass(4), training(1));
     let discriminant = Some(DiscriminantSpec::pooled(0.01));
-    refused(&|it| it.discriminant = discriminant.clone(), "new-replay and discriminant are both there");
+    refused(&|it| it.discriminant = discriminant.clone(), "new-replay and discriminant are both set");
     refused(&|it| it.bias_correction = correction().bias_correction, "new-replay and bias-correction");
     let alone = |it: &mut Recipe| {
         it.new_teacher = None;
         it.increment.terms.retain(|term| !matches!(term, TermSpec::DualTeacher { .. }));
     };
-    refused(&alone, "it needs the table new-teacher");
-    refused(&|it| it.replay = None, "it needs the table replay");
+    refused(&alone, "add the table new-teacher");
+    refused(&|it| it.replay = None, "add the table replay");
     refused(&|it| it.new_teacher.as_mut().unwrap().exemplars = true, "new-teacher.exemplars is true");
     let images = |count| move |it: &mut Recipe| it.new_replay.as_mut().unwrap().images_per_class = count;
-    refused(&images(0), "new-replay.images-per-class is 0; it should be from 1 to 100000");
-    refused(&images(usize::MAX), "it should be from 1 to 100000");
+    refused(&images(0), "new-replay.images-per-class is 0; use a value from 1 to 100000");
+    refused(&images(usize::MAX), "use a value from 1 to 100000");
     let batch = |it: &mut Recipe| it.new_replay.as_mut().unwrap().inversion.batch = 1;
     refused(&batch, "new-replay.inversion.batch is 1");
 
     let recipe = unshared(SyntheticNorm::Joint);
     let told = recipe.check_increments(&[3, 2, 1]).unwrap_err().to_string();
-    assert!(told.starts_with("new-replay is there and task 3 has one class;"), "{told}");
+    assert!(told.starts_with("new-replay is set and task 3 has one class;"), "{told}");
     assert!(recipe.check_increments(&[1, 2, 2]).is_ok());
     assert!(data_free(SyntheticNorm::Joint).check_increments(&[3, 2, 1]).is_ok());
     let told = format!("{:#}", Learner::new(plan(recipe, &[3, 1], 1)).err().unwrap());

@@ -1,4 +1,4 @@
-//! What computes.
+//! The device that a learner computes on.
 
 use cil_engine::ExecutorFactory;
 use cil_engine::cpu::InstructionPath;

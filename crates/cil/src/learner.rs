@@ -59,7 +59,7 @@ impl From<Architecture> for Network {
     }
 }
 
-/// What a learner is built from.
+/// The settings of a new learner.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LearnerBuilder {
@@ -82,7 +82,7 @@ impl LearnerBuilder {
         Self { tasks: tasks.into(), ..self }
     }
 
-    /// What computes; [`Device::best`] unless set.
+    /// The device; [`Device::best`] unless set.
     pub fn device(self, device: Device) -> Self {
         Self { device: Some(device), ..self }
     }
@@ -194,7 +194,7 @@ impl Iterator for Tasks<'_> {
     }
 }
 
-/// What a learner knows after a task.
+/// The state of a learner after a task.
 #[derive(Clone, Debug)]
 pub struct Learned {
     /// The task, from 1.

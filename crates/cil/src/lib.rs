@@ -54,7 +54,7 @@ mod new_method {}
 /// A result whose error is a sentence for people, with its causes.
 pub type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
 
-/// What a program that learns usually names.
+/// The names that most programs need.
 pub mod prelude {
     pub use crate::{
         ClassOrder, Dataset, Device, DfGr, DtId, Learner, Resnet, Sgd, fine_tune, joint, lucir, lwf, podnet,

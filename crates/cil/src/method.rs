@@ -156,7 +156,7 @@ impl Method {
     }
 }
 
-/// A function from recipe to recipe; it is told how the base method trains a later task.
+/// A function from recipe to recipe; it receives the settings of the base method's later tasks.
 pub trait Modifier {
     /// The recipe with this on top.
     fn apply(&self, recipe: Recipe, increment: &Training) -> Recipe;

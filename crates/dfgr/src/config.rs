@@ -1,7 +1,7 @@
 //! How a teacher is inverted, as data.
 //!
-//! One decision: every choice that the paper leaves open is a key here, and its default stands beside its source.
-//! This module trains nothing.
+//! Every choice that the paper leaves open is a key here, documented with its default and its source. This module
+//! trains nothing.
 
 use candle_core::{Error, Result, Tensor, bail};
 use cil_engine::bounds::{LARGEST_RATE, LARGEST_WEIGHT, positive, within};
@@ -17,7 +17,7 @@ use crate::loss::{
 const LARGEST_BATCH: usize = 1 << 16;
 /// Most steps; published inversions take some ten thousand.
 const MOST_ITERATIONS: usize = 100_000_000;
-/// What logits may be divided by: 1000 in ABD and R-DFCIL.
+/// Bounds of the temperature: 1000 in ABD and R-DFCIL.
 const TEMPERATURES: (f64, f64) = (0.01, 10_000.0);
 
 /// Which of the two Gaussians is measured against which.
@@ -77,7 +77,7 @@ pub struct Weights {
     /// Cross-entropy of the teacher's logits with the label: the label asked for of a conditional generator, the
     /// teacher's own likeliest class otherwise (ABD, R-DFCIL).
     pub label: f64,
-    /// What the logits are divided by in the label loss; 1000 in ABD and R-DFCIL, which all but removes it.
+    /// The temperature of the logits in the label loss; 1000 in ABD and R-DFCIL, which almost removes the loss.
     pub label_temperature: f64,
     /// Entropy of each prediction.
     pub instance_entropy: f64,
@@ -205,19 +205,19 @@ impl InversionConfig {
             bail!("inversion.iterations is 0; a generator needs some hundreds at least");
         }
         if self.iterations > MOST_ITERATIONS {
-            bail!("inversion.iterations is {}; it should be from 1 to {MOST_ITERATIONS}", self.iterations);
+            bail!("inversion.iterations is {}; use a value from 1 to {MOST_ITERATIONS}", self.iterations);
         }
         if self.batch < 2 {
             bail!("inversion.batch is {}; statistics of a batch need at least 2 images", self.batch);
         }
         if self.batch > LARGEST_BATCH {
-            bail!("inversion.batch is {}; it should be from 2 to {LARGEST_BATCH}", self.batch);
+            bail!("inversion.batch is {}; use a value from 2 to {LARGEST_BATCH}", self.batch);
         }
         positive("inversion.learning-rate", self.learning_rate, LARGEST_RATE)?;
         let wrong = |error: Error| Error::Msg(format!("inversion.schedule.{error}"));
         self.schedule.check(self.iterations, "iterations").map_err(wrong)?;
         if !(0.0..1.0).contains(&self.beta1) {
-            bail!("inversion.beta1 is {}; it should be from 0 to below 1", self.beta1);
+            bail!("inversion.beta1 is {}; use a value from 0 to below 1", self.beta1);
         }
         let weights = &self.weights;
         let parts = [
@@ -256,23 +256,23 @@ mod tests {
         };
         refused(&|it| it.iterations = 0, "iterations is 0");
         refused(&|it| it.batch = 1, "batch is 1");
-        refused(&|it| it.batch = usize::MAX, "it should be from 2 to 65536");
-        refused(&|it| it.iterations = usize::MAX, "it should be from 1 to 100000000");
+        refused(&|it| it.batch = usize::MAX, "use a value from 2 to 65536");
+        refused(&|it| it.iterations = usize::MAX, "use a value from 1 to 100000000");
         refused(&|it| it.learning_rate = -1.0, "learning-rate is -1");
-        refused(&|it| it.beta1 = 1.0, "inversion.beta1 is 1; it should be from 0 to below 1");
+        refused(&|it| it.beta1 = 1.0, "inversion.beta1 is 1; use a value from 0 to below 1");
         refused(&|it| it.beta1 = f64::NAN, "inversion.beta1 is NaN");
         refused(&|it| it.weights.diversity = f64::NAN, "weights.diversity is NaN");
         refused(&|it| it.weights.statistics.weight = -0.5, "statistics.weight is -0.5");
         refused(&|it| it.weights.label_temperature = 0.0, "label-temperature is 0");
         refused(
             &|it| it.weights.label_temperature = 1e30,
-            "label-temperature is 1e30; it should be from 0.01",
+            "label-temperature is 1e30; use a value from 0.01",
         );
         refused(
             &|it| it.weights.label = 1e30,
-            "inversion.weights.label is 1e30; it should be from 0 to 1000000",
+            "inversion.weights.label is 1e30; use a value from 0 to 1000000",
         );
-        refused(&|it| it.learning_rate = 1e30, "learning-rate is 1e30; it should be above 0 and at most");
+        refused(&|it| it.learning_rate = 1e30, "learning-rate is 1e30; use a value above 0 and at most");
         refused(
             &|it| it.schedule = Schedule { warm_up: 10, ..Schedule::cosine() },
             "inversion.schedule.warm-up is 10 of 10 iterations",
@@ -282,10 +282,7 @@ mod tests {
             "inversion.schedule.decay.gamma is NaN",
         );
         refused(&|it| it.generator.latent = 0, "inversion.generator.latent is 0");
-        refused(
-            &|it| it.generator.channels = 1 << 40,
-            "channels is 1099511627776; it should be at most 4096",
-        );
+        refused(&|it| it.generator.channels = 1 << 40, "channels is 1099511627776; use at most 4096");
         let silent = |it: &mut InversionConfig| {
             it.weights.statistics.weight = 0.0;
             (it.weights.instance_entropy, it.weights.batch_entropy) = (0.0, 0.0);

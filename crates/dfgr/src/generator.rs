@@ -1,14 +1,14 @@
 //! Generator networks: noise, and perhaps a label, to images.
 //!
-//! One decision: the closing batch norm has no scale and shift, so images come out in the normalised space that the
-//! classifier takes (zero mean, unit variance per colour), and no dataset's mean or deviation is needed here.
-//! This module only describes networks; an executor runs them.
+//! The closing batch norm has no scale and shift, so images come out in the normalised space that the classifier takes
+//! (zero mean, unit variance per colour), and no dataset's mean or deviation is needed here. This module only describes
+//! networks; an executor runs them.
 
 use candle_core::{Result, bail};
 use cil_engine::{Graph, GraphBuilder, Init, NodeId, Op, Shape};
 use serde::{Deserialize, Serialize};
 
-/// Name of the tap that hands out the images.
+/// Name of the tap that returns the images.
 pub const IMAGES: &str = "images";
 
 /// Most numbers of a vector and most maps, 512 in the published networks: memory grows with the square.
@@ -81,7 +81,7 @@ impl GeneratorConfig {
         let widths =
             [("latent", self.latent), ("label-width", self.label_width), ("channels", self.channels)];
         if let Some((key, width)) = widths.iter().find(|(_, width)| *width > WIDEST) {
-            bail!("generator.{key} is {width}; it should be at most {WIDEST}");
+            bail!("generator.{key} is {width}; use at most {WIDEST}");
         }
         if self.latent == 0 {
             bail!("generator.latent is 0");
@@ -97,13 +97,13 @@ impl GeneratorConfig {
     }
 }
 
-/// What tells the published networks apart.
+/// The differences between the published networks.
 struct Form {
     /// Side of the first map at full image size.
     start: usize,
     /// Least number of upsamplings.
     stages: usize,
-    /// What the widest map's channels are divided by after each of the last stages.
+    /// The divisors of the widest map's channels after each of the last stages.
     divisors: &'static [usize],
     /// The largest of them.
     divisor: usize,

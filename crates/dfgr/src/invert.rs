@@ -1,8 +1,8 @@
 //! The inversion loop: a generator is trained from a frozen teacher and noise.
 //!
-//! One decision: an inversion is a state that advances by some iterations at a time, so that it can be watched, stopped
-//! and resumed; iteration `i` draws its noise from (seed, task, `i`) alone. Gradients of the losses are candle's, on
-//! the teacher's features and moments; those of teacher and generator are their executors'.
+//! An inversion is a state that advances by some iterations at a time, so that it can be watched, stopped and resumed;
+//! iteration `i` draws its noise from (seed, task, `i`) alone. Gradients of the losses are candle's, on the teacher's
+//! features and moments; those of teacher and generator are their executors'.
 
 mod iteration;
 
@@ -30,7 +30,7 @@ use iteration::{Asked, Done, Iteration};
 /// PyTorch's share of a batch in the running statistics.
 const STATISTICS_MOMENTUM: f64 = 0.1;
 
-/// What some iterations did.
+/// The result of some iterations.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Iterations done so far, these included.
@@ -44,7 +44,7 @@ pub struct Report {
     pub losses: BTreeMap<String, f64>,
 }
 
-/// What an inversion is besides its config and its teacher, between two iterations.
+/// The state of an inversion between two iterations, without its config and its teacher.
 #[derive(Clone, Debug)]
 pub struct InversionState {
     /// Iterations done.
@@ -121,7 +121,7 @@ impl Inversion {
     ///
     /// # Errors
     /// If the values are not those of such a generator.
-    pub fn begin_as(&mut self, generator: &Parameters) -> Result<()> {
+    pub fn warm_start_from(&mut self, generator: &Parameters) -> Result<()> {
         let mut values = generator.clone();
         for (name, fresh) in self.parameters.iter() {
             let before = generator.get(name)?;
@@ -135,7 +135,7 @@ impl Inversion {
         self.parameters.replace(&values)
     }
 
-    /// What it takes to go on from here.
+    /// The state to resume from.
     ///
     /// # Errors
     /// If the device refuses a tensor.
@@ -210,7 +210,7 @@ impl Inversion {
     }
 
     /// The loss on an iteration's inputs and its gradient to the generator.
-    fn slope(&self, inputs: &[Tensor]) -> Result<Slope> {
+    fn grad(&self, inputs: &[Tensor]) -> Result<Grad> {
         let asked = Asked::new(inputs, self.config.generator.conditional)?;
         let _kept = uploads::keep(&self.device);
         let code = asked.code.to_dtype(self.teacher.dtype())?;
@@ -221,12 +221,12 @@ impl Inversion {
             Seen { features: Var::from_tensor(&probe.features)?, moments: Moments::new(&probe.moments)? };
         let noise = code.narrow(1, 0, self.config.generator.latent)?;
         let (total, parts) = self.loss(&images, &seen, &noise, &asked)?;
-        let slopes = total.backward()?;
+        let grads = total.backward()?;
 
-        let features = slopes.get(&seen.features).cloned();
-        let moments = seen.moments.slopes(&slopes)?;
+        let features = grads.get(&seen.features).cloned();
+        let moments = seen.moments.grads(&grads)?;
         let mut gradient = self.teacher.probe_backward(probe, features, moments)?;
-        if let Some(direct) = slopes.get(&images) {
+        if let Some(direct) = grads.get(&images) {
             gradient = (gradient + direct)?;
         }
         let (Some(tape), Some(update)) = (drawn.tape.take(), drawn.statistics.take()) else {
@@ -236,7 +236,7 @@ impl Inversion {
             Upstream { taps: BTreeMap::from([(IMAGES.to_owned(), gradient)]), moments: BTreeMap::new() };
         let mut gradients = Gradients::default();
         self.executor.backward(&self.parameters, tape, &upstream, &mut gradients)?;
-        Ok(Slope { total, parts, gradients, update })
+        Ok(Grad { total, parts, gradients, update })
     }
 
     fn loss(
@@ -278,14 +278,14 @@ impl Inversion {
     }
 }
 
-/// What the teacher saw, as variables that collect gradients.
+/// Features and moments of the teacher, as variables that collect gradients.
 struct Seen {
     features: Var,
     moments: Moments,
 }
 
 /// The loss of one iteration and where it goes down.
-struct Slope {
+struct Grad {
     #[cfg_attr(not(test), expect(dead_code, reason = "the loop needs its gradient only"))]
     total: Tensor,
     parts: BTreeMap<String, Tensor>,

@@ -1,12 +1,13 @@
 //! Inversion losses: what a generator minimises so that its images look, to a frozen teacher, like the data that the
 //! teacher was trained on.
 //!
-//! One decision: every loss is a function of tensors that a forward pass returned, so it is tested without a network.
-//! This module weights nothing and knows no teacher; see the inversion loop. Neither agreement nor batch-norm
-//! statistics notice a generator that has collapsed to one picture a class; [`batch_entropy`] and [`diversity`] do.
+//! Every loss is a function of tensors that a forward pass returned, so it is tested without a network. This module
+//! weights nothing and knows no teacher; see the inversion loop. Neither agreement nor batch-norm statistics notice a
+//! generator that has collapsed to one picture a class; [`batch_entropy`] and [`diversity`] do.
 
 use candle_core::{D, Device, Result, Tensor, bail};
 use candle_nn::ops::log_softmax;
+use cil_engine::rows::{self, Divisor};
 use cil_engine::uploads;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ pub const GENERATED_VARIANCE_FLOOR: f64 = 1e-8;
 /// Added to the mode-seeking ratio before its reciprocal is taken; as in the released code of Mao et al. 2019.
 pub const RATIO_FLOOR: f64 = 1e-5;
 
-/// What one batch-norm layer saw of a generated batch, and what it stores of the data. All `[channels]`.
+/// Moments of a generated batch in one batch-norm layer, and the layer's stored ones. All `[channels]`.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerMoments<'a> {
     /// Mean of the layer's input over rows and positions.
@@ -42,13 +43,13 @@ pub enum ChannelReduction {
     Mean,
 }
 
-/// What all batch norms of a network store, their channels one after the other: on a GPU a small operation costs its
-/// launch, whatever it computes.
+/// Stored moments of all batch norms of a network, their channels one after the other: on a GPU a small operation costs
+/// its launch, whatever it computes.
 #[derive(Clone, Debug)]
 pub struct Stored {
     mean: Tensor,
     variance: Tensor,
-    /// What each channel's divergence is multiplied by; all count once where there is none.
+    /// The weight of each channel's divergence; 1 if absent.
     shares: Option<Tensor>,
 }
 
@@ -123,7 +124,7 @@ pub fn bn_kl_stored_to_generated(layers: &[LayerMoments<'_>], reduction: Channel
     stored.to_generated(&mean, &variance)
 }
 
-/// What layers store, and a batch's means and variances.
+/// The stored moments of layers, and a batch's means and variances.
 fn joined(layers: &[LayerMoments<'_>], reduction: ChannelReduction) -> Result<(Stored, Tensor, Tensor)> {
     let running: Vec<_> = layers.iter().map(|it| (it.running_mean, it.running_variance)).collect();
     let stored = Stored::new(&running, reduction)?;
@@ -138,6 +139,9 @@ fn joined(layers: &[LayerMoments<'_>], reduction: ChannelReduction) -> Result<(S
 /// ABD and R-DFCIL take the teacher's argmax as label and logits divided by 1000.
 pub fn label_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     check_rows(logits)?;
+    if let Some(loss) = rows::cross_entropy(logits, labels, None, Divisor::Rows)? {
+        return Ok(loss);
+    }
     let log_p = log_softmax(logits, D::Minus1)?;
     log_p.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?.neg()
 }

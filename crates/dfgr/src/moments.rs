@@ -1,7 +1,7 @@
-//! What batch norms saw of a batch, as variables that collect gradients.
+//! Moments of a batch in batch norms, as variables that collect gradients.
 //!
-//! One decision: the channels of all batch norms are in one tensor, so a loss on them is a few operations however deep
-//! the network is.
+//! The channels of all batch norms are in one tensor, so a loss on them is a few operations however deep the network
+//! is.
 
 use std::collections::BTreeMap;
 
@@ -36,12 +36,12 @@ impl Moments {
         })
     }
 
-    /// Gradients to each batch norm's moments, by its name; none where the loss looks at no moment.
+    /// Gradients to each batch norm's moments, by its name; none where the loss reads no moment.
     ///
     /// # Errors
     /// If the device refuses a tensor.
-    pub fn slopes(&self, slopes: &GradStore) -> Result<BTreeMap<String, MomentGradient>> {
-        let (Some(mean), Some(variance)) = (slopes.get(&self.mean), slopes.get(&self.variance)) else {
+    pub fn grads(&self, grads: &GradStore) -> Result<BTreeMap<String, MomentGradient>> {
+        let (Some(mean), Some(variance)) = (grads.get(&self.mean), grads.get(&self.variance)) else {
             return Ok(BTreeMap::new());
         };
         let (mut start, mut moments) = (0, BTreeMap::new());

@@ -1,23 +1,23 @@
 //! Images from a trained generator.
 //!
-//! One decision: a replay holds no image; it makes a fresh batch from a draw, with the generator's running statistics,
-//! and says what its teacher says of it. It is as frozen as the teacher.
+//! A replay holds no image; it generates a batch from noise with the generator's running statistics and returns its
+//! teacher's outputs for it. It is as frozen as the teacher.
 
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
-use cil_backbone::{Frozen, View};
+use cil_backbone::{Frozen, Outputs};
 use cil_engine::{Executor, ExecutorFactory, ForwardSpec, Parameters, uploads};
 use cil_random::Draw;
 
 use crate::generator::{GeneratorConfig, IMAGES, generator};
 
-/// What a generator is asked: drawn by the processor, and there.
+/// Generator input: latent noise and, for a conditional generator, one-hot labels. Sampled and stored on the CPU.
 #[derive(Clone, Debug)]
 pub struct Code {
     /// `[rows, width]` in `f32`: noise, joined by one-hot labels if there are any.
     pub input: Tensor,
-    /// What a conditional generator is asked for.
+    /// The labels of a conditional generator's one-hot input.
     pub labels: Option<Vec<u32>>,
 }
 
@@ -51,26 +51,26 @@ impl Code {
 /// Class of each generated image.
 #[derive(Clone, Debug)]
 pub enum Labels {
-    /// What a conditional generator was asked for.
-    Asked(Vec<u32>),
-    /// The teacher's likeliest, u32 `[rows]`, where the teacher is.
-    Told(Tensor),
+    /// The labels that a conditional generator received.
+    Conditioned(Vec<u32>),
+    /// The teacher's most probable classes, u32 `[rows]`, on the teacher's device.
+    Predicted(Tensor),
 }
 
 impl Labels {
-    /// As numbers; waits for the device if the teacher told them.
+    /// The labels on the host; predicted ones synchronise with the device.
     ///
     /// # Errors
-    /// If the device refuses to hand them out.
+    /// If the device cannot copy them.
     pub fn to_vec(&self) -> Result<Vec<u32>> {
         match self {
-            Self::Asked(labels) => Ok(labels.clone()),
-            Self::Told(labels) => labels.to_vec1(),
+            Self::Conditioned(labels) => Ok(labels.clone()),
+            Self::Predicted(labels) => labels.to_vec1(),
         }
     }
 }
 
-/// A batch of generated images, and what the teacher says of it.
+/// A batch of generated images with the teacher's outputs for it.
 #[derive(Clone, Debug)]
 pub struct Synthetic {
     /// `[rows, channels, height, width]`, normalised as the teacher takes them.
@@ -78,7 +78,7 @@ pub struct Synthetic {
     /// Class of each row.
     pub labels: Labels,
     /// The teacher's features and logits.
-    pub view: View,
+    pub view: Outputs,
 }
 
 /// A trained generator and its teacher; cheap to clone.
@@ -143,7 +143,7 @@ impl Replay {
         &self.parameters
     }
 
-    /// What `rows` images are made of: a function of the draw.
+    /// The generator input of `rows` images: a function of the draw.
     ///
     /// # Errors
     /// If there is no memory.
@@ -151,12 +151,11 @@ impl Replay {
         Code::draw(&self.config, self.teacher.classes(), rows, draw)
     }
 
-    /// The images of a code's input, wherever that lies, and what the teacher says of them; classes are the teacher's
-    /// to tell.
+    /// The images of a generator input on any device, and the teacher's outputs for them.
     ///
     /// # Errors
     /// If an executor fails.
-    pub fn made(&self, input: &Tensor) -> Result<(Tensor, View)> {
+    pub fn generate(&self, input: &Tensor) -> Result<(Tensor, Outputs)> {
         let input = match input.device() {
             Device::Cpu if !self.device.is_cpu() => {
                 uploads::fresh(input.flatten_all()?.to_vec1::<f32>()?, input.dims(), &self.device)?
@@ -180,19 +179,19 @@ impl Replay {
     /// If an executor fails.
     pub fn sample(&self, rows: usize, draw: Draw<'_>) -> Result<Synthetic> {
         let code = self.code(rows, draw)?;
-        let (images, view) = self.made(&code.input)?;
+        let (images, view) = self.generate(&code.input)?;
         let labels = match code.labels {
-            Some(labels) => Labels::Asked(labels),
-            None => Labels::Told(told(&view)?),
+            Some(labels) => Labels::Conditioned(labels),
+            None => Labels::Predicted(predicted_labels(&view)?),
         };
         Ok(Synthetic { images, labels, view })
     }
 }
 
-/// The likeliest class of each row, u32 `[rows]`.
+/// The most probable class of each row, u32 `[rows]`.
 ///
 /// # Errors
 /// If the device refuses it.
-pub fn told(view: &View) -> Result<Tensor> {
+pub fn predicted_labels(view: &Outputs) -> Result<Tensor> {
     view.logits.argmax(1)?.to_dtype(DType::U32)
 }

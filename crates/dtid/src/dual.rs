@@ -19,7 +19,7 @@ use crate::kl::{check_temperature, kl};
 pub struct DtidConfig {
     /// Softmax temperature of both sides, positive. 2 in LwF (Li & Hoiem, p. 5).
     pub temperature: f64,
-    /// What is compared with what, and the weights.
+    /// The form of the comparison, and its weights.
     pub form: DualForm,
 }
 
@@ -46,10 +46,10 @@ pub enum DualForm {
     },
 }
 
-/// What one teacher says of a batch. Detached by every function that takes it.
+/// The logits of one teacher for a batch. Detached by every function that takes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Teacher<'a> {
-    /// `[n, columns]`: one column per class that this teacher knows, in the student's order.
+    /// `[n, columns]`: one column per class of this teacher, in the student's order.
     pub logits: &'a Tensor,
     /// The student's row of each row of `logits`, u32 `[n]`; `None` when `logits` speaks of all rows in order.
     pub rows: Option<&'a Tensor>,
@@ -68,7 +68,7 @@ impl DtidConfig {
         };
         let wrong = |(_, weight): &(&str, f64)| !(0.0..=LARGEST_WEIGHT).contains(weight);
         if let Some((key, weight)) = weights.into_iter().find(wrong) {
-            bail!("form.{key} is {weight:?}; it should be from 0 to {LARGEST_WEIGHT}")
+            bail!("form.{key} is {weight:?}; use a value from 0 to {LARGEST_WEIGHT}")
         }
         Ok(())
     }

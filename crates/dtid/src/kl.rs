@@ -6,7 +6,7 @@ use candle_core::{D, Result, Tensor, bail};
 use candle_nn::ops::log_softmax;
 use cil_engine::rows;
 
-/// What logits may be divided by. Outside, the softmax is a step or flat to the last bit of `f32`; 2 in LwF, 20 at most
+/// Bounds of the temperature. Outside, the softmax is a step or flat to the last bit of `f32`; 2 in LwF, 20 at most
 /// in Hinton et al. 2015.
 const TEMPERATURES: std::ops::RangeInclusive<f64> = 0.01..=10_000.0;
 
@@ -34,7 +34,7 @@ pub fn kl(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor
 pub fn check_temperature(temperature: f64) -> Result<()> {
     if !TEMPERATURES.contains(&temperature) {
         let (least, most) = (TEMPERATURES.start(), TEMPERATURES.end());
-        bail!("temperature is {temperature:?}; it should be from {least} to {most}")
+        bail!("temperature is {temperature:?}; use a value from {least} to {most}")
     }
     Ok(())
 }

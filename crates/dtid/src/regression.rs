@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dual::centre_rows;
 
-/// What is subtracted from the teachers' logits to bring the two to a common level.
+/// The mean that is subtracted from the teachers' logits to bring both to a common level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Centring {

@@ -30,7 +30,7 @@ impl Value for f64 {
     }
 }
 
-/// What `work` makes of a tensor's values in row-major order; copied only where they do not lie so, or lie on a GPU.
+/// The result of `work` on a tensor's values in row-major order; copied only where they do not lie so, or lie on a GPU.
 ///
 /// # Errors
 /// If they are of another type, or `work` fails.

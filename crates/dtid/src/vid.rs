@@ -4,9 +4,9 @@
 //! the student and whose variance is one number per channel, minus the bound is the loss below up to a constant.
 //! The regressors and the variance parameters are the caller's: they train with the student.
 //!
-//! One decision: the loss is written twice, as operations that candle differentiates ([`vid`]), slow and obvious, and
-//! as one parallel pass that yields loss and gradients at once ([`vid_slopes`]), since maps are large. In the latter,
-//! sums over samples run in their order and in `f64`: the number of threads does not matter.
+//! The loss is written twice, as operations that candle differentiates ([`vid`]), slow and obvious, and as one parallel
+//! pass that yields loss and gradients at once ([`vid_grads`]), since maps are large. In the latter, sums over samples
+//! run in their order and in `f64`: the number of threads does not matter.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -35,7 +35,7 @@ pub fn vid(mean: &Tensor, teacher: &Tensor, raw_variance: &Tensor) -> Result<Ten
 
 /// A loss and its gradients.
 #[derive(Clone, Debug)]
-pub struct VidSlopes {
+pub struct VidGrads {
     /// The loss, unweighted; a scalar.
     pub loss: Tensor,
     /// Weight times the gradient to the mean, of its shape.
@@ -48,12 +48,12 @@ pub struct VidSlopes {
 ///
 /// # Errors
 /// If the shapes do not fit, the types are not all `f32` or all `f64`, or the tensors are not on the CPU.
-pub fn vid_slopes(mean: &Tensor, teacher: &Tensor, raw_variance: &Tensor, weight: f64) -> Result<VidSlopes> {
+pub fn vid_grads(mean: &Tensor, teacher: &Tensor, raw_variance: &Tensor, weight: f64) -> Result<VidGrads> {
     check(mean, teacher, raw_variance)?;
     match mean.dtype() {
-        DType::F32 => slopes_of::<f32>(mean, teacher, raw_variance, weight),
-        DType::F64 => slopes_of::<f64>(mean, teacher, raw_variance, weight),
-        other => bail!("the regressed map is {other:?}, it should be F32 or F64"),
+        DType::F32 => grads_of::<f32>(mean, teacher, raw_variance, weight),
+        DType::F64 => grads_of::<f64>(mean, teacher, raw_variance, weight),
+        other => bail!("the regressed map is {other:?}, use F32 or F64"),
     }
 }
 
@@ -80,19 +80,19 @@ fn check(mean: &Tensor, teacher: &Tensor, raw_variance: &Tensor) -> Result<usize
     Ok(n_channels)
 }
 
-fn slopes_of<T: Value>(
+fn grads_of<T: Value>(
     mean: &Tensor,
     teacher: &Tensor,
     raw_variance: &Tensor,
     weight: f64,
-) -> Result<VidSlopes> {
+) -> Result<VidGrads> {
     let form = Form::new(mean.dims());
     let raw: Vec<f64> = with_values(raw_variance, |raw: &[T]| Ok(raw.iter().map(|it| it.wide()).collect()))?;
     let (loss, to_mean, to_raw) = with_values(mean, |mean: &[T]| {
-        with_values(teacher, |teacher: &[T]| Ok(form.slopes(mean, teacher, &raw, weight)))
+        with_values(teacher, |teacher: &[T]| Ok(form.grads(mean, teacher, &raw, weight)))
     })?;
     let device = mean.device();
-    Ok(VidSlopes {
+    Ok(VidGrads {
         loss: Tensor::full(T::narrow(loss), (), device)?,
         mean: Tensor::from_vec(to_mean, mean.dims(), device)?,
         raw_variance: Tensor::from_vec(to_raw, raw_variance.dims(), device)?,
@@ -113,7 +113,7 @@ impl Form {
     }
 
     /// The loss, and weight times its gradients to the mean and to the raw variances.
-    fn slopes<T: Value>(self, mean: &[T], teacher: &[T], raw: &[f64], weight: f64) -> (f64, Vec<T>, Vec<T>) {
+    fn grads<T: Value>(self, mean: &[T], teacher: &[T], raw: &[f64], weight: f64) -> (f64, Vec<T>, Vec<T>) {
         let spreads: Vec<(f64, f64)> = raw.iter().map(|raw| softplus(*raw)).collect();
         let elements = (self.rows * self.channels * self.positions) as f64;
         let factors: Vec<T> = spreads.iter().map(|it| T::narrow(weight / elements / it.0)).collect();
@@ -135,10 +135,10 @@ impl Form {
                 }
             });
         let (mut loss, mut to_raw) = (0.0, Vec::with_capacity(self.channels));
-        for (square, (variance, slope)) in self.over_rows(&squares).into_iter().zip(spreads) {
+        for (square, (variance, grad)) in self.over_rows(&squares).into_iter().zip(spreads) {
             let (fit, share) = (square / elements, 1.0 / self.channels as f64);
             loss += 0.5 * (fit / variance + share * variance.ln());
-            to_raw.push(T::narrow(weight * 0.5 * slope * (share - fit / variance) / variance));
+            to_raw.push(T::narrow(weight * 0.5 * grad * (share - fit / variance) / variance));
         }
         (loss, to_mean, to_raw)
     }
@@ -153,29 +153,29 @@ impl Form {
     }
 }
 
-/// One channel's variance and its slope over the raw parameter.
+/// One channel's variance and its grad over the raw parameter.
 fn softplus(raw: f64) -> (f64, f64) {
     (raw.max(0.0) + (-raw.abs()).exp().ln_1p() + VARIANCE_FLOOR, 1.0 / (1.0 + (-raw).exp()))
 }
 
 /// Writes `(mean - teacher) * factor`; the sum of squared differences, in eight partial sums.
-fn plane<T: Value>(mean: &[T], teacher: &[T], slope: &mut [T], factor: T) -> f64 {
+fn plane<T: Value>(mean: &[T], teacher: &[T], grad: &mut [T], factor: T) -> f64 {
     const LANES: usize = 8;
     let ((mean, mean_rest), (teacher, teacher_rest)) =
         (mean.as_chunks::<LANES>(), teacher.as_chunks::<LANES>());
-    let (slope, slope_rest) = slope.as_chunks_mut::<LANES>();
+    let (grad, grad_rest) = grad.as_chunks_mut::<LANES>();
     let mut lanes = [0f64; LANES];
-    for ((mean, teacher), slope) in mean.iter().zip(teacher).zip(slope) {
+    for ((mean, teacher), grad) in mean.iter().zip(teacher).zip(grad) {
         for lane in 0..LANES {
             let difference = mean[lane] - teacher[lane];
-            slope[lane] = difference * factor;
+            grad[lane] = difference * factor;
             lanes[lane] += difference.wide() * difference.wide();
         }
     }
     let mut sum = lanes.iter().sum::<f64>();
-    for ((mean, teacher), slope) in mean_rest.iter().zip(teacher_rest).zip(slope_rest) {
+    for ((mean, teacher), grad) in mean_rest.iter().zip(teacher_rest).zip(grad_rest) {
         let difference = *mean - *teacher;
-        *slope = difference * factor;
+        *grad = difference * factor;
         sum += difference.wide() * difference.wide();
     }
     sum

@@ -55,7 +55,7 @@ fn kl_survives_certain_logits() {
 fn kl_refuses_what_it_cannot_mean() {
     let logits = Case::load(GOLDEN, "kl").tensor("student");
     let message = |student: &Tensor, temperature| kl(student, &logits, temperature).unwrap_err().to_string();
-    assert!(message(&logits, 0.0).contains("temperature is 0.0; it should be from 0.01 to 10000"));
+    assert!(message(&logits, 0.0).contains("temperature is 0.0; use a value from 0.01 to 10000"));
     assert!(message(&logits.narrow(1, 0, 3).unwrap(), 2.0).contains("[4, 5], the student's [4, 3]"));
     assert!(message(&logits.narrow(0, 0, 0).unwrap(), 2.0).contains("at least one row"));
 }

@@ -1,7 +1,7 @@
 //! `manifest.json`, the contract between fetching and training.
 //!
-//! One decision: a manifest is refused unless every field is understood, so a reader never guesses.
-//! The manifest holds no path outside its own folder.
+//! A manifest is refused unless every field is understood, so a reader never guesses. The manifest holds no path
+//! outside its own folder.
 
 use std::fs::File;
 use std::io::Read;
@@ -36,7 +36,7 @@ pub struct Manifest {
     pub width: usize,
     /// The two splits.
     pub splits: Splits,
-    /// What the data set was made from.
+    /// The source of the data set.
     pub source: SourceRecord,
 }
 
@@ -64,7 +64,7 @@ pub struct SplitRecord {
     pub content_sha256: String,
 }
 
-/// What a data set was made from.
+/// The source of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceRecord {
@@ -119,7 +119,7 @@ impl Manifest {
         let sides = 1..=4096;
         if self.channels != CHANNELS || !sides.contains(&self.height) || !sides.contains(&self.width) {
             bail!(
-                "images are {}x{}x{}; {CHANNELS} channels and sides from 1 to 4096 are right",
+                "images are {}x{}x{}; use {CHANNELS} channels and sides from 1 to 4096",
                 self.channels,
                 self.height,
                 self.width
@@ -130,7 +130,7 @@ impl Manifest {
             for (file, suffix) in [(&record.images, "images"), (&record.labels, "labels")] {
                 let wanted = format!("{}.{suffix}", split.name());
                 if *file != wanted {
-                    bail!("{} has the file {file:?}, {wanted:?} is right", split.name());
+                    bail!("{} has the file {file:?}, not {wanted:?}", split.name());
                 }
             }
         }

@@ -1,8 +1,8 @@
-//! What a data set is, in memory and on disk.
+//! Data sets, in memory and on disk.
 //!
-//! One decision: samples are kept in one canonical order, by fine label and then by the SHA-256 of the pixels,
-//! so that the same images give the same files whichever source they came from.
-//! Nothing here downloads or decodes; see `source` and `fetch`.
+//! Samples are kept in one canonical order, by fine label and then by the SHA-256 of the pixels, so that the same
+//! images give the same files whichever source they came from. Nothing here downloads or decodes; see `source` and
+//! `fetch`.
 
 pub mod manifest;
 pub mod samples;
@@ -29,7 +29,7 @@ pub struct Collection {
     pub train: Samples,
     /// Test images.
     pub test: Samples,
-    /// What they were read from.
+    /// Their source.
     pub source: SourceRecord,
 }
 

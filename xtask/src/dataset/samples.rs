@@ -1,7 +1,7 @@
 //! Labelled images in memory, and their canonical order.
 //!
-//! One decision: pixels lie in one buffer and are never moved; the canonical order is a list of indices.
-//! This module does not touch the disk.
+//! Pixels lie in one buffer and are never moved; the canonical order is a list of indices. This module does not touch
+//! the disk.
 
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
@@ -54,7 +54,7 @@ impl Samples {
     /// Appends one image given as `[channel][row][column]`.
     pub fn push(&mut self, label: u16, pixels: &[u8]) -> Result<()> {
         if pixels.len() != self.image_bytes {
-            bail!("an image has {} bytes, {} are right", pixels.len(), self.image_bytes);
+            bail!("an image has {} bytes, not {}", pixels.len(), self.image_bytes);
         }
         self.labels.push(label);
         self.pixels.extend_from_slice(pixels);

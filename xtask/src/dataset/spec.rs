@@ -1,7 +1,7 @@
-//! What is known beforehand about each data set that can be fetched.
+//! The data sets that can be fetched, and their known properties.
 //!
-//! One decision: a data set is described by a value, so tests describe a tiny one and run the same code.
-//! The digests are those that the publisher prints; none was made up here.
+//! A data set is described by a value, so tests describe a tiny one and run the same code. The digests are those that
+//! the publisher prints.
 
 use std::collections::BTreeMap;
 
@@ -75,7 +75,7 @@ pub struct Spec {
     pub python_names: String,
     /// Repository on the hub.
     pub hub_repository: String,
-    /// What its images are, where that was measured; see [`Known`].
+    /// The digests of its images, where they are known; see [`Known`].
     pub known: Option<Known>,
 }
 
@@ -210,8 +210,8 @@ impl Spec {
         let right = self.known.as_ref().map(|known| known.split(split));
         if let Some(right) = right.filter(|right| *right != content_sha256) {
             bail!(
-                "the {} images and labels are not those of {}: their digest is {content_sha256}, {right} is right; \
-                 take them from another source",
+                "the {} images and labels are not those of {}: their digest is {content_sha256}, not {right}; take \
+                 them from another source",
                 split.name(),
                 self.name
             );

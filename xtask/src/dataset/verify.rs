@@ -1,7 +1,6 @@
 //! Recomputing everything that a manifest says of its folder.
 //!
-//! One decision: the files are streamed, so checking needs the memory of one image.
-//! Checking changes nothing on disk.
+//! The files are streamed, so checking needs the memory of one image. Checking changes nothing on disk.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -13,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::samples::ContentDigest;
 use super::{CHANNELS, Manifest, Spec, Split};
 
-/// What was found in one split.
+/// The content of one split.
 pub struct SplitReport {
     /// Which split.
     pub split: Split,
@@ -129,7 +128,7 @@ fn open_of_length(path: &Path, wanted: u64) -> Result<BufReader<File>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let length = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
     if length != wanted {
-        bail!("{} has {length} bytes, {wanted} are right", path.display());
+        bail!("{} has {length} bytes, not {wanted}", path.display());
     }
     Ok(BufReader::with_capacity(1 << 16, file))
 }

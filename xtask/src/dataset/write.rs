@@ -1,7 +1,7 @@
 //! Writing a data set's folder.
 //!
-//! One decision: every file is written under the folder it is given and synced; moving that folder to its final
-//! name is the caller's last step, so nothing half-written is ever seen under that name.
+//! Every file is written under the folder it is given and synced; moving that folder to its final name is the caller's
+//! last step, so nothing half-written is ever seen under that name.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

@@ -1,8 +1,8 @@
 //! `keys`: every key of a configuration, from the doc comments of the types that it is read into.
 //!
-//! One decision: the types are read as text, so this crate still depends on no other; what a key means is said once, at
-//! its field, and `docs/configuration.md` and the list that `cil-runner run --dry-run` prints from are written from
-//! there. A test and `tidy` see that both are what the types say.
+//! The types are read as text, so this crate still depends on no other; what a key means is said once, at its field,
+//! and `docs/configuration.md` and the list that `cil-runner run --dry-run` prints from are written from there. A test
+//! and `tidy` see that both are what the types say.
 
 mod types;
 mod write;
@@ -18,7 +18,7 @@ use types::Item;
 
 /// The type of a whole configuration.
 const ROOT: &str = "RunConfig";
-/// What is written.
+/// The files to write.
 pub const FILES: [&str; 2] = ["docs/configuration.md", "crates/cil-runner/src/config/keys.tsv"];
 /// Crates whose types a configuration is made of.
 const CRATES: [&str; 7] =
@@ -37,7 +37,7 @@ pub fn run(out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// What the files should hold, in the order of [`FILES`].
+/// The texts of the files, in the order of [`FILES`].
 ///
 /// # Errors
 /// If a source cannot be read.

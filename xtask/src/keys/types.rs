@@ -1,7 +1,7 @@
 //! Types that serde reads, from their source.
 //!
-//! One decision: only what the configuration's types use of serde is understood (`rename_all`, `rename`, `tag`,
-//! `untagged`, `transparent`, `default`, `skip`); names are those of the file, not of Rust.
+//! Only what the configuration's types use of serde is understood (`rename_all`, `rename`, `tag`, `untagged`,
+//! `transparent`, `default`, `skip`); names are those of the file, not of Rust.
 
 use anyhow::Result;
 use syn::{Attribute, Expr, Fields, Lit, Meta, Type};
@@ -17,7 +17,7 @@ pub(super) struct Item {
     pub(super) form: Form,
 }
 
-/// What it is.
+/// Its form.
 #[derive(Debug)]
 pub(super) enum Form {
     /// Keys.
@@ -58,7 +58,7 @@ impl Item {
     }
 }
 
-/// What serde is told of a type or a field.
+/// The serde attributes of a type or a field.
 #[derive(Default)]
 struct Serde {
     rename_all: bool,
@@ -151,7 +151,7 @@ fn innermost(of: &Type) -> (String, bool, bool) {
     }
 }
 
-/// Whether serde is told of it: derived, or named in an attribute.
+/// Whether serde uses it: derived, or named in an attribute.
 fn is_serde(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|it| match &it.meta {
         Meta::List(list) if list.path.is_ident("derive") => {

@@ -1,11 +1,10 @@
 //! The document of all keys, and the list that the program prints comments from.
 //!
-//! One decision: both tell a type once; the list names the type that a key leads to, so that a reader of a
-//! configuration finds its way.
+//! Both describe a type once; the list names the type of each key, so that a reader of a configuration can follow it.
 
 use super::types::{Field, Form, Item, Variant};
 
-/// What the document begins with.
+/// The beginning of the document.
 const HEAD: &str = "\
 # Configuration
 
@@ -105,7 +104,7 @@ fn variants_of(variants: &[Variant], untagged: bool, items: &[&Item]) -> String 
     text
 }
 
-/// What a field may hold, and what is said of its choices.
+/// The type of a field, and the text about its choices.
 fn value(field: &Field, items: &[&Item]) -> (String, String) {
     let (one, more) = match field.of.as_str() {
         "u64" | "usize" | "u32" | "u16" | "u8" => ("whole number".to_owned(), String::new()),
@@ -158,7 +157,7 @@ pub(super) fn list(items: &[&Item]) -> String {
                         ([one], true) if !untagged => {
                             line(&item.name, &variant.name, &one.of, &variant.about)
                         }
-                        // A table that is told by its form has the keys of its type.
+                        // A table that is recognised by its form has the keys of its type.
                         ([one], true) => {
                             let inner =
                                 items.iter().filter(|it| it.name == one.of).flat_map(|it| it.fields());

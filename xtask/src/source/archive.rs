@@ -1,7 +1,7 @@
 //! Official archives: a gzipped tar of records or pickles.
 //!
-//! One decision: the published digest is checked before anything is unpacked, and members are parsed as they
-//! come, in memory; nothing of an archive is ever written to a path that the archive names.
+//! The published digest is checked before anything is unpacked, and members are parsed as they come, in memory; nothing
+//! of an archive is ever written to a path that the archive names.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +17,7 @@ use crate::dataset::{
 use crate::digest::digest_file;
 
 const MAX_NAMES_BYTES: usize = 1 << 16;
-/// What a pickle may hold per image besides the pixels: labels, file name, and the opcodes around them.
+/// The most bytes of a pickle per image besides the pixels: labels, file name, and the opcodes around them.
 const PICKLE_OVERHEAD: usize = 256;
 
 /// Reads `archive` from `path`.
@@ -90,6 +90,6 @@ fn largest_member(spec: &Spec, form: Form, split: Split) -> usize {
 fn read_member(member: &mut impl Read, limit: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     member.take(limit as u64 + 1).read_to_end(&mut bytes).context("cannot unpack")?;
-    ensure!(bytes.len() <= limit, "has more than {limit} bytes, the most that is right");
+    ensure!(bytes.len() <= limit, "has more than {limit} bytes, the largest size that is read");
     Ok(bytes)
 }

@@ -1,7 +1,7 @@
 //! The binary form: fixed-length records of labels and pixels.
 //!
-//! One decision: the pixels are stored as we keep them (`[channel][row][column]`), so they are copied as they are.
-//! Counts are not judged here; see `Collection::check`.
+//! The pixels are stored as we keep them (`[channel][row][column]`), so they are copied as they are. Counts are not
+//! judged here; see `Collection::check`.
 
 use anyhow::{Context, Result, bail};
 

@@ -1,8 +1,8 @@
 //! Shards from the hub, through its cache.
 //!
-//! One decision: the cache is asked first and the network only if something is missing, so an offline machine with
-//! a filled cache works like any other. Endpoint, token and cache are passed on, never left to the library to find.
-//! The hub gives no broken transfer back: a shard is fetched whole, and its digest is checked.
+//! The cache is asked first and the network only if something is missing, so an offline machine with a filled cache
+//! works like any other. Endpoint, token and cache are passed on, never left to the library to find. The hub gives no
+//! broken transfer back: a shard is fetched whole, and its digest is checked.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ fn check_blob(path: &Path) -> Result<()> {
         let digest = digest_file(&blob)?;
         if digest.sha256 != name {
             bail!(
-                "{} ({} bytes) has the SHA-256 {}, its name says otherwise: remove it and fetch again",
+                "{} ({} bytes) has the SHA-256 {}, not the one in its name; remove it and fetch again",
                 blob.display(),
                 digest.bytes,
                 digest.sha256

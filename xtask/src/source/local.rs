@@ -1,7 +1,7 @@
 //! A folder that holds a data set in one of the published forms.
 //!
-//! One decision: files are recognised by their published names, never by looking inside.
-//! If a folder holds several forms, an official archive is preferred, since its digest is published.
+//! Files are recognised by their published names, never by looking inside. If a folder holds several forms, an official
+//! archive is preferred, since its digest is published.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ pub fn find(spec: &Spec, folder: &Path) -> Result<Found> {
         (true, true) => {
             let archives: Vec<&str> = spec.archives.iter().map(|archive| archive.file.as_str()).collect();
             bail!(
-                "{} holds nothing of {}: {} or train-*.parquet and test-*.parquet are looked for",
+                "{} holds nothing of {}: {} and no train-*.parquet or test-*.parquet",
                 folder.display(),
                 spec.name,
                 archives.join(", ")
@@ -60,12 +60,12 @@ pub fn read(spec: &Spec, folder: &Path) -> Result<Collection> {
     }
 }
 
-/// Shards say in their names how many there are; a missing one is told by name.
+/// Shards say in their names how many there are; a missing one is reported by name.
 fn check_shards(folder: &Path, shards: &[PathBuf]) -> Result<()> {
     let Some(first) = shards.first().map(|path| file_name(path)) else { return Ok(()) };
     let Some((split, total)) = shard_total(&first) else { return Ok(()) };
     if total > 10_000 {
-        bail!("{first} says that there are {total} shards, which is not believed");
+        bail!("{first} says that there are {total} shards, too many for this data set");
     }
     for index in 0..total {
         let name = format!("{split}-{index:05}-of-{total:05}.parquet");

@@ -1,7 +1,7 @@
 //! Reading data sets from the files that others publish.
 //!
-//! One decision: each reader takes files that lie on disk and gives a [`Collection`]; none of them downloads.
-//! A reader never trusts a length that a file states before it has seen that many bytes.
+//! Each reader takes files that lie on disk and gives a [`Collection`]; none of them downloads. A reader never trusts a
+//! length that a file states before it has seen that many bytes.
 
 mod archive;
 mod binary;
@@ -24,7 +24,7 @@ pub(crate) use archive::read as read_archive;
 pub use local::{find, read};
 pub(crate) use tiny::{ARCHIVE as TINY_ARCHIVE, URL as TINY_URL, read as read_tiny};
 
-/// What a folder holds of a data set.
+/// The files of a data set in a folder.
 #[derive(Debug)]
 pub enum Found {
     /// An official archive.
@@ -74,7 +74,7 @@ pub(crate) fn read_hub(spec: &Spec, options: &HubOptions) -> Result<Collection> 
 #[cfg(not(feature = "hub"))]
 pub(crate) fn read_hub(spec: &Spec, _: &HubOptions) -> Result<Collection> {
     anyhow::bail!(
-        "this build has no hub client: run `cargo run -p xtask --features hub -- fetch-data {} --source hub`",
+        "this build has no hub client; run `cargo run -p xtask --features hub -- fetch-data {} --source hub`",
         spec.name
     )
 }

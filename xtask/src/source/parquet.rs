@@ -1,7 +1,7 @@
 //! Hub shards: PNG images and labels in parquet columns.
 //!
-//! One decision: columns are found by name, never by position, and class names come from the hub's own metadata.
-//! An image is decoded only after its header has said the one size that is right.
+//! Columns are found by name, never by position, and class names come from the hub's own metadata. An image is decoded
+//! only after its header has given the expected size.
 
 use std::fs::File;
 use std::io::Cursor;
@@ -109,7 +109,7 @@ fn decode(bytes: &[u8]) -> Result<Vec<u8>> {
     let decoder = PngDecoder::new(Cursor::new(bytes)).context("is not a PNG")?;
     let (size, color) = (decoder.dimensions(), decoder.color_type());
     if size != (SIDE as u32, SIDE as u32) || color != ColorType::Rgb8 {
-        bail!("is {}x{} {color:?}, {SIDE}x{SIDE} Rgb8 is right", size.0, size.1);
+        bail!("is {}x{} {color:?}, not {SIDE}x{SIDE} Rgb8", size.0, size.1);
     }
     let mut interleaved = vec![0; IMAGE_BYTES];
     decoder.read_image(&mut interleaved).context("is a broken PNG")?;

@@ -1,8 +1,8 @@
 //! A reader of the part of Python's pickle format (protocols 1 to 3) that the published archives use.
 //!
-//! One decision: nothing is executed. Calls are kept as data, bytes stay in the input, and values refer to each
-//! other by index, so that neither a cycle nor a deep nesting can hurt.
-//! Every list of values is bounded; an opcode outside the subset is an error that names it.
+//! Nothing is executed. Calls are kept as data, bytes stay in the input, and values refer to each other by index, so
+//! that neither a cycle nor a deep nesting can hurt. Every list of values is bounded; an opcode outside the subset is
+//! an error that names it.
 
 use std::collections::HashMap;
 

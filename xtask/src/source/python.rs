@@ -1,7 +1,7 @@
 //! The Python form: pickled dictionaries with lists of labels and one numpy array of pixels.
 //!
-//! One decision: the array is recognised by its shape in the pickle (`_reconstruct` and its state), not by running
-//! numpy's code. Counts are not judged here; see `Collection::check`.
+//! The array is recognised by its shape in the pickle (`_reconstruct` and its state), not by running numpy's code.
+//! Counts are not judged here; see `Collection::check`.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -84,7 +84,7 @@ fn array<'a>(pickle: &Pickle<'a>, array: Ref) -> Result<Rows<'a>> {
     }
     let Value::Tuple(state) = pickle.get(*state) else { bail!("the array's state is not a tuple") };
     let [_, shape, kind, fortran, pixels] = state[..] else {
-        bail!("the array's state has {} parts, 5 are right", state.len());
+        bail!("the array's state has {} parts, not 5", state.len());
     };
     let shape = match pickle.get(shape) {
         Value::Tuple(shape) => shape.iter().map(|&length| pickle.get(length)).collect::<Vec<_>>(),
@@ -92,11 +92,11 @@ fn array<'a>(pickle: &Pickle<'a>, array: Ref) -> Result<Rows<'a>> {
     };
     let (&Value::Int(count), &Value::Int(width)) = (match shape[..] {
         [count, width] => (count, width),
-        _ => bail!("the array has {} dimensions, 2 are right", shape.len()),
+        _ => bail!("the array has {} dimensions, not 2", shape.len()),
     }) else {
         bail!("the array's shape is not made of integers");
     };
-    ensure!(width == IMAGE_BYTES as i64, "the array is {width} wide, {IMAGE_BYTES} is right");
+    ensure!(width == IMAGE_BYTES as i64, "the array is {width} wide, not {IMAGE_BYTES}");
     ensure!(is_bytes(pickle, kind), "the array's elements are not unsigned bytes");
     let Value::Bool(fortran) = *pickle.get(fortran) else { bail!("the array's order is not a truth value") };
     let Value::Bytes(pixels) = *pickle.get(pixels) else { bail!("the array's content is not a byte string") };

@@ -1,8 +1,8 @@
 //! Tiny-ImageNet as it was published: a zip of JPEG files, or the folder that it unpacks to.
 //!
-//! One decision: labels are the sorted WordNet numbers of the classes that are there, so that a part of the classes is
-//! a data set as well; members are decoded as they come, in memory, and nothing is written to a path that the archive
-//! names. The images of `test` have no labels and are passed over.
+//! Labels are the sorted WordNet numbers of the classes that are there, so that a part of the classes is a data set as
+//! well; members are decoded as they come, in memory, and nothing is written to a path that the archive names. The
+//! images of `test` have no labels and are passed over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -119,7 +119,7 @@ impl Members {
         .with_context(|| format!("cannot read {name}"))?;
         ensure!(
             bytes.len() as u64 <= MOST_BYTES,
-            "{name} has more than {MOST_BYTES} bytes, the most that is right"
+            "{name} has more than {MOST_BYTES} bytes, the largest size that is read"
         );
         Ok(bytes)
     }
@@ -198,7 +198,7 @@ fn push(samples: &mut Samples, label: usize, name: &str, members: &mut Members, 
     let image = image::load_from_memory_with_format(&bytes, ImageFormat::Jpeg)
         .with_context(|| format!("{name} is a broken JPEG"))?;
     let size = (image.width() as usize, image.height() as usize);
-    ensure!(size == (side, side), "{name} is {}x{}, {side}x{side} is right", size.0, size.1);
+    ensure!(size == (side, side), "{name} is {}x{}, not {side}x{side}", size.0, size.1);
     // Some of them are grey.
     let interleaved = image.into_rgb8().into_raw();
     let mut planes = vec![0; interleaved.len()];

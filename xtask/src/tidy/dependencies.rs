@@ -1,7 +1,7 @@
 //! Which crate may depend on which, and that each takes the workspace's lints.
 //!
-//! One decision: the direction of dependencies is one table, here; a crate that is not in it is an error.
-//! Dependencies for tests and builds obey the same table.
+//! The direction of dependencies is one table, here; a crate that is not in it is an error. Dependencies for tests and
+//! builds obey the same table.
 
 use super::Finding;
 

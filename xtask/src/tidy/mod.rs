@@ -1,7 +1,7 @@
 //! `tidy`: the rules of the house that no compiler checks.
 //!
-//! One decision: a rule is a function from text to findings, so each is tested on text; only this file walks the tree.
-//! Tidy repairs nothing.
+//! A rule is a function from text to findings, so each is tested on text; only this file walks the tree. Tidy repairs
+//! nothing.
 
 mod circles;
 mod dependencies;

@@ -1,7 +1,7 @@
 //! Every preset cites the source of its numbers.
 //!
-//! One decision: presets are Rust values, so this counts `Preset { .. }` literals and `source:` fields in the text;
-//! it does not parse Rust. Whether the source says what the preset says is for a reader to judge.
+//! Presets are Rust values, so this counts `Preset { .. }` literals and `source:` fields in the text; it does not parse
+//! Rust. A reader must judge whether the source supports the preset.
 
 use super::Finding;
 

@@ -1,7 +1,7 @@
 //! Rules on the text of single files.
 //!
-//! One decision: lines are counted as they are, tests included, since a reader scrolls past all of them.
-//! Style that rustfmt or clippy decide is not looked at.
+//! Lines are counted as they are, tests included, since a reader scrolls past all of them. Style that rustfmt or clippy
+//! check is left to them.
 
 use super::Finding;
 

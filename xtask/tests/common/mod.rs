@@ -1,7 +1,7 @@
 //! A tiny data set in every published form, for the tests of fetching.
 //!
-//! One decision: images are a function of (split, index), so each form is written on its own from the same values.
-//! The forms are laid out as the published files are; no reader of the crate is used to write them.
+//! Images are a function of (split, index), so each form is written on its own from the same values. The forms are laid
+//! out as the published files are; no reader of the crate is used to write them.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]

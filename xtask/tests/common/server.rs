@@ -1,6 +1,6 @@
-//! A loopback HTTP server that misbehaves as it is told.
+//! A loopback HTTP server that misbehaves on request.
 //!
-//! One decision: a reply is raw, so a test can announce one length and send another.
+//! A reply is raw, so a test can announce one length and send another.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What was asked.
+/// The request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Asked {
     pub(crate) method: String,
@@ -17,7 +17,7 @@ pub(crate) struct Asked {
     pub(crate) from: Option<usize>,
 }
 
-/// What is answered.
+/// The reply.
 pub(crate) struct Reply {
     pub(crate) status: &'static str,
     pub(crate) headers: Vec<String>,
@@ -42,7 +42,7 @@ impl Reply {
         Self { status: "200 OK", headers, body: body.to_vec(), silence: Duration::ZERO }
     }
 
-    /// What a good server answers to `asked`.
+    /// A correct server's reply to `asked`.
     pub(crate) fn ranged(body: &[u8], asked: &Asked) -> Self {
         match asked.from {
             None => Self::whole(body),

@@ -1,4 +1,4 @@
-//! What a file of another program says of its classes and its images, beside the tensors.
+//! Classes and normalisation in a file of another program, beside the tensors.
 //!
 //! Three sources, the first that says it wins: [`Hints`] (what the user said), the safetensors metadata, and the text
 //! of a `config.json` as timm and the hub's repositories have it (`label_names`, `id2label`, `pretrained_cfg`).
@@ -14,7 +14,7 @@ use crate::file::ModelCard;
 /// Largest side that a file may name; a bound, so that sizes are not multiplied unseen.
 const LARGEST_SIDE: u64 = 8192;
 
-/// What the user says of a classifier; `None` leaves it to the file.
+/// The user's description of a classifier; `None` leaves it to the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hints {
     /// Class names in the order of the logits.
@@ -47,12 +47,16 @@ impl Hints {
     pub(super) fn card(self, channels: usize, classes: usize) -> Result<ModelCard> {
         let Some(class_names) = self.class_names else {
             bail!(
-                "the file does not name its {classes} classes; name them with --classes, separated by commas, or with \
+                "the file does not name its {classes} classes; name them with --classes, separated by commas, or \
+                 with \
                  a file that has one name a line"
             );
         };
         if class_names.len() != classes {
-            bail!("{} class names for a classifier of {classes} classes", class_names.len());
+            bail!(
+                "{} class names for a classifier of {classes} classes; give one for each",
+                class_names.len()
+            );
         }
         let (Some(mean), Some(deviation)) = (self.mean, self.deviation) else {
             bail!(
@@ -104,7 +108,7 @@ fn of_metadata(metadata: &HashMap<String, String>) -> Result<Hints> {
 fn size(text: &str) -> Result<usize> {
     match serde_json::from_str(text) {
         Ok(value) => side(&value),
-        Err(_) => bail!("input_size is {text}; it should be [channels, side, side]"),
+        Err(_) => bail!("input_size is {text}; use [channels, side, side]"),
     }
 }
 
@@ -112,7 +116,7 @@ fn size(text: &str) -> Result<usize> {
 fn of_config(text: &str) -> Result<Hints> {
     let config: Value = match serde_json::from_str(text) {
         Ok(config) => config,
-        Err(error) => bail!("it is no JSON: {error}"),
+        Err(error) => bail!("it is not JSON: {error}"),
     };
     let find = |keys: &[&str]| {
         let places = [Some(&config), config.get("pretrained_cfg")];
@@ -136,17 +140,17 @@ fn names(key: &str, value: &Value) -> Result<Vec<String>> {
     let texts = value.as_array().map(|it| it.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
     match texts {
         Some(Some(texts)) => Ok(texts.into_iter().map(str::to_owned).collect()),
-        _ => bail!("{key} is no list of class names"),
+        _ => bail!("{key} is not a list of class names"),
     }
 }
 
 /// `{"0": "tench", "1": "goldfish", ...}`, as transformers writes it.
 fn by_id(value: &Value) -> Result<Vec<String>> {
-    let Some(map) = value.as_object() else { bail!("id2label is no map from numbers to names") };
+    let Some(map) = value.as_object() else { bail!("id2label is not a map from numbers to names") };
     let mut by_id = BTreeMap::new();
     for (id, name) in map {
         let (Ok(id), Some(name)) = (id.parse::<usize>(), name.as_str()) else {
-            bail!("id2label holds {id:?}: {name}; a number and a name belong there");
+            bail!("id2label holds {id:?}: {name}; use a number and a name");
         };
         by_id.insert(id, name.to_owned());
     }
@@ -163,7 +167,7 @@ fn numbers(key: &str, value: &Value) -> Result<Vec<f32>> {
     };
     match value.as_array().map(|it| it.iter().map(number).collect::<Option<Vec<_>>>()) {
         Some(Some(values)) => Ok(values),
-        _ => bail!("{key} is no list of numbers"),
+        _ => bail!("{key} is not a list of numbers"),
     }
 }
 
@@ -174,6 +178,6 @@ fn side(value: &Value) -> Result<usize> {
         Some([_, height, width]) if height == width && (1..=LARGEST_SIDE).contains(height) => {
             Ok(*height as usize)
         }
-        _ => bail!("input_size is {value}; it should be [channels, side, side]"),
+        _ => bail!("input_size is {value}; use [channels, side, side]"),
     }
 }

@@ -1,4 +1,4 @@
-//! Tensor names of other programs' ResNets, and the architecture that they tell.
+//! Tensor names of other programs' ResNets, and the architecture recognised from them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use candle_core::{Result, bail};
 use crate::head::HeadKind;
 use crate::resnet::{Architecture, Variant};
 
-/// What tensor names and shapes tell of a network.
+/// The network that tensor names and shapes describe.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Layout {
     pub(super) architecture: Architecture,
@@ -30,7 +30,7 @@ impl Layout {
         if !is_cifar && stages != 4 {
             let first = tensors.keys().next().copied().unwrap_or("none at all");
             bail!(
-                "the tensors (the first is {first}) are of no network that this program knows; it reads ResNet-20 to \
+                "the tensors (the first is {first}) are of an unknown network; this program reads ResNet-20 to \
                  -110 of akamaster/pytorch_resnet_cifar10 (layer1 to layer3, linear) and ResNet-18 to -152 of \
                  torchvision or timm (layer1 to layer4, fc)"
             );
@@ -60,7 +60,7 @@ impl Layout {
         let Some(architecture) = architectures.find(|it| it.blocks().as_ref() == Some(&blocks)) else {
             let kind = if bottlenecks { "bottlenecks" } else { "blocks" };
             bail!(
-                "layer1 and the next have {blocks:?} {kind}; no ResNet that this program knows has so many"
+                "layer1 and the next have {blocks:?} {kind}; no ResNet that this program reads has so many"
             );
         };
         let name = if is_cifar { "linear" } else { "fc" };

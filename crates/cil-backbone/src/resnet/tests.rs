@@ -134,11 +134,7 @@ fn wrong_forms_are_named() {
     let imagenet = Architecture { depth: 34, ..Architecture::imagenet() };
     refused(imagenet, IMAGES, "architecture.depth is 34; the ResNet for ImageNet has 18 layers");
     let wide = Architecture { width: 2000, ..Architecture::imagenet_small() };
-    refused(
-        wide,
-        IMAGES,
-        "architecture.width is 2000; it should be from 1 to 1024, and is 64 in the published runs",
-    );
+    refused(wide, IMAGES, "architecture.width is 2000; use a value from 1 to 1024; published runs have 64");
     refused(Architecture { width: 0, ..Architecture::lucir(8) }, IMAGES, "architecture.width is 0");
     refused(Architecture::lucir(6_000_002), IMAGES, "architecture.depth is 6000002");
     refused(Architecture { width: 1025, ..Architecture::lucir(8) }, IMAGES, "architecture.width is 1025");

@@ -60,7 +60,7 @@ fn a_head_of_several_stages_reads_their_maps() -> Result<()> {
     let (trained, answering) = (tiny(HeadKind::Cosine).freeze()?, answering());
     let names = ["stage1", "stage3"].map(str::to_owned);
     let (view, seen) = (answering.forward(&images)?, trained.with_maps(&names)?.forward(&images)?);
-    // Pooled features are handed out as ever, so class means and the trained head go on being asked.
+    // Pooled features are returned as ever, so class means and the trained head work as before.
     assert_eq!(values(&view.features), values(&seen.features));
     assert!(view.maps.is_empty());
     let features = cells::features(&seen.maps, &stages())?;
@@ -107,8 +107,8 @@ fn a_model_file_holds_what_the_head_reads() -> Result<()> {
     );
     refused(&|head| head.stages[1].stage = 0, "head.stages.1.stage is 0");
     refused(&|head| head.stages[1].stage = 3, "head.stages.1.stage is 3 again");
-    refused(&|head| head.stages[0].cells = 0, "head.stages.0.cells is 0; it should be from 1 to 16");
-    refused(&|head| head.stages[0].cells = usize::MAX, "it should be from 1 to 16");
+    refused(&|head| head.stages[0].cells = 0, "head.stages.0.cells is 0; use a value from 1 to 16");
+    refused(&|head| head.stages[0].cells = usize::MAX, "use a value from 1 to 16");
     refused(&|head| head.stages[0].cells = 2, "the head takes features of width 16");
     refused(&|head| head.kind = HeadKind::Cosine, "a head of several stages is linear");
     Ok(())
@@ -140,6 +140,6 @@ fn stages_have_as_many_channels_as_their_maps() -> Result<()> {
     }
     let wide = [1, 2, 3].map(|stage| StageCells { stage, cells: 16, normalised: true });
     let told = cells::check(&of(Variant::Lucir, 32, 16), &wide).unwrap_err().to_string();
-    assert!(told.starts_with("stages have 28672 features together; it should be at most 8192"), "{told}");
+    assert!(told.starts_with("stages have 28672 features together; use at most 8192"), "{told}");
     Ok(())
 }

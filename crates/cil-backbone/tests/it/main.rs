@@ -1,4 +1,4 @@
-//! Networks, heads, frozen networks and model files, held against PyTorch's numbers and against damage.
+//! Networks, heads, frozen networks and model files, compared with PyTorch's numbers and against damage.
 
 #![expect(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 

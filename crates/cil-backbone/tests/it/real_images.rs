@@ -67,10 +67,10 @@ fn compare(
         (loss.to_dtype(DType::F64)?.to_scalar::<f64>()?, golden["loss"].as_f64().unwrap());
     assert!((found / expected - 1.0).abs() < tolerance, "{mode}: loss {found}, PyTorch has {expected}");
 
-    let slopes = loss.backward()?;
-    check_told("head", slopes.get(&head).unwrap(), &golden["head"], tolerance);
+    let grads = loss.backward()?;
+    check_told("head", grads.get(&head).unwrap(), &golden["head"], tolerance);
     let mut upstream = Upstream::default();
-    upstream.taps.insert(POOLED.to_owned(), slopes.get(&features).unwrap().clone());
+    upstream.taps.insert(POOLED.to_owned(), grads.get(&features).unwrap().clone());
     let mut gradients = Gradients::default();
     let tape = pass.tape.expect("a tape was asked for");
     let input = network.executor().backward(network.parameters(), tape, &upstream, &mut gradients)?;

@@ -1,4 +1,4 @@
-//! What the tests share: the noise that `golden/*.py` draw, comparisons, and small networks.
+//! Shared code of the tests: the noise that `golden/*.py` draw, comparisons, and small networks.
 
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ pub(crate) fn bits(parameters: &Parameters) -> Vec<(String, Vec<usize>, Vec<u32>
     parameters.iter().map(one).collect()
 }
 
-/// Compares a tensor with what `golden/*.py` told of it: its dot product with noise, and its length.
+/// Compares a tensor with what `golden/*.py` recorded of it: its dot product with noise, and its length.
 #[track_caller]
 pub(crate) fn check_told(name: &str, got: &Tensor, told: &serde_json::Value, tolerance: f64) {
     let [dot, length]: [f64; 2] = serde_json::from_value(told.clone()).unwrap();

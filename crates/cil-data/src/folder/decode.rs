@@ -1,7 +1,7 @@
 //! From a folder's files to a data set in memory.
 //!
-//! One decision: every file is tried, so that all broken ones are named at once; an image's place is that of its file
-//! in the sorted list, so the data set is the same for any number of threads.
+//! Every file is tried, so that all broken ones are named at once; an image's place is that of its file in the sorted
+//! list, so the data set is the same for any number of threads.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::store::Images;
 /// How a folder is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decode {
-    /// What becomes of each picture.
+    /// How each picture is resized and cropped.
     pub fit: Fit,
     /// Whether broken files are left out; else one refuses them all.
     pub skip_broken: bool,
@@ -77,7 +77,7 @@ pub fn decode_file(path: &Path, fit: &Fit) -> Result<Vec<u8>> {
 }
 
 impl Folder {
-    /// Decodes all files, in parallel; `done` is told how many are finished, now and then, from any thread.
+    /// Decodes all files, in parallel; `done` receives the number of finished files, now and then, from any thread.
     ///
     /// In memory are the images at the network's size, and at a time no more decoded pictures than
     /// [`picture`] allows.

@@ -1,9 +1,8 @@
 //! A folder's pictures, decoded once: the cache beside the data sets.
 //!
-//! One decision: what is kept is each whole picture with its shorter side brought to the rule's length, so that
-//! training can cut any part of it, as published training at 224 pixels does; evaluation cuts the middle. It is keyed
-//! by what it was made of (every file's path, size and time of change, the rule, and the version of this code) and made
-//! anew where that differs.
+//! The pack holds each whole picture, its shorter side resized to the rule's length, so that training can crop any part
+//! of it, as published training at 224 pixels does; evaluation crops the centre. The pack's key covers every file's
+//! path, size and time of change, the rule, and the version of this code; a pack with another key is written again.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +21,7 @@ use crate::packed::{Packed, Packing};
 use crate::picture::{self, Picture};
 use crate::store::Images;
 
-/// Version of what is kept; another one makes every cache anew.
+/// Version of what is kept; another one makes every cache again.
 const VERSION: &str = "pictures 1";
 /// Files that are decoded at a time: with the shorter side at 256 they take some 100 MB.
 const AT_A_TIME: usize = 256;
@@ -117,7 +116,7 @@ fn shrunk(picture: &Picture, fit: &Fit) -> Result<Picture> {
     Ok(Picture { height: to.0, width: to.1, pixels })
 }
 
-/// What a cache is made of.
+/// The key of a cache.
 fn key(files: &[Filed], fit: &Fit) -> String {
     let mut digest = Sha256::new();
     digest.update(format!("{VERSION} {fit:?} {}", files.len()));

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::picture;
 
-/// What files of pictures are called. A file of such a name that cannot be decoded is a broken picture, whatever it is.
+/// Endings of picture files. A file of such a name that cannot be decoded is a broken picture, whatever it is.
 const NAMED: [&str; 18] = [
     "jpg", "jpeg", "jpe", "jfif", "jpx", "jp2", "png", "apng", "webp", "bmp", "dib", "gif", "tif", "tiff",
     "heic", "heif", "avif", "ppm",
@@ -109,7 +109,7 @@ fn gather(
     Ok(())
 }
 
-/// What lies directly in a folder, hidden names left out, in the order of names.
+/// The entries of a folder without hidden names, in the order of names.
 fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     let place = || format!("cannot read the folder {}", folder.display());
     let mut found = Vec::new();

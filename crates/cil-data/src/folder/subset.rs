@@ -1,7 +1,7 @@
 //! ImageNet-100, of which there are two.
 //!
-//! One decision: both are positions among the 1000 class folders of ImageNet (ILSVRC 2012) sorted by name, so a local
-//! copy is all that is needed.
+//! Both are positions among the 1000 class folders of ImageNet (ILSVRC 2012) sorted by name, so a local copy is all
+//! that is needed.
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};

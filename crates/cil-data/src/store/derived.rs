@@ -37,7 +37,7 @@ impl Images {
             size: self.size,
             pixels: Arc::new(pixels),
             labels: Arc::new(labels),
-            elsewhere: None,
+            device_copy: None,
             packed: None,
         })
     }

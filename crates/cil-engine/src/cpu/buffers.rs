@@ -1,4 +1,4 @@
-//! Buffers that are handed back and used again.
+//! Buffers that are returned and used again.
 //!
 //! A fresh allocation of some megabytes is an `mmap`, a page fault per 4 KiB and an `munmap`: a fifth of a step. So a
 //! [`Buffer`] returns its memory to the [`Pool`] it came from; which buffers live at a time is fixed by the plan, so a

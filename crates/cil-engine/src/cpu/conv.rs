@@ -18,7 +18,7 @@ use super::simd::Cpu;
 use super::weight_kernels::{WeightGradient, weight_gradient};
 use super::winograd::Framed;
 
-/// What one convolution's forward pass reads and writes.
+/// Inputs and outputs of one convolution's forward pass.
 pub(super) struct Forward<'a> {
     pub(super) source: Source<'a>,
     /// Receives the input, where that is normalised on the way.
@@ -28,7 +28,7 @@ pub(super) struct Forward<'a> {
     pub(super) out: &'a mut [f32],
     /// Receives each sample's mean and squares, `[rows][2][lanes]`.
     pub(super) moments: Option<&'a mut [f32]>,
-    /// What follows at once, in place; its `x` is not read.
+    /// The operation that follows at once, in place; its `x` is not read.
     pub(super) then: Option<Normalised<'a>>,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn forward(cpu: Cpu, pool: &Arc<Pool>, plan: &ConvPlan, pass: Forward
     });
 }
 
-/// What is done with outputs while they are in the cache: moments, or the batch norm behind.
+/// Processes outputs while they are in the cache: moments, or the batch norm after the convolution.
 pub(super) fn after(
     cpu: Cpu,
     plan: &ConvPlan,
@@ -163,7 +163,7 @@ pub(super) fn fill_bias(out: &mut [f32], bias: &[f32], plane: usize) {
     }
 }
 
-/// What one convolution's backward pass reads and writes.
+/// Inputs and outputs of one convolution's backward pass.
 pub(super) struct Backward<'a> {
     pub(super) dy: Source<'a>,
     /// The input, if the weight gradient is wanted.
@@ -172,7 +172,7 @@ pub(super) struct Backward<'a> {
     pub(super) dx: Option<(&'a mut [f32], &'a [f32])>,
     /// Whether the input's gradient is added to what is there.
     pub(super) add: bool,
-    /// What happens to the input's gradient when it is complete.
+    /// The operation on the input's gradient when it is complete.
     pub(super) completion: Option<Completion<'a>>,
     /// Receives the sums of the completion, `[rows][2][lanes]`.
     pub(super) sums: Option<&'a mut [f32]>,

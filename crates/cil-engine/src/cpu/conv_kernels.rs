@@ -143,7 +143,7 @@ unsafe fn tile<V: Lanes, const P: usize, const B: usize, const X: usize>(
     }
 }
 
-/// What all tiles of one pair of blocks share.
+/// The arguments that all tiles of one pair of blocks share.
 struct Call<'a> {
     taps: &'a [Tap],
     lanes: usize,

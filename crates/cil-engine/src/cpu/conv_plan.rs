@@ -1,4 +1,5 @@
-//! What a convolution's shape fixes: the method, frames of zeros, taps, and the parities of the gradient to the input.
+//! The plan that follows from a convolution's shape: the method, frames of zeros, taps, and the parities of the
+//! gradient to the input.
 
 use rayon::prelude::*;
 
@@ -104,7 +105,7 @@ pub(super) struct ConvPlan {
     pub(super) input_tiled: bool,
 }
 
-/// What reads a convolution's input.
+/// The way of reading a convolution's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
     /// Maps in blocked layout.

@@ -20,7 +20,7 @@ use crate::fusion::NormUnit;
 use crate::graph::Op;
 use crate::parameters::Parameters;
 
-/// What a forward pass leaves.
+/// The results of a forward pass that backward reads.
 pub(super) struct State {
     pub(super) rows: usize,
     pub(super) weights: bool,

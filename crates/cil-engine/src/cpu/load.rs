@@ -122,7 +122,7 @@ fn load_plain(frame: &Frame, image: &[f32], framed: &mut [f32]) {
     }
 }
 
-/// What happens to a gradient behind a batch norm and its activation as soon as it is complete.
+/// The operation on a gradient after a batch norm and its activation, as soon as it is complete.
 #[derive(Clone, Copy)]
 pub(super) struct Completion<'a> {
     /// The input of the batch norm; empty where nothing is summed and the mask comes from the output.
@@ -130,7 +130,7 @@ pub(super) struct Completion<'a> {
     pub(super) mask: Mask<'a>,
     /// Factor of the gradient where the output is not positive.
     pub(super) slope: f32,
-    /// What is subtracted from the input, where sums are wanted.
+    /// The value that is subtracted from the input for sums.
     pub(super) centre: Option<&'a [Channel]>,
 }
 

@@ -1,4 +1,4 @@
-//! What happens while a convolution loads its maps: batch norm with what follows it, and batch norm's gradient.
+//! Operations while a convolution loads its maps: batch norm with addition and activation, and batch norm's gradient.
 //!
 //! Planes are `[height][width][16]`; the frame around them was zeroed before.
 
@@ -142,7 +142,7 @@ pub(super) struct MaskedSums<'a> {
     pub(super) mask: PlaneMask<'a>,
     /// Factor of the gradient where the output is not positive.
     pub(super) slope: f32,
-    /// What is subtracted from `x`, and sixteen sums of the gradient and of gradient times `x - centre`.
+    /// The value subtracted from `x`, and sixteen sums of the gradient and of gradient times `x - centre`.
     pub(super) sums: Option<(&'a Channel, &'a mut [f32], &'a mut [f32])>,
 }
 

@@ -67,7 +67,7 @@ pub enum InstructionPath {
 pub struct Memory(Arc<buffers::Pool>);
 
 impl Memory {
-    /// Bytes of maps and packed weights that were needed at once; a step like one before it needs none anew.
+    /// Bytes of maps and packed weights that were needed at once; a step like one before it allocates none.
     pub fn allocated(&self) -> usize {
         self.0.allocated()
     }

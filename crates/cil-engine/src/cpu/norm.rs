@@ -44,7 +44,7 @@ impl Merged {
         merged
     }
 
-    /// Takes in `count` values of each channel, whose mean and squares `other` tells.
+    /// Adds `count` values of each channel, whose mean and squares `other` has.
     fn add(&mut self, count: f64, other: impl Fn(usize) -> (f64, f64)) {
         let total = self.count + count;
         for (at, (mean, squares)) in self.mean.iter_mut().zip(&mut self.squares).enumerate() {
@@ -100,10 +100,10 @@ pub(super) fn channels(values: &[f32]) -> Vec<Channel> {
     values.chunks(LANES).map(group).collect()
 }
 
-/// What backward needs of one batch norm.
+/// The values of one batch norm that backward needs.
 #[derive(Clone, Debug)]
 pub(super) struct Normalisation {
-    /// What was subtracted.
+    /// The subtracted value.
     pub(super) centre: Vec<f32>,
     /// `1 / sqrt(variance + epsilon)`
     pub(super) inverse: Vec<f32>,

@@ -5,7 +5,7 @@ use super::layout::{Block, LANES};
 use crate::fusion::{Fusion, NormUnit};
 use crate::graph::{Graph, Op};
 
-/// What one unit does.
+/// The operation of a unit.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     /// A convolution of a node's output, or of that node upsampled.
@@ -39,7 +39,7 @@ pub(super) struct Plan {
     pub(super) makers: Vec<Option<usize>>,
     /// By unit: the nodes whose values it reads.
     pub(super) inputs: Vec<Vec<usize>>,
-    /// By node: whether it is handed out.
+    /// By node: whether it is a tap.
     pub(super) tapped: Vec<bool>,
 }
 

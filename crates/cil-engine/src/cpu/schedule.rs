@@ -1,5 +1,5 @@
-//! What a kind of pass fixes, once: where every batch norm is applied, what backward will read, and when each map's
-//! memory is free for another.
+//! The decisions for a kind of pass, made once: where every batch norm is applied, what backward will read, and when
+//! each map's memory is free for another.
 
 use super::plan::{Kind, Plan};
 use crate::executor::{ForwardSpec, Keep, Norm};
@@ -20,7 +20,7 @@ pub(super) enum Placement {
     },
 }
 
-/// What a kind of pass fixes.
+/// The decisions for a kind of pass.
 #[derive(Debug)]
 pub(super) struct Schedule {
     /// By node: whether its gradient is needed.

@@ -1,8 +1,8 @@
 //! Work of a captured step beside the rest of it.
 //!
-//! One decision: only in a capture, and only what nothing else of the step waits for before its end: gradients of
-//! weights. There a further stream is a branch of the graph, and costs the host nothing; what was lent to its work
-//! stays on loan until both meet again.
+//! It is used only inside a capture, and only for work that nothing else waits for before the end of the step:
+//! gradients of weights. In a capture a second stream is a branch of the graph and costs the host nothing; buffers lent
+//! to that work stay on loan until the branches join.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,12 +43,12 @@ impl Branch {
         &self.stream
     }
 
-    /// What is submitted to it from here on waits for all that was submitted to `main`.
+    /// Work submitted to it from here on waits for all work submitted to `main`.
     pub(super) fn leave(&self, main: &CudaStream) -> Result<()> {
         self.order(0, main, &self.stream).map_err(|error| explain(error, "leaving the main stream"))
     }
 
-    /// What is submitted to `main` from here on waits for all that was submitted to it.
+    /// Work submitted to `main` from here on waits for all work submitted to it.
     pub(super) fn meet(&self, main: &CudaStream) -> Result<()> {
         self.order(1, &self.stream, main).map_err(|error| explain(error, "meeting the main stream"))
     }

@@ -29,7 +29,7 @@ pub(super) struct Run<'a> {
     reached: Vec<String>,
     /// Gradients of convolutions' weights that are to be brought into candle's order.
     packed: Vec<(Buffer, Weight)>,
-    /// What gradients of weights on the further stream have on loan; none there unless a step is captured.
+    /// Buffers on loan to gradients of weights on the second stream; none unless a step is captured.
     aside: Option<Lent>,
 }
 
@@ -313,7 +313,7 @@ impl Run<'_> {
     /// Adds the gradients of weights that were computed.
     fn hand_out(&mut self, into: &mut Gradients) -> Result<()> {
         let Some((all, _)) = &self.weights else { return Ok(()) };
-        // What was lent goes back after both have met.
+        // Lent buffers are returned after both streams have joined.
         if let Some(lent) = self.aside.take().filter(Lent::is_some) {
             self.executor.gpu.meet()?;
             drop(lent);

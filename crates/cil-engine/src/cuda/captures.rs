@@ -1,8 +1,8 @@
 //! Steps as CUDA graphs.
 //!
-//! One decision: a captured step owns all memory that it takes and takes nothing that others own; between its replays
-//! inputs and state lie at addresses that stay. What it reads beside these (frozen networks, stored images) lives as
-//! long as it does. So a replay is right whatever was computed since the capture.
+//! A captured step owns all memory that it takes and takes nothing that others own; between its replays the addresses
+//! of inputs and state do not change. Everything else that it reads (frozen networks, stored images) lives as long as
+//! it does. So a replay is correct whatever was computed since the capture.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,7 +23,7 @@ const ALIGNED: usize = 64;
 /// twice.
 const MOST: usize = 24;
 
-/// Shapes of inputs, and what else tells steps apart.
+/// Shapes of inputs, and the kind of a step.
 type Kind = (Vec<(DType, Vec<usize>)>, Vec<usize>);
 
 /// A captured step; it goes before what it reads.
@@ -89,7 +89,8 @@ impl<D: Clone + PartialEq> Captures<D> {
         let shapes = inputs.iter().map(|it| (it.dtype(), it.dims().to_vec())).collect();
         let kind = (shapes, kind.to_vec());
         if !self.known.contains_key(&kind) {
-            // What all steps of the kind share is made in this one: algorithms, constants, what frozen networks keep.
+            // This step creates everything that steps of the kind share: algorithms, constants, derived weights of
+            // frozen networks.
             let brought = Inputs::new(&self.device, inputs)?;
             brought.bring(&self.device, inputs, &mut self.slots)?;
             brought.spread(&self.device)?;
@@ -157,7 +158,7 @@ fn capture<R: Repeatable>(
     };
     let done = captured();
     let (on_loan, read) = capturing.end();
-    // A capture ends in any case, and what went wrong in it is told first.
+    // A capture ends in any case, and its own error comes first.
     let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0));
     let done = done?;
     let graph = graph.map_err(|error| explain(error, "capturing a step as a CUDA graph"))?;

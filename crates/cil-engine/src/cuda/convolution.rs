@@ -1,7 +1,7 @@
 //! Convolutions by cuDNN: descriptors and algorithms, chosen once per shape.
 //!
-//! One decision: only algorithms that give the same bits every time are taken (`choice`), and what cuDNN refuses for a
-//! shape is asked for once and done otherwise. A linear layer is a convolution of maps of one pixel.
+//! Only algorithms that give the same bits every time are taken (`choice`), and a shape that cuDNN refuses is tried
+//! once and then computed another way. A linear layer is a convolution of maps of one pixel.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -24,7 +24,7 @@ mod joined;
 use choice::{Algorithm, Choice, is_unavailable};
 pub(super) use joined::Tail;
 
-/// What makes two convolutions alike.
+/// The properties in which equal convolutions agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Geometry {
     pub(super) precision: Precision,
@@ -73,7 +73,7 @@ impl Drop for Prepared {
     }
 }
 
-/// What cuDNN was asked for and has not got, each once for a shape; other calls did the same.
+/// Calls that cuDNN refused, each counted once for a shape; other calls computed the same result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
     /// Convolutions joined with what follows them.
@@ -93,7 +93,7 @@ struct State {
     refusals: Refusals,
 }
 
-/// What is known of a geometry, described if it is new.
+/// The prepared calls of a geometry, created if it is new.
 fn prepared(all: &mut HashMap<Geometry, Prepared>, it: Geometry) -> Result<&mut Prepared> {
     Ok(match all.entry(it) {
         Entry::Occupied(known) => known.into_mut(),
@@ -190,7 +190,7 @@ impl Library {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was refused so far.
+    /// The refusals so far.
     pub(super) fn refusals(&self) -> Refusals {
         self.lock().refusals
     }
@@ -253,7 +253,7 @@ impl Library {
         let pointer = |address: u64| address as *mut c_void;
         let (x, weight, y) = (pointer(at.x), pointer(at.weight), pointer(at.y));
         let refused = &mut refusals.algorithms;
-        // The workspace is handed back at once: the stream orders who uses it.
+        // The workspace is returned at once: the stream orders who uses it.
         match product {
             Product::Forward => {
                 let choice = choice(&mut known.forward, handle, of, product, it)?;

@@ -1,4 +1,4 @@
-//! What the driver says, as sentences, and how it is set up.
+//! Messages for the driver's errors, and its initialisation.
 
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, DriverError, sys};
@@ -19,7 +19,7 @@ pub(super) fn explain(error: DriverError, doing: &str) -> Error {
         Code::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
             "the driver is older than the compiler of this program; install a newer driver".to_owned()
         }
-        Code::CUDA_ERROR_OUT_OF_MEMORY => "the GPU's memory is used up; a smaller batch fits".to_owned(),
+        Code::CUDA_ERROR_OUT_OF_MEMORY => "the GPU's memory is used up; use a smaller batch".to_owned(),
         _ => format!("{error}"),
     };
     Error::Msg(format!("CUDA, {doing}: {why}"))
@@ -77,16 +77,16 @@ pub(super) fn give_back_graphs_memory(device: &CudaDevice) {
     let _ = unsafe { sys::cuDeviceGraphMemTrim(ordinal as i32) };
 }
 
-/// What is said where memory for `bytes` bytes is not there.
+/// The error when memory for `bytes` bytes is missing.
 pub(super) fn out_of_memory(stream: &CudaStream, bytes: usize) -> Error {
     const MEBIBYTE: usize = 1 << 20;
     let asked = bytes.div_ceil(MEBIBYTE);
     match stream.context().mem_get_info() {
         Ok((free, total)) => Error::Msg(format!(
-            "the GPU has {} of {} MiB left, {asked} MiB more are needed: a smaller batch fits",
+            "the GPU has {} of {} MiB left, {asked} MiB more are needed; use a smaller batch",
             free / MEBIBYTE,
             total / MEBIBYTE
         )),
-        Err(_) => Error::Msg(format!("the GPU has no {asked} MiB left: a smaller batch fits")),
+        Err(_) => Error::Msg(format!("the GPU has no {asked} MiB left; use a smaller batch")),
     }
 }

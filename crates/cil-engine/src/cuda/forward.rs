@@ -16,7 +16,7 @@ use crate::fusion::NormUnit;
 use crate::graph::Op;
 use crate::parameters::Parameters;
 
-/// What a forward pass leaves.
+/// The results of a forward pass that backward reads.
 pub(super) struct State {
     pub(super) rows: usize,
     pub(super) spec: ForwardSpec,
@@ -144,7 +144,7 @@ fn step(executor: &CudaExecutor, state: &mut State, node: usize) -> Result<Buffe
     }
 }
 
-/// What cuDNN needs to know of a convolution.
+/// The geometry of a convolution for cuDNN.
 pub(super) fn geometry(executor: &CudaExecutor, rows: usize, node: usize, it: Convolution) -> Geometry {
     let maps = &executor.plan.maps;
     Geometry {
@@ -198,7 +198,7 @@ fn normalise(executor: &CudaExecutor, state: &mut State, node: usize, unit: &Nor
     Ok(y)
 }
 
-/// What a pass hands out of the batch norms.
+/// The batch-norm statistics of a pass.
 type Statistics = (Vec<BatchMoments>, Option<NormUpdate>);
 
 fn what_was_seen(executor: &CudaExecutor, state: &State) -> Result<Statistics> {

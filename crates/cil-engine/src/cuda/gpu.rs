@@ -1,7 +1,7 @@
 //! One GPU: its stream, kernels, memory and cuDNN, shared by all executors of a run.
 //!
-//! One decision: there is one stream, and all work of the process on this GPU goes to it. So nothing waits for anything
-//! but its place in that order, no events are kept, and the host waits only where it reads a value.
+//! There is one stream, and all work of the process on this GPU goes to it. So nothing waits for anything but its place
+//! in that order, no events are kept, and the host waits only where it reads a value.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -63,7 +63,7 @@ impl Drop for Inner {
     /// Waits until the GPU has done all work. Where several processes share it through MPS, one that ends before its
     /// work is done makes the others fail.
     fn drop(&mut self) {
-        // Nothing is left to tell an error to; what had to be read was read, and told its own.
+        // An error has no receiver here; results that had to be read were read, with errors of their own.
         let _ = self.stream.synchronize();
     }
 }
@@ -133,20 +133,20 @@ impl Gpu {
     /// The GPU's name, such as `NVIDIA H200`.
     ///
     /// # Errors
-    /// If the driver does not tell.
+    /// If the driver does not report it.
     pub fn name(&self) -> Result<String> {
         self.inner.stream.context().name().map_err(|error| explain(error, "asking for the GPU's name"))
     }
 
-    /// What computes: the GPU and NVIDIA's libraries.
+    /// Versions of the GPU and NVIDIA's libraries.
     ///
     /// # Errors
-    /// If one of them does not tell.
+    /// If one of them does not report it.
     pub fn versions(&self) -> Result<Versions> {
         Versions::of(&self.inner.stream, &self.inner.blas)
     }
 
-    /// What cuDNN has refused so far; it was done otherwise.
+    /// The calls that cuDNN has refused so far; other calls computed the same result.
     pub fn refusals(&self) -> Refusals {
         self.inner.library.refusals()
     }
@@ -173,7 +173,7 @@ impl Gpu {
     pub(super) fn take(&self, bytes: usize) -> Result<Buffer> {
         let mut taken = self.inner.pool.take(bytes);
         if taken.is_err() && !is_capturing() {
-            // What other sizes left idle may be enough.
+            // Idle buffers of other sizes may be enough.
             self.inner.pool.clear();
             taken = self.inner.pool.take(bytes);
         }
@@ -188,7 +188,7 @@ impl Gpu {
 
     /// Where a pass asked for memory that is not there: the bytes that are free once nothing of it is held. Once for
     /// each time.
-    pub(super) fn left_to_starve(&self) -> Option<usize> {
+    pub(super) fn free_after_oom(&self) -> Option<usize> {
         if is_capturing() || !self.inner.starved.swap(false, Ordering::Relaxed) {
             return None;
         }
@@ -229,7 +229,7 @@ impl Gpu {
     /// Free bytes of memory.
     ///
     /// # Errors
-    /// If the driver does not tell.
+    /// If the driver does not report it.
     pub fn free_memory(&self) -> Result<usize> {
         self.bind()?;
         let told = self.inner.stream.context().mem_get_info();

@@ -1,7 +1,7 @@
 //! Images of 8 bits that lie on the GPU, and batches of them, cropped, mirrored and normalised there.
 //!
-//! One decision: the bytes are brought once, and a batch is one small table and one launch. What becomes of an image is
-//! the caller's to say; nothing is drawn here.
+//! The bytes are copied to the GPU once, and a batch is one small table and one launch. The caller decides how each
+//! image is augmented; nothing random is drawn here.
 
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{Device, Result, Tensor, bail};
@@ -15,7 +15,7 @@ use crate::uploads;
 /// Colours of an image.
 const COLOURS: usize = 3;
 
-/// What becomes of one stored image.
+/// Position and augmentation parameters of one stored image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Picked {
     image: i32,

@@ -1,7 +1,7 @@
-//! Networks that are only looked at: a batch norm is part of the convolution before it.
+//! Inference: a batch norm is folded into the convolution before it.
 //!
-//! One decision: the folded weights are made once for each version of the parameters, like all that is made of them, by
-//! one launch for 32 convolutions; a layer is then one call of cuDNN.
+//! The folded weights are computed once for each version of the parameters by one launch for 32 convolutions; a layer
+//! is then one call of cuDNN.
 
 use candle_core::{Result, bail};
 
@@ -16,7 +16,7 @@ use crate::executor::{ForwardSpec, Keep, Norm};
 use crate::fusion::{Activation, NormUnit};
 use crate::graph::Op;
 
-/// Whether a pass of that kind reads folded weights: nothing of it is looked at but its taps.
+/// Whether a pass of that kind reads folded weights: only its taps are read.
 pub(super) fn is_inference(spec: ForwardSpec) -> bool {
     spec.norm == Norm::Running && !spec.moments && spec.keep == Keep::Nothing
 }

@@ -1,6 +1,6 @@
 // The kernels of the CUDA executor: one formula a kernel, each that of `reference.rs`.
 //
-// One decision: nothing here but plain C++ and the block's shared memory, so that tests/cuda/emulator.cpp can compile
+// This file holds nothing but plain C++ and the block's shared memory, so that tests/cuda/emulator.cpp can compile
 // this very file for the processor and run it, thread by thread, where there is no GPU.
 //
 // Maps are `[rows][channels][height][width]`, or `[rows][height][width][channels]` where `last` is set; a vector is a

@@ -1,4 +1,4 @@
-//! What is handed to a kernel: the structures of `kernels.cu`, field for field.
+//! The arguments of kernels: the structures of `kernels.cu`, field for field.
 
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{Result, bail};

@@ -1,7 +1,7 @@
 //! NVIDIA's libraries beside cuDNN's convolutions: cuBLAS's memory, and what all of them are called.
 //!
-//! One decision: cuBLAS works in memory that is given to it once. Left to itself it takes other memory in a capture
-//! than outside of one, and what it takes decides how it adds.
+//! cuBLAS gets its workspace once. By default it would use different workspaces inside and outside of a capture, and
+//! the workspace determines the order of its sums.
 
 use std::fmt;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ fn unable(error: CublasError, doing: &str) -> Error {
     Error::Msg(format!("cuBLAS, {doing}: {error:?}"))
 }
 
-/// What computes, by name: bits may differ where any of it does.
+/// Names and versions of the GPU and its libraries: bits may differ where any of them does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Versions {
     /// The GPU's name, such as `NVIDIA H200`.
@@ -96,7 +96,7 @@ impl Versions {
     }
 }
 
-/// A version that a library tells as one number, the first of three in steps of `major`, the second in hundreds.
+/// A version that a library reports as one number, the first of three in steps of `major`, the second in hundreds.
 fn numbers(version: usize, major: usize) -> String {
     format!("{}.{}.{}", version / major, version % major / 100, version % 100)
 }

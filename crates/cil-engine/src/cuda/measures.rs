@@ -1,7 +1,7 @@
 //! Measures of maps on the GPU: see `crate::measures`.
 //!
-//! One decision: sums are cut by a map's size alone and added in a fixed order, so values are the same every time; what
-//! is needed in between is a tensor of candle's, which the stream hands back.
+//! Sums are cut by a map's size alone and added in a fixed order, so values are the same every time; intermediate
+//! buffers are candle tensors, which return to the stream's pool.
 
 use std::ops::Range;
 
@@ -31,7 +31,7 @@ fn run(device: &CudaDevice, name: &'static str, grid: Grid, arguments: &[Argumen
 /// `[rows, channels, positions]` as a map, and its rows.
 fn shape_of(map: &Tensor) -> Result<(usize, Map)> {
     if map.rank() < 2 || map.elem_count() == 0 {
-        bail!("a map is {:?}; [rows, channels, ..] with a value at least is right", map.dims());
+        bail!("a map is {:?}; pass [rows, channels, ..] with at least one value", map.dims());
     }
     let positions: usize = map.dims()[2..].iter().product();
     let (rows, channels) = (map.dim(0)?, map.dim(1)?);
@@ -54,17 +54,17 @@ pub(crate) fn gaussian(
     let (_target, at_target) = address_on(&device, target, "the map to be met", dims)?;
     let (_raw, at_raw) = address_on(&device, raw_variance, "the variances", &[channels])?;
     let sums = Sums::new(map, rows);
-    let (slope, at_slope) = tensor_on(&device, map.count(rows)?)?;
+    let (grad, at_grad) = tensor_on(&device, map.count(rows)?)?;
     let (_partial, at_partial) = tensor_on(&device, sums.bytes(map) / size_of::<f32>())?;
     let (of_raw, at_of_raw) = tensor_on(&device, channels)?;
     let (loss, at_loss) = tensor_on(&device, 1)?;
     let scale = weight / map.count(rows)? as f64;
     let arguments: &[_] =
-        arguments![at_mean, at_target, at_raw, at_slope, at_partial, map, sums, scale, floor];
+        arguments![at_mean, at_target, at_raw, at_grad, at_partial, map, sums, scale, floor];
     run(&device, "gaussian", sums.grid(map), arguments)?;
     let arguments: &[_] = arguments![at_partial, at_raw, map, sums, weight, floor, at_of_raw, at_loss];
     run(&device, "gaussian_end", ONE, arguments)?;
-    Ok(Some(Gaussian { loss: loss.reshape(())?, mean: slope.reshape(dims)?, raw_variance: of_raw }))
+    Ok(Some(Gaussian { loss: loss.reshape(())?, mean: grad.reshape(dims)?, raw_variance: of_raw }))
 }
 
 pub(crate) fn profiles(
@@ -78,7 +78,7 @@ pub(crate) fn profiles(
     let (_, channels, height, width) = map.dims4()?;
     let (_map, at_map) = address_on(&device, map, "a map", map.dims())?;
     let (_target, at_target) = address_on(&device, target, "the map to be met", map.dims())?;
-    let (slope, at_slope) = tensor_on(&device, of_sample.count(rows)?)?;
+    let (grad, at_grad) = tensor_on(&device, of_sample.count(rows)?)?;
     // Values of f64: two profiles of each sample, and its distance.
     let doubles = |count: usize| tensor_on(&device, 2 * count);
     let (_work, at_work) = doubles(2 * rows * channels * (height + width))?;
@@ -88,7 +88,7 @@ pub(crate) fn profiles(
     let arguments: &[_] = arguments![
         at_map,
         at_target,
-        at_slope,
+        at_grad,
         at_work,
         at_distances,
         channels,
@@ -99,7 +99,7 @@ pub(crate) fn profiles(
     ];
     run(&device, "profiles", Grid(rows as u32, 1), arguments)?;
     run(&device, "profiles_end", ONE, arguments![at_distances, rows, at_loss])?;
-    Ok(Some((loss.reshape(())?, slope.reshape(map.dims())?)))
+    Ok(Some((loss.reshape(())?, grad.reshape(map.dims())?)))
 }
 
 pub(crate) fn sum_of_rows(parts: &[(Range<usize>, Tensor)], n_rows: usize) -> Result<Option<Tensor>> {

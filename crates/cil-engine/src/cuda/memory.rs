@@ -1,7 +1,7 @@
-//! Memory on the GPU that is handed back and used again.
+//! Memory on the GPU that is returned and used again.
 //!
-//! One decision: all work goes to one stream, in order, so memory may be taken anew as soon as its last reader has been
-//! *submitted*. A step like the one before it then allocates nothing.
+//! All work goes to one stream, in order, so memory may be reused as soon as its last reader has been *submitted*. A
+//! step like the one before it then allocates nothing.
 //!
 //! While a step is captured, memory is that capture's own ([`Capturing`]): it is given in it and taken back in it, so a
 //! replay depends on no memory that anybody else may be using by then.
@@ -27,14 +27,14 @@ pub(super) struct Pool {
     idle: Mutex<Idle>,
 }
 
-/// What this thread's capture has.
+/// The memory of this thread's capture.
 struct Capture {
     number: u64,
     idle: Idle,
     on_loan: usize,
-    /// What was made in it and is cached by nobody: it ends with the capture.
+    /// Values that were created in it and are cached nowhere: they end with the capture.
     made: Vec<Held>,
-    /// What was there before and is read in it: it must live as long as the capture can be replayed.
+    /// Earlier values that it reads: they must live as long as the capture can be replayed.
     read: Vec<Held>,
 }
 
@@ -121,7 +121,7 @@ impl Pool {
             None => unsafe { self.stream.alloc::<u8>(size)? },
         };
         let (address, _) = memory.device_ptr(&self.stream);
-        // What was handed back holds nothing that anybody may read.
+        // A returned buffer holds nothing that may be read.
         #[cfg(test)]
         super::tests::emulator::poison(address, size);
         Ok(Buffer { address, size, memory: Some(memory), pool: self.clone(), capture })
@@ -175,7 +175,7 @@ impl Drop for Buffer {
                 }
                 None => Some(memory),
             };
-            // What outlived its capture is the driver's again.
+            // Memory that outlived its capture returns to the driver.
             drop(CAPTURE.with_borrow_mut(back));
         } else {
             let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);

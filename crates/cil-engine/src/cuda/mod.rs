@@ -59,7 +59,7 @@ use gpu::Element;
 pub(crate) use steps::{Rates, blended, moved, prepare};
 pub(crate) use tensors::brought;
 
-/// What values are stored and multiplied as.
+/// The types in which values are stored and multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// `f32` throughout, channels first: what is compared with the reference.
@@ -90,7 +90,7 @@ pub struct CudaExecutor {
     plan: plan::Plan,
     gpu: Gpu,
     precision: Precision,
-    /// What was made of the parameters that were seen last; in a capture it ends with it.
+    /// Tensors derived from the last parameters; in a capture they end with it.
     weights: Mutex<Weak<weights::Weights>>,
     /// The same, unless it was made in a capture.
     kept: Mutex<Option<Arc<weights::Weights>>>,
@@ -104,12 +104,12 @@ impl CudaExecutor {
         Self { graph, plan, gpu: gpu.clone(), precision, weights, kept }
     }
 
-    /// What went wrong in a pass over so many rows; where memory ran out, with how many it would not.
+    /// The error of a pass over `rows` rows; where memory ran out, with the number of rows that would fit.
     fn failed(&self, error: Error, rows: usize, keep: Keep) -> Error {
         const MEBIBYTE: usize = 1 << 20;
-        let Some(free) = self.gpu.left_to_starve() else { return error };
+        let Some(free) = self.gpu.free_after_oom() else { return error };
         let (fixed, row) = self.plan.bytes_of_pass(self.precision.element().bytes(), keep != Keep::Nothing);
-        // What is free lies in pieces, and convolutions work in some of it.
+        // Free memory is fragmented, and convolutions need workspace.
         let fit = (free / 10 * 9).saturating_sub(fixed) / row;
         let all = (fixed + rows * row).div_ceil(MEBIBYTE);
         Error::Msg(format!(
@@ -118,7 +118,7 @@ impl CudaExecutor {
         ))
     }
 
-    /// What the parameters look like on the GPU; made once for each version of them.
+    /// The parameters in the GPU's layout; created once for each version of them.
     fn weights(&self, parameters: &Parameters) -> Result<Arc<weights::Weights>> {
         let mut known = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(weights) = known.upgrade().filter(|it| it.version() == parameters.version()) {

@@ -1,8 +1,8 @@
-//! Values that the GPU fetches while the host goes on.
+//! Values that the GPU fetches while the host continues.
 //!
-//! One decision: a copy from pageable memory may wait for all work before it (the driver's manual allows it above 64
-//! KiB), so what comes in every step lies in page-locked slots that are used in turn; the host waits for a slot only
-//! where the GPU is that many steps behind.
+//! A copy from pageable memory may wait for all work before it (the driver's manual allows it above 64 KiB), so the
+//! inputs of each step lie in page-locked slots that are used in turn; the host waits for a slot only where the GPU is
+//! that many steps behind.
 
 use std::fmt;
 
@@ -73,7 +73,7 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // The words go after this. A failure is one that every later call tells.
+        // The words go after this. Every later call reports a failure.
         let _ = self.copied.synchronize();
     }
 }

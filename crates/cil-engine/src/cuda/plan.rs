@@ -134,7 +134,7 @@ impl Plan {
         let largest = self.steps.iter().map(of).max().unwrap_or(1);
         let kept: usize = if keeps { self.steps.iter().map(of).sum() } else { 0 };
         let weights = self.gradient_values * size_of::<f32>();
-        // Memory is handed out in steps of up to an eighth.
+        // Memory is allocated in steps of up to an eighth.
         (if keeps { 3 * weights } else { weights }, (kept + 3 * largest) * bytes * 9 / 8)
     }
 }
@@ -147,7 +147,7 @@ fn free_after(steps: &[usize], nodes: usize, inputs_of: impl Fn(usize) -> Vec<us
     }
     let mut free = vec![Vec::new(); steps.len()];
     for (node, reader) in last_reader.iter().enumerate() {
-        // What nobody reads is free as soon as it was handed out.
+        // Memory without a reader is free as soon as it was allocated.
         if let Some(reader) = reader.or_else(|| steps.iter().position(|step| *step == node)) {
             free[reader].push(node);
         }

@@ -13,7 +13,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 use super::gpu::{Element, launch_on};
 use super::launch::{Argument, Grid, arguments};
 use super::tensors::{address_on, place_on, tensor_on, unwritten};
-use crate::rows::DividedBy;
+use crate::rows::Divisor;
 
 /// One block, which adds what the rows gave.
 const ONE: Grid = Grid(1, 1);
@@ -22,7 +22,7 @@ pub(crate) fn cross_entropy(
     logits: &Tensor,
     picked: &Tensor,
     weights: Option<&Tensor>,
-    divided_by: DividedBy,
+    divided_by: Divisor,
 ) -> Result<Option<Tensor>> {
     if !is_matrix_on_gpu(logits) {
         return Ok(None);
@@ -33,10 +33,10 @@ pub(crate) fn cross_entropy(
     }
     let picked = picked.contiguous()?;
     let weights = weights.map(|it| it.detach().contiguous()).transpose()?;
-    let by_weights = divided_by == DividedBy::Weights;
+    let by_weights = divided_by == Divisor::Weights;
     logits
         .contiguous()?
-        .apply_op1(CrossEntropy { picked, weights, by_weights, slope: Slope::default() })
+        .apply_op1(CrossEntropy { picked, weights, by_weights, grad: Grad::default() })
         .map(Some)
 }
 
@@ -45,14 +45,14 @@ pub(crate) fn divergence(student: &Tensor, teacher: &Tensor, temperature: f64) -
         return Ok(None);
     }
     let teacher = teacher.detach().contiguous()?;
-    student.contiguous()?.apply_op1(Divergence { teacher, temperature, slope: Slope::default() }).map(Some)
+    student.contiguous()?.apply_op1(Divergence { teacher, temperature, grad: Grad::default() }).map(Some)
 }
 
 pub(crate) fn unit_rows(rows: &Tensor, floor: f64) -> Result<Option<Tensor>> {
     if !is_matrix_on_gpu(rows) {
         return Ok(None);
     }
-    rows.contiguous()?.apply_op1(UnitRows { floor, inverse: Slope::default() }).map(Some)
+    rows.contiguous()?.apply_op1(UnitRows { floor, inverse: Grad::default() }).map(Some)
 }
 
 fn is_matrix_on_gpu(tensor: &Tensor) -> bool {
@@ -60,11 +60,11 @@ fn is_matrix_on_gpu(tensor: &Tensor) -> bool {
     is_matrix && matches!(tensor.device(), Device::Cuda(_))
 }
 
-/// What forward leaves for backward.
+/// The gradient that forward computes for backward.
 #[derive(Debug, Default)]
-struct Slope(Mutex<Option<Tensor>>);
+struct Grad(Mutex<Option<Tensor>>);
 
-impl Slope {
+impl Grad {
     fn keep(&self, tensor: Tensor) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(tensor);
     }
@@ -139,7 +139,7 @@ struct CrossEntropy {
     picked: Tensor,
     weights: Option<Tensor>,
     by_weights: bool,
-    slope: Slope,
+    grad: Grad,
 }
 
 impl CustomOp1 for CrossEntropy {
@@ -158,17 +158,17 @@ impl CustomOp1 for CrossEntropy {
             Some(weights) => address_on(logits.device, weights, "the rows' weights", &[logits.rows])?.1,
             None => 0,
         };
-        let ((slope, at_slope), (_losses, at_losses)) = (logits.another()?, logits.losses()?);
+        let ((grad, at_grad), (_losses, at_losses)) = (logits.another()?, logits.losses()?);
         let (rows, columns) = (logits.rows, logits.columns);
         let arguments: &[_] =
-            arguments![logits.address, picked, weights, at_slope, at_losses, rows, columns, self.by_weights];
+            arguments![logits.address, picked, weights, at_grad, at_losses, rows, columns, self.by_weights];
         logits.run("cross_entropy", arguments)?;
-        self.slope.keep(slope);
+        self.grad.keep(grad);
         logits.sum(at_losses)
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, from_above: &Tensor) -> Result<Option<Tensor>> {
-        self.slope.kept()?.broadcast_mul(from_above).map(Some)
+        self.grad.kept()?.broadcast_mul(from_above).map(Some)
     }
 }
 
@@ -176,7 +176,7 @@ impl CustomOp1 for CrossEntropy {
 struct Divergence {
     teacher: Tensor,
     temperature: f64,
-    slope: Slope,
+    grad: Grad,
 }
 
 impl CustomOp1 for Divergence {
@@ -193,16 +193,16 @@ impl CustomOp1 for Divergence {
         let (rows, columns) = (student.rows, student.columns);
         let (_, teacher) =
             address_on(student.device, &self.teacher, "the teacher's logits", &[rows, columns])?;
-        let ((slope, at_slope), (_losses, at_losses)) = (student.another()?, student.losses()?);
+        let ((grad, at_grad), (_losses, at_losses)) = (student.another()?, student.losses()?);
         let arguments: &[_] =
-            arguments![student.address, teacher, at_slope, at_losses, rows, columns, self.temperature];
+            arguments![student.address, teacher, at_grad, at_losses, rows, columns, self.temperature];
         student.run("divergence", arguments)?;
-        self.slope.keep(slope);
+        self.grad.keep(grad);
         student.sum(at_losses)
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, from_above: &Tensor) -> Result<Option<Tensor>> {
-        self.slope.kept()?.broadcast_mul(from_above).map(Some)
+        self.grad.kept()?.broadcast_mul(from_above).map(Some)
     }
 }
 
@@ -210,7 +210,7 @@ impl CustomOp1 for Divergence {
 struct UnitRows {
     floor: f64,
     /// One over each row's length, `[rows]`.
-    inverse: Slope,
+    inverse: Grad,
 }
 
 impl CustomOp1 for UnitRows {

@@ -1,8 +1,8 @@
 //! An optimiser's step, and that of running statistics, on the GPU: one kernel moves up to 32 tensors.
 //!
-//! One decision: the operations are those of `optim/fused.rs` in their order, none contracted, and the new values are
-//! new tensors, as everywhere: what was there before is a snapshot that somebody may hold. Learning rates lie in the
-//! GPU's memory, where a captured step finds those of its replay.
+//! The operations are those of `optim/fused.rs` in their order, none contracted, and the new values are new tensors, as
+//! everywhere: the old ones may be somebody's snapshot. Learning rates lie in the GPU's memory, where a captured step
+//! finds those of its replay.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! Tensors as places in a GPU's memory.
 //!
-//! One decision: candle's own interface has no address, no memory that nobody has written, and no copy into a place
-//! that stays; these are here and nowhere else.
+//! Candle's own interface has no address, no memory that nobody has written, and no copy into a fixed address; only
+//! this file provides these.
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DeviceRepr, result, sys};
@@ -64,7 +64,7 @@ pub(crate) fn brought<T: Number>(device: &CudaDevice, values: &[T], shape: Shape
         );
     }
     if values.len() != shape.elem_count() {
-        bail!("{} values for a tensor of {shape:?}; {} are right", values.len(), shape.elem_count());
+        bail!("{} values for a tensor of {shape:?}; pass {}", values.len(), shape.elem_count());
     }
     let slice = device.cuda_stream().clone_htod(values);
     let slice = slice.map_err(|error| explain(error, "bringing values to the GPU"))?;

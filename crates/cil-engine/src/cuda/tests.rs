@@ -59,7 +59,7 @@ fn entering(upstream: &Upstream, device: &Device) -> Result<Upstream> {
     Ok(Upstream { taps: taps.collect::<Result<_>>()?, moments: moments.collect::<Result<_>>()? })
 }
 
-/// What a pass on the GPU returns, brought to the processor.
+/// The outputs of a pass on the GPU, copied to the CPU.
 fn on_gpu(
     executor: &CudaExecutor,
     parameters: &Parameters,
@@ -73,7 +73,7 @@ fn on_gpu(
     all.into_iter().map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?))).collect()
 }
 
-/// Whether results are the reference's, as nearly as the precision can tell; how far off they are, of what they may be.
+/// Whether results are the reference's, within the precision; the largest distance as a part of its bound.
 fn near(precision: Precision, found: &Outcome, expected: &Outcome, what: &str) -> Result<f64> {
     match precision {
         Precision::Exact => distance(found, expected, 1.0, what),
@@ -83,7 +83,7 @@ fn near(precision: Precision, found: &Outcome, expected: &Outcome, what: &str) -
 }
 
 /// With ten bits in each factor, or seven in all that is stored, single sums that nearly cancel are far off and ReLUs
-/// flip, so all gradients are looked at together, and so is all else; `bounds` are those of all else and of gradients.
+/// flip, so all gradients are compared together, and so is all else; `bounds` are those of all else and of gradients.
 fn near_together(found: &Outcome, expected: &Outcome, bounds: [f64; 2], what: &str) -> Result<f64> {
     let mut worst = 0f64;
     for (gradients, bound) in [false, true].into_iter().zip(bounds) {
@@ -103,7 +103,7 @@ fn near_together(found: &Outcome, expected: &Outcome, bounds: [f64; 2], what: &s
     Ok(worst)
 }
 
-/// What a test compared: every comparison is told, and one that fails does not hide those after it.
+/// The comparisons of a test: every comparison is reported, and one that fails does not hide those after it.
 #[derive(Debug, Default)]
 struct Checks {
     failed: Vec<String>,

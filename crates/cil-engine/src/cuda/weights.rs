@@ -1,7 +1,7 @@
 //! Parameters as the kernels read them, made once for each version of the parameters.
 //!
-//! One decision: parameters are values, so what was made of them is right as long as their version is the same; frozen
-//! networks make it once.
+//! Parameters are values, so tensors derived from them stay valid while their version is the same; frozen networks
+//! derive them once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,7 +39,7 @@ pub(super) struct Weights {
     plain: Vec<u64>,
     /// Convolutions with the batch norms behind them, for inference.
     folded: Mutex<Option<Arc<Folded>>>,
-    /// What the addresses point into.
+    /// The tensors that own the addresses.
     _tensors: Vec<Tensor>,
     _packed: Option<Buffer>,
 }
@@ -209,7 +209,7 @@ impl Weights {
     }
 }
 
-/// What was summed over a batch.
+/// Sums over a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Seen<'a> {
     pub(super) x: u64,

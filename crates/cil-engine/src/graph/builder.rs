@@ -1,6 +1,6 @@
 //! Building a [`Graph`] node by node.
 //!
-//! One decision: shapes are worked out and mistakes named while a graph is built, so one that exists can be run.
+//! Shapes are inferred and mistakes reported while a graph is built, so a graph that exists can be run.
 
 use std::collections::BTreeSet;
 

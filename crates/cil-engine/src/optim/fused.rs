@@ -1,7 +1,7 @@
 //! An optimiser's rule in one pass over the values, for tensors in the processor's memory.
 //!
-//! One decision: each value is computed by the very operations of [`super::tensors`], in their order, so both give the
-//! same bits, whatever the number of threads.
+//! Each value is computed by the very operations of [`super::tensors`], in their order, so both give the same bits,
+//! whatever the number of threads.
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, WithDType, bail};
 use rayon::prelude::*;
@@ -163,19 +163,19 @@ impl<T: Real> Sgd<T> {
     fn chunk(&self, read: &Slices<'_, T>, out: Written<'_, T>) {
         let values = read.value.iter().zip(read.gradient).zip(out.value).zip(out.first);
         match read.first {
-            Some(before) => values.zip(before).for_each(|((((old, slope), value), first), before)| {
-                let slope = self.decay.gradient(*old, *slope);
-                self.one(*old, slope, times(*before, self.momentum) + slope, value, first);
+            Some(before) => values.zip(before).for_each(|((((old, grad), value), first), before)| {
+                let grad = self.decay.gradient(*old, *grad);
+                self.one(*old, grad, times(*before, self.momentum) + grad, value, first);
             }),
-            None => values.for_each(|(((old, slope), value), first)| {
-                let slope = self.decay.gradient(*old, *slope);
-                self.one(*old, slope, slope, value, first);
+            None => values.for_each(|(((old, grad), value), first)| {
+                let grad = self.decay.gradient(*old, *grad);
+                self.one(*old, grad, grad, value, first);
             }),
         }
     }
 
-    fn one(&self, old: T, slope: T, velocity: T, value: &mut T, first: &mut T) {
-        let direction = if self.nesterov { slope + times(velocity, self.momentum) } else { velocity };
+    fn one(&self, old: T, grad: T, velocity: T, value: &mut T, first: &mut T) {
+        let direction = if self.nesterov { grad + times(velocity, self.momentum) } else { velocity };
         *first = velocity;
         *value = old - times(direction, self.rate);
     }
@@ -208,19 +208,19 @@ impl<T: Real> Adam<T> {
 
     fn chunk(&self, read: &Slices<'_, T>, out: Written<'_, T>) {
         let values = read.value.iter().zip(read.gradient).zip(out.value).zip(out.first).zip(out.second);
-        let new = |slope: T| (times(slope, self.first[1]), times(slope * slope, self.second[1]));
+        let new = |grad: T| (times(grad, self.first[1]), times(grad * grad, self.second[1]));
         match (read.first, read.second) {
             (Some(first), Some(second)) => {
                 let values = values.zip(first).zip(second);
-                values.for_each(|((((((old, slope), value), first), second), mean), square)| {
-                    let (new_mean, new_square) = new(self.decay.gradient(*old, *slope));
+                values.for_each(|((((((old, grad), value), first), second), mean), square)| {
+                    let (new_mean, new_square) = new(self.decay.gradient(*old, *grad));
                     *first = times(*mean, self.first[0]) + new_mean;
                     *second = times(*square, self.second[0]) + new_square;
                     *value = self.one(*old, *first, *second);
                 });
             }
-            _ => values.for_each(|((((old, slope), value), first), second)| {
-                (*first, *second) = new(self.decay.gradient(*old, *slope));
+            _ => values.for_each(|((((old, grad), value), first), second)| {
+                (*first, *second) = new(self.decay.gradient(*old, *grad));
                 *value = self.one(*old, *first, *second);
             }),
         }

@@ -1,8 +1,8 @@
 //! Optimisers and learning-rate schedules.
 //!
-//! One decision: an optimiser owns nothing but its state, by parameter name. What it may move, and how fast, is said in
-//! every step by [`Group`]s; a parameter that no group names, or that has no gradient, stays as it is. The rules are
-//! PyTorch's, so that published settings mean what they meant.
+//! An optimiser owns nothing but its state, by parameter name. Each step passes [`Group`]s that name the parameters to
+//! update and their rates; a parameter that no group names, or that has no gradient, stays as it is. The rules are
+//! PyTorch's, so published settings keep their meaning.
 
 mod fused;
 mod schedule;
@@ -83,7 +83,7 @@ impl Move<'_> {
     }
 }
 
-/// What a step moved, in its order.
+/// The parameters that a step updated, in its order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Moved {
     /// Names of parameters.

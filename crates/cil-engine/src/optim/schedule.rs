@@ -1,6 +1,6 @@
 //! How the learning rate moves.
 //!
-//! One decision: the rate is a function of the position alone, so a resumed run has the rate of the straight one.
+//! The rate is a function of the position alone, so a resumed run has the rate of an uninterrupted one.
 
 use candle_core::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::bounds;
 /// The last unit that a schedule can speak of; no phase has as many.
 const LAST_UNIT: usize = 100_000_000;
 
-/// What happens to the rate after warm-up.
+/// The decay of the rate after warm-up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Decay {
@@ -44,7 +44,7 @@ pub struct Schedule {
     /// Units in which the rate rises in equal parts to its start; the last of them has it in full.
     #[serde(default)]
     pub warm_up: usize,
-    /// What follows. Milestones count from the very beginning; a cosine spans what warm-up leaves.
+    /// The decay after warm-up. Milestones count from the very beginning; a cosine spans the units after warm-up.
     pub decay: Decay,
 }
 
@@ -70,13 +70,13 @@ impl Schedule {
     /// Naming the key within the schedule, its value and what would be right.
     pub fn check(&self, total: usize, unit: &str) -> Result<()> {
         if self.warm_up >= total && self.warm_up > 0 {
-            bail!("warm-up is {} of {total} {unit}; it should be fewer", self.warm_up);
+            bail!("warm-up is {} of {total} {unit}; use fewer", self.warm_up);
         }
         match &self.decay {
             Decay::Constant => Ok(()),
             Decay::Step { every, gamma } => {
                 if *every == 0 || *every > LAST_UNIT {
-                    bail!("decay.every is {every}; it should be from 1 to {LAST_UNIT}");
+                    bail!("decay.every is {every}; use a value from 1 to {LAST_UNIT}");
                 }
                 bounds::positive("decay.gamma", *gamma, 1.0)
             }
@@ -86,7 +86,7 @@ impl Schedule {
                 }
                 let twice = |it: &&usize| milestones.iter().filter(|other| other == it).count() > 1;
                 if let Some(milestone) = milestones.iter().find(twice) {
-                    bail!("decay.milestones holds {milestone} twice; each should be there once");
+                    bail!("decay.milestones holds {milestone} twice; name it once");
                 }
                 bounds::positive("decay.gamma", *gamma, 1.0)
             }
@@ -146,18 +146,18 @@ mod tests {
             right.check(8, "epochs").unwrap();
         }
         for (wrong, told) in [
-            (after(8, Decay::Constant), "warm-up is 8 of 8 epochs; it should be fewer"),
+            (after(8, Decay::Constant), "warm-up is 8 of 8 epochs; use fewer"),
             (after(usize::MAX, Decay::Constant), "of 8 epochs"),
-            (step(0, 0.1), "decay.every is 0; it should be from 1"),
-            (step(usize::MAX, 0.1), "it should be from 1 to 100000000"),
-            (step(1, f64::NAN), "decay.gamma is NaN; it should be above 0 and at most 1"),
+            (step(0, 0.1), "decay.every is 0; use a value from 1"),
+            (step(usize::MAX, 0.1), "use a value from 1 to 100000000"),
+            (step(1, f64::NAN), "decay.gamma is NaN; use a value above 0 and at most 1"),
             (step(1, 0.0), "decay.gamma is 0"),
             (step(1, -0.1), "decay.gamma is -0.1"),
             (Schedule::multi_step(&[3], 1.5), "decay.gamma is 1.5"),
             (Schedule::multi_step(&[3], f64::INFINITY), "decay.gamma is inf"),
             (Schedule::multi_step(&[3, usize::MAX], 0.1), "decay.milestones holds 18446744073709551615"),
             (Schedule::multi_step(&[3, 5, 3], 0.1), "decay.milestones holds 3 twice"),
-            (cosine(f64::NAN), "decay.minimum is NaN; it should be from 0 to 1"),
+            (cosine(f64::NAN), "decay.minimum is NaN; use a value from 0 to 1"),
             (cosine(-1.0), "decay.minimum is -1"),
             (cosine(5.0), "decay.minimum is 5"),
         ] {

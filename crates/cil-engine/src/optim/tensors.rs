@@ -1,6 +1,6 @@
 //! An optimiser's rule in candle's operations, for tensors of any device and type.
 //!
-//! One decision: this is the rule that [`super::fused`] is compared with, bit for bit.
+//! This is the rule that [`super::fused`] is compared with, bit for bit.
 
 use candle_core::{Result, Tensor};
 

@@ -1,8 +1,8 @@
 //! An executor whose batches several ranks share.
 //!
-//! One decision: every rank is handed the whole batch and hands out what the whole batch gives; between the two it
-//! works on its share of the rows. Losses, heads and optimisers behind it see no difference, and need none: they do the
-//! same everywhere, on the same bits. Batch norms see the batch of all ranks ([`Executor::forward_share`]).
+//! Every rank receives the whole batch and returns the outputs of the whole batch; in between it computes its share of
+//! the rows. Losses, heads and optimisers need no change: they do the same on every rank, on the same bits. Batch norms
+//! see the batch of all ranks ([`Executor::forward_share`]).
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What ranks do together, as threads of one process: every rank the same bits, and what one process gives.
+//! Operations of ranks, as threads of one process: every rank has the same bits, and the result of one process.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -12,7 +12,7 @@ use crate::testing::networks::{fused, generator, random_graph, residual_net};
 use crate::testing::{Dice, Outcome, SPECS, bits, compare, expected, outcome, parameters, upstream};
 use crate::{Graph, Parameters, Upstream};
 
-/// What each of `count` ranks makes of `work`, in the order of ranks.
+/// The result of `work` on each of `count` ranks, in the order of ranks.
 fn each<T: Send>(count: usize, work: impl Fn(Arc<dyn Ranks>) -> Result<T> + Sync) -> Result<Vec<T>> {
     on_threads(count, work).into_iter().collect()
 }

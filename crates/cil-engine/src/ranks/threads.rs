@@ -1,7 +1,7 @@
 //! Ranks that are threads of one process.
 //!
-//! One decision: they meet once for every operation, each brings its bytes, and each takes what it needs of all; so
-//! what several processes do can be tested in one. A rank that ends before the others is an error for those that wait.
+//! For every operation they meet once, each contributes its bytes, and each reads what it needs of all; so the work of
+//! several processes can be tested in one. A rank that ends before the others is an error for those that wait.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -17,7 +17,7 @@ pub fn threads(count: usize) -> Vec<Threaded> {
     (0..count).map(|rank| Threaded { place: Arc::clone(&place), rank, count }).collect()
 }
 
-/// What each of `count` ranks, which are threads, makes of `work`, in the order of ranks.
+/// The result of `work` on each of `count` ranks, which are threads, in the order of ranks.
 ///
 /// # Panics
 /// If one of them does.
@@ -49,16 +49,16 @@ struct Place {
 struct State {
     /// Meetings so far.
     met: usize,
-    /// What was brought to the next one: rank and bytes.
+    /// Contributions to the next meeting: rank and bytes.
     brought: Vec<(usize, Vec<u8>)>,
-    /// What was brought to the last one, by rank.
+    /// Contributions to the last meeting, by rank.
     all: Arc<Vec<Vec<u8>>>,
     /// A rank that ended.
     gone: Option<usize>,
 }
 
 impl Threaded {
-    /// What all ranks bring to this meeting, by rank.
+    /// The contributions of all ranks to this meeting, by rank.
     fn meet(&self, own: &[u8]) -> Result<Arc<Vec<Vec<u8>>>> {
         let mut state = self.place.state.lock().unwrap_or_else(PoisonError::into_inner);
         let meeting = state.met;

@@ -1,4 +1,4 @@
-//! What the tests of all executors share: networks, random values, and the comparison with the reference in `f64`.
+//! Shared code of the tests of all executors: networks, random values, and the comparison with the reference in `f64`.
 
 pub(crate) mod networks;
 
@@ -87,7 +87,7 @@ pub(crate) fn compare(ours: &Outcome, reference: &Outcome, looser: f64, what: &s
 /// As [`compare`]; the largest distance of a value, of the one it may have.
 pub(crate) fn distance(ours: &Outcome, reference: &Outcome, looser: f64, what: &str) -> Result<f64> {
     let mut worst = 0f64;
-    // What is zero by cancellation is as inexact as what cancels.
+    // A value that is zero by cancellation is as inexact as its summands.
     let mut largest: f64 = 0.0;
     for (name, tensor) in reference.iter().filter(|(name, _)| name.contains("gradient")) {
         largest = largest.max(norm_of(tensor).map_err(|error| error.context(name.clone()))?);
@@ -143,7 +143,7 @@ pub(crate) fn upstream(graph: &Graph, rows: usize, spec: ForwardSpec, dice: &mut
     Ok(upstream)
 }
 
-/// What the reference gives in `f64`.
+/// The reference's result in `f64`.
 pub(crate) fn expected(
     graph: &Graph,
     parameters: &Parameters,

@@ -44,7 +44,7 @@ pub(crate) fn residual_net(height: usize, width: usize) -> Result<Graph> {
     builder.build()
 }
 
-/// As [`residual_net`], with nothing handed out between the units, so that they fuse.
+/// As [`residual_net`], without taps between the units, so that they fuse.
 pub(crate) fn fused(graph: &Graph) -> Result<Graph> {
     let mut builder = GraphBuilder::new(graph.input_shape());
     for node in graph.nodes().iter().skip(1) {

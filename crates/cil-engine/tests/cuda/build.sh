@@ -13,7 +13,7 @@ fetched() {
   local version sources= found
   version=$(sed -n "/^name = \"$1\"/{n;s/version = \"\(.*\)\"/\1/p}" ../../../../Cargo.lock)
   for found in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$1-$version"/src; do sources=$found; done
-  [ -d "$sources" ] || { echo "$0: $1 $version is not fetched; cargo fetch is right" >&2; return 1; }
+  [ -d "$sources" ] || { echo "$0: $1 $version is not fetched; run cargo fetch" >&2; return 1; }
   echo "$sources"
 }
 cudarc=$(fetched cudarc)

@@ -29,7 +29,7 @@ options() {
     shift
   done
   [ -n "$out" ] || { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-  [ "$whole" -gt 0 ] 2>/dev/null || die "--seconds $whole: a whole number of seconds above 0 is right"
+  [ "$whole" -gt 0 ] 2>/dev/null || die "--seconds $whole: use a whole number of seconds above 0"
   mkdir -p "$out/report"
   out=$(cd "$out" && pwd)
   report=$out/report

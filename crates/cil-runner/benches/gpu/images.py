@@ -19,7 +19,7 @@ import tempfile
 try:
     import numpy as np
 except ImportError:
-    sys.exit("images.py: numpy is missing; pip install numpy is right")
+    sys.exit("images.py: numpy is missing; run pip install numpy")
 
 AT_ONCE = 5000  # images; bounds the memory that is taken
 IMAGES = ["train.images", "test.images"]

@@ -15,13 +15,13 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ -z "$mib" ] || [ "$mib" -gt 0 ] 2>/dev/null || die "--mib $mib: a whole number above 0 is right"
+[ -z "$mib" ] || [ "$mib" -gt 0 ] 2>/dev/null || die "--mib $mib: use a whole number above 0"
 [ -n "$folder" ] || die "usage: pack.sh FOLDER [--mib N] [--data-dir datasets]"
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 root=$(git -C "$here" rev-parse --show-toplevel)
 data=${data:-$root/datasets}
-[ -d "$data/cifar100" ] || die "$data/cifar100 is missing; cargo xtask fetch-data cifar100 is right"
+[ -d "$data/cifar100" ] || die "$data/cifar100 is missing; run cargo xtask fetch-data cifar100"
 programs
 cd "$root"
 rm -rf "$folder/code"
@@ -40,7 +40,7 @@ code=$(stat -c %s "$folder/code.tar.xz") images=$(stat -c %s "$packed")
 most=$((mib ? mib << 20 : (code + images) / 2 + (64 << 10)))
 first=$((most - code - (64 << 10)))
 # Of few images none may be left for part a.
-[ "$first" -ge 0 ] || [ -z "$mib" ] || die "--mib $mib: the code alone is $(((code >> 20) + 1)) MiB; more is right"
+[ "$first" -ge 0 ] || [ -z "$mib" ] || die "--mib $mib: the code alone is $(((code >> 20) + 1)) MiB; use more"
 first=$((first > 0 ? first : 0))
 head -c "$first" "$packed" >"$folder/images.0"
 tail -c +$((first + 1)) "$packed" >"$folder/images.1"

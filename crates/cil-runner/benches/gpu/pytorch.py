@@ -146,7 +146,7 @@ def main():
     arguments = parser.parse_args()
     for mode in arguments.modes:
         if mode not in MODES:
-            parser.error(f"{mode} is no mode; one of {', '.join(MODES)} is right")
+            parser.error(f"{mode} is not a mode; use one of {', '.join(MODES)}")
     begun = time.perf_counter()
     print(torch.__version__, torch.cuda.get_device_name(), flush=True)
     for mode in arguments.modes:

@@ -17,7 +17,7 @@ if [ -e code.tar.xz ]; then
 fi
 if [ ${#runs[@]} -gt 0 ]; then
   cd - >/dev/null
-  cat "${runs[@]}" | gzip -t || { echo "$0: parts of runs.tar.gz are missing; all of them together are right" >&2; exit 2; }
+  cat "${runs[@]}" | gzip -t || { echo "$0: parts of runs.tar.gz are missing; copy all of them here" >&2; exit 2; }
   mkdir -p "$home/runs"
   cat "${runs[@]}" | tar -C "$home/runs" -xzf -
   cd "$home"

@@ -90,7 +90,7 @@ def main():
         work = line.strip()
         known = ["train", "eval", "invert", "step"] if arguments.model == "resnet32" else ["train", "eval"]
         if work not in known:
-            sys.exit(f"error: there is no work {work!r} of {arguments.model}; one of {', '.join(known)} is right")
+            sys.exit(f"error: there is no work {work!r} of {arguments.model}; use one of {', '.join(known)}")
         if work not in works:
             works[work] = (Learning(arguments.mode, batch, arguments.vid).step if work == "step"
                            else getattr(Classifier(arguments.mode, arguments.model, batch, arguments.side), work))

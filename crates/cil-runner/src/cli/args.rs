@@ -1,7 +1,6 @@
-//! What can be typed.
+//! The command line.
 //!
-//! One decision: this file only says what the arguments are and teaches them; what they mean is decided where they are
-//! used. It reads no file.
+//! This file defines the arguments and their help; their effect is decided where they are used. It reads no file.
 
 mod audit;
 mod ignored;
@@ -23,28 +22,28 @@ pub use report::{Files, Report, Table};
 pub use sweep::{Doing, Sweep, SweepReport};
 pub use target::{Presets, Show, Target};
 
-/// The version with the commit that the program was built from, as `env.json` tells it.
+/// The version with the commit that the program was built from, as in `env.json`.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CIL_CODE_VERSION"), ")");
 
 const AFTER_HELP: &str = "\
 Examples:
-  cil-runner                                   compare six methods on generated images, in minutes
-  cil-runner protocols                         what can be learned; `methods` lists how, `show NAME` prints numbers
+  cil-runner                                   compare six methods on synthetic images, in minutes
+  cil-runner protocols                         data sets and their tasks; see also `methods` and `show NAME`
   cil-runner run cifar100-10c lucir+dfgr --exemplars 0    the images come from `cargo xtask fetch-data cifar100`
   cil-runner run cifar100-10c-lwf --set recipe.increment.training.epochs=5 --seed 2
   cil-runner run runs/demo-lwf-s1/config.toml --out again
-  cil-runner resume runs/cifar100-10c-lwf-s1   resume a run that was stopped
-  cil-runner report runs/cifar100-10c-lwf-s1   compute result.json from the events again, and show it
+  cil-runner resume runs/cifar100-10c-lwf-s1   resume an interrupted run
+  cil-runner report runs/cifar100-10c-lwf-s1   show a run's results
   cil-runner report runs/* --html report.html  compare runs, mean and spread over seeds, on a page with charts
-  cil-runner sweep run compare.toml --jobs 2   methods times seeds from one file; `cil-runner sweep --help` shows one
-  cil-runner bench                             how fast this machine does the steps that a run is made of
+  cil-runner sweep run compare.toml --jobs 2   every method with every seed; `cil-runner sweep --help` shows a file
+  cil-runner bench                             speed of training and inversion steps on this machine
 
-A run is a folder: config.toml (every setting, resolved), env.json (versions and digests), events.jsonl (what happened),
-result.json (the numbers, computed from the events), model.safetensors. It has the suffix `.partial` until it is whole.
+A run is a folder: config.toml (every setting, resolved), env.json (versions and digests), events.jsonl (the event log),
+result.json (the numbers, computed from the events), model.safetensors. Its name ends in `.partial` until it is finished.
 
 Results go to standard output, progress to standard error.
-Exit status: 0 done, 1 something failed, 2 the command or the configuration is wrong, 75 a run or a sweep
-was interrupted and saved, and can be resumed.";
+Exit status: 0 success, 1 failure, 2 wrong command or configuration, 75 a run or a sweep was interrupted and saved, and
+can be resumed.";
 
 /// Class-incremental learning without the old images.
 ///
@@ -53,10 +52,10 @@ was interrupted and saved, and can be resumed.";
 #[derive(Debug, Parser)]
 #[command(name = "cil-runner", version = VERSION, max_term_width = 120, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// What to do; the demo by default.
+    /// The command; the demo by default.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Settings that every command takes.
+    /// Settings of every command.
     #[command(flatten)]
     pub global: Global,
 }
@@ -67,10 +66,10 @@ impl Cli {
         ignored::hidden(Self::command())
     }
 
-    /// What was typed, the program's name first.
+    /// Parses a command line, the program's name first.
     ///
     /// # Errors
-    /// If it is not understood, holds an option that its command would ignore, or asks for help or version.
+    /// If it cannot be parsed, has an option that its command would ignore, or asks for help or version.
     pub fn read<I, T>(line: I) -> Result<Self, clap::Error>
     where
         I: IntoIterator<Item = T>,
@@ -93,27 +92,26 @@ pub struct Global {
     /// Where run folders go
     #[arg(long, global = true, value_name = "DIR", default_value = "runs")]
     pub out: PathBuf,
-    /// Where to compute: cpu, cuda or cuda:N for an NVIDIA GPU, or auto, which takes one if this build has one to offer
+    /// Device: cpu, cuda or cuda:N (an NVIDIA GPU), or auto (a GPU if build and driver support one, else the CPU)
     #[arg(long, global = true, value_name = "DEVICE", default_value_t = DeviceName::Auto)]
     pub device: DeviceName,
-    /// Seed of weights, batches, augmentation and noise; the configuration's own otherwise
+    /// Seed of weights, batches, augmentation and noise [default: the configuration's]
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
-    /// Threads; all cores otherwise. The result does not depend on it
+    /// Number of threads [default: all cores]; does not change the result
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// What runs the networks; auto takes the best instructions this processor has. The results of two choices differ
-    /// in the last bits
+    /// Implementation of the networks; auto takes the best instructions of this processor. Results of two
+    /// implementations differ in the last bits
     #[arg(long, global = true, value_enum, default_value_t = Kernels::Auto)]
     pub kernels: Kernels,
-    /// On a GPU: submit every step kernel by kernel, instead of capturing one of each kind as a CUDA graph and
-    /// replaying it. Slower; the bits are the same
+    /// On a GPU: submit every kernel by itself instead of replaying steps as CUDA graphs. Slower, with the same bits
     #[arg(long, global = true)]
     pub no_cuda_graphs: bool,
     /// Print JSON, and no progress
     #[arg(long, global = true)]
     pub json: bool,
-    /// Stop, as a signal would have it, when standard input ends; a sweep starts its runs so
+    /// Stop, as after a signal, when standard input ends; a sweep uses this for its runs
     #[arg(long, global = true, hide = true)]
     pub lifeline: bool,
 }
@@ -121,7 +119,7 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Compare six methods on generated images and print one table
+    /// Compare six methods on synthetic images and print one table
     Demo,
     /// Run a method in a protocol, or a configuration from a file
     #[command(after_help = "\
@@ -137,43 +135,43 @@ Examples:
 A file is the config.toml of a run folder. Values of --set are TOML; a bare word is a string. Put a value with brackets,
 braces or quotes between single quotes, or the shell reads it.")]
     Run(Run),
-    /// Resume a run that was stopped, killed or cut off; its result is the one that it would have had
+    /// Resume an interrupted run; the result is the same as without the interruption
     #[command(after_help = "\
 Examples:
   cil-runner resume runs/cifar100-10c-lwf-s1.partial
   cil-runner resume runs/cifar100-10c-lwf-s1            the same
 
-The run continues from the newest checkpoint that is whole, with the images and kernels it began with; the number of threads may
-be another. A run that is whole is left as it is.")]
+The run continues from its newest intact checkpoint, with the same images and kernels; the number of threads may differ.
+A finished run is left unchanged.")]
     Resume(Resume),
-    /// Invert a model with a preset's generator and measure whether its images are worth replaying
+    /// Train a generator from a model and measure how useful its images would be for replay
     #[command(after_help = "\
 Examples:
-  cil-runner run demo-lucir-e0 --seed 1        makes the model to invert
-  cil-runner run demo-lucir-e0 --seed 2        makes one of another seed
+  cil-runner run demo-lucir-e0 --seed 1        trains the model to invert
+  cil-runner run demo-lucir-e0 --seed 2        trains one with another seed
   cil-runner audit demo-lucir-e0-dfgr --base-model s1/base.safetensors --other-model s2/base.safetensors")]
     Audit(Audit),
-    /// Measure how fast this machine computes the steps that a run is made of
+    /// Measure the speed of training and inversion steps on this machine
     #[command(after_help = "\
 Examples:
-  cil-runner bench                             every work of ResNet-32, batch 128
+  cil-runner bench                             all steps of ResNet-32, batch 128
   cil-runner bench --work train --model resnet18 --rounds 20
   cil-runner bench --model resnet18 --side 224 --batch 16
-  echo train | cil-runner bench --serve        one step for each line read, for a race (docs/speed.md)
+  echo train | cil-runner bench --serve        one step for each line read, for a comparison (docs/speed.md)
 
 GFLOP counts convolutions and linear layers as direct computation does them, a multiply-add as two; an algorithm that
 needs fewer (Winograd) can show a rate above the machine's peak.")]
     Bench(Bench),
-    /// Run methods times splits, class orders and seeds from one file, several at a time, and compare them
+    /// Run and compare many methods, seeds, class orders and splits from one file
     #[command(after_help = sweep::AFTER_HELP)]
     #[command(subcommand)]
     Sweep(Sweep),
-    /// What works on a model file and images of one's own
+    /// Commands on a model file and your own images
     #[command(flatten)]
     Models(models::Command),
     /// List protocols: which classes come in which tasks, with which network
     Protocols,
-    /// List methods: what they are built on, and what can be added
+    /// List methods: base methods, and the parts that can be added
     Methods,
     /// Print the source, the published and the measured numbers of a protocol, a method or a preset
     #[command(after_help = "\
@@ -190,7 +188,7 @@ Examples:
   cil-runner presets icarl                     those with this in their name
   cil-runner presets --all                     every preset with its source and numbers")]
     Presets(Presets),
-    /// Compute result.json from the events of run folders again; show one run, or compare several
+    /// Show the results of one run, or compare several (tables, HTML, CSV, TensorBoard)
     #[command(after_help = report::AFTER_HELP)]
     Report(Report),
     /// Print a manual page: the program's, or a command's
@@ -203,7 +201,7 @@ Examples:
         #[arg(value_name = "COMMAND")]
         of: Option<String>,
     },
-    /// Print a script that completes this program's words in a shell
+    /// Print a script for shell completion
     #[command(after_help = "\
 Examples:
   cil-runner completions bash > ~/.local/share/bash-completion/completions/cil-runner
@@ -218,7 +216,7 @@ Examples:
 /// Arguments of `run`.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// What to run.
+    /// The preset, method or file to run.
     #[command(flatten)]
     pub target: Target,
     /// Change one key of the configuration; may be given several times
@@ -230,14 +228,13 @@ pub struct Run {
     /// Take the base classes' model from a file (base.safetensors of another run) instead of training it
     #[arg(long, value_name = "FILE")]
     pub base_model: Option<PathBuf>,
-    /// Write losses and accuracies as event files of TensorBoard while the run goes, in a folder of its name
+    /// Write losses and accuracies as event files of TensorBoard during the run, in a folder of its name
     #[arg(long, value_name = "DIR")]
     pub tensorboard: Option<PathBuf>,
     /// How often a run is saved, at most
     #[command(flatten)]
     pub checkpoints: Checkpoints,
-    /// Print the whole configuration, checked, with an estimate of time and memory from a few steps of each phase; run
-    /// nothing
+    /// Print the checked configuration and an estimate of time and memory from a few steps of each phase, then exit
     #[arg(long)]
     pub dry_run: bool,
     /// Leave the estimate of --dry-run out
@@ -250,7 +247,7 @@ pub struct Run {
 pub struct Resume {
     /// The run folder, with or without its suffix `.partial`
     pub run: PathBuf,
-    /// Write losses and accuracies as event files of TensorBoard while the run goes, in a folder of its name
+    /// Write losses and accuracies as event files of TensorBoard during the run, in a folder of its name
     #[arg(long, value_name = "DIR")]
     pub tensorboard: Option<PathBuf>,
     /// How often a run is saved, at most
@@ -278,19 +275,19 @@ impl Default for Checkpoints {
 /// Arguments of `bench`.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// What to measure; everything that the model can do otherwise
+    /// Step to measure [default: every step that the model supports]
     #[arg(long, value_enum)]
     pub work: Option<Work>,
     /// The network of train and eval; invert and step are of ResNet-32
     #[arg(long, value_enum, default_value_t = Model::Resnet32)]
     pub model: Model,
-    /// Height and width of ResNet-18's images; 64 otherwise. Up to 32 the stem is the small one, without a pool
+    /// Height and width of ResNet-18's images [default: 64]; up to 32 the network has the small stem, without a pool
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(16..=512))]
     pub side: Option<u16>,
-    /// Images in a step; 128 otherwise, 64 for ResNet-18. A learning step takes as many generated ones beside them
+    /// Images in a step [default: 128, for ResNet-18 64]; a learning step has as many generated ones in addition
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..))]
     pub batch: Option<u16>,
-    /// Steps that are timed, after two that are not
+    /// Number of timed steps, after two untimed ones
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
     /// Do one step for each line of standard input (train, eval, invert or step) and answer `WALL_MS CPU_MS`
@@ -298,7 +295,7 @@ pub struct Bench {
     pub serve: bool,
 }
 
-/// What a step does.
+/// The work of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Work {
     /// Forward, cross-entropy, backward, SGD.
@@ -320,7 +317,7 @@ pub enum Model {
     Resnet18,
 }
 
-/// What runs the networks.
+/// The implementation that runs the networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kernels {
     /// The best that this processor has; tf32 on a GPU.
@@ -362,7 +359,7 @@ impl FromStr for DeviceName {
             ("auto", _) => Ok(Self::Auto),
             ("cuda", _) => Ok(Self::Cuda(0)),
             (_, Some(Ok(number))) => Ok(Self::Cuda(number)),
-            _ => Err(format!("{text} is no device; use cpu, cuda, cuda:N or auto")),
+            _ => Err(format!("{text:?} is not a device; use cpu, cuda, cuda:N or auto")),
         }
     }
 }

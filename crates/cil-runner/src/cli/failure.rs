@@ -1,7 +1,7 @@
 //! How a command ends badly.
 //!
-//! One decision: errors are `anyhow` throughout, and three marker types tell the exit status; everything else is status
-//! 1. One sentence is printed, the chain of causes joined by colons.
+//! Errors are `anyhow` throughout, and three marker types determine the exit status; everything else is status 1. One
+//! sentence is printed, the chain of causes joined by colons.
 
 use std::fmt;
 
@@ -51,7 +51,7 @@ pub fn sentence(error: &anyhow::Error) -> String {
     texts.map(|text| text.lines().next().unwrap_or_default().to_owned()).collect::<Vec<_>>().join(": ")
 }
 
-/// The exit status that tells this error.
+/// The exit status of this error.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
     if error.is::<BadInput>() {
         2

@@ -1,7 +1,7 @@
 //! Ctrl-C, termination, and a terminal that goes away.
 //!
-//! One decision: the first signal asks the run to stop after the unit it is in; a second one ends the process at once,
-//! as it would without this module.
+//! The first signal asks the run to stop after the unit it is in; a second one ends the process at once, as it would
+//! without this module.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::flag;
 
-/// What a scheduler may send before a time limit, beside the signals that end a process.
+/// The signal that a scheduler may send before a time limit, beside those that end a process.
 #[cfg(unix)]
 const BEFORE_A_LIMIT: &[i32] = &[signal_hook::consts::SIGUSR1];
 #[cfg(not(unix))]
@@ -59,7 +59,7 @@ impl Interrupt {
     }
 }
 
-/// The signal of a terminal that goes away, unless it is ignored: who started this with `nohup` wants it to go on.
+/// The signal of a terminal that goes away, unless it is ignored: who started this with `nohup` wants it to continue.
 #[cfg(unix)]
 fn hangup() -> Option<&'static i32> {
     (!is_ignored(signal_hook::consts::SIGHUP)).then_some(&signal_hook::consts::SIGHUP)
@@ -70,8 +70,8 @@ fn hangup() -> Option<&'static i32> {
     None
 }
 
-/// Whether the process was started with a signal ignored, as `nohup` does; where the system does not tell, it may have
-/// been.
+/// Whether the process was started with a signal ignored, as `nohup` does; where the system does not report it, it may
+/// have been.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

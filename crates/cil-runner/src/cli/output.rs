@@ -1,8 +1,8 @@
-//! What the program prints.
+//! The standard output of the program.
 //!
-//! One decision: all results go through one value to standard output, and nothing else of the crate prints results.
-//! Where the reader went away (`| head`) what is left to print is dropped: how the command ends is told by what it did.
-//! Progress goes to standard error, see [`crate::render::progress`].
+//! All results go through one value to standard output, and nothing else of the crate prints results. If the reader
+//! went away (`| head`), the rest is dropped, and the exit status is that of the work itself. Progress goes to standard
+//! error, see [`crate::render::progress`].
 
 use std::io::{self, Write};
 

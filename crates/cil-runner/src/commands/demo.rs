@@ -1,7 +1,7 @@
 //! `demo`: what the program shows when nothing is asked.
 //!
-//! One decision: it takes over what is there. A run that is done is read, one that was stopped goes on, and only what
-//! is missing is run; so it can be called again and again, and ends with the same table.
+//! It reuses existing runs: finished ones are read, interrupted ones are resumed, and only missing ones are started; so
+//! it can be called repeatedly and ends with the same table.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ use crate::render::table;
 use crate::results::recorded::Recorded;
 use crate::results::result::RunResult;
 
-/// What the table does not show: when to take which method.
+/// Advice below the table: when to use which method.
 const WHEN: &str = "
 frozen-discriminant wins here because six base classes already show what tells the other four apart. Where later tasks
 bring something new, training on is worth it: on four equal tasks of CIFAR-100, lucir-e0-dfgr-dtid-discriminant ends
@@ -63,7 +63,7 @@ pub fn demo(global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> 
     output.text(&next(&folders, &global.out))
 }
 
-/// The run of a configuration: read, gone on with, or run.
+/// The run of a configuration: read, resumed, or run.
 fn one(checked: &Checked, context: &RunContext<'_>) -> Result<(PathBuf, RunResult)> {
     let whole = context.out.join(context.name);
     let partial = context.out.join(format!("{}.{PARTIAL}", context.name));
@@ -111,7 +111,7 @@ fn free_name(out: &Path, name: &str) -> String {
     free
 }
 
-/// What somebody who has seen the table may want to do next.
+/// Suggested next commands after the table.
 fn next(folders: &[PathBuf], out: &Path) -> String {
     let own = match out == Path::new("runs") {
         true => String::new(),

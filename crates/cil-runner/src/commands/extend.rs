@@ -1,7 +1,7 @@
 //! `extend`: new classes for a model whose old images are not there.
 //!
-//! The old file is only read. What is learned is a recipe (`models::recipes`) that goes on from the model as a run
-//! would from its own; what is told afterwards is measured on images that nothing learned from.
+//! The old file is only read. A recipe (`models::recipes`) continues from the model as a run would from its
+//! own; the report is measured on images that were not used for training.
 
 pub(super) mod told;
 
@@ -27,7 +27,7 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
 use crate::engine::Engine;
 use crate::folder::files::write_atomic;
-use crate::models::drive::{drive, learned};
+use crate::models::attempt::{Attempt, Settings, learned};
 use crate::models::record::{Answers, Before, Record, Task};
 use crate::models::{Opened, folders, recipes};
 use crate::render::progress::Progress;
@@ -41,8 +41,8 @@ struct Sets {
     train: Images,
     /// How many of them are new.
     new: usize,
-    /// SHA-256 over the new ones.
-    digest: String,
+    /// SHA-256 over the new ones, and over those of old classes if there are any.
+    digests: Vec<String>,
     /// Images of new classes to measure on.
     held_out: Images,
     /// Images that were given to measure on, of old and new classes.
@@ -70,8 +70,9 @@ pub(super) fn extend(
     let folder = new_classes(arguments, &opened)?;
     let names: Vec<String> = opened.class_names().iter().chain(&folder.classes).cloned().collect();
     let sets = sets(arguments, &opened, &folder, &names, &engine, &progress)?;
-    let (method, recipe) = recipe(arguments, &opened, &sets);
+    let (method, recipe) = recipe(arguments, &opened, &sets)?;
     let recipe = recipes::changed(recipe, &arguments.set, &opened.model.snapshot.architecture)?;
+    check_features(&opened, &recipe)?;
     let old = opened.classifier(&engine)?;
     let alike = told::alike(&old, &sets.train, sets.new, &names, &opened, &engine)?;
     alike.iter().for_each(|sentence| progress.say(sentence));
@@ -79,26 +80,26 @@ pub(super) fn extend(
     let plan = plan(&opened, &folder, &recipe, global, &engine)?;
     let seed = plan.seed;
     let train = TrainSet::after(sets.train.clone(), names.len(), opened.record.images() as u64)?;
-    let mut learner = Learner::new(plan).map_err(|error| bad_input(format!("{error:#}")))?;
-    let statistics = opened.record.discriminant.as_ref().map(|_| &opened.model.attached);
-    learner.adopt(opened.model.snapshot.clone(), statistics, kept(&train, opened.class_names().len()))?;
-    drive(&mut learner, &train, &mut progress, interrupt)?;
+    let statistics = match (&recipe.logistic, &recipe.discriminant) {
+        (Some(_), _) => opened.record.logistic.as_ref().map(|_| &opened.model.attached),
+        (None, Some(_)) => opened.record.discriminant.as_ref().map(|_| &opened.model.attached),
+        (None, None) => None,
+    };
+    let begun = || {
+        let mut learner = Learner::new(plan.clone()).map_err(|error| bad_input(format!("{error:#}")))?;
+        let exemplars = kept(&train, opened.class_names().len());
+        learner.adopt(opened.model.snapshot.clone(), statistics, exemplars)?;
+        Ok(learner)
+    };
+    let settings = Settings {
+        images: sets.digests.clone(),
+        model: Some(opened.sha256.clone()),
+        ..Settings::new(&recipe, seed, opened.fit.side, &engine)
+    };
+    let attempt = Attempt::new(&arguments.out, &settings, &plan, &train);
+    let learner = attempt.run(begun, &mut progress, interrupt)?;
     let (trained, classifier) = learned(&learner)?;
 
-    let task = Task {
-        classes: folder.classes.clone(),
-        images: Some(sets.new),
-        data_digest: Some(sets.digest.clone()),
-        method: format!("extend, {}", told::method_name(method)),
-        recipe: Some(toml::to_string(&recipe).context("the recipe is not TOML")?),
-        seed: Some(seed),
-        code_version: Some(env!("CIL_CODE_VERSION").to_owned()),
-        from: Some(Before { file: opened.path.display().to_string(), sha256: opened.sha256.clone() }),
-    };
-    let attached = learner.kept_statistics()?.unwrap_or_default();
-    let model = extended(&opened, trained.snapshot().clone(), attached, task, &recipe)?;
-    let bytes = model.to_bytes()?;
-    write_atomic(&arguments.out, &bytes)?;
     let about = told::About {
         opened: &opened,
         old: &old,
@@ -110,7 +111,25 @@ pub(super) fn extend(
         seed,
         engine: &engine,
     };
-    let mut told = progress.during("measuring", || told::measure(&about))?;
+    // The model is written even if it cannot be measured.
+    let told = progress.during("measuring", || told::measure(&about));
+    let task = Task {
+        classes: folder.classes.clone(),
+        images: Some(sets.new),
+        data_digest: sets.digests.first().cloned(),
+        method: format!("extend, {}", told::method_name(method)),
+        recipe: Some(toml::to_string(&recipe).context("the recipe is not TOML")?),
+        seed: Some(seed),
+        code_version: Some(env!("CIL_CODE_VERSION").to_owned()),
+        from: Some(Before { file: opened.path.display().to_string(), sha256: opened.sha256.clone() }),
+        measured: told.as_ref().ok().map(told::Told::measured),
+    };
+    let attached = learner.kept_statistics()?.unwrap_or_default();
+    let model = extended(&opened, trained.snapshot().clone(), attached, task, &recipe)?;
+    let bytes = model.to_bytes()?;
+    write_atomic(&arguments.out, &bytes)?;
+    attempt.remove()?;
+    let mut told = told?;
     told.seconds = started.elapsed().as_secs_f64();
     (told.model, told.bytes) = (arguments.out.display().to_string(), bytes.len());
     told.statistics_bytes = super::attached_bytes(&model);
@@ -126,20 +145,53 @@ pub(super) fn extend(
 }
 
 /// The method that is asked for, or the usual one, and its recipe.
-fn recipe(arguments: &Extend, opened: &Opened, sets: &Sets) -> (Method, Recipe) {
+fn recipe(arguments: &Extend, opened: &Opened, sets: &Sets) -> Result<(Method, Recipe)> {
     let beginning = recipes::Beginning {
         head: opened.model.snapshot.head.kind,
+        architecture: opened.model.snapshot.architecture,
         statistics: opened.record.discriminant.clone(),
+        appended: opened.record.logistic.clone(),
         images: sets.new,
         side: opened.fit.side,
     };
     let method = arguments.method.unwrap_or_else(|| recipes::usual(arguments.effort, &beginning));
+    if method != Method::Logistic && !opened.model.snapshot.head.stages.is_empty() {
+        return Err(bad_input(format!(
+            "{}: the head reads several stages of the network, from which the network cannot be trained further; use --method logistic, or leave --method out",
+            opened.path.display()
+        )));
+    }
     let mut recipe = recipes::extension(method, &beginning);
     let exemplars = sets.train.len() - sets.new;
     if exemplars > 0 {
         recipe.exemplars = Budget::PerClass(exemplars.div_ceil(opened.class_names().len()));
     }
-    (method, recipe)
+    Ok((method, recipe))
+}
+
+/// Refuses a recipe whose statistics are of other features than those that the file keeps statistics of.
+fn check_features(opened: &Opened, recipe: &Recipe) -> Result<()> {
+    let other = |key: &str, kept: &dyn std::fmt::Debug| {
+        Err(bad_input(format!(
+            "{}: the statistics in the file are of features by {key} {kept:?}, and the recipe has another value; leave {key} \
+             out of --set",
+            opened.path.display()
+        )))
+    };
+    if let (Some(kept), Some(asked)) = (&opened.record.logistic, &recipe.logistic)
+        && kept.stages != asked.stages
+    {
+        return other("logistic.stages", &kept.stages);
+    }
+    if let (Some(kept), Some(asked)) = (&opened.record.discriminant, &recipe.discriminant) {
+        if kept.stages != asked.stages {
+            return other("discriminant.stages", &kept.stages);
+        }
+        if kept.random_features != asked.random_features {
+            return other("discriminant.random-features", &kept.random_features);
+        }
+    }
+    Ok(())
 }
 
 /// The model that is written: the old one's record with a task more.
@@ -157,7 +209,8 @@ fn extended(
     let class_names = opened.class_names().iter().chain(&task.classes).cloned().collect();
     let mut tasks = opened.record.tasks.clone();
     tasks.push(task);
-    let record = Record { tasks, discriminant: recipe.discriminant.clone(), answers };
+    let (discriminant, logistic) = (recipe.discriminant.clone(), recipe.logistic.clone());
+    let record = Record { tasks, discriminant, logistic, answers };
     let card = ModelCard { class_names, trained_on: None, ..opened.model.card.clone() };
     Ok(Model {
         resize: Some(opened.fit.shorter),
@@ -175,8 +228,7 @@ fn new_classes(arguments: &Extend, opened: &Opened) -> Result<Folder> {
     if !known.is_empty() {
         let known = known.into_iter().cloned().collect::<Vec<_>>().join(", ");
         return Err(bad_input(format!(
-            "{}: the model knows {known} already; move these folders away, or name them otherwise if they are other \
-             classes (more images of a known class go to --exemplars)",
+            "{}: the model has {known} already; move these folders away, or rename them if they are other classes (give more images of an existing class with --exemplars)",
             folder.root.display()
         )));
     }
@@ -197,12 +249,13 @@ fn sets(
     let dataset = folders::decode(folder, fit, skip, progress)?;
     let numbers: Vec<u16> = (n_old..names.len()).map(|number| number as u16).collect();
     let mut train = dataset.train().relabelled(&numbers)?;
-    let (new, digest) = (train.len(), dataset.digests().train.clone());
+    let (new, mut digests) = (train.len(), vec![dataset.digests().train.clone()]);
     if let Some(path) = &arguments.exemplars {
         let mut exemplars = folders::scan(path)?;
         let numbers = folders::known(&exemplars, opened.class_names())?;
         exemplars.test.clear();
         let kept = folders::decode(&exemplars, fit, skip, progress)?;
+        digests.push(kept.digests().train.clone());
         train = train.joined(&kept.train().relabelled(&numbers)?)?;
     }
     let given = match &arguments.eval {
@@ -211,7 +264,7 @@ fn sets(
     };
     let held_out = dataset.test().relabelled(&numbers)?;
     let all = engine.keep(Dataset::of_images("extension", names.to_vec(), train, held_out)?)?;
-    Ok(Sets { train: all.train().clone(), new, digest, held_out: all.test().clone(), given })
+    Ok(Sets { train: all.train().clone(), new, digests, held_out: all.test().clone(), given })
 }
 
 fn plan(opened: &Opened, folder: &Folder, recipe: &Recipe, global: &Global, engine: &Engine) -> Result<Plan> {

@@ -80,7 +80,7 @@ fn summary(told: &Told) -> Markup {
             tr { td { "old classes before, among themselves" } td { (of(&told.old_before)) } }
             tr { td { "old classes now, among all" } td { (of(&told.old_after)) } }
             tr { td { "new classes, among all" } td { (of(&told.new)) } }
-            tr { td { "new images taken for an old class" } td { (percent(told.new_taken_for_old)) } }
+            tr { td { "new images predicted as an old class" } td { (percent(told.new_taken_for_old)) } }
             tr {
                 td { "agreement with the old model on generated images" }
                 td { (percent(told.agreement_on_generated)) }

@@ -55,7 +55,7 @@ pub(super) fn generate(
     let is_picture = arguments.out.extension().is_some_and(|it| it.eq_ignore_ascii_case("png"));
     if !is_picture && arguments.out.exists() {
         return Err(bad_input(format!(
-            "--out {}: it is there already; name a folder that is not, or a file that ends in .png",
+            "--out {}: it exists already; name a new folder, or a file that ends in .png",
             arguments.out.display()
         )));
     }
@@ -107,7 +107,9 @@ pub(super) fn generate(
 fn plan(arguments: &Generate, opened: &Opened, global: &Global, engine: &Engine) -> Result<Plan> {
     let beginning = recipes::Beginning {
         head: opened.model.snapshot.head.kind,
+        architecture: opened.model.snapshot.architecture,
         statistics: None,
+        appended: None,
         images: 2000,
         side: opened.fit.side,
     };

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::models::Opened;
 use crate::models::record::{Answers, Task};
 
-/// What is told of a model, as JSON.
+/// The description of a model, as JSON.
 #[derive(Debug, Serialize)]
 struct Told<'a> {
     file: String,
@@ -73,7 +73,7 @@ fn text(told: &Told<'_>) -> String {
     let [height, width] = told.image;
     let mut text = format!(
         "{}\n  sha256        {}\n  network       {}, {} values, {:.1} MB\n  images        RGB {height}x{width}, shorter \
-         side first resized to {}; mean {}; deviation {}\n  answers by    {}\n  statistics    {}\n  classes       {}\n",
+         side first resized to {}; mean {}; deviation {}\n  classifier    {}\n  statistics    {}\n  classes       {}\n",
         told.file,
         told.sha256,
         told.architecture_name,

@@ -1,6 +1,6 @@
-//! What the commands do.
+//! The commands.
 //!
-//! One decision: a command turns arguments into checked configurations, runs them and prints; nothing is computed here.
+//! A command turns arguments into checked configurations, runs them and prints; nothing is computed here.
 
 pub mod audit;
 pub mod bench;
@@ -14,6 +14,7 @@ mod inspect;
 pub mod naming;
 mod predict;
 pub mod presets;
+mod push;
 pub mod report;
 mod resume;
 pub mod run;
@@ -107,6 +108,7 @@ fn on_models(
         OnModels::Generate(arguments) => generate::generate(arguments, global, interrupt, output),
         OnModels::Inspect(arguments) => inspect::inspect(arguments, global, output),
         OnModels::Export(arguments) => export::export(arguments, global, output),
+        OnModels::Push(arguments) => push::push(arguments, global, output),
     }
 }
 

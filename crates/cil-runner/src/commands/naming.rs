@@ -1,8 +1,7 @@
-//! What a run's folder is called where nobody says it.
+//! Default names of run folders.
 //!
-//! One decision: a run is named by what it is. A preset as it stands has its own name; a configuration from a file has
-//! the file's; what `--set` changed has its hash beside, as in a sweep. So no result lies under the name of another
-//! run.
+//! An unchanged preset gives its own name, a configuration file the file's, and changes by `--set` add a hash, as in a
+//! sweep. So no result lies under the name of another run.
 
 use std::path::Path;
 
@@ -39,7 +38,7 @@ pub fn default_name(target: &str, checked: &Checked) -> Result<String> {
         }
     };
     let own = hash(checked)?;
-    // What cannot be run without the changes is another configuration, too.
+    // A configuration that cannot run without the changes counts as another one, too.
     let is_same = original.check().and_then(|original| hash(&original)).is_ok_and(|it| it == own);
     Ok(if is_same { name } else { format!("{name}-{own}") })
 }

@@ -17,7 +17,7 @@ use crate::models::measure::{largest, probabilities};
 use crate::models::{Opened, folders};
 use crate::render::progress::Progress;
 
-/// Images that are decoded and looked at together.
+/// Images that are decoded and classified together.
 const CHUNK: usize = 500;
 
 #[derive(Debug, Serialize)]
@@ -49,7 +49,7 @@ pub(super) fn predict(arguments: &Predict, global: &Global, output: &mut Output<
     let mut told = Vec::with_capacity(files.len());
     let mut broken = Vec::new();
     for chunk in files.chunks(CHUNK) {
-        let what = format!("looking at image {} of {}", told.len() + broken.len() + 1, files.len());
+        let what = format!("classifying image {} of {}", told.len() + broken.len() + 1, files.len());
         let (whole, pixels) = progress.during(&what, || decoded(chunk, opened.fit, &mut broken));
         if whole.is_empty() || (!broken.is_empty() && !arguments.skip_broken) {
             continue;

@@ -1,8 +1,7 @@
-//! `report`: what run folders tell, on the terminal and in files.
+//! `report`: the results of run folders, on the terminal and in files.
 //!
-//! One decision: everything shown is of one [`Summary`], so a number is the same on the terminal, on the page and in
-//! every export. A whole run's `result.json` is computed from its events and written again; a run that still goes is
-//! left alone.
+//! Every output comes from one [`Summary`], so a number is the same on the terminal, on the page and in every export.
+//! The `result.json` of a finished run is computed from its events and written again; a run in progress is left alone.
 
 use std::fs;
 use std::path::Path;
@@ -81,7 +80,7 @@ pub fn check_apart(files: &Files) -> Result<()> {
     Ok(())
 }
 
-/// Writes what was asked for, and tells what was written.
+/// Writes the requested files, and prints their names.
 ///
 /// # Errors
 /// If a picture is broken, or a file cannot be written.
@@ -197,5 +196,5 @@ fn several(summary: &Summary, compared: &Comparison) -> String {
     text
 }
 
-/// What the numbers of a table with several seeds are.
+/// The caption of a table with several seeds.
 const SPREAD: &str = "mean ± sample standard deviation over the seeds of whole runs\n";

@@ -51,7 +51,7 @@ pub(super) fn run(
     tell(&folder, &result, output)
 }
 
-/// What a reader should know of images that are normalised by another data set's numbers.
+/// The warning about images that are normalised by another data set's numbers.
 fn other_normalisation(checked: &Checked) -> Option<String> {
     let config = checked.config();
     let of_cifar100 = [Normalisation::cifar100_lucir(), Normalisation::cifar100_podnet()];
@@ -111,7 +111,7 @@ fn dry_run(
     told.lines().try_for_each(|line| output.text(&format!("# {line}\n")))
 }
 
-/// What a run of that name is told by these settings; it trains its base classes, and its progress has its name.
+/// The context of a run of that name with these settings; it trains its base classes, and its progress has its name.
 pub(crate) fn context<'a>(
     global: &'a Global,
     engine: &'a Engine,

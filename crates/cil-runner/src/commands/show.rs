@@ -29,7 +29,7 @@ const PARTS: [(&str, &str); 12] = [
     ("fetril", "with frozen: FeTrIL, a linear SVM on features moved to old means (--head fetril)"),
 ];
 
-/// What is listed of a protocol or a base.
+/// The line of a protocol or a base method.
 #[derive(Serialize)]
 struct Listed {
     name: String,

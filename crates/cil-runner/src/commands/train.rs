@@ -17,9 +17,9 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
 use crate::engine::Engine;
 use crate::folder::files::write_atomic;
-use crate::models::drive::{drive, learned};
+use crate::models::attempt::{Attempt, Settings, learned};
 use crate::models::measure::{accuracies, confusion};
-use crate::models::record::{Answers, Record, Task};
+use crate::models::record::{Answers, Measured, Record, Task};
 use crate::models::{folders, recipes};
 use crate::render::progress::Progress;
 
@@ -84,9 +84,14 @@ pub(super) fn train(
     };
     let recipe_text = toml::to_string(&plan.recipe).context("the recipe is not TOML")?;
     let (discriminant, seed) = (plan.recipe.discriminant.clone(), plan.seed);
-    let mut learner = Learner::new(plan).map_err(|error| bad_input(format!("{error:#}")))?;
     let train = TrainSet::after(images.clone(), classes, 0)?;
-    drive(&mut learner, &train, &mut progress, interrupt)?;
+    let settings = Settings {
+        images: vec![dataset.digests().train.clone()],
+        ..Settings::new(&plan.recipe, seed, fit.side, &engine)
+    };
+    let attempt = Attempt::new(&arguments.out, &settings, &plan, &train);
+    let begun = || Learner::new(plan.clone()).map_err(|error| bad_input(format!("{error:#}")));
+    let learner = attempt.run(begun, &mut progress, interrupt)?;
     let (trained, _) = learned(&learner)?;
     let accuracy = match dataset.test().is_empty() {
         true => None,
@@ -105,9 +110,14 @@ pub(super) fn train(
         seed: Some(seed),
         code_version: Some(env!("CIL_CODE_VERSION").to_owned()),
         from: None,
+        measured: accuracy.map(|new| Measured {
+            on: "the folder's images to evaluate on".to_owned(),
+            new: Some(new),
+            ..Measured::default()
+        }),
     };
-    // The head that was trained tells its own classes apart better than statistics do; these are for later extensions.
-    let record = Record { tasks: vec![task], discriminant, answers: Answers::Head };
+    // The trained head classifies its own classes better than statistics do; these are for later extensions.
+    let record = Record { tasks: vec![task], discriminant, logistic: None, answers: Answers::Head };
     let card = ModelCard {
         class_names: folder.classes.clone(),
         mean: normalisation.mean.to_vec(),
@@ -123,6 +133,7 @@ pub(super) fn train(
     };
     let bytes = model.to_bytes()?;
     write_atomic(&arguments.out, &bytes)?;
+    attempt.remove()?;
     progress.finish();
     let told = Told {
         model: arguments.out.display().to_string(),

@@ -1,7 +1,7 @@
 //! A configuration with what each key means beside it.
 //!
-//! One decision: the words are those of the types' doc comments, in a list that `cargo xtask keys` writes; a comment
-//! never changes what is read.
+//! The words are those of the types' doc comments, in a list that `cargo xtask keys` writes; a comment never changes
+//! what is read.
 
 use std::collections::BTreeMap;
 
@@ -65,7 +65,7 @@ pub fn commented(text: &str) -> String {
     commented
 }
 
-/// What a dotted key of `whole` means; entries of lists by position.
+/// The comment for a dotted key of `whole`; entries of lists by position.
 fn meaning(known: &Known, whole: &Table, path: &str) -> Option<&'static str> {
     let (mut of, mut at) = (ROOT.to_owned(), whole.get(path.split('.').next()?)?);
     let parts: Vec<&str> = path.split('.').collect();

@@ -1,8 +1,8 @@
 //! The `dataset` key: a data set's name, `{ name = "..", classes = N }`, or `{ folder = "..", side = N }`.
 //!
-//! One decision: how many classes a data set has is its own matter: it is read from its manifest or counted in its
-//! folder, and then stands in the configuration that a run records, so that a record can be read without the images. Of
-//! published data sets it is known beforehand.
+//! The number of classes is read from the data set's manifest or counted in its folder, and is written into the
+//! configuration that a run records, so that a record can be read without the images. For published data sets it is
+//! built in.
 
 use std::path::{Path, PathBuf};
 
@@ -72,7 +72,7 @@ impl DatasetSpec {
         Self::Named(Named { name: name.to_owned(), classes: None })
     }
 
-    /// What it is called in results.
+    /// Its name in results.
     pub fn name(&self) -> &str {
         match self {
             Self::Named(it) => &it.name,
@@ -105,7 +105,8 @@ impl DatasetSpec {
                     PUBLISHED.iter().find(|(published, _)| published == name).map(|(_, count)| *count);
                 classes.or(known).ok_or_else(|| {
                     bad_input(format!(
-                        "dataset: how many classes {name:?} has is not known here; write dataset = {{ name = {name:?}, \
+                        "dataset: how many classes {name:?} has is not known here; write dataset = {{ name = \
+                         {name:?}, \
                          classes = N }}"
                     ))
                 })
@@ -132,7 +133,7 @@ impl DatasetSpec {
             Self::Folder(spec) => {
                 if !(1..=1024).contains(&spec.side) {
                     return Err(bad_input(format!(
-                        "dataset.side is {}; it should be from 1 to 1024",
+                        "dataset.side is {}; use a value from 1 to 1024",
                         spec.side
                     )));
                 }
@@ -144,7 +145,7 @@ impl DatasetSpec {
         };
         match classes {
             Some(count) if !(1..=usize::from(u16::MAX)).contains(count) => {
-                Err(bad_input(format!("dataset.classes is {count}; it should be from 1 to 65535")))
+                Err(bad_input(format!("dataset.classes is {count}; use a value from 1 to 65535")))
             }
             _ => Ok(()),
         }
@@ -175,7 +176,7 @@ impl DatasetSpec {
         Ok(())
     }
 
-    /// Its images. `data_dir` is where data sets with a manifest lie; `done` is told of decoded pictures.
+    /// Its images. `data_dir` is where data sets with a manifest lie; `done` receives the number of decoded pictures.
     ///
     /// # Errors
     /// If it is not there, is broken, or has another number of classes than was said.
@@ -255,7 +256,7 @@ impl<'de> Deserialize<'de> for DatasetSpec {
     }
 }
 
-/// Both tables in one, so that what is wrong can be told by its key.
+/// Both tables in one, so that an error can name its key.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Either {
@@ -296,7 +297,8 @@ impl<'de> Visitor<'de> for Reader {
                 Ok(DatasetSpec::Folder(FolderSpec { folder, side, classes, subset, skip_broken, packed }))
             }
             _ => Err(de::Error::custom(
-                "a data set has either a name (and classes) or a folder (and side, classes, subset, skip-broken, packed)",
+                "a data set has either a name (and classes) or a folder (and side, classes, subset, skip-broken, \
+                 packed)",
             )),
         }
     }
@@ -322,7 +324,8 @@ mod tests {
             "\"cifar100\"",
             "{ name = \"mine\", classes = 12 }",
             "{ folder = \"photos\", side = 64 }",
-            "{ folder = \"imagenet\", side = 224, classes = 100, subset = \"first-100\", skip-broken = true, packed = true }",
+            "{ folder = \"imagenet\", side = 224, classes = 100, subset = \"first-100\", skip-broken = true, packed \
+             = true }",
         ] {
             let spec = read(text).unwrap();
             let again = toml::to_string(&Holder { dataset: spec.clone() }).unwrap();
@@ -340,7 +343,7 @@ mod tests {
     fn what_is_no_data_set_is_told() {
         let told = |text: &str| read(text).unwrap().check().unwrap_err().to_string();
         assert_eq!(told("\"../x\""), "dataset: \"../x\" is no name of a data set");
-        assert_eq!(told("{ folder = \"x\", side = 0 }"), "dataset.side is 0; it should be from 1 to 1024");
+        assert_eq!(told("{ folder = \"x\", side = 0 }"), "dataset.side is 0; use a value from 1 to 1024");
         assert!(told("{ folder = \"x\", side = 9223372036854775807 }").contains("from 1 to 1024"));
         assert!(told("{ name = \"x\", classes = 0 }").starts_with("dataset.classes is 0"));
         let unknown = read("\"mine\"").unwrap().classes().unwrap_err().to_string();

@@ -1,8 +1,8 @@
-//! What makes two runs the same run, and two base models the same model.
+//! Identity of runs and of base models.
 //!
-//! One decision: the identity of a run is its checked configuration without what it is called (`preset`, `method`) and
-//! with the class order spelled out; keys in sorted order, so that neither the order of keys nor a comment counts. The
-//! model of the base classes is that of a run of one task; see [`base_of`].
+//! The identity of a run is its checked configuration without its names (`preset`, `method`) and with the class order
+//! spelled out, keys in sorted order, so that neither the order of keys nor a comment counts. The model of the base
+//! classes is that of a run of one task; see [`base_of`].
 
 use anyhow::{Context, Result};
 use cil_data::dataset::Evaluate;
@@ -62,7 +62,7 @@ pub fn base_of(checked: &Checked) -> Result<Checked> {
     (recipe.freeze_old_head, recipe.imprint) = (false, false);
     recipe.increment = recipe.base.clone();
     (recipe.replay, recipe.new_teacher, recipe.balance) = (None, None, None);
-    (recipe.new_replay, recipe.discriminant) = (None, None);
+    (recipe.new_replay, recipe.discriminant, recipe.logistic) = (None, None, None);
     // A clipped head is clipped in the base too; what is only scaled is not.
     recipe.align = recipe.align.filter(|align| align.positive);
     let base = RunConfig {

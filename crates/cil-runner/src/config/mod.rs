@@ -1,7 +1,7 @@
 //! The configuration of a run.
 //!
-//! One decision: a configuration is complete (no key has a default), so what is saved with a run says everything; and
-//! only a [`Checked`] one can be run. Keys that concern the method alone are in the recipe.
+//! A configuration is complete (no key has a default), so what is saved with a run says everything; and only a
+//! [`Checked`] one can be run. Keys that concern the method alone are in the recipe.
 
 pub mod comments;
 mod data;
@@ -48,7 +48,7 @@ pub struct RunConfig {
     /// The preset that this came from, if any; it may have been changed since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// What the method is called in results.
+    /// The method's name in results.
     pub method: String,
     /// Which images are learned.
     pub dataset: DatasetSpec,
@@ -135,7 +135,8 @@ impl RunConfig {
             let told = sentence(&error);
             match made.iter().find(|(table, _)| told.contains(&format!("the key {table}."))) {
                 Some((table, change)) => bad_input(format!(
-                    "--set {change}: {origin} has no table {table}; leave this out, use it for a method that has one, \
+                    "--set {change}: {origin} has no table {table}; leave this out, use it for a method that has \
+                     one, \
                      or set all keys of {table}: {told}"
                 )),
                 None => error,
@@ -147,10 +148,15 @@ impl RunConfig {
     pub fn classes_of_dataset(&self) -> Result<usize> {
         match (self.dataset.is_procedural(), &self.procedural) {
             (true, Some(procedural)) => Ok(procedural.config.classes),
-            (true, None) => Err(bad_input("procedural: the table is missing, and dataset is \"procedural\"")),
+            (true, None) => Err(bad_input(
+                "procedural: the table is missing and dataset is \"procedural\"; add the \
+                                           table",
+            )),
             (false, Some(_)) => {
                 let name = self.dataset.name();
-                Err(bad_input(format!("procedural: the table is there, and dataset is {name:?}")))
+                Err(bad_input(format!(
+                    "procedural: the table is set and dataset is {name:?}; leave the table out"
+                )))
             }
             (false, None) => self.dataset.classes(),
         }

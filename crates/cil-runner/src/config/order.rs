@@ -1,6 +1,6 @@
 //! The `class-order` key: a published name, `{ seed = N }`, or the labels themselves.
 //!
-//! One decision: it is read by hand, since serde's untagged enums say nothing useful about what was wrong.
+//! It is read by hand, since serde's untagged enums say nothing useful about what was wrong.
 
 use std::fmt;
 

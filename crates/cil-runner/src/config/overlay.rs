@@ -1,7 +1,7 @@
-//! Changes to a configuration, and what is told when they do not fit.
+//! Changes to a configuration, and the errors when they do not fit.
 //!
-//! One decision: `--set` works on the TOML value before it is read as a type, so a changed key is checked exactly like
-//! one in a file. What the reader of the types says is turned into one sentence here, with the nearest right key.
+//! `--set` works on the TOML value before it is read as a type, so a changed key is checked exactly like one in a file.
+//! An error of the deserialiser becomes one sentence here, with the nearest existing key.
 
 use anyhow::Result;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,7 @@ const DEEPEST: usize = 16;
 /// or `_`. Returned is the key of the table that had to be made, if one was: the configuration had nothing there.
 pub fn set(table: &mut Table, change: &str) -> Result<Option<String>> {
     let Some((key, text)) = change.split_once('=') else {
-        return Err(bad_input(format!("--set {change}: it must be of the form key=value")));
+        return Err(bad_input(format!("--set {change}: write key=value")));
     };
     let key = key.trim();
     let parts: Vec<&str> = key.split('.').collect();
@@ -118,7 +118,7 @@ pub fn read<T: DeserializeOwned>(table: Table, origin: &str) -> Result<T> {
     })
 }
 
-/// Where in the table the error is: toml tells it in its last line only.
+/// Where in the table the error is: toml gives it in its last line only.
 fn place_of(error: &toml::de::Error) -> String {
     let text = error.to_string();
     let line = text.lines().rev().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
@@ -135,7 +135,7 @@ fn sentence(message: &str, place: &str, table: &Table) -> String {
         let meant = elsewhere(table, parent, wrong);
         return match meant.or_else(|| nearest(wrong, known.iter().copied()).map(full)) {
             Some(right) => format!("there is no key {}; did you mean {right}?", full(wrong)),
-            None => format!("there is no key {}; the keys there are {}", full(wrong), known.join(", ")),
+            None => format!("there is no key {}; its table has the keys {}", full(wrong), known.join(", ")),
         };
     }
     let before = if place.is_empty() { String::new() } else { format!("{place}: ") };
@@ -165,7 +165,7 @@ fn sentence(message: &str, place: &str, table: &Table) -> String {
 /// The key that `wrong` is somewhere else: below `parent` first, anywhere if there is but one.
 fn elsewhere(table: &Table, parent: &str, wrong: &str) -> Option<String> {
     let plain = |key: &str| key.replace('-', "_");
-    // Where an error is, entries of lists are not told by position.
+    // The path of an error does not give positions in lists.
     let unplaced = |key: &str| {
         let parts = parent_of(key).split('.').filter(|part| part.parse::<usize>().is_err());
         parts.collect::<Vec<_>>().join(".")
@@ -207,7 +207,7 @@ fn parent_of(key: &str) -> &str {
     key.rsplit_once('.').map_or("", |(parent, _)| parent)
 }
 
-/// What the reader of types calls by Rust's names, in words.
+/// Replaces names of Rust types in the deserialiser's messages by words.
 fn with_words_for_types(message: &str) -> String {
     let Some((found, expected)) = message.rsplit_once("expected ") else { return message.to_owned() };
     let words = match expected {
@@ -297,7 +297,7 @@ mod tests {
         );
         assert_eq!(
             told("inner.zzz=1"),
-            "preset x: there is no key inner.zzz; the keys there are epochs, learning-rate"
+            "preset x: there is no key inner.zzz; its table has the keys epochs, learning-rate"
         );
         // One level too high, one too low, and where there is but one of the name.
         assert_eq!(told("epochs=1"), "preset x: there is no key epochs; did you mean inner.epochs?");
@@ -341,7 +341,7 @@ mod tests {
             "preset x: colour: there is no \"dark-rd\"; did you mean \"dark-red\"?"
         );
         assert_eq!(told("colour=xyz"), "preset x: colour: there is no \"xyz\"; it may be dark-red, green");
-        assert_eq!(told("seed"), "--set seed: it must be of the form key=value");
+        assert_eq!(told("seed"), "--set seed: write key=value");
         assert_eq!(told("a..b=1"), "--set a..b=1: \"a..b\" is not a key such as recipe.base.training.epochs");
         assert_eq!(told("seed.x=1"), "--set seed.x=1: \"x\" cannot be set in the integer before it");
         assert_eq!(

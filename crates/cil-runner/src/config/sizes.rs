@@ -1,7 +1,7 @@
 //! How many images a run learns from and is evaluated on.
 //!
-//! One decision: counts by class in the order of learning, from the images themselves where they are loaded; where they
-//! are not, from what the data set says of itself, as if all its classes were as large.
+//! Counts are by class in the order of learning: from the images where they are loaded, otherwise from the data set's
+//! description, as if all its classes had the same size.
 
 use std::ops::Range;
 use std::path::Path;
@@ -38,7 +38,7 @@ impl Sizes {
         }
     }
 
-    /// Counts as the data set tells them, without its images.
+    /// Counts from the data set's description, without its images.
     ///
     /// # Errors
     /// If the data set is not there.

@@ -1,9 +1,10 @@
 //! A configuration as it is written, and how two of them differ.
 //!
-//! One decision: what is written is read again at once and compared, so no run begins with a configuration that
-//! `report`, `resume` or a second `run` could not read, or would read as another.
+//! The written file is read again at once and compared, so no run begins with a configuration that `report`, `resume`
+//! or a second `run` could not read, or would read as another.
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::RunConfig;
@@ -20,7 +21,7 @@ const LARGEST: u64 = i64::MAX as u64;
 pub(super) fn text(config: &RunConfig) -> Result<String> {
     for (key, value) in values(config)? {
         if let Some(number) = value.as_u64().filter(|number| *number > LARGEST) {
-            return Err(bad_input(format!("{key} is {number}; it should be at most {LARGEST}")));
+            return Err(bad_input(format!("{key} is {number}; use at most {LARGEST}")));
         }
     }
     let text = toml::to_string(config).context("the configuration is not TOML")?;
@@ -39,9 +40,9 @@ pub(super) fn text(config: &RunConfig) -> Result<String> {
 pub struct Difference {
     /// Where, such as `recipe.increment.terms.0.weight`.
     pub key: String,
-    /// What the first says; `nothing` where it has no such key.
+    /// The first value; `nothing` where the key is absent.
     pub left: String,
-    /// What the second says.
+    /// The second value.
     pub right: String,
 }
 
@@ -49,7 +50,7 @@ pub struct Difference {
 ///
 /// # Errors
 /// If a configuration is not JSON.
-pub fn differences(left: &RunConfig, right: &RunConfig) -> Result<Vec<Difference>> {
+pub fn differences<T: Serialize>(left: &T, right: &T) -> Result<Vec<Difference>> {
     let (left, right) = (values(left)?, values(right)?);
     let of = |values: &[(String, Value)], key: &str| {
         values.iter().find(|it| it.0 == key).map_or("nothing".to_owned(), |it| it.1.to_string())
@@ -62,7 +63,7 @@ pub fn differences(left: &RunConfig, right: &RunConfig) -> Result<Vec<Difference
 }
 
 /// The dotted key and the value of all that is no table; a list of tables counts as tables.
-fn values(config: &RunConfig) -> Result<Vec<(String, Value)>> {
+fn values(config: &impl Serialize) -> Result<Vec<(String, Value)>> {
     let mut found = Vec::new();
     collect(
         String::new(),
@@ -94,14 +95,14 @@ mod tests {
     #[test]
     fn a_number_that_toml_cannot_hold_is_refused_by_its_key() {
         let told = configuration("demo-lwf", &[], Some(u64::MAX)).unwrap_err().to_string();
-        assert_eq!(told, "seed is 18446744073709551615; it should be at most 9223372036854775807");
+        assert_eq!(told, "seed is 18446744073709551615; use at most 9223372036854775807");
         let most = configuration("demo-lwf", &[], Some(LARGEST)).unwrap();
         let again: RunConfig = toml::from_str(most.text()).unwrap();
         assert_eq!(&again, most.config());
         let mut config = most.config().clone();
         config.procedural.as_mut().unwrap().seed = LARGEST + 1;
         let told = config.clone().check().unwrap_err().to_string();
-        assert!(told.starts_with("procedural.seed is 9223372036854775808; it should be at most"), "{told}");
+        assert!(told.starts_with("procedural.seed is 9223372036854775808; use at most"), "{told}");
         config.procedural.as_mut().unwrap().seed = 1;
         config.class_order = super::super::OrderSpec::Seeded { seed: u64::MAX };
         let told = config.check().unwrap_err().to_string();

@@ -1,8 +1,8 @@
 //! Whether all ranks of a run hold the same.
 //!
-//! One decision: ranks do the same on the same bits, so what each of them moved has one digest; it is compared after
-//! every unit of work, before anything of the unit is recorded or saved. Machines that round otherwise are found in the
-//! first.
+//! Ranks do the same on the same bits, so the updated values have the same digest on each; it is compared after every
+//! unit of work, before anything of the unit is recorded or saved. Machines that round differently are detected in the
+//! first unit.
 
 use anyhow::{Result, bail};
 use cil_engine::ranks::{Ranks, first_that_differs};
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::folder::checkpoint::raw;
 
-/// Refuses to go on where a rank's learner is not that of rank 0; `after`: what was done last.
+/// Refuses to continue where a rank's learner is not that of rank 0; `after`: the last unit of work.
 ///
 /// # Errors
 /// Naming the first such rank.
@@ -21,8 +21,8 @@ pub(super) fn check(ranks: &dyn Ranks, learner: &Learner, after: &str) -> Result
     }
     match first_that_differs(ranks, &digest(learner)?)? {
         Some(rank) => bail!(
-            "after {after} rank {rank} holds other values than rank 0: their machines round otherwise; --kernels avx2 and \
-             machines of one kind are right"
+            "after {after} rank {rank} computed other values than rank 0, so their machines round differently; use \
+             --kernels avx2 on machines of one kind"
         ),
         None => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! Who writes a run's folder.
 //!
-//! One decision: every rank of a run goes the same way, and rank 0 alone writes; the others keep in mind what they need
-//! to go that way, and touch no file.
+//! Every rank of a run takes the same path, and rank 0 alone writes; the others keep what they need for it in memory
+//! and touch no file.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ impl Recording {
         }
     }
 
-    /// Writes a checkpoint of what `saved` tells, if this process writes.
+    /// Writes a checkpoint of the state that `saved` returns, if this process writes.
     pub(super) fn save(
         &self,
         saved: impl FnOnce() -> Result<cil_train::learner::Saved>,

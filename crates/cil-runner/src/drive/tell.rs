@@ -1,4 +1,4 @@
-//! What a run tells while it goes: events, TensorBoard's files, pictures of generated images.
+//! The outputs of a run in progress: events, TensorBoard's files, pictures of generated images.
 
 use anyhow::{Context, Result};
 use cil_random::Draw;

@@ -36,7 +36,7 @@ fn checked(changes: &[&str]) -> Checked {
 
 type Ended = Result<(PathBuf, RunResult)>;
 
-/// The run `name` in `out` by `count` ranks, begun or gone on with; `asked`: the rank that is asked to stop.
+/// The run `name` in `out` by `count` ranks, begun or resumed; `asked`: the rank that is asked to stop.
 fn by(count: usize, out: &Path, name: &str, begin: bool, asked: Option<usize>) -> Vec<Ended> {
     on_threads(count, |ranks| {
         let global = Cli::try_parse_from(["cil-runner", "--device", "cpu"]).expect("a command line").global;
@@ -132,7 +132,7 @@ fn ranks_that_cannot_work_together_are_told_before_anything_is_written() {
         told[0].1.clone()
     };
     let told = of([&["--device", "cuda"], &["--device", "cuda"]], [&[], &[]]);
-    assert!(told.ends_with("--device cpu is right"), "{told}");
+    assert!(told.ends_with("use --device cpu"), "{told}");
     let told = of([&["--kernels", "reference"], &["--kernels", "reference"]], [&[], &[]]);
     assert!(told.contains("shares no batch"), "{told}");
     let told = of([&["--device", "cpu"], &["--device", "cpu", "--kernels", "portable"]], [&[], &[]]);
@@ -159,7 +159,7 @@ fn a_rank_that_holds_other_values_is_named() {
     });
     let of = |it: &std::result::Result<(), String>| {
         it.as_ref().is_err_and(|it| {
-            it.starts_with("after task 1 student epoch 1 rank 1 holds other values than rank 0")
+            it.starts_with("after task 1 student epoch 1 rank 1 computed other values than rank 0")
         })
     };
     assert!(told.iter().all(of), "{told:?}");

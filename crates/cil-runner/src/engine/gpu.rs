@@ -1,4 +1,4 @@
-//! What computes on a GPU, and the images that are kept there.
+//! Executors on a GPU, and the images that are kept there.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use cil_data::augment::Change;
 use cil_data::dataset::Dataset;
-use cil_data::elsewhere::Elsewhere;
+use cil_data::device_images::DeviceImages;
 use cil_data::normalise::Normalisation;
 use cil_engine::cuda::{Colours, CudaExecutor, Gpu, Picked, Precision, StoredImages, Versions};
 use cil_engine::{Executor, ExecutorFactory, Graph};
@@ -20,32 +20,32 @@ pub(super) fn count() -> usize {
     Gpu::count().unwrap_or(0)
 }
 
-/// What runs networks on that GPU, and keeps images there; `graphs`: whether steps may be captured and replayed.
-pub(super) fn open(number: usize, kernels: OnGpu, graphs: bool) -> Result<(ExecutorFactory, Keeper)> {
+/// The executors of that GPU, and its cache of images; `graphs`: whether steps may be captured and replayed.
+pub(super) fn open(number: usize, kernels: OnGpu, graphs: bool) -> Result<(ExecutorFactory, DeviceCache)> {
     let gpu = Gpu::open(number).map_err(|error| bad_input(format!("--device cuda:{number}: {error}")))?;
     let gpu = if graphs { gpu } else { gpu.without_captures() };
-    let keeper = Keeper(Some(gpu.clone()));
+    let device_cache = DeviceCache(Some(gpu.clone()));
     let precision = match kernels {
-        OnGpu::Reference => return Ok((super::reference(), keeper)),
+        OnGpu::Reference => return Ok((super::reference(), device_cache)),
         OnGpu::Exact => Precision::Exact,
         OnGpu::Tf32 => Precision::Tf32,
         OnGpu::Bf16 => Precision::Bf16,
     };
     let executors =
         move |graph: Graph| Ok(Arc::new(CudaExecutor::new(graph, &gpu, precision)) as Arc<dyn Executor>);
-    Ok((Arc::new(executors), keeper))
+    Ok((Arc::new(executors), device_cache))
 }
 
 /// The GPU whose memory keeps images, if there is one.
 #[derive(Clone, Default)]
-pub(super) struct Keeper(Option<Gpu>);
+pub(super) struct DeviceCache(Option<Gpu>);
 
-impl Keeper {
+impl DeviceCache {
     pub(super) fn device(&self) -> Device {
         self.0.as_ref().map_or(Device::Cpu, Gpu::device)
     }
 
-    /// What computes.
+    /// Facts about the GPU and its libraries.
     pub(super) fn facts(&self) -> Result<Option<machine::Gpu>> {
         let Some(gpu) = &self.0 else { return Ok(None) };
         let Versions { gpu: name, cuda, cudnn, cublas } = gpu.versions()?;
@@ -59,14 +59,14 @@ impl Keeper {
 
     pub(super) fn keep(&self, dataset: Dataset) -> Result<Dataset> {
         let Some(gpu) = &self.0 else { return Ok(dataset) };
-        dataset.kept(|images| {
+        dataset.with_device_copies(|images| {
             let bytes = images.bytes();
             if bytes.is_empty() || bytes.len() > gpu.free_memory()? / 2 {
                 return Ok(None);
             }
             let (height, width) = images.sides();
             let stored = StoredImages::new(gpu, height, width, bytes).context("keeping images on the GPU")?;
-            Ok(Some(Arc::new(OnDevice(stored)) as Arc<dyn Elsewhere>))
+            Ok(Some(Arc::new(OnDevice(stored)) as Arc<dyn DeviceImages>))
         })
     }
 }
@@ -75,7 +75,7 @@ impl Keeper {
 #[derive(Debug)]
 struct OnDevice(StoredImages);
 
-impl Elsewhere for OnDevice {
+impl DeviceImages for OnDevice {
     fn device(&self) -> &Device {
         self.0.device()
     }

@@ -1,6 +1,6 @@
-//! What the run ran on, and what it took.
+//! The machine of a run, and its resources.
 //!
-//! One decision: a fact that cannot be had is `None`, never a guess, and never an error.
+//! A fact that cannot be found out is `None`, never a guess, and never an error.
 
 use std::{fmt, fs};
 
@@ -56,7 +56,7 @@ pub fn nvidia_driver() -> Option<String> {
     parse_nvidia_driver(&fs::read_to_string("/proc/driver/nvidia/version").ok()?)
 }
 
-/// The first number of the line that tells it, whatever the module calls itself.
+/// The first number of the line with the version, under any name of the module.
 fn parse_nvidia_driver(text: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;
     let is_version = |word: &&str| {

@@ -1,7 +1,7 @@
-//! What computes: device, kernels and threads.
+//! The engine: device, kernels and threads.
 //!
-//! One decision: the choice is made once, here, and is told in `env.json`; what cannot be had is refused, nothing else
-//! is taken in its place.
+//! The choice is made once, here, and recorded in `env.json`; a choice that this machine cannot satisfy is refused,
+//! never replaced by another.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ mod gpu;
 pub mod machine;
 pub mod ranks;
 
-/// What computes.
+/// Device, kernels and threads of a command.
 #[derive(Clone)]
 pub struct Engine {
     /// Makes what runs a graph.
@@ -39,7 +39,7 @@ pub struct Engine {
     /// The processes that share every batch.
     pub ranks: Arc<dyn Ranks>,
     /// Keeps images where batches of them are needed.
-    keeper: gpu::Keeper,
+    device_cache: gpu::DeviceCache,
 }
 
 impl Engine {
@@ -55,16 +55,16 @@ impl Engine {
         match place(global)? {
             Place::Processor => {
                 let (executors, kernels) = kernels(global.kernels)?;
-                let (device, keeper) = (Device::Cpu, gpu::Keeper::default());
+                let (device, device_cache) = (Device::Cpu, gpu::DeviceCache::default());
                 let ranks = Arc::new(Alone);
-                Ok(Self { executors, device, kernels, threads, gpu: None, ranks, keeper })
+                Ok(Self { executors, device, kernels, threads, gpu: None, ranks, device_cache })
             }
             Place::Gpu(number, kernels) => {
-                let (executors, keeper) = gpu::open(number, kernels, !global.no_cuda_graphs)?;
-                let device = keeper.device();
-                let gpu = keeper.facts()?;
+                let (executors, device_cache) = gpu::open(number, kernels, !global.no_cuda_graphs)?;
+                let device = device_cache.device();
+                let gpu = device_cache.facts()?;
                 let (kernels, ranks) = (kernels.name(), Arc::new(Alone));
-                Ok(Self { executors, device, kernels, threads, gpu, ranks, keeper })
+                Ok(Self { executors, device, kernels, threads, gpu, ranks, device_cache })
             }
         }
     }
@@ -79,7 +79,8 @@ impl Engine {
         }
         if let Place::Gpu(..) = place(global)? {
             return Err(bad_input(format!(
-                "{} processes of an MPI share a batch on processors only, and this would be a GPU; --device cpu is right",
+                "{} processes of an MPI share a batch on processors only, and this one would use a GPU; use \
+                 --device cpu",
                 ranks.count()
             )));
         }
@@ -89,7 +90,7 @@ impl Engine {
             ));
         }
         let engine = Self::new(global)?;
-        let right = "--kernels with the name of one that all have is right";
+        let right = "use --kernels NAME with kernels that all ranks have";
         same(&**ranks, "the kernels", engine.kernels, right)?;
         same(&**ranks, "the version", env!("CIL_CODE_VERSION"), "start the same program everywhere")?;
         let executors = shared(Arc::clone(&engine.executors), ranks);
@@ -101,9 +102,9 @@ impl Engine {
         self.ranks.rank() == 0
     }
 
-    /// What cuDNN has refused so far, if a GPU computes.
+    /// The calls that cuDNN has refused so far, if a GPU computes.
     pub fn refusals(&self) -> Option<Refusals> {
-        self.keeper.refusals()
+        self.device_cache.refusals()
     }
 
     /// A data set whose images are kept where this computes: on a GPU, if they take at most half of the memory that is
@@ -112,11 +113,11 @@ impl Engine {
     /// # Errors
     /// If the GPU refuses them.
     pub fn keep(&self, dataset: Dataset) -> Result<Dataset> {
-        self.keeper.keep(dataset)
+        self.device_cache.keep(dataset)
     }
 }
 
-/// What cuDNN was asked for and had not, each counted once for a shape; it was done otherwise, to the same result.
+/// Calls that cuDNN refused, each counted once for a shape; other calls computed the same result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusals {
     /// Convolutions joined with what follows them: each layer of a frozen network is then a pass more.
@@ -145,7 +146,7 @@ enum Place {
     Gpu(usize, OnGpu),
 }
 
-/// What runs the networks on a GPU.
+/// The implementation that runs the networks on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OnGpu {
     Exact,
@@ -178,7 +179,8 @@ fn place(global: &Global) -> Result<Place> {
         (DeviceName::Cpu, _) | (DeviceName::Auto, None) => Ok(Place::Processor),
         (DeviceName::Cuda(number), Some(on_gpu)) => Ok(Place::Gpu(number, on_gpu)),
         (DeviceName::Cuda(number), None) => Err(bad_input(format!(
-            "--device cuda:{number}: the kernels that --kernels asks for are the processor's; use --kernels exact, tf32 or bf16"
+            "--device cuda:{number}: the kernels that --kernels names run on the CPU only; use --kernels exact, \
+             tf32 or bf16"
         ))),
         (DeviceName::Auto, Some(on_gpu)) if gpu::count() > 0 => Ok(Place::Gpu(0, on_gpu)),
         (DeviceName::Auto, Some(_)) => Ok(Place::Processor),
@@ -193,7 +195,7 @@ fn kernels(choice: Kernels) -> Result<(ExecutorFactory, &'static str)> {
         Kernels::Avx2 => InstructionPath::Avx2,
         Kernels::Portable => InstructionPath::Portable,
         Kernels::Exact | Kernels::Tf32 | Kernels::Bf16 => {
-            return Err(bad_input("--kernels exact, tf32 and bf16 are a GPU's; use --device cuda"));
+            return Err(bad_input("--kernels exact, tf32 and bf16 run on a GPU only; use --device cuda"));
         }
     };
     let name = path.name();
@@ -223,9 +225,9 @@ mod gpu {
 
     /// The processor's own memory.
     #[derive(Clone, Default)]
-    pub(super) struct Keeper {}
+    pub(super) struct DeviceCache {}
 
-    impl Keeper {
+    impl DeviceCache {
         pub(super) fn device(&self) -> Device {
             Device::Cpu
         }
@@ -245,7 +247,7 @@ mod gpu {
         }
     }
 
-    pub(super) fn open(number: usize, _: OnGpu, _: bool) -> Result<(ExecutorFactory, Keeper)> {
+    pub(super) fn open(number: usize, _: OnGpu, _: bool) -> Result<(ExecutorFactory, DeviceCache)> {
         Err(bad_input(format!(
             "--device cuda:{number}: this program was built without the feature cuda (docs/cuda.md); use --device cpu"
         )))

@@ -1,8 +1,8 @@
 //! The processes of one run that an MPI started.
 //!
-//! One decision: only `run` and `resume` share their work, and only where an MPI says that there are several processes;
-//! rank 0 alone writes and speaks. A rank that fails ends the job, so none waits for one that is gone. Without the
-//! feature `mpi` there is one process, and a job of several is refused: they would write the same folder.
+//! Only `run` and `resume` share their work, and only where an MPI says that there are several processes; rank 0 alone
+//! writes files and prints. A rank that fails ends the job, so that no other waits for it. Without the feature `mpi`
+//! there is one process, and a job of several is refused: they would write the same folder.
 
 #[cfg(feature = "mpi")]
 mod with_mpi;
@@ -17,7 +17,8 @@ use cil_engine::ranks::{Alone, Ranks, gather, gather_each};
 use crate::cli::args::{Cli, Command, Run, Sweep};
 use crate::cli::failure::{Kept, bad_input, exit_status, sentence};
 
-/// By what an MPI tells a process that it is one of several: Open MPI, MPICH and its kin, PMIx (`srun --mpi=pmix`).
+/// The environment variables by which an MPI tells a process that it is one of several: Open MPI, MPICH and its kin,
+/// PMIx (`srun --mpi=pmix`).
 pub(crate) const TOLD_BY: [&str; 4] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK"];
 /// How many processes there are; `srun` counts those of its step.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
@@ -40,7 +41,8 @@ impl Job {
             Work::OnesOwn => Ok(Self::alone()),
             Work::Shared => Self::shared(size),
             Work::NotShared if size > 1 => Err(bad_input(format!(
-                "this is one of {size} processes that an MPI started, and only `run` (without --dry-run) and `resume` \
+                "this is one of {size} processes that an MPI started, and only `run` (without --dry-run) and \
+                 `resume` \
                  share their work; start the command without mpirun"
             ))),
             Work::NotShared => Ok(Self::alone()),
@@ -85,18 +87,19 @@ impl Job {
         self.ranks.rank() == 0
     }
 
-    /// Ends this process's part: tells an error on `errors`, and ends the whole job where others may wait for this one.
+    /// Ends this process's part: prints an error to `errors`, and ends the whole job where others may wait for this
+    /// one.
     pub fn end(self, done: &Result<()>, errors: &mut dyn Write) -> ExitCode {
         let (rank, count) = (self.ranks.rank(), self.ranks.count());
         let Err(error) = done else { return self.left(0) };
         let (told, status) = (sentence(error), exit_status(error));
-        // Best effort: where standard error is gone, the status still tells.
+        // Best effort: where standard error is gone, the exit status still shows it.
         let _ = match rank {
             0 => writeln!(errors, "error: {told}"),
             // All ranks have agreed to stop.
             _ if error.is::<Kept>() => return self.left(0),
             _ => {
-                // What all ranks find wrong, rank 0 tells, and ends the job.
+                // An error that all ranks found is printed by rank 0, which ends the job.
                 std::thread::sleep(std::time::Duration::from_secs(3));
                 writeln!(errors, "error: rank {rank} of {count}: {told}")
             }
@@ -133,7 +136,7 @@ impl Job {
     fn abort(&self, _: u8) {}
 }
 
-/// What a command does where an MPI started several processes.
+/// How a command behaves if an MPI started several processes.
 #[derive(Debug, PartialEq, Eq)]
 enum Work {
     /// All of them work on one run.
@@ -155,7 +158,7 @@ fn work(cli: &Cli) -> Work {
     }
 }
 
-/// How many processes an MPI started, by what it tells of them; 1 where it tells nothing.
+/// How many processes an MPI started, from its environment variables; 1 where there are none.
 fn size(told: impl Fn(&str) -> Option<String>) -> usize {
     if !TOLD_BY.iter().any(|name| told(name).is_some()) {
         return 1;
@@ -237,12 +240,12 @@ mod tests {
         let of = |kernels: &'static [&'static str]| {
             on_threads(kernels.len(), |ranks| {
                 let own = kernels[ranks.rank()];
-                same(&*ranks, "the kernels", own, "--kernels avx2 is right").map_err(|it| it.to_string())
+                same(&*ranks, "the kernels", own, "use --kernels avx2").map_err(|it| it.to_string())
             })
         };
         assert!(of(&["avx2", "avx2", "avx2"]).iter().all(Result::is_ok));
         let told = of(&["avx2", "avx2", "avx512"]);
-        let expected = "rank 2 has the kernels avx512, and rank 0 has avx2; --kernels avx2 is right";
+        let expected = "rank 2 has the kernels avx512, and rank 0 has avx2; use --kernels avx2";
         assert!(told.iter().all(|it| it.as_ref().is_err_and(|it| it == expected)), "{told:?}");
     }
 }

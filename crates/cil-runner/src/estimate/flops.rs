@@ -1,7 +1,7 @@
 //! Arithmetic of a pass, counted from its graph.
 //!
-//! One decision: convolutions and linear layers only, a multiply-add counts as two, as a direct computation would do
-//! them; what a kernel saves by a cleverer algorithm shows as a higher rate. It measures nothing.
+//! Convolutions and linear layers only, a multiply-add counts as two, as a direct computation would do them; what a
+//! kernel saves by a cleverer algorithm shows as a higher rate. It measures nothing.
 
 use cil_engine::{Graph, Keep, Node, Op};
 

@@ -1,9 +1,8 @@
 //! How much of a run is done, in time.
 //!
-//! One decision: an activity that was seen takes the seconds per operation that it took so far; one that was not takes
-//! the mean of the others. So an inversion's unit and an epoch weigh what they cost, and units are never counted alike.
-//! A unit that took far longer than the others of its activity (the machine swapped, or slept) says nothing of the next
-//! one and is left out.
+//! An activity that has run keeps its seconds per operation so far; one that has not gets the mean of the others. So a
+//! unit of an inversion and an epoch are weighted by their cost. A unit that took far longer than the others of its
+//! activity (the machine swapped, or slept) is left out.
 
 use std::collections::BTreeMap;
 
@@ -23,13 +22,13 @@ pub struct Pace {
     pub seconds: f64,
 }
 
-/// What is left of a run.
+/// The remaining work of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Forecast {
     items: Vec<Item>,
     /// Units that were done of each item.
     done: Vec<usize>,
-    /// What each unit took.
+    /// The pace of each unit.
     units: BTreeMap<Activity, Vec<Pace>>,
 }
 
@@ -57,7 +56,7 @@ impl Forecast {
         Some(item)
     }
 
-    /// What is done next: the item, and which of its units, from 1.
+    /// The next item, and the number of its next unit, from 1.
     pub fn next(&self) -> Option<(Item, usize)> {
         let (item, done) = self.items.iter().zip(&self.done).find(|(item, done)| **done < item.units)?;
         Some((*item, done + 1))
@@ -80,7 +79,7 @@ impl Forecast {
         (done, self.items.iter().map(Item::total).sum())
     }
 
-    /// What each activity took so far, without units that were far slower than the others.
+    /// The pace of each activity so far, without units that were far slower than the others.
     pub fn paces(&self) -> BTreeMap<Activity, Pace> {
         self.units.iter().map(|(activity, units)| (*activity, usual(units))).collect()
     }
@@ -139,7 +138,7 @@ mod tests {
             }
             assert_eq!(forecast.seconds_left(), Some(36.0 * 2.0), "unit {slow} of four was slow");
         }
-        // What is slow from now on counts.
+        // Slow units count from now on.
         let mut forecast = Forecast::new(vec![item]);
         for done in 1..=9 {
             let took = if done > 3 { 20.0 } else { 2.0 };

@@ -1,8 +1,8 @@
-//! What an operation takes here, by phase.
+//! The time of an operation on this machine, by phase.
 //!
-//! One decision: a learner of the same recipe and networks is driven over noise, about a batch of old classes and one
-//! of new ones, through two tasks that are as short as can be; the first unit of a phase is not timed, since it fetches
-//! memory. Nothing that it learns is kept.
+//! A learner of the same recipe and networks is driven over noise, about a batch of old classes and one of new ones,
+//! through two tasks that are as short as possible; the first unit of a phase is not timed, since it allocates memory.
+//! The trained weights are discarded.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -28,12 +28,12 @@ use crate::engine::machine;
 use crate::render::pictures;
 use crate::setup;
 
-/// What was measured.
+/// The measurements.
 #[derive(Clone, Debug)]
 pub struct Measured {
     /// Seconds that passed, by activity.
     pub wall: BTreeMap<Activity, Pace>,
-    /// Processor time of all threads; `None` where the system does not tell.
+    /// Processor time of all threads; `None` where the system does not report it.
     pub processor: Option<BTreeMap<Activity, Pace>>,
     /// Values of student and teachers, and what the student's optimiser keeps.
     pub network_bytes: u64,
@@ -45,7 +45,7 @@ pub struct Measured {
 /// If an executor fails, or the user interrupts it.
 pub fn measure(checked: &Checked, sizes: &Sizes, engine: &Engine, interrupt: &Interrupt) -> Result<Measured> {
     let (small, train, test) = short_run(checked, sizes, engine)?;
-    let around = Around { checked: &small, engine, train: &train, test: &test };
+    let context = ShortRun { checked: &small, engine, train: &train, test: &test };
     let own = Sizes::of_images(&train, &test);
     let mut meter = Meter { items: items(&small, &own, false)?, ..Meter::default() };
     let mut learner = Learner::new(setup::plan(&small, engine))?;
@@ -56,9 +56,9 @@ pub fn measure(checked: &Checked, sizes: &Sizes, engine: &Engine, interrupt: &In
             meter.note(&event, unit.took());
         }
         if let Event::TaskLearned { task, .. } = event {
-            around.evaluation(&learner, task, &mut meter)?;
+            context.evaluation(&learner, task, &mut meter)?;
             if let (0, Some(model)) = (task, learner.model()) {
-                around.inversions(model, &mut meter)?;
+                context.inversions(model, &mut meter)?;
             }
         }
         let inverted = match &event {
@@ -133,15 +133,15 @@ impl Meter {
     }
 }
 
-/// What the short run has at hand.
-struct Around<'a> {
+/// The inputs of the short run.
+struct ShortRun<'a> {
     checked: &'a Checked,
     engine: &'a Engine,
     train: &'a TrainSet,
     test: &'a TestSet,
 }
 
-impl Around<'_> {
+impl ShortRun<'_> {
     /// Class means and one evaluation; once before it, untimed, where it is the first.
     fn evaluation(&self, learner: &Learner, task: usize, meter: &mut Meter) -> Result<()> {
         let once = || learner.evaluator(self.train)?.evaluate(self.test);

@@ -1,9 +1,9 @@
 //! How long a run will take here, and how much memory.
 //!
-//! One decision: the work of a run is counted from its configuration ([`workload`]), and what an operation takes is
-//! measured on this machine by a few real steps of each phase, with the real networks and batches on images of noise
-//! ([`mod@measure`]). So an estimate is counted work times measured pace. Where a run goes already, its own paces are
-//! taken instead ([`forecast`]).
+//! The work of a run is counted from its configuration ([`workload`]), and what an operation takes is measured on this
+//! machine by a few real steps of each phase, with the real networks and batches on images of noise ([`mod@measure`]).
+//! So an estimate is counted work times measured pace. For a run in progress its own paces are used instead
+//! ([`forecast`]).
 
 pub mod flops;
 pub mod forecast;
@@ -29,16 +29,16 @@ use forecast::seconds;
 use measure::{Measured, measure};
 use workload::{Activity, Item, items};
 
-/// What a run will take.
+/// Estimated time and memory of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// From the start to the end, as the machine is now.
     pub seconds: f64,
-    /// Processor time of all threads; null where the system does not tell.
+    /// Processor time of all threads; null where the system does not report it.
     pub processor_seconds: Option<f64>,
     /// Seconds by what is done.
     pub by_activity: BTreeMap<String, f64>,
-    /// Most memory; null where the system does not tell.
+    /// Most memory; null where the system does not report it.
     pub peak_memory_bytes: Option<u64>,
     /// Of it: images of the data set.
     pub image_bytes: u64,
@@ -46,7 +46,7 @@ pub struct Estimate {
     pub network_bytes: u64,
     /// Threads that it was measured with.
     pub threads: usize,
-    /// What ran the networks.
+    /// The kernels that ran the networks.
     pub kernels: String,
 }
 

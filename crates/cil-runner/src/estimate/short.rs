@@ -1,7 +1,7 @@
 //! A run of the same networks and batches that is as short as can be.
 //!
-//! One decision: two tasks, the classes before the last task and the last task's, over images of noise; every phase of
-//! the recipe is there, a few units long.
+//! Two tasks, the classes before the last task and the last task's, over images of noise; every phase of the recipe is
+//! there, a few units long.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! What a run will do, in floating-point operations.
+//! The work of a run, in floating-point operations.
 //!
-//! What is done is [`cil_train::schedule`]'s: phases, units and passes of networks. Here each pass is multiplied by its
+//! Phases, units and passes of networks come from [`cil_train::schedule`]. Here each pass is multiplied by its
 //! operations (see [`flops`]). What networks do not do (herding, pictures) is left out: the rate that is measured
 //! beside it carries it. It measures nothing.
 
@@ -15,12 +15,12 @@ use crate::config::Checked;
 use crate::config::sizes::Sizes;
 use crate::estimate::flops;
 
-/// What one task asks of one activity.
+/// The work of one activity in one task.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Item {
     /// From 0.
     pub task: usize,
-    /// What is done.
+    /// The activity.
     pub activity: Activity,
     /// Units, an event each.
     pub units: usize,
@@ -161,8 +161,8 @@ mod tests {
             (find(&unshared, 1, Activity::Inversion), find(&unshared, 1, Activity::NewInversion));
         assert_eq!(old.work, new.work);
         let ratio = find(&unshared, 1, Activity::Student).work / find(&shared, 1, Activity::Student).work;
-        // 500 images are four whole steps of 128, which are drawn as well: a drawing is some two looks of so small a
-        // network.
+        // 500 images are four whole steps of 128, which are drawn as well: a drawing costs about two inferences of so
+        // small a network.
         assert!((1.2..1.4).contains(&ratio), "{ratio}");
         let twice = of(&format!("{preset}-unshared"), &["recipe.new-replay.images-per-class=512"]);
         let ratio = find(&twice, 1, Activity::Student).work / find(&unshared, 1, Activity::Student).work;

@@ -1,9 +1,8 @@
-//! A run's state on disk, to go on from after whatever stopped it.
+//! A run's state on disk, from which it is resumed.
 //!
-//! One decision: a checkpoint is one file, tensors and where they stand in the safetensors format with the SHA-256 of
-//! all that behind it; it is written whole or not at all, and the two newest are kept. Whatever is wrong with one is an
-//! error, and the one before it serves. It knows how much of the event log is its own, and which configuration it is
-//! of.
+//! A checkpoint is one file: tensors and positions in the safetensors format, followed by the SHA-256 of both. It is
+//! written atomically, and the two newest are kept. If one is damaged, the one before it is used. It records the length
+//! of the event log that belongs to it, and the digest of its configuration.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -24,7 +23,7 @@ use crate::folder::files::write_atomic;
 const FORMAT: u32 = 2;
 /// The description's key among the metadata.
 const KEY: &str = "cil-checkpoint";
-/// What follows the dot in a checkpoint's name.
+/// The ending of a checkpoint's name.
 const ENDING: &str = "checkpoint";
 /// Checkpoints of a run that are kept.
 const KEPT: usize = 2;
@@ -95,7 +94,7 @@ pub fn is_one(path: &Path) -> bool {
 }
 
 /// Whether `folder` has a checkpoint, whole or not.
-pub fn is_there(folder: &Path) -> bool {
+pub fn exists(folder: &Path) -> bool {
     list(folder).is_ok_and(|found| !found.is_empty())
 }
 
@@ -165,7 +164,7 @@ pub fn verify(folder: &Path) -> Result<Vec<(PathBuf, bool)>> {
     Ok(read.map(|(bytes, path)| (path, whole(&bytes).is_ok())).collect())
 }
 
-/// What stands before the digest at the end of a file, if that is right.
+/// The content before the digest at the end of a file, if the digest is correct.
 fn whole(bytes: &[u8]) -> Result<&[u8]> {
     let Some((bytes, digest)) = bytes.split_at_checked(bytes.len().saturating_sub(DIGEST)) else {
         bail!("it is cut off");

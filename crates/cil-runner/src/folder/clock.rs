@@ -1,8 +1,7 @@
 //! Time that a run has worked.
 //!
-//! One decision: a stopped process (SIGSTOP, a frozen container) does no work, so its pause is no time of the run. A
-//! beat every second tells a pause from a unit of work that takes long: while the process goes, no two beats are far
-//! apart.
+//! A stopped process (SIGSTOP, a frozen container) does no work, so its pause is no time of the run. A beat every
+//! second distinguishes a pause from a long unit of work: while the process runs, no two beats are far apart.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,6 +1,6 @@
 //! The files of a run folder that are JSON.
 //!
-//! One decision: names of files stand here, and a file that is not what a run writes is told by its name.
+//! It holds the names of files, and an error about an unexpected file gives its name.
 
 use std::path::Path;
 
@@ -20,11 +20,11 @@ pub const RESULT: &str = "result.json";
 pub const CONFIG: &str = "config.toml";
 /// Name of the file with what it ran on.
 pub const ENVIRONMENT: &str = "env.json";
-/// What is said of a folder whose process was killed before the first checkpoint.
+/// The message for a folder whose process was killed before the first checkpoint.
 pub const UNBEGUN: &str = "nothing of this run was begun: its process ended while the folder was made; `cil-runner run` \
                            under the same name takes it over";
 
-/// What a run's folder says it ran on.
+/// The environment that a run's folder records.
 ///
 /// # Errors
 /// Naming the file, if it cannot be read.

@@ -1,7 +1,7 @@
 //! `env.json`: what a run ran on and with.
 //!
-//! One decision: facts that do not change the configuration but may change or explain the numbers; what the system does
-//! not tell is null.
+//! Facts that do not change the configuration but may change or explain the numbers; what the system does not report is
+//! null.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -21,7 +21,7 @@ pub struct Environment {
     pub code_version: String,
     /// Version of candle.
     pub candle_version: String,
-    /// What ran the networks.
+    /// The kernels that ran the networks.
     pub kernels: String,
     /// Threads, of each process.
     pub threads: usize,
@@ -39,13 +39,14 @@ pub struct Environment {
     /// The GPU, if one computed; none in runs of before it was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Gpu>,
-    /// What rank 0 spent on what ranks told each other, in the process that ended the run, if there were several ranks.
+    /// Time and bytes that rank 0 spent on communication, in the process that ended the run, if there were several
+    /// ranks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub communication: Option<Spent>,
     /// Names of the data set's classes, by label; none in runs of before they were recorded.
     #[serde(default)]
     pub class_names: Vec<String>,
-    /// When, where and by which command; not told of runs of before it was recorded.
+    /// When, where and by which command; absent from older runs.
     #[serde(default)]
     pub made: Option<Made>,
     /// How often the run was taken up again, and by what.
@@ -182,11 +183,14 @@ impl Environment {
             && gpu != others
         {
             return Err(format!(
-                "it ran on {gpu}, and this is {others}, whose bits may differ; use the same GPU and libraries to resume it"
+                "it ran on {gpu}, and this is {others}, whose bits may differ; use the same GPU and libraries to \
+                 resume it"
             ));
         }
         if [train_digest, test_digest] != [&own.train_digest, &own.test_digest] {
-            return Err("its images were others; --data-dir should name the images it began with".to_owned());
+            return Err(
+                "its images were others; use --data-dir with the images that it began with".to_owned()
+            );
         }
         Ok(())
     }

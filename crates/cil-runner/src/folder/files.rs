@@ -1,8 +1,8 @@
 //! Writing files.
 //!
-//! One decision: a file of the program's own is written under a temporary name, synced and renamed, so that nothing
-//! half-written ever has a final name. A file that a user names is his: a link to it stays a link, and what is no
-//! regular file (a pipe, a device) is written to as it is.
+//! A file of the program's own is written under a temporary name, synced and renamed, so that nothing half-written ever
+//! has a final name. A file that the user names is treated with care: a link stays a link, and anything but a regular
+//! file (a pipe, a device) is written to directly.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// What follows the last dot in the name of a file that is being written.
+/// The ending of a file that is being written.
 const HALF: &str = "tmp";
 /// Links that are followed at most, as systems do.
 const LINKS: usize = 40;
@@ -67,11 +67,12 @@ pub fn export(path: &Path, content: &[u8]) -> Result<()> {
     }
 }
 
-/// What a path that a user typed leads to.
+/// The target of a path that a user typed.
 enum Target {
     /// A file in a folder, whether it is there or not.
     File(PathBuf),
-    /// What this process has open under a number (`/dev/fd/3`): not to be replaced, since others write there too.
+    /// A file that this process has open under a number (`/dev/fd/3`): not to be replaced, since others write there
+    /// too.
     Open(PathBuf),
     /// `/dev/stdout`: what is printed goes there too, in order.
     StandardOutput,
@@ -108,7 +109,7 @@ fn names(file: &fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::nlink(file)
 }
 
-/// Names that a file has, where the system does not tell.
+/// Number of names (hard links) of a file, where the system does not report it.
 #[cfg(not(unix))]
 fn names(_: &fs::Metadata) -> u64 {
     1

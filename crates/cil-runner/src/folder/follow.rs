@@ -1,8 +1,7 @@
 //! Reading a run's log while another process writes it.
 //!
-//! One decision: only whole lines are read, so that a line that is being written is read the next time. A log whose
-//! last line is no longer where it was read was cut and has grown again: its run was killed and goes on from a
-//! checkpoint.
+//! Only whole lines are read, so that a line that is being written is read the next time. If the last line read is no
+//! longer at its place, the log was cut and has grown again: its run was killed and resumed from a checkpoint.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -94,7 +93,7 @@ mod tests {
         assert!(took(&mut follower).is_empty());
         fs::write(&path, format!("{{\"format\":1}}\n{}", event(2))).unwrap();
         assert_eq!(took(&mut follower), [2.0], "begun anew");
-        // Cut to its first line, and longer than before when it is looked at again.
+        // Cut to its first line, and longer than before when it is read again.
         fs::write(&path, format!("{{\"format\":1}}\n{}{}{}", event(3), event(4), event(6))).unwrap();
         assert_eq!(took(&mut follower), [3.0, 1.0, 2.0]);
     }

@@ -1,8 +1,7 @@
 //! Whether a run folder is still what its run wrote.
 //!
-//! One decision: files are held against `SHA256SUMS`, events against the checks of their lines, checkpoints against
-//! their own digests. What of this a folder of an earlier version lacks is unverified, which is no damage. It writes
-//! nothing.
+//! Files are compared with `SHA256SUMS`, events with the checks of their lines, checkpoints with their own digests. A
+//! folder of an earlier version that lacks these is reported as unverified, not as damaged. It writes nothing.
 
 use std::fs;
 use std::io;
@@ -23,20 +22,20 @@ use crate::folder::writer::{PARTIAL, is_unbegun};
 
 /// Files that every whole run has a digest of.
 const ALWAYS: [&str; 6] = [CONFIG, ENVIRONMENT, EVENTS, RESULT, BASE, MODEL];
-/// What may be taken out of a record to save space: everything but these is what reports are made of.
+/// Files that may be removed from a record to save space; reports need all others.
 const MODELS: [&str; 2] = [BASE, MODEL];
 /// A run that goes replaces files; then what was read of them is read again, so often and after that time.
 const AGAIN: (usize, Duration) = (4, Duration::from_millis(100));
 /// Folders in folders that are looked through for runs: a sweep's folder below `runs`, its bases below that.
 const DEPTH: usize = 4;
 
-/// What is known of a folder.
+/// The result of checking a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Verdict {
     /// Each file is what the run wrote.
     Intact {
-        /// Files that were held against a digest, events and checkpoints included.
+        /// Files that were compared with a digest, events and checkpoints included.
         files: usize,
     },
     /// It was written before digests were kept.
@@ -53,7 +52,7 @@ pub enum Verdict {
 pub struct Wrong {
     /// Its name.
     pub file: String,
-    /// What is wrong with it, in a sentence.
+    /// The error, in a sentence.
     pub told: String,
 }
 
@@ -123,7 +122,7 @@ fn once(folder: &Path, is_partial: bool) -> Verdict {
     }
 }
 
-/// What is wrong with a file that has a digest.
+/// The error of a file that has a digest.
 fn file(folder: &Path, sums: &Sums, name: &str) -> Option<String> {
     let path = folder.join(name);
     let place = path.display();
@@ -147,9 +146,9 @@ fn differs(path: &Path) -> String {
     }
 }
 
-/// Refuses a run folder that is not what its run wrote; whether that could be told. Three things are passed over: a
-/// result that is missing, since it is computed again; a checkpoint, since the one before it serves; and models of a
-/// whole run that are missing, since whoever needs one opens it.
+/// Refuses a run folder that was changed after its run; returns whether it could be verified. Three things are passed
+/// over: a result that is missing, since it is computed again; a checkpoint, since the one before it serves; and models
+/// of a whole run that are missing, since whoever needs one opens it.
 ///
 /// # Errors
 /// Naming what is wrong.
@@ -200,7 +199,7 @@ pub fn hold_file(path: &Path, content: &[u8]) -> Result<()> {
     }
 }
 
-/// What is told of one folder.
+/// The report on one folder.
 #[derive(Serialize)]
 struct Told {
     run: PathBuf,
@@ -208,7 +207,7 @@ struct Told {
     verdict: Verdict,
 }
 
-/// `report --verify`: tells of each run folder, and of those below a folder that is none.
+/// `report --verify`: checks each run folder, and those below a folder that is not one.
 ///
 /// # Errors
 /// If a folder is damaged, or there is no run in what was named.

@@ -1,8 +1,8 @@
 //! The event log.
 //!
-//! One decision: a line of JSON for each event, and at the end of each line a check of it and of the line before it. So
-//! a line that was changed, lost or put elsewhere is told with its number; a last line that was cut off with its
-//! process is left out. Logs of before there were checks are read as they are.
+//! A line of JSON for each event, and at the end of each line a check of it and of the line before it. So a line that
+//! was changed, lost or moved is reported with its number; an incomplete last line, left by a killed process, is
+//! ignored. Older logs without checks are read as they are.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -40,9 +40,9 @@ struct Header {
 pub struct Line {
     /// Seconds that the run has worked: without those between two processes, or of a stopped one.
     pub seconds: f64,
-    /// Most memory the process held so far; where it can be told.
+    /// Most memory the process held so far, where the system reports it.
     pub peak_memory_bytes: Option<u64>,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
@@ -57,7 +57,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Whether each line was held against its check.
+    /// Whether each line was compared with its check.
     pub fn is_checked(&self) -> bool {
         self.last.is_some()
     }
@@ -191,7 +191,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Log> {
     Ok(Log { lines: events, last })
 }
 
-/// The check of a line, if it has one, held against the line.
+/// The check of a line, if it has one, compared with the line.
 fn own_check(before: &str, line: &str, number: usize, path: &Path) -> Result<Option<String>> {
     let (content, own) = split(line);
     let Some(own) = own else { return Ok(None) };
@@ -248,7 +248,7 @@ mod tests {
             assert_eq!(all, [bits(*number); 3], "{number:e}");
         }
         assert_eq!(read.len(), numbers.len());
-        // What is computed of them and written as a result, too.
+        // Values computed from them and written as a result, too.
         let value = serde_json::to_value(&numbers).unwrap();
         let again: Vec<f64> = serde_json::from_str(&serde_json::to_string_pretty(&value).unwrap()).unwrap();
         assert_eq!(

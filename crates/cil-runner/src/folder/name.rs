@@ -1,7 +1,7 @@
 //! Names of run folders.
 //!
-//! One decision: a name is plain text without a meaning of its own: no path, no hidden file, none of the endings by
-//! which folders and files that are not whole are told.
+//! A name is plain text without a meaning of its own: no path, no hidden file, none of the endings that mark unfinished
+//! folders and files.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub fn check_name(name: &str) -> Result<()> {
             "{name:?} is not a name for a folder; give a plain one, such as demo-lwf-s1"
         )));
     }
-    // What ends like this is taken for a run that is not whole, or for a file that is being written.
+    // Names with these endings mean unfinished runs, or files that are being written.
     let ending = Path::new(name).extension().and_then(|it| it.to_str()).unwrap_or_default();
     if [PARTIAL, "tmp"].iter().any(|it| ending.eq_ignore_ascii_case(it)) {
         return Err(bad_input(format!(

@@ -1,8 +1,8 @@
 //! `SHA256SUMS`: the digest of each file of a run folder.
 //!
-//! One decision: the form that `sha256sum -c SHA256SUMS` reads, so that anybody can check a folder without this
-//! program. A file that is replaced has both its digests while that is being done, so that a power cut in between
-//! damages nothing. The event log of a run that goes is not in it: its lines check each other.
+//! The file has the format of `sha256sum -c SHA256SUMS`, so that anybody can check a folder without this program. While
+//! a file is replaced, both digests are listed, so that a power cut in between damages nothing. The event log of a run
+//! in progress is not in it: its lines check each other.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,9 +1,9 @@
 //! A run's folder on disk.
 //!
-//! One decision: the folder carries the suffix `.partial` until the run is whole, and is renamed then; inside it,
-//! events are appended and flushed line by line, and every other file is written under a temporary name, synced and
-//! renamed. So nothing half-written ever has a final name, and everything written can be told from what rotted: lines
-//! by their checks, files by their digests ([`sums`](super::sums)). It computes no number.
+//! The folder has the suffix `.partial` until the run is finished, and is renamed then; inside it, events are appended
+//! and flushed line by line, and every other file is written under a temporary name, synced and renamed. So nothing
+//! half-written ever has a final name, and damage is detected: of lines by their checks, of files by their digests
+//! ([`sums`](super::sums)). It computes no number.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
@@ -22,13 +22,13 @@ use crate::folder::log::{self, EVENTS, Line};
 use crate::folder::name::check_name;
 use crate::folder::sums::{SUMS, Sums};
 
-/// What follows the dot in the name of a folder whose run is not whole.
+/// The ending of the folder of an unfinished run.
 pub const PARTIAL: &str = "partial";
-/// A run that diverged leaves its error here: going on, or once more, would end in the same.
+/// A run that diverged leaves its error here: resuming or repeating it would diverge again.
 const DIVERGED: &str = "diverged.txt";
 /// Who holds the lock on this file writes the folder; the lock ends with its process.
 const LOCK: &str = "lock";
-/// What a run folder holds before its first checkpoint.
+/// The files of a run folder before its first checkpoint.
 const BEGINNING: [&str; 5] = [LOCK, EVENTS, SUMS, "config.toml", "env.json"];
 
 /// A run folder that is being written.
@@ -134,7 +134,7 @@ impl Recorder {
         let seconds = self.before + self.stopwatch.worked().as_secs_f64();
         let line = Line { seconds, peak_memory_bytes: machine::peak_memory_bytes(), event };
         self.events.write(&line).with_context(|| cannot_write(&self.partial.join(EVENTS)))?;
-        // As whoever reads the log gets it: what cannot be read back is an error now, and not when it is looked at.
+        // Reads back what a reader of the log would get, so that an error appears now and not later.
         self.lines.push(serde_json::from_str(&serde_json::to_string(&line)?)?);
         Ok(&self.lines[self.lines.len() - 1])
     }
@@ -183,8 +183,8 @@ impl Recorder {
         Ok(self.last)
     }
 
-    /// Ends a run that stopped: what can be gone on with is kept, as is what diverged; a folder without a unit of work
-    /// is removed.
+    /// Ends a run that stopped: a run that can be resumed is kept, and so is one that diverged; a folder without a unit
+    /// of work is removed.
     pub fn abandon(mut self, error: anyhow::Error) -> anyhow::Error {
         let works = |line: &Line| matches!(line.event, Event::Progress { .. });
         if error.is::<Diverged>() {
@@ -195,18 +195,17 @@ impl Recorder {
             return error.context(told);
         }
         if error.is::<Kept>() || self.lines.iter().any(works) {
-            return error.context(format!("`cil-runner resume {}` goes on", self.partial.display()));
+            return error.context(format!("resume it with `cil-runner resume {}`", self.partial.display()));
         }
         remove_best_effort(&self.partial);
         error
     }
 }
 
-/// What is said of the folder of a run that diverged.
+/// The message for the folder of a run that diverged.
 fn kept_diverged(partial: &Path) -> String {
     format!(
-        "{} is kept to be looked at; going on with it would end in the same, so run with other settings under another \
-         --name",
+        "{} is kept for inspection; resuming it would diverge again, so run with other settings under another --name",
         partial.display()
     )
 }
@@ -217,10 +216,10 @@ pub fn diverged(partial: &Path) -> Option<String> {
     Some(told.lines().next().unwrap_or_default().to_owned())
 }
 
-/// Refuses to go on with a run that diverged.
+/// Refuses to resume a run that diverged.
 ///
 /// # Errors
-/// Naming the folder, with what was told when it diverged.
+/// Naming the folder, with the error of the divergence.
 pub fn refuse_diverged(partial: &Path) -> Result<()> {
     match diverged(partial) {
         Some(told) => Err(bad_input(format!("{}: {told}", kept_diverged(partial)))),

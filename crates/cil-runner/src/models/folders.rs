@@ -1,6 +1,6 @@
 //! Folders of images as the commands on model files take them.
 //!
-//! One decision: a folder's classes are matched with a model's by name, and a name that cannot be meant is told before
+//! A folder's classes are matched with a model's by name, and a name that does not match is reported before
 //! anything is decoded or learned.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use cil_data::store::{Images, TestSet};
 use crate::cli::failure::{bad_input, nearest};
 use crate::render::progress::Progress;
 
-/// What a folder holds, before its images are decoded.
+/// The content of a folder, before its images are decoded.
 ///
 /// # Errors
 /// A sentence that names the folder.
@@ -29,7 +29,7 @@ pub fn scan(path: &Path) -> Result<Folder> {
     folder::scan(path).map_err(|error| bad_input(format!("{error:#}")))
 }
 
-/// A folder's images at a network's size; broken files are told.
+/// A folder's images at a network's size; broken files are reported.
 ///
 /// # Errors
 /// Naming all broken files, if they are not left out.
@@ -70,7 +70,7 @@ pub fn known(folder: &Folder, names: &[String]) -> Result<Vec<u16>> {
             let meant = nearest(class, names.iter().map(String::as_str))
                 .map_or(String::new(), |name| format!("; is {name:?} meant?"));
             Err(bad_input(format!(
-                "{}: the model has no class {class:?}{meant} It knows {}",
+                "{}: the model has no class {class:?}{meant} Its classes are {}",
                 folder.root.display(),
                 names.join(", ")
             )))

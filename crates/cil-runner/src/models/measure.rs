@@ -16,7 +16,7 @@ use serde::Serialize;
 /// Images that go through a network at once.
 const BATCH: usize = 250;
 
-/// What `evaluate` tells.
+/// The results of `evaluate`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Accuracies {
     /// Share of all images that are classified right, from 0 to 1.

@@ -3,8 +3,10 @@
 //! A file holds the network that was trained, with the head that it was trained with; where statistics of features are
 //! kept beside it, the discriminant made of them answers ([`Opened::classifier`]).
 
-pub mod drive;
+pub mod attempt;
+pub mod card;
 pub mod folders;
+pub mod hub;
 pub mod measure;
 pub mod model;
 pub mod onnx;
@@ -32,7 +34,7 @@ use record::{Answers, Record};
 /// A model file in memory.
 #[derive(Debug)]
 pub struct Opened {
-    /// As it was named.
+    /// As it was named; of one of the hub, its address with commit and file.
     pub path: PathBuf,
     /// SHA-256 of the file.
     pub sha256: String,
@@ -44,7 +46,7 @@ pub struct Opened {
     pub record: Record,
     /// How a picture is brought to the network's size.
     pub fit: Fit,
-    /// What pixels are normalised by.
+    /// The normalisation of pixels.
     pub normalisation: Normalisation,
 }
 
@@ -54,14 +56,16 @@ impl Opened {
     /// # Errors
     /// A sentence that names the file, and what in it is wrong.
     pub fn read(path: &Path, about: &About, engine: &Engine) -> Result<Self> {
+        let hub::Located { name, path: located } = hub::locate(path)?;
+        let path = name.as_path();
         let place = |error: &dyn std::fmt::Display| bad_input(format!("{}: {error}", path.display()));
-        let bytes =
-            fs::read(path).map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
+        let bytes = fs::read(&located)
+            .map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
         let hints = hints(about)?;
         let own = file::is_own(&bytes).map_err(|error| place(&error))?;
         if own && !hints.is_empty() {
             return Err(place(
-                &"it says itself what its classes and images are; leave --classes, --mean, --std and --image-side out",
+                &"its file has classes and normalisation; leave --classes, --mean, --std and --image-side out",
             ));
         }
         let (model, record) = if own {
@@ -69,7 +73,7 @@ impl Opened {
             let record = Record::of(&model).map_err(|error| place(&format!("{error:#}")))?;
             (model, record)
         } else {
-            let config = config_beside(path)?;
+            let config = config_beside(&located)?;
             let model = foreign::from_bytes(&bytes, config.as_deref(), &hints, &engine.device)
                 .map_err(|error| place(&error))?;
             let record = Record::of_another_program(path, &model);
@@ -121,7 +125,7 @@ fn config_beside(path: &Path) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// What the flags say.
+/// The description of a classifier by flags.
 fn hints(about: &About) -> Result<Hints> {
     let class_names = about.classes.as_deref().map(class_names).transpose()?;
     let three = |flag: &str, values: &Option<Vec<f32>>| match values {
@@ -155,7 +159,7 @@ fn class_names(text: &str) -> Result<Vec<String>> {
     let mut sorted = names.clone();
     sorted.sort();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(bad_input(format!("--classes {text}: {:?} is there twice", pair[0]))),
+        Some(pair) => Err(bad_input(format!("--classes {text}: {:?} is named twice", pair[0]))),
         None => Ok(names),
     }
 }
@@ -167,7 +171,10 @@ fn fit(model: &Model) -> Result<Fit> {
             model.snapshot.images
         )
     };
-    anyhow::ensure!(height == width, "the network takes images of {height}x{width}; squares are read");
+    anyhow::ensure!(
+        height == width,
+        "the network takes images of {height}x{width}; this program reads square images only"
+    );
     let usual = Fit::of(height);
     let fit = Fit { side: height, shorter: model.resize.unwrap_or(usual.shorter) };
     fit.check()?;
@@ -194,7 +201,7 @@ mod tests {
         fs::write(&path, "ant\n\n bee, the \r\n").unwrap();
         assert_eq!(class_names(&path.display().to_string()).unwrap(), ["ant", "bee, the"]);
         assert!(class_names("a,,b").unwrap_err().to_string().contains("name 2 is empty"));
-        assert!(class_names("a,b,a").unwrap_err().to_string().contains("\"a\" is there twice"));
+        assert!(class_names("a,b,a").unwrap_err().to_string().contains("\"a\" is named twice"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Models that come in from files, and what a run writes beside its own.
 //!
-//! One decision: a model is held against what it is used for wherever one comes in (`--base-model`, a sweep's bases,
+//! A model is compared with its use wherever one is loaded (`--base-model`, a sweep's bases,
 //! `audit`): its classes in their order, its normalisation, and the images that it was trained on. A model of the right
 //! form that means something else would be taken without a word, and every number after it would be wrong.
 
@@ -16,14 +16,15 @@ use crate::config::Checked;
 use crate::engine::Engine;
 use crate::folder::environment::BaseModel;
 use crate::folder::integrity;
+use crate::models::hub;
 
 /// A model file.
 pub struct Loaded {
     /// The model.
     pub snapshot: Snapshot,
-    /// What it says of itself.
+    /// Its card.
     pub card: ModelCard,
-    /// What is recorded of the file.
+    /// Its record.
     pub record: BaseModel,
 }
 
@@ -32,9 +33,11 @@ pub struct Loaded {
 /// # Errors
 /// Naming the file, if it cannot be read, is no model or holds what is no number.
 pub fn load(path: &Path, engine: &Engine) -> Result<Loaded> {
-    let bytes =
-        std::fs::read(path).map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
-    integrity::hold_file(path, &bytes)?;
+    let hub::Located { name, path: located } = hub::locate(path)?;
+    let path = name.as_path();
+    let bytes = std::fs::read(&located)
+        .map_err(|error| bad_input(format!("cannot read {}: {error}", path.display())))?;
+    integrity::hold_file(&located, &bytes)?;
     let (snapshot, card) = file::from_bytes(&bytes, &engine.device)
         .map_err(|error| bad_input(format!("{}: {error}", path.display())))?;
     if let Some((name, value)) = snapshot.parameters.not_finite()? {
@@ -44,7 +47,7 @@ pub fn load(path: &Path, engine: &Engine) -> Result<Loaded> {
     Ok(Loaded { snapshot, card, record: BaseModel::new(path, &bytes) })
 }
 
-/// What a model of all classes of this run says of itself.
+/// The card of a model of all classes of this run.
 pub fn card(checked: &Checked, dataset: &Dataset) -> ModelCard {
     let config = checked.config();
     let labels = checked.order().labels();
@@ -75,7 +78,7 @@ fn difference(card: &ModelCard, own: &ModelCard) -> Option<String> {
     let (found, wanted) = (&card.class_names, &own.class_names);
     if let Some(at) = (0..found.len().min(wanted.len())).find(|at| found[*at] != wanted[*at]) {
         return Some(format!(
-            "the model's class {at} is {:?}, the run's is {:?}; class-order should be that of the run that trained it",
+            "the model's class {at} is {:?}, the run's is {:?}; use the class-order of the run that trained it",
             found[at], wanted[at]
         ));
     }
@@ -86,7 +89,7 @@ fn difference(card: &ModelCard, own: &ModelCard) -> Option<String> {
     if (&card.mean, &card.deviation) != (&own.mean, &own.deviation) {
         return Some(format!(
             "the model's images were normalised by mean {:?} and deviation {:?}, the run's are by {:?} and {:?}; \
-             normalisation should be the model's",
+             use the model's normalisation",
             card.mean, card.deviation, own.mean, own.deviation
         ));
     }
@@ -100,14 +103,14 @@ fn difference(card: &ModelCard, own: &ModelCard) -> Option<String> {
     }
     if of_model.train_digest != of_run.train_digest {
         return Some(format!(
-            "the model was trained on images of the digest {}, the run's have {}; both should be of the same images",
+            "the model was trained on images of the digest {}, the run's have {}; use a model of the same images",
             of_model.train_digest, of_run.train_digest
         ));
     }
     if of_model.held_out_per_class != of_run.held_out_per_class {
         return Some(format!(
             "{} images of each class were held out when the model was trained, the run holds out {}; \
-             validation-per-class should be the model's",
+             use the model's validation-per-class",
             of_model.held_out_per_class, of_run.held_out_per_class
         ));
     }

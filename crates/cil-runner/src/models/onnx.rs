@@ -1,9 +1,10 @@
 //! A classifier as an ONNX file.
 //!
-//! One decision: the file is whole, so that who runs it needs nothing else: it takes RGB in [0, 1], normalises them,
+//! The file is complete and needs nothing else to run: it takes RGB in [0, 1], normalises them,
 //! and its metadata name the classes. Batch norms are folded into the convolutions before them, unless they are to
 //! stay.
 
+mod cells;
 mod proto;
 
 use anyhow::{Result, bail};
@@ -24,7 +25,7 @@ pub const INPUT: &str = "images";
 /// Name of the output, `[N, classes]`.
 pub const OUTPUT: &str = "logits";
 
-/// What a file says beside the network.
+/// The metadata of a file.
 #[derive(Clone, Debug)]
 pub struct About<'a> {
     /// Class names in the order of the logits.
@@ -42,21 +43,24 @@ pub struct About<'a> {
 /// # Errors
 /// If the network has a node that no classifier here has.
 pub fn to_bytes(snapshot: &Snapshot, about: &About<'_>) -> Result<Vec<u8>> {
-    if !snapshot.head.stages.is_empty() {
-        bail!(
-            "the model answers by statistics of several stages, which are not written as ONNX; train or extend it with \
-             --set discriminant.stages=[]"
-        );
-    }
-    let graph = snapshot.architecture.graph(snapshot.images)?.with_taps(&[POOLED])?;
+    let read = cil_backbone::cells::taps(&snapshot.head.stages);
+    let taps: Vec<&str> = match read.as_slice() {
+        [] => vec![POOLED],
+        read => read.iter().map(String::as_str).collect(),
+    };
+    let graph = snapshot.architecture.graph(snapshot.images)?.with_taps(&taps)?;
     let mut writer = Writer { snapshot, nodes: Vec::new(), values: Vec::new() };
     let colours = |name: &str, values: &[f32]| tensor(name, &[1, values.len(), 1, 1], values);
     writer.values.push(colours("mean", about.mean));
     writer.values.push(colours("deviation", about.deviation));
     writer.node("Sub", "centred", &[INPUT, "mean"], Vec::new());
     writer.node("Div", "input", &["centred", "deviation"], Vec::new());
-    let features = writer.backbone(&graph, about.keep_batch_norms)?;
-    writer.head(&features)?;
+    let mut features = writer.backbone(&graph, about.keep_batch_norms)?;
+    if !snapshot.head.stages.is_empty() {
+        features = vec![writer.cells(&graph, &features)?];
+    }
+    let [features] = features.as_slice() else { bail!("the network has no features") };
+    writer.head(features)?;
     let Shape::Map { channels, height, width } = snapshot.images else {
         bail!("the network takes no images")
     };
@@ -117,8 +121,8 @@ impl Writer<'_> {
         Ok(self.snapshot.parameters.get(&format!("{node}.{suffix}"))?.clone())
     }
 
-    /// The nodes up to the pooled features; the name of these.
-    fn backbone(&mut self, graph: &Graph, keep_batch_norms: bool) -> Result<String> {
+    /// The nodes up to the graph's taps; the names of their outputs.
+    fn backbone(&mut self, graph: &Graph, keep_batch_norms: bool) -> Result<Vec<String>> {
         let nodes = graph.nodes();
         let mut readers = vec![0; nodes.len()];
         nodes.iter().flat_map(|node| &node.inputs).for_each(|id| readers[id.index()] += 1);
@@ -146,8 +150,7 @@ impl Writer<'_> {
                 _ => self.plain(node, &inputs)?,
             }
         }
-        let Some((_, pooled)) = graph.taps().first() else { bail!("the network has no features") };
-        Ok(names[pooled.index()].clone())
+        Ok(graph.taps().iter().map(|(_, id)| names[id.index()].clone()).collect())
     }
 
     fn convolution(
@@ -184,7 +187,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What a batch norm multiplies by and adds, in f64.
+    /// Factor and offset of a batch norm, in f64.
     fn folded(&self, norm: &cil_engine::Node) -> Result<(Tensor, Tensor)> {
         let Op::BatchNorm { affine, epsilon } = norm.op else { bail!("no batch norm") };
         let of = |suffix: &str| -> Result<Tensor> {
@@ -352,15 +355,24 @@ impl Writer<'_> {
 
     /// Features divided by their length, as `cil_backbone::head::normalized` does.
     fn directions(&mut self, features: &str) -> String {
-        self.integers("features.axis", &[1]);
-        self.values.push(tensor("features.least", &[1], &[1e-24]));
-        self.node("Mul", "features.squares", &[features, features], Vec::new());
+        self.directions_of(features, "features")
+    }
+
+    /// The same by nodes whose names begin with `prefix`.
+    fn directions_of(&mut self, features: &str, prefix: &str) -> String {
+        let part = |what: &str| format!("{prefix}.{what}");
+        let (axis, least) = (part("axis"), part("least"));
+        let [squares, sum, added, length] = ["squares", "sum", "added", "length"].map(part);
+        let directions = part("directions");
+        self.integers(&axis, &[1]);
+        self.values.push(tensor(&least, &[1], &[1e-24]));
+        self.node("Mul", &squares, &[features, features], Vec::new());
         let keep = vec![Attribute::int("keepdims", 1)];
-        self.node("ReduceSum", "features.sum", &["features.squares", "features.axis"], keep);
-        self.node("Add", "features.added", &["features.sum", "features.least"], Vec::new());
-        self.node("Sqrt", "features.length", &["features.added"], Vec::new());
-        self.node("Div", "features.directions", &[features, "features.length"], Vec::new());
-        "features.directions".to_owned()
+        self.node("ReduceSum", &sum, &[&squares, &axis], keep);
+        self.node("Add", &added, &[&sum, &least], Vec::new());
+        self.node("Sqrt", &length, &[&added], Vec::new());
+        self.node("Div", &directions, &[features, &length], Vec::new());
+        directions
     }
 }
 

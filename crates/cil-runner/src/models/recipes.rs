@@ -1,16 +1,17 @@
 //! The recipes of `train` and `extend`.
 //!
-//! One decision: a command builds a recipe and nothing else learns; every key can be changed with `--set`. Numbers are
+//! A command builds a recipe and nothing else trains; every key can be changed with `--set`. Numbers are
 //! ours, measured as docs/models.md says.
 
 use anyhow::Result;
-use cil_backbone::{Architecture, HeadKind, Variant};
+use cil_backbone::{Architecture, HeadKind, StageCells, Variant};
 use cil_data::augment::Augmentation;
 use cil_engine::optim::{Decay, Schedule};
 use cil_train::methods::data_free::frozen_features;
 use cil_train::methods::{fine_tune, lucir, with_dfgr, with_dtid};
 use cil_train::recipe::{
-    DiscriminantSpec, NewTeacherSpec, Recipe, ReplaySpec, Rows, SyntheticNorm, TermSpec, Trained, Training,
+    DiscriminantSpec, LogisticSpec, NewTeacherSpec, Recipe, ReplaySpec, Rows, SyntheticNorm, TermSpec,
+    Trained, Training,
 };
 use dfgr::InversionConfig;
 use dtid::dual::{DtidConfig, DualForm};
@@ -34,6 +35,12 @@ pub const INVERSION_STEPS: usize = 600;
 const GENERATED_FOR_STATISTICS: usize = 6000;
 /// Shrinkage of the covariance of such images: theirs has too little spread (research in docs/models.md).
 const SHRINKAGE_OF_GENERATED: f64 = 1.0;
+/// Penalty on the weights of appended classes.
+const PENALTY: f64 = 0.003;
+/// Share of new images that appended classes give up, so that other images are answered as before.
+const GIVEN_UP: f64 = 0.2;
+/// Stages up to this number of channels are read in four cells, wider ones as one average.
+const WIDE_STAGE: usize = 64;
 /// Shrinkage of real images' covariance.
 const SHRINKAGE: f64 = 0.01;
 
@@ -80,13 +87,17 @@ pub fn first(architecture: &Architecture, epochs: Option<u32>, images: usize, st
     recipe
 }
 
-/// What an extension begins with.
+/// The start of an extension.
 #[derive(Clone, Debug)]
 pub struct Beginning {
     /// The head that the old model was trained with.
     pub head: HeadKind,
+    /// Its network.
+    pub architecture: Architecture,
     /// How statistics in its file answer, if there are any.
     pub statistics: Option<DiscriminantSpec>,
+    /// How classes were appended to it before, if any were.
+    pub appended: Option<LogisticSpec>,
     /// Images of the new classes.
     pub images: usize,
     /// Height and width of an image.
@@ -96,26 +107,47 @@ pub struct Beginning {
 /// The method that is taken where none is asked for; docs/models.md has the measurements.
 pub fn usual(effort: Effort, beginning: &Beginning) -> Method {
     match (effort, &beginning.statistics) {
-        (_, Some(_)) | (Effort::Quick, None) => Method::Statistics,
+        (_, Some(_)) => Method::Statistics,
+        _ if beginning.appended.is_some() => Method::Logistic,
         (Effort::Full, None) => Method::Dfgr,
+        (Effort::Quick, None) if beginning.head == HeadKind::Linear => Method::Logistic,
+        (Effort::Quick, None) => Method::Statistics,
     }
+}
+
+/// How new classes are appended to a head that stays.
+fn logistic(architecture: &Architecture) -> LogisticSpec {
+    let last = architecture.stages();
+    let cells = |stage, cells| StageCells { stage, cells, normalised: false };
+    let stages = match architecture.ends_in_relu() {
+        true => {
+            let side = if architecture.stage_channels(last - 1) <= WIDE_STAGE { 2 } else { 1 };
+            vec![cells(last, 1), cells(last - 1, side)]
+        }
+        false => Vec::new(),
+    };
+    LogisticSpec { generated: GENERATED_FOR_STATISTICS, penalty: PENALTY, given_up: GIVEN_UP, stages }
 }
 
 /// Of an extension.
 pub fn extension(method: Method, beginning: &Beginning) -> Recipe {
-    let Beginning { head, statistics, images, side } = beginning.clone();
+    let Beginning { head, architecture, statistics, appended, images, side } = beginning.clone();
     let increment = sgd(INCREMENT_EPOCHS, 0.02, images);
     let mut recipe = match method {
         Method::FineTune => fine_tune(increment.clone(), increment),
         Method::Statistics => frozen_features(increment.clone(), increment),
+        Method::Logistic => with_dfgr(frozen_features(increment.clone(), increment), replay(images, side)),
         Method::Head => on_generated(Training { epochs: HEAD_EPOCHS, ..increment }, side),
         Method::Dfgr => both_schemes(increment, images, side),
     };
     recipe.head = head;
     recipe.imprint = head.is_scaled() && method != Method::FineTune;
     recipe.freeze_old_head = recipe.imprint;
+    if method == Method::Logistic {
+        recipe.logistic = Some(appended.unwrap_or_else(|| logistic(&architecture)));
+    }
     recipe.discriminant = match (method, statistics) {
-        (Method::FineTune | Method::Head, _) => None,
+        (Method::FineTune | Method::Head | Method::Logistic, _) => None,
         // They are there: nothing has to be generated for them.
         (Method::Statistics | Method::Dfgr, Some(spec)) => Some(DiscriminantSpec { generated: None, ..spec }),
         (Method::Statistics | Method::Dfgr, None) => {
@@ -215,6 +247,9 @@ pub fn changed(recipe: Recipe, changes: &[String], architecture: &Architecture) 
 mod tests {
     use super::*;
 
+    const ALL: [Method; 5] =
+        [Method::FineTune, Method::Statistics, Method::Logistic, Method::Head, Method::Dfgr];
+
     #[test]
     fn every_recipe_can_be_run_and_changed() {
         for side in [32, 64, 224] {
@@ -226,8 +261,13 @@ mod tests {
                 let of_generated = DiscriminantSpec { generated: Some(100), ..DiscriminantSpec::pooled(1.0) };
                 for statistics in [None, Some(DiscriminantSpec::pooled(0.1)), Some(of_generated)] {
                     for head in [HeadKind::Linear, HeadKind::Cosine, HeadKind::WithoutBias] {
-                        let beginning = Beginning { head, statistics: statistics.clone(), images: 300, side };
-                        for method in [Method::FineTune, Method::Statistics, Method::Head, Method::Dfgr] {
+                        let (statistics, appended) = (statistics.clone(), None);
+                        let beginning =
+                            Beginning { head, architecture, statistics, appended, images: 300, side };
+                        for method in ALL {
+                            if method == Method::Logistic && head != HeadKind::Linear {
+                                continue;
+                            }
                             let recipe = extension(method, &beginning);
                             changed(recipe.clone(), &[], &architecture).unwrap();
                             assert_eq!(recipe.head, head);
@@ -250,6 +290,8 @@ mod tests {
     fn statistics_in_the_file_are_used_and_no_image_is_generated() {
         let beginning = Beginning {
             head: HeadKind::Cosine,
+            architecture: architecture(None, 32),
+            appended: None,
             statistics: Some(DiscriminantSpec::pooled(0.01)),
             images: 500,
             side: 32,
@@ -260,5 +302,26 @@ mod tests {
         let without = Beginning { statistics: None, ..beginning };
         let recipe = extension(usual(Effort::Quick, &without), &without);
         assert!(recipe.replay.is_some() && recipe.discriminant.is_some_and(|it| it.generated.is_some()));
+    }
+
+    #[test]
+    fn a_linear_head_without_statistics_stays_and_gets_new_rows() {
+        let linear = Beginning {
+            head: HeadKind::Linear,
+            architecture: architecture(Some(NetworkName::Cifar20), 32),
+            statistics: None,
+            appended: None,
+            images: 500,
+            side: 32,
+        };
+        assert_eq!(usual(Effort::Quick, &linear), Method::Logistic);
+        assert_eq!(usual(Effort::Full, &linear), Method::Dfgr);
+        let spec = extension(Method::Logistic, &linear).logistic.unwrap();
+        assert_eq!(spec.head(&linear.architecture).width, 64 + 4 * 32);
+        // The head reads the same features as in the file, even if the default has changed.
+        let plain = LogisticSpec { stages: Vec::new(), ..spec };
+        let appended = Beginning { appended: Some(plain.clone()), ..linear };
+        assert_eq!(usual(Effort::Full, &appended), Method::Logistic);
+        assert_eq!(extension(Method::Logistic, &appended).logistic, Some(plain));
     }
 }

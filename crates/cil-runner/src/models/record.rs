@@ -1,25 +1,29 @@
 //! Where a model comes from: the record in its file.
 //!
-//! One decision: a record is facts that the file's writer knew, kept as data; nothing in it changes what the network
+//! A record is facts from the program that wrote the file, kept as data; nothing in it changes what the network
 //! computes but `discriminant`, which says how the statistics beside it answer.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use cil_backbone::file::Model;
-use cil_train::recipe::DiscriminantSpec;
+use cil_train::recipe::{DiscriminantSpec, LogisticSpec};
 use serde::{Deserialize, Serialize};
 
 /// The record of a model file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Record {
-    /// What was learned, one entry for each task, the first model first.
+    /// The learned tasks, the first model first.
     pub tasks: Vec<Task>,
-    /// What the statistics of features in the file are of, and how their discriminant is made; none without statistics.
+    /// Features and settings of the discriminant of the statistics in the file; none without statistics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discriminant: Option<DiscriminantSpec>,
-    /// What answers.
+    /// How classes were appended beside a head that stayed; the statistics in the file are then of these classes, for
+    /// the next extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logistic: Option<LogisticSpec>,
+    /// The classifier.
     pub answers: Answers,
 }
 
@@ -59,6 +63,39 @@ pub struct Task {
     /// The file of the model before, by name and SHA-256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Before>,
+    /// Accuracies after the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+}
+
+/// Accuracies from 0 to 1 of the time when a task was learned, all classes of the model competing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Measured {
+    /// The images, in words.
+    pub on: String,
+    /// Of the task's classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<f64>,
+    /// Of the classes of earlier tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<f64>,
+    /// Of the classes of earlier tasks by the model before, among themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_before: Option<f64>,
+    /// Share of generated images of old classes that are answered as the model before answers them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement_on_generated: Option<f64>,
+}
+
+impl Task {
+    /// A task of which nothing is known but its classes and a word on how they were learned.
+    pub fn of_classes(classes: Vec<String>, method: &str) -> Self {
+        let method = method.to_owned();
+        let (images, data_digest, recipe, seed) = (None, None, None, None);
+        let (code_version, from, measured) = (None, None, None);
+        Self { classes, images, data_digest, method, recipe, seed, code_version, from, measured }
+    }
 }
 
 /// The model that another was made of.
@@ -97,10 +134,17 @@ impl Record {
         if let Some(spec) = &record.discriminant
             && !(spec.shrinkage.is_finite() && spec.shrinkage > 0.0)
         {
-            bail!("the record's discriminant.shrinkage is {}; it should be positive", spec.shrinkage);
+            bail!("the record's discriminant.shrinkage is {}; use a positive number", spec.shrinkage);
+        }
+        let stages = record.logistic.as_ref().map_or(&[][..], |spec| &spec.stages);
+        if stages != model.snapshot.head.stages {
+            bail!(
+                "the record says that the head reads {stages:?}, it reads {:?}",
+                model.snapshot.head.stages
+            );
         }
         if record.answers == Answers::Statistics && record.discriminant.is_none() {
-            bail!("the record says that statistics answer, and not how; it should have a discriminant");
+            bail!("the record says that statistics classify, but has no discriminant");
         }
         Ok(record)
     }
@@ -112,7 +156,7 @@ impl Record {
     }
 
     fn without_statistics(tasks: Vec<Task>) -> Self {
-        Self { tasks, discriminant: None, answers: Answers::Head }
+        Self { tasks, discriminant: None, logistic: None, answers: Answers::Head }
     }
 
     /// Images of all tasks whose number is known: where the next task's images are counted from, so that their draws
@@ -125,15 +169,5 @@ impl Record {
 /// A task for each block of the head, of which nothing is known but its classes.
 fn by_blocks(model: &Model, method: &str) -> Vec<Task> {
     let (mut names, blocks) = (model.card.class_names.iter().cloned(), &model.snapshot.head.blocks);
-    let task = |classes: &usize| Task {
-        classes: names.by_ref().take(*classes).collect(),
-        images: None,
-        data_digest: None,
-        method: method.to_owned(),
-        recipe: None,
-        seed: None,
-        code_version: None,
-        from: None,
-    };
-    blocks.iter().map(task).collect()
+    blocks.iter().map(|classes| Task::of_classes(names.by_ref().take(*classes).collect(), method)).collect()
 }

@@ -1,7 +1,7 @@
 //! CIFAR-10 in five equal tasks of two classes.
 //!
-//! One decision: the settings are those of the small presets of CIFAR-100, with the data set's own normalisation;
-//! nothing was chosen on its images.
+//! The settings are those of the small presets of CIFAR-100, with the data set's own normalisation; nothing was chosen
+//! on its images.
 
 use cil_data::normalise::Normalisation;
 

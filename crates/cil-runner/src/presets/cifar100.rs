@@ -38,7 +38,7 @@ const TEN: &str = "ours: LUCIR's settings on the first 10 classes of its order w
 const TWENTY: &str = "ours: cifar100-10c's settings on the first 20 classes of LUCIR's order with ResNet-20, for two \
      processor cores; nothing was chosen on these images";
 
-/// What the presets of a family share.
+/// The settings that the presets of a family share.
 pub(super) struct Family {
     /// Where their settings come from.
     pub(super) cited: &'static str,

@@ -1,4 +1,4 @@
-//! The digests of all resolved configurations, held against a committed file: a preset's name never changes its
+//! The digests of all resolved configurations, compared with a committed file: a preset's name never changes its
 //! meaning.
 
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! CIFAR-100 in equal tasks: the protocol of iCaRL, WA, ABD and R-DFCIL.
 //!
-//! One decision: each method has the settings of the source that printed its number, so two of these presets differ in
-//! more than the method; the families `cifar100-b50-*` and `cifar100-10c-*` compare methods at one setting.
+//! Each method has the settings of the source that printed its number, so two of these presets differ in more than the
+//! method; the families `cifar100-b50-*` and `cifar100-10c-*` compare methods at one setting.
 
 use cil_backbone::{Architecture, Variant};
 use cil_data::augment::{Augmentation, Fill, Preparation};
@@ -15,7 +15,7 @@ use super::method::{Base, MethodName};
 use super::protocol::Made;
 use super::settings::{Lengths, sgd};
 
-/// What the methods are built on that have settings of their own.
+/// The base methods that have settings of their own.
 pub(super) const BASES: [Base; 8] = [
     Base::FineTune,
     Base::Rehearsal,

@@ -42,7 +42,7 @@ const TAKEN: [&str; 11] = [
     "abd",
 ];
 
-/// What a protocol is made of.
+/// The definition of a protocol.
 struct Spec {
     name: String,
     about: String,

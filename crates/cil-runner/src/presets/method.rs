@@ -12,7 +12,7 @@ use clap::ValueEnum;
 
 use crate::cli::failure::{bad_input, nearest};
 
-/// What a method is built on.
+/// The base method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Base {
     /// Cross-entropy on the new classes alone.
@@ -111,7 +111,7 @@ impl Base {
     }
 }
 
-/// What two teachers teach.
+/// The parts of two-teacher distillation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Teachers {
     /// Logits (`dtidkl`).
@@ -120,7 +120,7 @@ pub enum Teachers {
     LogitsAndMaps,
 }
 
-/// What answers.
+/// The classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, ValueEnum)]
 pub enum Head {
     /// The trained head.
@@ -157,19 +157,19 @@ const PUBLISHED_EXEMPLARS: usize = 20;
 /// A method by its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MethodName {
-    /// What it is built on.
+    /// The base method.
     pub base: Base,
     /// Exemplars of each class; `None` if the base decides.
     pub exemplars: Option<usize>,
     /// Whether generated images of old classes are in every step (DF-GR).
     pub replay: bool,
-    /// What two teachers teach, if there are two (DT-ID).
+    /// The parts of two-teacher distillation, if there are two teachers (DT-ID).
     pub teachers: Option<Teachers>,
     /// Whether the teachers' maps stand in place of the base's own distillation of maps.
     pub replace: bool,
     /// Whether images of a second generator stand in place of the new images.
     pub unshared: bool,
-    /// What answers.
+    /// The classifier.
     pub head: Head,
 }
 
@@ -199,7 +199,7 @@ impl MethodName {
         name.checked(text)
     }
 
-    /// What the words say, before it is known whether they go together.
+    /// Parses the parts, before the check whether they can be combined.
     fn parts(text: &str) -> Result<Self> {
         let rest = |word: &str| {
             let rest = text.strip_prefix(word)?;
@@ -324,7 +324,7 @@ impl MethodName {
         Self { exemplars: hidden, ..self }.to_string()
     }
 
-    /// What it is, in a line; `budget` is what it keeps in a protocol.
+    /// Its description, in a line; `budget`: the exemplars that it keeps in a protocol.
     pub fn about(self, budget: Option<Budget>) -> String {
         let mut about = self.base.row().2.to_owned();
         let mut add = |more: &str| about.push_str(more);

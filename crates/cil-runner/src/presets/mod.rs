@@ -30,23 +30,23 @@ use protocol::Protocol;
 /// A named experiment.
 #[derive(Clone, Debug)]
 pub struct Preset {
-    /// What is typed.
+    /// The name on the command line.
     pub name: String,
     /// The protocol's name.
     pub protocol: String,
     /// The method.
     pub method: MethodName,
-    /// What it is, in a line.
+    /// Its description, in a line.
     pub about: String,
     /// Where its settings come from.
     pub source: &'static str,
-    /// What to expect, and where that number is from.
+    /// The expected accuracy, and its source.
     pub expected: String,
     /// The configuration.
     pub config: RunConfig,
 }
 
-/// What `presets` lists of one.
+/// The entry of a preset in the list of `presets`.
 #[derive(Debug, Serialize)]
 pub struct Listed<'a> {
     name: &'a str,
@@ -59,7 +59,7 @@ pub struct Listed<'a> {
 }
 
 impl Preset {
-    /// What is listed.
+    /// Its entry in the list.
     pub fn listed(&self) -> Listed<'_> {
         Listed {
             name: &self.name,
@@ -97,7 +97,8 @@ pub fn find(name: &str) -> Result<Preset> {
     let protocols = protocols();
     if protocols.iter().any(|it| it.name == name) {
         return Err(bad_input(format!(
-            "{name} is a protocol; name a method too, as in `cil-runner run {name} lucir`, or one that `cil-runner methods` \
+            "{name} is a protocol; name a method too, as in `cil-runner run {name} lucir`, or one that `cil-runner \
+             methods` \
              lists"
         )));
     }
@@ -162,7 +163,7 @@ mod tests {
     fn every_preset_can_be_run_and_goes_round_through_its_file() {
         let mut names = BTreeSet::new();
         for preset in all() {
-            assert!(names.insert(preset.name.clone()), "{} is there twice", preset.name);
+            assert!(names.insert(preset.name.clone()), "{} is named twice", preset.name);
             assert_eq!(preset.config.preset.as_deref(), Some(preset.name.as_str()));
             assert!(!preset.source.is_empty() && !preset.expected.is_empty() && !preset.about.is_empty());
             let checked =

@@ -79,7 +79,7 @@ impl Number {
     }
 }
 
-/// What to expect of a preset, in a line.
+/// The expected accuracy of a preset, in a line.
 pub(super) fn expected(protocol: &str, method: &MethodName) -> String {
     let found = of(protocol, method);
     let mut told: Vec<String> = found.iter().map(|it| it.text()).collect();

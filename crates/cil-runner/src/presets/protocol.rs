@@ -22,9 +22,9 @@ type Maker = Box<dyn Fn(&MethodName) -> Option<Made>>;
 
 /// A protocol, and the methods that are listed for it.
 pub struct Protocol {
-    /// What names of its presets begin with.
+    /// The prefix of its presets' names.
     pub name: String,
-    /// What is learned.
+    /// The data set and its tasks.
     pub about: String,
     /// Methods that are listed; others of the same bases can be composed.
     pub listed: Vec<MethodName>,

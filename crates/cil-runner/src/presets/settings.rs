@@ -1,7 +1,6 @@
 //! Settings that presets of several families share.
 //!
-//! One decision: what is ours is said to be ours, with the run that it was chosen by; nothing here is chosen on test
-//! images.
+//! Settings of our own are marked as ours, with the run that chose them; nothing here is chosen on test images.
 
 use cil_backbone::{Architecture, StageCells};
 use cil_data::exemplars::Budget;

@@ -1,6 +1,6 @@
 //! Records for other programs.
 //!
-//! One decision: an export holds what the run recorded and what `result.json` says, and computes nothing.
+//! An export holds what the run recorded and what `result.json` says, and computes nothing.
 
 pub mod live;
 pub mod tables;

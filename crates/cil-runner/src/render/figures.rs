@@ -1,8 +1,7 @@
 //! Figures for a paper.
 //!
-//! One decision: a figure is one of the page's charts, with its style and key inside, so that its SVG file needs
-//! nothing else; its PNG file is drawn from that SVG with the font that comes with this program, so that it is the same
-//! anywhere.
+//! A figure is one of the page's charts, with its style and key inside, so that its SVG file needs nothing else; its
+//! PNG file is drawn from that SVG with the font that comes with this program, so that it is the same anywhere.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! A table for a paper, as Markdown and as LaTeX.
 //!
-//! One decision: both are made from the same cells ([`Comparison`]), and what stands in a name is escaped for each.
+//! Both are made from the same cells ([`Comparison`]), and names are escaped for each.
 
 use crate::results::comparison::{Column, Comparison, Row};
 use crate::results::statistics::Spread;

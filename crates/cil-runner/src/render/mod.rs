@@ -1,4 +1,4 @@
-//! What is shown of results: tables, pages, figures, pictures, exports and progress. Nothing is computed here that
+//! Output of results: tables, pages, figures, pictures, exports and progress. Nothing is computed here that
 //! [`crate::results`] does not say.
 
 pub mod export;

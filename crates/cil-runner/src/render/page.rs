@@ -1,8 +1,7 @@
 //! The report as one page.
 //!
-//! One decision: the page is a pure function of the runs and its date: one file, no script, nothing loaded. A number on
-//! it that is of a run carries the run's name and its place in `result.json` (`data-run`, `data-at`), so that it can be
-//! looked up.
+//! The page is a pure function of the runs and its date: one file, no script, nothing loaded. A number on it that is of
+//! a run carries the run's name and its place in `result.json` (`data-run`, `data-at`), so that it can be looked up.
 
 pub(crate) mod chart;
 pub(crate) mod confusion;
@@ -113,7 +112,7 @@ fn mean(summary: &Summary, group: &Group, figure: &Figure) -> Markup {
     }
 }
 
-/// What stands where a run is told: its method and seed, and whether it is whole; its folder is among the settings.
+/// The label of a run: its method and seed, and whether it is finished; its folder is among the settings.
 fn run_name(summary: &Summary, run: usize) -> Markup {
     let recorded = &summary.runs[run];
     let (done, all) = recorded.tasks();

@@ -1,7 +1,7 @@
 //! Grids of images as PNG files.
 //!
-//! One decision: a grid is made of normalised images and undoes the normalisation itself; values beyond a pixel's range
-//! are cut off, as a screen would. What a model says of the images lies beside the picture, as [`Drawn`].
+//! A grid is made of normalised images and undoes the normalisation itself; values beyond a pixel's range are cut off,
+//! as a screen would. The model's predictions for the images are written beside the picture, as [`Drawn`].
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};

@@ -1,10 +1,9 @@
-//! What is seen while a run goes.
+//! The progress of a run.
 //!
-//! One decision: on a terminal one bar over the whole run; wherever no bar can be drawn (a file, a pipe, `TERM=dumb`)
-//! plain lines, so that logs stay readable. The time left is weighed by what each kind of work took so far
-//! ([`Forecast`]). It goes to standard error, since results alone go to standard output; what cannot be written there
-//! is dropped, and the work goes on. Tasks are counted from 1 here, as people count them; in files they are counted
-//! from 0.
+//! A terminal shows one bar over the whole run; a file, a pipe or `TERM=dumb` gets plain lines, so that logs stay
+//! readable. The time left is weighted by what each kind of work took so far ([`Forecast`]). Progress goes to standard
+//! error, results to standard output; a line that cannot be written is dropped, and the work continues. Tasks are
+//! counted from 1 here, as people count them; in files they are counted from 0.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -19,7 +18,7 @@ use crate::estimate::forecast::Forecast;
 use crate::estimate::workload::{Activity, Item};
 use crate::folder::log::Line;
 
-/// After which time a bar tells what takes long.
+/// The time after which a bar names a slow step.
 const BAR_TOLD: Duration = Duration::from_secs(2);
 /// The same of lines: an epoch that ends sooner has one line, its own.
 const LINES_TOLD: Duration = Duration::from_secs(30);
@@ -33,7 +32,7 @@ pub struct Progress {
     /// Seconds of the last event.
     seconds: f64,
     view: View,
-    /// After which time lines tell what takes long.
+    /// The time after which lines name a slow step.
     patience: Duration,
 }
 
@@ -72,7 +71,7 @@ impl Progress {
         self.forecast = Forecast::new(items);
     }
 
-    /// What is done next, in words.
+    /// The next unit of work, in words.
     pub fn next(&self) -> String {
         match self.forecast.next() {
             Some((item, unit)) => {
@@ -90,7 +89,7 @@ impl Progress {
         }
     }
 
-    /// Does `work`, and tells what it is if it takes long.
+    /// Does `work`, and shows its name if it takes long.
     pub fn during<T>(&self, what: &str, work: impl FnOnce() -> T) -> T {
         if let View::Silent = self.view {
             return work();
@@ -119,7 +118,7 @@ impl Progress {
     /// Writes a line where lines are written.
     fn line(&self, text: &str) {
         if let View::Lines(out) = &self.view {
-            // Whoever read this may have gone away, or a disk be full: the run is worth more than its progress.
+            // The reader may have gone away, or a disk may be full: the run is more important than its progress.
             let _ = writeln!(out.lock().unwrap_or_else(PoisonError::into_inner), "{}: {text}", self.label);
         }
     }

@@ -1,6 +1,6 @@
 //! Tables for the terminal.
 //!
-//! One decision: a table is a string; columns are as wide as their widest cell, and numbers stand right.
+//! A table is a string; columns are as wide as their widest cell, and numbers are aligned right.
 
 use crate::results::result::RunResult;
 

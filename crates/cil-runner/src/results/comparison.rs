@@ -1,7 +1,7 @@
 //! Methods beside each other: the table that every report shows, on the terminal, on the page and in files.
 //!
-//! One decision: a cell is a figure's mean and spread over a group's counted runs, or the mean of differences to the
-//! baseline's runs of the same seed; forms differ in how they write a cell. The best value of a column is among methods
+//! A cell is a figure's mean and spread over a group's counted runs, or the mean of differences to the baseline's runs
+//! of the same seed; output formats differ only in how they write a cell. The best value of a column is among methods
 //! that learned the same classes from the same images, training on all images at once (`joint`) left out.
 
 use std::collections::BTreeSet;
@@ -13,12 +13,12 @@ use crate::results::figure::{self, Better, ColumnName, Figure, Metric, Unit};
 use crate::results::statistics::Spread;
 use crate::results::summary::{Group, Summary};
 
-/// What a table shows.
+/// The choice of columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// Columns in order.
     pub columns: Vec<ColumnName>,
-    /// What is called accuracy.
+    /// The accuracy that is shown.
     pub metric: Metric,
     /// The method that others are compared with, seed by seed.
     pub baseline: Option<String>,
@@ -207,7 +207,7 @@ fn mark(summary: &Summary, figures: &[Figure], rows: &mut [Row]) {
                 Better::Higher => others.iter().copied().fold(f64::MIN, f64::max),
                 Better::Lower => others.iter().copied().fold(f64::MAX, f64::min),
             };
-            // What is shown alike is marked alike.
+            // Values that are printed alike are marked alike.
             rows[at].best[column] = others.len() > 1 && figure.unit.text(own.mean) == figure.unit.text(best);
         }
     }

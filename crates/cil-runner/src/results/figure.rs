@@ -1,8 +1,7 @@
 //! Figures: numbers of a result, by their place in it.
 //!
-//! One decision: a figure is named by its place in `result.json` (a JSON pointer), so what is shown anywhere is looked
-//! up there, and a reader or a test can look it up as well. A `*` in a place stands for every entry of a list, and the
-//! figure for their mean.
+//! A figure is named by its place in `result.json` (a JSON pointer), so every output looks it up there, and so can a
+//! reader or a test. A `*` in a place stands for every entry of a list, and the figure for their mean.
 
 use clap::ValueEnum;
 use serde_json::Value;
@@ -52,9 +51,9 @@ impl Unit {
     }
 }
 
-/// The unit as a column's heading tells it.
+/// The unit in a column's heading.
 impl Unit {
-    /// `None` where every cell tells it.
+    /// `None` where every cell has it.
     pub fn suffix(self) -> Option<&'static str> {
         match self {
             Self::Percent => Some("%"),
@@ -75,7 +74,7 @@ pub enum Better {
     Lower,
 }
 
-/// What a table can show of a method.
+/// The columns that a table can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ColumnName {
     /// Accuracy after the last task, over all classes.
@@ -94,11 +93,11 @@ pub enum ColumnName {
     Seconds,
     /// Peak memory.
     Memory,
-    /// What was kept between tasks.
+    /// Bytes kept between tasks.
     Kept,
 }
 
-/// What tables and figures show without a choice.
+/// The default columns of tables and figures.
 pub const DEFAULT_COLUMNS: [ColumnName; 6] = [
     ColumnName::Last,
     ColumnName::Average,
@@ -108,14 +107,14 @@ pub const DEFAULT_COLUMNS: [ColumnName; 6] = [
     ColumnName::Seconds,
 ];
 
-/// What is called accuracy in the columns last, average and tasks, and in charts.
+/// The accuracy in the columns last, average and tasks, and in charts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Metric {
-    /// What the run's classifier says, all classes seen competing.
+    /// Of the run's classifier, all classes seen competing.
     Accuracy,
-    /// What the nearest class mean says.
+    /// Of the nearest class mean.
     NearestMean,
-    /// What the trained head says, where a discriminant is the classifier.
+    /// Of the trained head, where a discriminant is the classifier.
     TrainedHead,
     /// When only the classes of an image's own task compete.
     TaskAware,

@@ -1,8 +1,8 @@
 //! From what was named to the runs that are meant.
 //!
-//! One decision: what is named may be a run folder, a folder of run folders (a sweep's, or `runs` itself) or anything
-//! else that a shell's `*` brings along; what is no run is left out with its reason, and only what is not there, or
-//! leaves nothing, is an error. It reads what [`Recorded`] reads and writes nothing.
+//! An argument may be a run folder, a folder of run folders (a sweep's, or `runs` itself) or anything else that a
+//! shell's `*` expands to; entries that are not runs are left out with the reason, and only a missing path, or no run
+//! at all, is an error. It reads what [`Recorded`] reads and writes nothing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::results::recorded::Recorded;
 pub struct Gathered {
     /// In the order they were named; those of a folder by name.
     pub runs: Vec<Recorded>,
-    /// What is no run, each with the reason.
+    /// Entries that are not runs, each with the reason.
     pub left_out: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ pub fn gather(paths: &[PathBuf]) -> Result<Gathered> {
     }
 }
 
-/// What a path is to a report.
+/// The kind of a path in a report's arguments.
 enum Kind {
     Run,
     /// A folder that holds run folders.

@@ -1,7 +1,7 @@
 //! A run's folder, read back.
 //!
-//! One decision: all that is shown of a run is read here, once, and its numbers are computed from its events; a run
-//! that is not whole is read as far as it came. It writes nothing.
+//! A run is read here, once, and its numbers are computed from its events; an unfinished run is read up to its last
+//! event. It writes nothing.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -20,7 +20,7 @@ use crate::render::pictures::Drawn;
 use crate::results::result::{self, RunResult};
 use crate::setup;
 
-/// What a run left, or has left so far.
+/// The records of a run, finished or in progress.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     /// The folder's name, without `.partial`.
@@ -29,9 +29,9 @@ pub struct Recorded {
     pub folder: PathBuf,
     /// Its configuration.
     pub checked: Checked,
-    /// What it ran on.
+    /// The machine that it ran on.
     pub environment: Environment,
-    /// What happened.
+    /// The event.
     pub lines: Vec<Line>,
     /// Whether it is whole.
     pub finished: bool,
@@ -39,7 +39,7 @@ pub struct Recorded {
     pub result: Option<RunResult>,
     /// Pictures of generated images.
     pub pictures: Vec<Picture>,
-    /// Whether every file was held against what the run wrote; it cannot be in folders of before digests were kept.
+    /// Whether every file was compared with its digest; older folders have no digests.
     pub verified: bool,
 }
 
@@ -52,7 +52,7 @@ pub struct Picture {
     pub new: bool,
     /// A PNG file: a row for each class of `drawn`.
     pub png: Vec<u8>,
-    /// What their teacher says of them; `None` in runs of before it was recorded.
+    /// Their teacher's outputs; `None` in older runs.
     pub drawn: Option<Drawn>,
 }
 

@@ -1,7 +1,7 @@
 //! Events to numbers: `result.json`.
 //!
-//! One decision: a result is a pure function of the run's facts and its event log, so it can always be computed again.
-//! Accuracies are fractions. It opens no file.
+//! A result is a pure function of the run's facts and its event log, so it can always be computed again. Accuracies are
+//! fractions. It opens no file.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::folder::log::Line;
 
 /// Version of `result.json`.
 pub const FORMAT: u32 = 1;
-/// As many classes as the likeliest are looked at for [`TaskResult::top5`].
+/// The number of most probable classes in [`TaskResult::top5`].
 const TOP: usize = 5;
 
-/// What a result repeats of the run's configuration.
+/// The parts of the run's configuration that a result repeats.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// The preset that the run started from, if any.
@@ -70,7 +70,7 @@ pub struct TaskResult {
 pub struct RunResult {
     /// Version of this file.
     pub format: u32,
-    /// What was run.
+    /// The configuration of the run.
     #[serde(flatten)]
     pub facts: Facts,
     /// After each task.
@@ -87,14 +87,14 @@ pub struct RunResult {
     pub forgetting_forms: Option<Forgetting>,
     /// Most bytes kept between tasks beside the model.
     pub stored_bytes: u64,
-    /// Real images kept after the last task, of all classes; not told by logs of before it was recorded.
+    /// Real images kept after the last task, of all classes; absent from older logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exemplars_kept: Option<u64>,
     /// From the start of the run to its last event.
     pub wall_seconds: f64,
     /// Seconds by what was being done.
     pub phase_seconds: BTreeMap<String, f64>,
-    /// Most memory the process held; null where the system does not tell.
+    /// Most memory the process held; null where the system does not report it.
     pub peak_memory_bytes: Option<u64>,
     /// Images through student, teacher and generator per second of training.
     pub images_per_second: f64,

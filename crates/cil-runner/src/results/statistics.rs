@@ -1,6 +1,6 @@
 //! Means and spreads.
 //!
-//! One decision: a spread is the sample standard deviation, and there is none of a single value.
+//! A spread is the sample standard deviation, and there is none of a single value.
 
 use serde::Serialize;
 

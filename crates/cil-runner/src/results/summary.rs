@@ -1,8 +1,8 @@
 //! Several runs beside each other, grouped over seeds.
 //!
-//! One decision: which runs may be averaged is decided here, for every report: runs whose settings differ in nothing
-//! but the seed and whose images are the same are one group, and a mean is over its whole runs, each seed once, since a
-//! seed that ran twice tells nothing new. Runs of several versions or kernels are averaged, with a warning.
+//! Which runs may be averaged is decided here, for every report: runs whose settings differ in nothing but the seed and
+//! whose images are the same are one group, and a mean is over its whole runs, each seed once, since a seed that ran
+//! twice tells nothing new. Runs of several versions or kernels are averaged, with a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::results::statistics::Spread;
 /// Keys that make no other method of a run: what is drawn, and where the settings came from.
 const NOT_SETTINGS: [&str; 2] = ["seed", "preset"];
 
-/// What a group's settings say of its images, beside the keys of the configuration.
+/// Names of the images' digests in a group's settings, beside the keys of the configuration.
 const IMAGES: [&str; 2] = ["images.training", "images.evaluation"];
 
 /// First parts of the keys that say what is learned, and from what.
@@ -34,7 +34,7 @@ const TASK: [&str; 8] = [
     "images",
 ];
 
-/// What a class order is to a comparison.
+/// The role of class orders in a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Orders {
     /// A setting: runs of another order are another method.
@@ -49,7 +49,7 @@ pub type Settings = BTreeMap<String, String>;
 /// Runs of the same settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// The method's name, and what tells it from other groups of the method.
+    /// The method's name, and the difference to other groups of the method.
     pub label: String,
     /// The method's name.
     pub method: String,
@@ -61,7 +61,7 @@ pub struct Group {
     pub runs: Vec<usize>,
     /// Those that means are taken over: whole, and each seed once.
     pub counted: Vec<usize>,
-    /// What its runs have in common.
+    /// The settings that its runs share.
     pub settings: Settings,
 }
 
@@ -74,9 +74,9 @@ pub struct Summary {
     pub results: Vec<Value>,
     /// The runs by settings, in the order of their first runs.
     pub groups: Vec<Group>,
-    /// What class orders are to it.
+    /// The role of class orders.
     pub orders: Orders,
-    /// What a sweep has, in its order; nothing of runs that were named one by one.
+    /// The runs of a sweep, in its order; empty for runs that were named one by one.
     pub planned: Vec<Planned>,
 }
 
@@ -85,7 +85,7 @@ pub struct Summary {
 pub struct Planned {
     /// Split and class order, where there are several.
     pub block: String,
-    /// What the sweep calls it.
+    /// Its name in the sweep.
     pub method: String,
     /// Its runs.
     pub runs: usize,
@@ -175,7 +175,7 @@ impl Summary {
         Spread::of(&pairs.collect::<Vec<_>>())
     }
 
-    /// What makes runs hard to compare, in sentences: versions and kernels that differ where images and settings do not
+    /// Warnings about runs that are hard to compare: versions and kernels that differ where images and settings do not
     /// forbid a mean.
     pub fn warnings(&self) -> Vec<String> {
         type Fact = fn(&Recorded) -> &str;
@@ -207,7 +207,7 @@ impl Summary {
     }
 }
 
-/// What settings say of images by digest, and what they say of the task without that.
+/// The images' digests in settings, and the rest of the settings of the task.
 fn split_images(settings: &Settings) -> (String, String) {
     let (mut images, mut task) = (String::new(), String::new());
     for (key, value) in settings {
@@ -283,7 +283,7 @@ fn name_apart(runs: &mut [Recorded]) {
     }
 }
 
-/// What grouping needs to know of a run.
+/// The properties of a run that determine its group.
 struct Member<'a> {
     method: String,
     seed: u64,
@@ -330,7 +330,7 @@ fn label(groups: &mut [Group]) {
         }
         let keys = differing(same.iter().map(|at| &groups[*at].settings));
         let mut keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
-        // Other settings make other images; what the images are is told where nothing else tells groups apart.
+        // Other settings make other images; the images are named where nothing else distinguishes the groups.
         if keys.iter().any(|key| !IMAGES.contains(&key.as_str())) {
             keys.retain(|key| !IMAGES.contains(&key.as_str()));
         }

@@ -1,7 +1,7 @@
 //! Every method of the demo on classes and tasks from one up.
 //!
-//! One decision: whatever a configuration says, it runs to its end or is refused before anything is trained, with a
-//! count and a key; no method finds out in the middle of a run that there is too little for it.
+//! Every configuration runs to its end or is refused before anything is trained, with a count and a key; no method
+//! fails in the middle of a run because it has too few images or classes.
 
 use std::path::Path;
 use std::time::Duration;

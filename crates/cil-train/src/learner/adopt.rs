@@ -1,6 +1,6 @@
-//! A learner that goes on from a model which another process, or another program, left.
+//! A learner that continues from a model of another process or program.
 //!
-//! One decision: it stands then where a run stands that has just learned that model's classes, so that what follows is
+//! It then has the state of a run that has just learned that model's classes, so that everything that follows is
 //! the same to the bit. What is kept beside the model comes back by name and shape; statistics that were never taken
 //! are those of generated images ([`DiscriminantSpec::generated`]).
 
@@ -14,7 +14,7 @@ use cil_data::exemplars::Exemplars;
 use cil_engine::Parameters;
 
 use super::{Learner, Stage};
-use crate::discriminant::ClassStatistics;
+use crate::discriminant::{ClassStatistics, Form};
 use crate::memory;
 use crate::recipe::DiscriminantSpec;
 
@@ -44,21 +44,37 @@ impl Learner {
         let (blocks, sizes) = (&model.head.blocks, plan.increments.sizes());
         let learned = blocks.len();
         if blocks.is_empty() || learned >= sizes.len() || sizes[..learned] != blocks[..] {
+            bail!("the model's head has blocks {blocks:?}; the plan's tasks {sizes:?} do not continue them");
+        }
+        if !model.head.stages.is_empty() && plan.recipe.logistic.is_none() {
+            bail!("the model's head reads several stages; use a recipe with logistic");
+        }
+        if !model.head.stages.is_empty() && statistics.is_none() {
             bail!(
-                "the model's head has blocks {blocks:?}; the plan's tasks {sizes:?} do not go on from them"
+                "the model's head reads several stages, and the file has no statistics of the appended classes"
             );
         }
         if plan.recipe.discriminant.as_ref().is_some_and(DiscriminantSpec::is_of_a_frozen_backbone) {
             bail!("discriminant.fecam and fetril are of a whole run; leave them out to go on from a model");
         }
-        if let (Some(spec), Some(values)) = (&plan.recipe.discriminant, statistics) {
+        if let (Some(spec), Some(values)) = (&plan.recipe.logistic, statistics) {
+            let found =
+                ClassStatistics::restore_all(values, spec.head(&model.architecture).width, Form::Wide)
+                    .context("the statistics kept beside the model")?;
+            if found.classes() >= model.head.classes() {
+                bail!(
+                    "the statistics in the file are of {} classes, which the model does not have",
+                    found.classes()
+                );
+            }
+            self.statistics = Some(found);
+        } else if let (Some(spec), Some(values)) = (&plan.recipe.discriminant, statistics) {
             self.statistics = Some(restored(spec, &model, values)?);
         } else if let Some(spec) = &plan.recipe.discriminant
             && spec.generated.is_none()
         {
             bail!(
-                "no statistics of the old classes were kept; discriminant.generated says how many generated images they are \
-                 taken of, such as 6000"
+                "no statistics of the old classes were kept; set discriminant.generated to the number of images to generate for them, such as 6000"
             );
         }
         let frozen = Network::from_snapshot(model, &plan.executors, plan.seed, &plan.device)?.freeze()?;
@@ -88,7 +104,9 @@ pub fn classifier_of(
     device: &Device,
 ) -> Result<Frozen> {
     if spec.random_features.is_some() {
-        bail!("statistics of random features are drawn by a run's seed, which a model file does not have");
+        bail!(
+            "random features depend on a run's seed, which a model file does not have; use a discriminant without them"
+        );
     }
     answering(model, spec, &restored(spec, model.snapshot(), statistics)?, None, device)
 }

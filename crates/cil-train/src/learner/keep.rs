@@ -1,7 +1,7 @@
-//! What a learner keeps of a task.
+//! The data that a learner keeps of a task.
 //!
-//! One decision: which images are typical of a class is asked of the model at hand by one ranking (herding), whether
-//! they are kept or only looked at once more.
+//! One ranking by the current model (herding) chooses the typical images of a class, both for those that are kept and
+//! for those that are used once more.
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;
@@ -11,15 +11,20 @@ use cil_data::store::{SampleId, TrainSet};
 use super::{Learner, Stage, adopt};
 use crate::answers::Kept;
 use crate::discriminant::ClassStatistics;
-use crate::event::Event;
+use crate::event::{Event, PhaseKind};
+use crate::logistic::At;
 use crate::looks;
 use crate::means::{self, ClassMeans};
 use crate::memory;
-use crate::recipe::DiscriminantSpec;
+use crate::recipe::{DiscriminantSpec, LogisticSpec};
 
 impl Learner {
     /// Herds exemplars; the model becomes the next task's old teacher.
     pub(super) fn finish_task(&mut self, train: &TrainSet) -> Result<Event> {
+        if let (Some(spec), 1..) = (&self.plan.recipe.logistic, self.task) {
+            let (model, statistics) = self.appended(spec, train)?;
+            (self.model, self.statistics) = (Some(model), Some(statistics));
+        }
         let Some(model) = self.model.clone() else { bail!("a task ended without a model") };
         let images = memory::remember(&self.plan, self.task, &model, train, &mut self.exemplars)?;
         let spec = self.plan.recipe.discriminant.as_ref();
@@ -66,6 +71,19 @@ impl Learner {
         Ok(Some(adopt::answering(model, spec, statistics, projection, &self.plan.device)?))
     }
 
+    /// The model with the task's classes appended, and the statistics of all that were.
+    fn appended(&self, spec: &LogisticSpec, train: &TrainSet) -> Result<(Frozen, ClassStatistics)> {
+        let (Some(old), Some(replay)) = (&self.old, &self.replay) else {
+            bail!("there is no old model that new classes could be appended to");
+        };
+        let (plan, statistics, exemplars) = (&self.plan, self.statistics.as_ref(), self.exemplars.all());
+        let at = At { plan, task: self.task, spec, old, replay, statistics, train, exemplars: &exemplars };
+        let (model, statistics) = at.append()?;
+        let answers = || self.asked(&model, train.image_dims());
+        self.sound(PhaseKind::Student, &model.snapshot().parameters, answers)?;
+        Ok((model, statistics))
+    }
+
     /// Bytes of the generator that is kept for the next task to begin with.
     fn generator_bytes(&self) -> usize {
         let kept = self.plan.recipe.replay.as_ref().is_some_and(|replay| replay.warm_start);
@@ -82,7 +100,7 @@ impl Learner {
         let (Some(model), Some(task)) = (&self.old, self.task.checked_sub(1)) else {
             bail!("no task is learned yet");
         };
-        let around = means::Around {
+        let context = means::MeanContext {
             model,
             train,
             preparation: &self.plan.preparation,
@@ -92,16 +110,15 @@ impl Learner {
             new_classes: self.plan.increments.classes(task),
         };
         if !self.plan.recipe.exemplars.is_none() {
-            return around.of_exemplars(&self.exemplars);
+            return context.of_exemplars(&self.exemplars);
         }
         match &self.replay {
-            Some(replay) => around.of_synthetic(replay, self.new_replay.as_ref()),
+            Some(replay) => context.of_synthetic(replay, self.new_replay.as_ref()),
             None => Ok(ClassMeans::none("no exemplars are kept, and nothing is generated")),
         }
     }
 
-    /// As many images of every class, where exemplars are kept; else all of the task's, as there is nothing to choose
-    /// by.
+    /// Equally many images of every class if exemplars are kept; otherwise all images of the task.
     pub(super) fn balanced(&self, model: &Frozen, train: &TrainSet) -> Result<Vec<SampleId>> {
         let classes = self.plan.increments.classes(self.task);
         let budget = self.plan.recipe.exemplars;

@@ -1,8 +1,9 @@
 //! A learner's state, to be kept and taken up again.
 //!
-//! One decision: what the plan, the position and the images determine is made again; saved are values alone, and every
-//! name, shape and count is held against the plan before the learner has them. Values that no unit changes are apart
-//! from those that every unit changes, and keep the version of their store, so whoever writes them can write them once.
+//! Everything that the plan, the position and the images determine is computed again; only values are saved, and every
+//! name, shape and count is compared with the plan before the learner takes them. Values that no unit changes are
+//! separate from those that every unit changes, and keep the version of their store, so they need to be written only
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,10 +20,10 @@ use serde::{Deserialize, Serialize};
 use super::work::{self, Work};
 use super::{Learner, Plan, Stage};
 use crate::answers::Kept;
-use crate::discriminant::ClassStatistics;
+use crate::discriminant::{ClassStatistics, Form};
 use crate::event::PhaseKind;
 use crate::memory;
-use crate::phase::{AIDS, Job, NETWORK, OPTIMIZER};
+use crate::phase::{AUX_NETS, Job, NETWORK, OPTIMIZER};
 use crate::start;
 
 const OLD: &str = "old";
@@ -53,7 +54,7 @@ pub struct Saved {
     pub position: Position,
     /// Teachers, models and generators, by what they are; no unit changes them.
     pub fixed: BTreeMap<String, Parameters>,
-    /// What is being trained, by what it is; every unit changes it. Empty between phases.
+    /// The values being trained, by name of the store; every unit changes them. Empty between phases.
     pub moving: BTreeMap<String, Parameters>,
 }
 
@@ -91,24 +92,28 @@ impl Learner {
         Ok(Saved { position: Position { task, stage, done, exemplars }, fixed, moving })
     }
 
-    /// The learner of a state that one of the same plan gave; it goes on over the same images to the same bits.
+    /// The learner of a state that one of the same plan gave; it continues over the same images to the same bits.
     ///
     /// # Errors
     /// If the plan does not pass its checks, or the state is not one of this plan and these images.
     pub fn restore(plan: Plan, saved: &Saved, train: &TrainSet) -> Result<Self> {
         let mut learner = Self::new(plan)?;
         learner.stand(&saved.position, train)?;
-        let forms = learner.forms(saved.fixed.contains_key(MODEL));
+        let appended = learner.appended_before(saved)?;
+        let forms = learner.forms(saved.fixed.contains_key(MODEL), appended.as_ref())?;
         let spec = learner.plan.recipe.discriminant.as_ref().filter(|_| learner.task > 0);
         let kept = spec.filter(|it| it.is_of_a_frozen_backbone()).map(|_| KEPT);
-        let statistics = spec.filter(|_| kept.is_none()).map(|_| STATISTICS);
+        let discriminant = spec.is_some() && kept.is_none();
+        let statistics = (discriminant || appended.is_some()).then_some(STATISTICS);
         let generators = [(GENERATOR_TEACHER, GENERATOR), (NEW_GENERATOR_TEACHER, NEW_GENERATOR)];
         let generators =
             generators.into_iter().filter(|(teacher, _)| forms.contains_key(teacher)).map(|it| it.1);
         check_names(forms.keys().copied().chain(generators).chain(statistics).chain(kept), &saved.fixed)?;
         let mut frozen = BTreeMap::new();
         for (name, blocks) in forms {
-            let network = learner.network(blocks, store(&saved.fixed, name)?, train);
+            let reads_pooled = name == GENERATOR_TEACHER || blocks.len() == 1;
+            let head = learner.head(blocks, reads_pooled);
+            let network = learner.network(head, store(&saved.fixed, name)?, train);
             frozen.insert(name, network.and_then(|it| Ok(it.freeze()?)).context(name)?);
         }
         learner.old = frozen.remove(OLD);
@@ -136,8 +141,21 @@ impl Learner {
                 (learner.plan.increments.seen(learner.task - 1), spec.width(&learner.plan.architecture));
             learner.kept = Some(Kept::restore(store(&saved.fixed, KEPT)?, spec, form).context(KEPT)?);
         }
+        if appended.is_some() {
+            learner.statistics = appended;
+        }
         learner.work = learner.resumed(saved, train)?;
         Ok(learner)
+    }
+
+    /// Statistics of the classes that were appended, if any were.
+    fn appended_before(&self, saved: &Saved) -> Result<Option<ClassStatistics>> {
+        let Plan { recipe, architecture, .. } = &self.plan;
+        let (Some(spec), Some(values)) = (&recipe.logistic, saved.fixed.get(STATISTICS)) else {
+            return Ok(None);
+        };
+        let width = spec.head(architecture).width;
+        Ok(Some(ClassStatistics::restore_all(values, width, Form::Wide).context(STATISTICS)?))
     }
 
     /// Takes up a position of this plan.
@@ -168,9 +186,13 @@ impl Learner {
         self.phases(self.task).iter().position(|it| it.0 == phase).is_some_and(|at| at < index)
     }
 
-    /// Networks that a learner has where it stands, with their head blocks. `has_model` tells at task 0 whether a base
+    /// The networks of a learner at its position, with their head blocks. `has_model`: at task 0, whether a base
     /// model was taken.
-    fn forms(&self, has_model: bool) -> BTreeMap<&'static str, &[usize]> {
+    fn forms(
+        &self,
+        has_model: bool,
+        appended: Option<&ClassStatistics>,
+    ) -> Result<BTreeMap<&'static str, &[usize]>> {
         let (sizes, task) = (self.plan.increments.sizes(), self.task);
         let taken = task == 0 && has_model;
         let learned = task + usize::from(taken || self.is_past(PhaseKind::Student));
@@ -187,7 +209,15 @@ impl Learner {
         }
         // Task 0 inverts nothing, every later one the model of the task before.
         if self.plan.recipe.replay.is_some() && inverted > 1 {
-            forms.insert(GENERATOR_TEACHER, &sizes[..inverted - 1]);
+            let mut of_teacher = &sizes[..inverted - 1];
+            if self.plan.recipe.logistic.is_some() {
+                // The classes of no statistics, whatever was appended since.
+                let classes = self.plan.increments.seen(task.saturating_sub(1));
+                let base = classes.checked_sub(appended.map_or(0, ClassStatistics::classes));
+                let blocks = (1..=task).find(|blocks| Some(sizes[..*blocks].iter().sum()) == base);
+                of_teacher = &sizes[..blocks.context("the statistics are not of whole tasks")?];
+            }
+            forms.insert(GENERATOR_TEACHER, of_teacher);
         }
         // The new teacher of the last task that inverted one.
         let last = if self.is_past(PhaseKind::NewInversion) { Some(task) } else { task.checked_sub(1) };
@@ -196,15 +226,23 @@ impl Learner {
         {
             forms.insert(NEW_GENERATOR_TEACHER, start::new_teacher_blocks(&self.plan, spec, last));
         }
-        forms
+        Ok(forms)
     }
 
-    /// A network of this plan with those head blocks and values.
-    fn network(&self, blocks: &[usize], values: &Parameters, train: &TrainSet) -> Result<Network> {
+    /// A head of this plan with those blocks; one that classes were appended to may read more than pooled features.
+    fn head(&self, blocks: &[usize], reads_pooled: bool) -> Head {
+        let Plan { recipe, architecture, .. } = &self.plan;
+        let head = match &recipe.logistic {
+            Some(spec) if !reads_pooled => spec.head(architecture),
+            _ => Head::new(recipe.head, architecture.feature_width()),
+        };
+        Head { blocks: blocks.to_vec(), ..head }
+    }
+
+    /// A network of this plan with that head and values.
+    fn network(&self, head: Head, values: &Parameters, train: &TrainSet) -> Result<Network> {
         let plan = &self.plan;
         let [channels, height, width] = train.image_dims();
-        let mut head = Head::new(plan.recipe.head, plan.architecture.feature_width());
-        head.blocks = blocks.to_vec();
         let snapshot = Snapshot {
             architecture: plan.architecture,
             images: Shape::Map { channels, height, width },
@@ -214,7 +252,7 @@ impl Learner {
         Ok(Network::from_snapshot(snapshot, &plan.executors, plan.seed, &plan.device)?)
     }
 
-    /// What was being trained.
+    /// The work that was being trained.
     fn resumed(&self, saved: &Saved, train: &TrainSet) -> Result<Option<Work>> {
         let moving = &saved.moving;
         let (Stage::Within { index }, Some(done)) = (self.stage, saved.position.done) else {
@@ -231,18 +269,19 @@ impl Learner {
             inversion.restore(&InversionState { done, generator, optimizer })?;
             return Ok(Some(Work::Invert(Box::new(inversion))));
         }
-        check_names([NETWORK, AIDS, OPTIMIZER], moving)?;
+        check_names([NETWORK, AUX_NETS, OPTIMIZER], moving)?;
         let blocks = match (phase, &self.plan.recipe.new_teacher) {
             (PhaseKind::NewTeacher, Some(spec)) => start::new_teacher_blocks(&self.plan, spec, self.task),
             _ => &self.plan.increments.sizes()[..=self.task],
         };
         let values = store(moving, NETWORK)?;
-        let network = self.network(blocks, &Job::own_values(values), train).context(NETWORK)?;
+        let network =
+            self.network(self.head(blocks, true), &Job::own_values(values), train).context(NETWORK)?;
         let mut job = work::job(self, phase, network, train)?;
         if done >= job.total() {
             bail!("{done} of {} epochs are done in a phase that is going", job.total());
         }
-        job.restore(done, values, store(moving, AIDS)?, store(moving, OPTIMIZER)?)?;
+        job.restore(done, values, store(moving, AUX_NETS)?, store(moving, OPTIMIZER)?)?;
         Ok(Some(Work::Train(Box::new(job))))
     }
 }
@@ -255,7 +294,7 @@ fn check_names<'a>(
     let expected: BTreeSet<&str> = expected.into_iter().collect();
     let found: BTreeSet<&str> = stores.keys().map(String::as_str).collect();
     if found != expected {
-        bail!("the state has values of {found:?}; where it stands, {expected:?} are right");
+        bail!("the state has values of {found:?}; at its position it should have those of {expected:?}");
     }
     Ok(())
 }

@@ -1,7 +1,6 @@
-//! What a phase trains.
+//! The work of a phase.
 //!
-//! One decision: a job is made of the plan, the phase and a network; so a saved one is made again in the same way, with
-//! the network that it had.
+//! A job is made of the plan, the phase and a network; so a saved one is rebuilt in the same way, with its network.
 
 use anyhow::{Result, bail};
 use cil_backbone::Network;
@@ -10,13 +9,15 @@ use cil_random::Draw;
 use dfgr::Inversion;
 
 use super::Learner;
+use crate::discriminant::ClassStatistics;
 use crate::event::PhaseKind;
+use crate::logistic;
 use crate::memory;
 use crate::phase::{Classes, FrozenNetworks, Job, Source};
 use crate::recipe::ReplaySpec;
 use crate::start;
 
-/// What is being trained.
+/// The work of the current phase.
 pub(super) enum Work {
     Invert(Box<Inversion>),
     Train(Box<Job>),
@@ -57,11 +58,15 @@ pub(super) fn inversion(learner: &Learner, phase: PhaseKind) -> Result<Inversion
     let (Some(spec), Some(teacher)) = (&plan.recipe.replay, &learner.old) else {
         bail!("there is no teacher to invert");
     };
-    let (config, teacher) = (spec.inversion.clone(), teacher.clone());
+    let appended = match &plan.recipe.logistic {
+        Some(_) => learner.statistics.as_ref().map_or(0, ClassStatistics::classes),
+        None => 0,
+    };
+    let (config, teacher) = (spec.inversion.clone(), logistic::original(teacher, appended)?);
     let mut inversion =
         Inversion::new(config, teacher, &plan.executors, plan.seed, learner.task, &plan.device)?;
     if let (true, Some(before)) = (spec.warm_start, &learner.replay) {
-        inversion.begin_as(before.parameters())?;
+        inversion.warm_start_from(before.parameters())?;
     }
     Ok(inversion)
 }

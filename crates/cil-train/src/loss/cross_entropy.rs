@@ -2,33 +2,24 @@
 
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::ops::log_softmax;
-use cil_engine::rows::{self, DividedBy};
-use serde::{Deserialize, Serialize};
+use cil_engine::rows;
+pub use cil_engine::rows::Divisor;
 
 use super::filled_dims2;
-
-/// What a weighted sum over rows is divided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Divisor {
-    /// The sum of the rows' weights: PyTorch's `weight=`, and so R-DFCIL's fine-tuning. All weights 0: the loss is 0.
-    Weights,
-    /// The number of rows: ABD's data weighting.
-    Rows,
-}
 
 /// Mean over rows of `-ln p(label)`. Never negative; with one class it is zero.
 ///
 /// `logits`: `[rows, classes]`; `labels`: u32 `[rows]`, columns of `logits`.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     check_labels(logits, labels)?;
-    match rows::cross_entropy(logits, labels, None, DividedBy::Rows)? {
+    match rows::cross_entropy(logits, labels, None, Divisor::Rows)? {
         Some(loss) => Ok(loss),
         None => per_row(logits, labels)?.mean_all(),
     }
 }
 
-/// Weighted sum over rows of `-ln p(label)`, divided as `divisor` says. Never negative for weights that are not.
+/// Weighted sum over rows of `-ln p(label)`, divided as `divisor` says; 0 if all weights are 0. Never
+/// negative for weights that are not.
 ///
 /// `logits`: `[rows, classes]`; `labels`: u32 `[rows]`; `class_weights`: `[classes]`, see [`balanced_class_weights`];
 /// `row_weights`: `[rows]`. A row's weight is the product of both; one left out is 1. Weights are detached.
@@ -51,11 +42,7 @@ pub fn weighted_cross_entropy(
         (Some(of_classes), Some(of_rows)) => Some((of_classes * of_rows)?),
         (one, other) => one.or(other),
     };
-    let divided_by = match divisor {
-        Divisor::Weights => DividedBy::Weights,
-        Divisor::Rows => DividedBy::Rows,
-    };
-    if let Some(loss) = rows::cross_entropy(logits, labels, weights.as_ref(), divided_by)? {
+    if let Some(loss) = rows::cross_entropy(logits, labels, weights.as_ref(), divisor)? {
         return Ok(loss);
     }
     let per_row = per_row(logits, labels)?;

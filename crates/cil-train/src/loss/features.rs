@@ -24,7 +24,7 @@ pub fn less_forget(student: &Tensor, old: &Tensor) -> Result<Tensor> {
 }
 
 /// Mean over rows and old classes of `(head(student) - head(old))²`, `head` being the frozen old model's linear head.
-/// Never negative; zero when the features agree in every direction that the old head looks at.
+/// Never negative; zero when the features agree in every direction of the old head's weights.
 ///
 /// `student`, `old`: `[rows, features]`; `head`: `[M, features]`, its weight (a bias drops out). `old` and `head` are
 /// detached. ABD (Smith et al. 2021): sum of squares over the classes, mean over rows, divided by `M`; weight 0.1.

@@ -1,8 +1,8 @@
 //! The losses of the class-incremental methods, as pure functions of tensors.
 //!
-//! One decision: a function here sees exactly the rows and columns it is about, and neither a step, a weight nor a
-//! recipe; the terms choose those. Everything that comes from a frozen model is detached inside.
-//! Distillation from two teachers is in [`dtid`], inversion losses are in [`dfgr`].
+//! A function here sees exactly the rows and columns it is about, and neither a step, a weight nor a recipe; the terms
+//! choose those. Everything that comes from a frozen model is detached inside. Distillation from two teachers is in
+//! [`dtid`], inversion losses are in [`dfgr`].
 
 use candle_core::{Result, Tensor, bail};
 

@@ -1,7 +1,6 @@
 //! PODNet's classification loss (Douillard et al. 2020, section 3.2).
 //!
-//! One decision: what the released code computes and what the paper says are two forms with names, since the published
-//! numbers are those of the first.
+//! The released code and the paper differ, so each is a named form; the published numbers are those of the code.
 
 use candle_core::{D, DType, Result, Tensor, bail};
 use cil_engine::uploads;

@@ -1,7 +1,7 @@
 //! Pooled outputs distillation of maps (PODNet, Douillard et al. 2020).
 //!
-//! One decision: loss and gradient come from one parallel pass over the samples, since maps are large; samples are
-//! independent and the mean over them has a fixed order, so the number of threads does not matter.
+//! Loss and gradient come from one parallel pass over the samples, since maps are large; samples are independent and
+//! the mean over them has a fixed order, so the number of threads does not matter.
 
 use candle_core::{DType, Result, Tensor, bail};
 use cil_engine::measures;
@@ -32,7 +32,7 @@ pub fn pod_spatial(student: &Tensor, old: &Tensor, weight: f64) -> Result<(Tenso
     match student.dtype() {
         DType::F32 => pod_of::<f32>(student, old, weight),
         DType::F64 => pod_of::<f64>(student, old, weight),
-        other => bail!("the student's map is {other:?}, it should be F32 or F64"),
+        other => bail!("the student's map is {other:?}, use F32 or F64"),
     }
 }
 
@@ -40,24 +40,24 @@ fn pod_of<T: Value>(student: &Tensor, old: &Tensor, weight: f64) -> Result<(Tens
     let (rows, channels, height, width) = student.dims4()?;
     let form = Form { channels, height, width };
     let sample = channels * height * width;
-    let mut slope = vec![T::narrow(0.0); rows * sample];
+    let mut grad = vec![T::narrow(0.0); rows * sample];
     let mut distances = vec![0f64; rows];
     with_values(student, |student: &[T]| {
         with_values(old, |old: &[T]| {
             distances
                 .par_iter_mut()
-                .zip(slope.par_chunks_exact_mut(sample))
+                .zip(grad.par_chunks_exact_mut(sample))
                 .zip(student.par_chunks_exact(sample).zip(old.par_chunks_exact(sample)))
                 .with_min_len(grain(sample))
-                .for_each(|((distance, slope), (student, old))| {
-                    *distance = form.sample(student, old, slope, weight / rows as f64);
+                .for_each(|((distance, grad), (student, old))| {
+                    *distance = form.sample(student, old, grad, weight / rows as f64);
                 });
             Ok(())
         })
     })?;
     let loss = distances.iter().sum::<f64>() / rows as f64;
     let device = student.device();
-    Ok((Tensor::full(T::narrow(loss), (), device)?, Tensor::from_vec(slope, student.dims(), device)?))
+    Ok((Tensor::full(T::narrow(loss), (), device)?, Tensor::from_vec(grad, student.dims(), device)?))
 }
 
 /// A map of one sample.
@@ -69,8 +69,8 @@ struct Form {
 }
 
 impl Form {
-    /// The distance of two maps' profiles; `slope` becomes `scale` times its gradient to the first.
-    fn sample<T: Value>(self, student: &[T], old: &[T], slope: &mut [T], scale: f64) -> f64 {
+    /// The distance of two maps' profiles; `grad` becomes `scale` times its gradient to the first.
+    fn sample<T: Value>(self, student: &[T], old: &[T], grad: &mut [T], scale: f64) -> f64 {
         let (mut own, mut other) = (self.profile(student), self.profile(old));
         let length = normalise(&mut own);
         normalise(&mut other);
@@ -89,11 +89,11 @@ impl Form {
         let to_profile: Vec<T> =
             own.iter().zip(&other).map(|it| T::narrow(factor * (difference(it) - along * it.0))).collect();
         let (to_rows, to_columns) = to_profile.split_at(self.channels * self.height);
-        let lines = student.chunks_exact(self.width).zip(slope.chunks_exact_mut(self.width)).zip(to_rows);
-        for (line, ((student, slope), to_row)) in lines.enumerate() {
+        let lines = student.chunks_exact(self.width).zip(grad.chunks_exact_mut(self.width)).zip(to_rows);
+        for (line, ((student, grad), to_row)) in lines.enumerate() {
             let to_columns = &to_columns[line / self.height * self.width..][..self.width];
-            for ((slope, student), to_column) in slope.iter_mut().zip(student).zip(to_columns) {
-                *slope = *student * (*to_row + *to_column);
+            for ((grad, student), to_column) in grad.iter_mut().zip(student).zip(to_columns) {
+                *grad = *student * (*to_row + *to_column);
             }
         }
         distance

@@ -1,7 +1,7 @@
 //! Published methods that keep no image, as recipes.
 //!
-//! One decision: each has the parts that its source gives it and none of ours, so that what ours adds can be measured;
-//! how long a phase is and how the teacher is inverted are arguments.
+//! Each has the parts that its source gives it and none of ours, so that what ours adds can be measured; how long a
+//! phase is and how the teacher is inverted are arguments.
 
 use dtid::regression::Centring;
 

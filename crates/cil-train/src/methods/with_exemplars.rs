@@ -1,6 +1,6 @@
 //! Published methods that keep exemplars of old classes, as recipes.
 //!
-//! One decision: what distinguishes a method is here, with its source; a budget is an argument, since sources compare
+//! The settings that define a method are here, with their source; the budget is an argument, since sources compare
 //! methods at several.
 
 use cil_backbone::HeadKind;

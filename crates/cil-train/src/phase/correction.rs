@@ -1,8 +1,8 @@
 //! Bias correction (BiC, Wu et al. 2019) as a job: two numbers stand between the newest classes' weights and their
 //! logits.
 //!
-//! One decision: they are values of the network while the job lasts, under names that no network has, and go into the
-//! newest head block at its end; so nothing of them can be left in a model.
+//! They are values of the network while the job lasts, under names that no network has, and go into the newest head
+//! block at its end; so none of them can remain in a model.
 
 use std::collections::BTreeMap;
 

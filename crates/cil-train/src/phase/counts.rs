@@ -1,13 +1,13 @@
 //! Images of every class in an epoch.
 //!
-//! One decision: real images are counted and generated ones estimated from a sample of their own, so that weights by
-//! these counts are a function of (seed, task, kind) and the same in every epoch.
+//! Real images are counted and generated ones estimated from a sample of their own, so that weights by these counts are
+//! a function of (seed, task, kind) and the same in every epoch.
 
 use anyhow::Result;
 use cil_random::Draw;
 use dfgr::Replay;
 
-use super::{Job, Source, Surroundings};
+use super::{Job, PhaseContext, Source};
 use crate::means::INFERENCE_BATCH;
 
 /// Generated images that are counted for each class, on average.
@@ -15,7 +15,7 @@ const COUNTED_PER_CLASS: usize = 100;
 
 impl Job {
     /// Counts, at least 1, by class; empty where no term asks for them.
-    pub(super) fn class_counts(&self, around: &Surroundings<'_>, draw: Draw<'_>) -> Result<Vec<usize>> {
+    pub(super) fn class_counts(&self, context: &PhaseContext<'_>, draw: Draw<'_>) -> Result<Vec<usize>> {
         if !self.objective.counts_classes() {
             return Ok(Vec::new());
         }
@@ -37,7 +37,7 @@ impl Job {
         let steps = match &self.source {
             Source::Samples(samples) => {
                 for sample in samples {
-                    counts[around.train.class_of(*sample) - self.columns.start] += 1;
+                    counts[context.train.class_of(*sample) - self.columns.start] += 1;
                 }
                 let steps = training.steps(samples.len());
                 if steps * batch < samples.len() {

@@ -1,16 +1,16 @@
-//! What the host draws for a step, and where each of it goes.
+//! The draws of the host for a step, and their order as inputs.
 //!
-//! One decision: everything that differs from step to step is drawn here, before anything of the step is computed, and
-//! reaches it as tensors in one order; so steps of one [`Layout`] are alike to whoever repeats them.
+//! Everything that differs from step to step is drawn here, before anything of the step is computed, and reaches it as
+//! tensors in one order; so a GPU can replay steps of one [`Layout`].
 
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
-use cil_backbone::View;
+use cil_backbone::Outputs;
 use cil_data::store::SampleId;
 use cil_random::Draw;
-use dfgr::replay::told;
+use dfgr::replay::predicted_labels;
 
-use super::{Job, Surroundings};
+use super::{Job, PhaseContext};
 use crate::event::PhaseKind;
 
 /// Where a step's random numbers come from.
@@ -42,8 +42,9 @@ pub(super) struct Layout {
     /// Generated images of old classes.
     pub(super) n_replayed: usize,
     new_ones_are_generated: bool,
-    /// Whether the host knows the classes of the first rows, and of the replayed ones; teachers tell them otherwise.
-    knows: (bool, bool),
+    /// Whether the labels of the first rows, and of the replayed ones, are on the host; otherwise teachers predict
+    /// them.
+    labels_on_host: (bool, bool),
 }
 
 impl Layout {
@@ -52,14 +53,15 @@ impl Layout {
         self.n_first + self.n_replayed
     }
 
-    /// What tells it from layouts whose inputs have the same shapes.
+    /// Distinguishes it from layouts whose inputs have the same shapes.
     pub(super) fn kind(&self) -> [usize; 5] {
-        let flags = [self.new_ones_are_generated, self.knows.0, self.knows.1].map(usize::from);
+        let flags =
+            [self.new_ones_are_generated, self.labels_on_host.0, self.labels_on_host.1].map(usize::from);
         [self.n_new, self.n_first, flags[0], flags[1], flags[2]]
     }
 }
 
-/// What the host drew for a step.
+/// The draws of the host for a step.
 pub(super) struct Drawn {
     pub(super) layout: Layout,
     /// Those of [`Inputs`] that there are, in its order.
@@ -70,11 +72,11 @@ pub(super) struct Drawn {
 pub(super) struct Inputs<'a> {
     /// Real images, or a table of what becomes of them where they lie.
     pub(super) images: Option<&'a Tensor>,
-    /// What the generator of new classes is asked.
+    /// The input of the generator of new classes.
     pub(super) new_code: Option<&'a Tensor>,
-    /// What the generator of old classes is asked.
+    /// The input of the generator of old classes.
     pub(super) code: Option<&'a Tensor>,
-    /// Classes that the host knows, u32, in the order of rows.
+    /// Classes that the host labels_on_host, u32, in the order of rows.
     labels: Option<&'a Tensor>,
 }
 
@@ -86,7 +88,10 @@ impl<'a> Inputs<'a> {
             images: next(layout.n_first > 0 && !layout.new_ones_are_generated),
             new_code: next(layout.new_ones_are_generated),
             code: next(layout.n_replayed > 0),
-            labels: next((layout.n_first > 0 && layout.knows.0) || (layout.n_replayed > 0 && layout.knows.1)),
+            labels: next(
+                (layout.n_first > 0 && layout.labels_on_host.0)
+                    || (layout.n_replayed > 0 && layout.labels_on_host.1),
+            ),
         };
         if rest.next().is_some() {
             bail!("a step of {layout:?} has {} inputs", tensors.len());
@@ -98,15 +103,16 @@ impl<'a> Inputs<'a> {
     pub(super) fn labels(
         &self,
         layout: &Layout,
-        new: Option<&View>,
-        old: Option<&View>,
+        new: Option<&Outputs>,
+        old: Option<&Outputs>,
         n_old: usize,
     ) -> Result<Tensor> {
         let mut known = 0;
         let mut parts = Vec::new();
-        for (rows, is_known, view, shift) in
-            [(layout.n_first, layout.knows.0, new, n_old), (layout.n_replayed, layout.knows.1, old, 0)]
-        {
+        for (rows, is_known, view, shift) in [
+            (layout.n_first, layout.labels_on_host.0, new, n_old),
+            (layout.n_replayed, layout.labels_on_host.1, old, 0),
+        ] {
             match (rows, is_known, self.labels, view) {
                 (0, ..) => {}
                 (_, true, Some(labels), _) => {
@@ -114,9 +120,11 @@ impl<'a> Inputs<'a> {
                     known += rows;
                 }
                 // A teacher of new classes alone counts them from 0.
-                (_, false, _, Some(view)) if shift > 0 => parts.push((told(view)? + shift as f64)?),
-                (_, false, _, Some(view)) => parts.push(told(view)?),
-                _ => bail!("nobody knows the classes of {rows} rows"),
+                (_, false, _, Some(view)) if shift > 0 => {
+                    parts.push((predicted_labels(view)? + shift as f64)?)
+                }
+                (_, false, _, Some(view)) => parts.push(predicted_labels(view)?),
+                _ => bail!("the labels of {rows} rows are missing"),
             }
         }
         match parts.as_slice() {
@@ -128,12 +136,12 @@ impl<'a> Inputs<'a> {
 }
 
 impl Job {
-    /// What a step on `batch` takes; in a phase without real images that is empty.
-    pub(super) fn drawn(
+    /// The inputs of a step on `batch`, which is empty in a phase without real images.
+    pub(super) fn draw_inputs(
         &self,
         batch: &[SampleId],
         draws: &Draws<'_>,
-        around: &Surroundings<'_>,
+        context: &PhaseContext<'_>,
     ) -> Result<Drawn> {
         let (mut tensors, mut labels) = (Vec::new(), Vec::new());
         let mut layout = Layout {
@@ -141,20 +149,20 @@ impl Job {
             n_first: 0,
             n_replayed: 0,
             new_ones_are_generated: false,
-            knows: (true, true),
+            labels_on_host: (true, true),
         };
         match &self.teachers.new_replay {
             Some(replay) if batch.is_empty() => {
                 let rows = self.spec.training.batch;
                 let code = replay.code(rows, draws.noise[1])?;
                 (layout.n_new, layout.n_first, layout.new_ones_are_generated) = (rows, rows, true);
-                layout.knows.0 = code.labels.is_some();
+                layout.labels_on_host.0 = code.labels.is_some();
                 labels.extend(code.labels.iter().flatten().map(|label| label + self.n_old as u32));
                 tensors.push(code.input);
             }
             _ => {
                 let is_new =
-                    |sample: &SampleId| around.train.class_of(*sample) >= self.columns.start + self.n_old;
+                    |sample: &SampleId| context.train.class_of(*sample) >= self.columns.start + self.n_old;
                 let (mut samples, old): (Vec<SampleId>, Vec<SampleId>) =
                     batch.iter().partition(|sample| is_new(sample));
                 layout.n_new = samples.len();
@@ -162,16 +170,22 @@ impl Job {
                 layout.n_first = samples.len();
                 if !samples.is_empty() {
                     let draw = Some(draws.images);
-                    tensors.push(around.train.drawn(&samples, around.preparation, draw, around.device)?);
+                    tensors.push(context.train.plan_batch(
+                        &samples,
+                        context.preparation,
+                        draw,
+                        context.device,
+                    )?);
                 }
-                let column = |sample: &SampleId| (around.train.class_of(*sample) - self.columns.start) as u32;
+                let column =
+                    |sample: &SampleId| (context.train.class_of(*sample) - self.columns.start) as u32;
                 labels.extend(samples.iter().map(column));
             }
         }
         if let Some((replay, spec)) = &self.teachers.replay {
             let code = replay.code(spec.batch, draws.noise[0])?;
             layout.n_replayed = spec.batch;
-            layout.knows.1 = code.labels.is_some();
+            layout.labels_on_host.1 = code.labels.is_some();
             labels.extend(code.labels.into_iter().flatten());
             tensors.push(code.input);
         }

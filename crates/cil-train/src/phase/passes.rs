@@ -1,20 +1,19 @@
 //! A step's passes: what goes through the networks together, and the way back.
 //!
-//! One decision: the rows of all passes follow each other, new images first, and everything behind the passes sees them
-//! joined.
+//! The rows of all passes follow each other, new images first, and terms and heads see them as one batch.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
-use cil_backbone::{Frozen, POOLED, View};
+use cil_backbone::{Frozen, Outputs, POOLED};
 use cil_engine::{ForwardSpec, Gradients, Keep, Norm, NormUpdate, Pass, Upstream, measures};
 use dtid::values::{Value, grain, with_values};
 use rayon::prelude::*;
 
 use super::inputs::{Inputs, Layout};
-use super::{Job, Surroundings};
+use super::{Job, PhaseContext};
 use crate::recipe::{SyntheticNorm, Trained};
 
 /// A training pass whose batch norm keeps the running statistics.
@@ -29,14 +28,14 @@ pub(super) struct First {
     /// `None` in a step of replayed images alone.
     pub(super) images: Option<Tensor>,
     pub(super) n_new: usize,
-    /// What the new teacher says of them, if they are its generator's.
-    pub(super) said: Option<View>,
+    /// The new teacher's outputs for them, if they are its generator's.
+    pub(super) said: Option<Outputs>,
 }
 
 /// Generated images of old classes, and what the generator's teacher says of them.
 pub(super) struct Replayed {
     pub(super) images: Tensor,
-    pub(super) view: View,
+    pub(super) view: Outputs,
     norm: SyntheticNorm,
 }
 
@@ -46,23 +45,23 @@ impl Job {
         &self,
         layout: &Layout,
         inputs: &Inputs<'_>,
-        around: &Surroundings<'_>,
+        context: &PhaseContext<'_>,
     ) -> Result<(First, Option<Replayed>)> {
         let n_new = layout.n_new;
         let first = match (inputs.images, inputs.new_code, &self.teachers.new_replay) {
             (Some(drawn), ..) => {
-                let images = around.train.made(drawn, around.preparation, true, around.device)?;
+                let images = context.train.materialize(drawn, context.preparation, true, context.device)?;
                 First { images: Some(images.to_dtype(self.dtype())?), n_new, said: None }
             }
             (None, Some(code), Some(replay)) => {
-                let (images, said) = replay.made(code)?;
+                let (images, said) = replay.generate(code)?;
                 First { images: Some(images), n_new, said: Some(said) }
             }
             _ => First { images: None, n_new, said: None },
         };
         let replayed = match (inputs.code, &self.teachers.replay) {
             (Some(code), Some((replay, spec))) => {
-                let (images, view) = replay.made(code)?;
+                let (images, view) = replay.generate(code)?;
                 Some(Replayed { images, view, norm: spec.synthetic_norm })
             }
             _ => None,
@@ -102,12 +101,12 @@ impl Job {
         })
     }
 
-    /// What the new teacher says of the new images, and of all rows where a term asks for that.
+    /// The new teacher's outputs for the new images, and for all rows where a term needs them.
     pub(super) fn new_teacher_views(
         &self,
         real: &First,
         synthetic: Option<&Replayed>,
-    ) -> candle_core::Result<(Option<View>, Option<View>)> {
+    ) -> candle_core::Result<(Option<Outputs>, Option<Outputs>)> {
         let Some(teacher) = &self.teachers.new else { return Ok((None, None)) };
         let n_new = self.columns.len() - self.n_old;
         let of_new_images = match &real.images {
@@ -135,17 +134,17 @@ impl Job {
     pub(super) fn backward(
         &self,
         passes: Vec<Pass>,
-        slopes: &BTreeMap<String, Tensor>,
+        grads: &BTreeMap<String, Tensor>,
         into: &mut Gradients,
     ) -> Result<Vec<NormUpdate>> {
         let (mut row, mut updates) = (0, Vec::new());
         for mut pass in passes {
             let rows = pass.tap(POOLED)?.dim(0)?;
-            if let (Some(tape), false) = (pass.tape.take(), slopes.is_empty()) {
-                let share = |(name, slope): (&String, &Tensor)| {
-                    Ok((name.clone(), slope.narrow(0, row, rows)?.contiguous()?))
+            if let (Some(tape), false) = (pass.tape.take(), grads.is_empty()) {
+                let share = |(name, grad): (&String, &Tensor)| {
+                    Ok((name.clone(), grad.narrow(0, row, rows)?.contiguous()?))
                 };
-                let taps = slopes.iter().map(share).collect::<Result<_>>()?;
+                let taps = grads.iter().map(share).collect::<Result<_>>()?;
                 let upstream = Upstream { taps, moments: BTreeMap::new() };
                 self.network.executor().backward(self.network.parameters(), tape, &upstream, into)?;
             }
@@ -210,18 +209,19 @@ fn summed<T: Value>(parts: &[(Range<usize>, Tensor)], n_rows: usize) -> candle_c
     Tensor::from_vec(sum, dims, first.device())
 }
 
-/// What the old teacher says of all rows; the generator's own view is used again, it is of the same teacher.
+/// The old teacher's outputs for all rows; those of generated images are reused, because the same teacher computed
+/// them.
 pub(super) fn old_view(
     teacher: &Frozen,
     real: &First,
     synthetic: Option<&Replayed>,
-) -> candle_core::Result<View> {
+) -> candle_core::Result<Outputs> {
     let of_real = real.images.as_ref().map(|images| teacher.forward(images)).transpose()?;
     joined_views(of_real, synthetic.map(|it| it.view.clone()))
 }
 
-/// A new teacher's view with the logits of the new classes alone: one with exemplars knows the old ones too.
-fn of_new_classes(mut view: View, n_new: usize) -> candle_core::Result<View> {
+/// A new teacher's outputs with the logits of the new classes alone: one with exemplars has those of old classes too.
+fn of_new_classes(mut view: Outputs, n_new: usize) -> candle_core::Result<Outputs> {
     let known = view.logits.dim(1)?;
     if known > n_new {
         view.logits = view.logits.narrow(1, known - n_new, n_new)?.contiguous()?;
@@ -230,7 +230,7 @@ fn of_new_classes(mut view: View, n_new: usize) -> candle_core::Result<View> {
 }
 
 /// The first `rows` rows of a view.
-fn first_rows(mut view: View, rows: usize) -> candle_core::Result<View> {
+fn first_rows(mut view: Outputs, rows: usize) -> candle_core::Result<Outputs> {
     if view.logits.dim(0)? > rows {
         let similarities = view.similarities.iter_mut();
         for tensor in [&mut view.features, &mut view.logits]
@@ -244,8 +244,8 @@ fn first_rows(mut view: View, rows: usize) -> candle_core::Result<View> {
     Ok(view)
 }
 
-/// What the new teacher says of all rows.
-fn view_of_all(teacher: &Frozen, real: &First, synthetic: Option<&Replayed>) -> candle_core::Result<View> {
+/// The new teacher's outputs for all rows.
+fn view_of_all(teacher: &Frozen, real: &First, synthetic: Option<&Replayed>) -> candle_core::Result<Outputs> {
     let of_real = match (&real.said, &real.images) {
         (Some(said), _) => Some(said.clone()),
         (None, images) => images.as_ref().map(|images| teacher.forward(images)).transpose()?,
@@ -254,7 +254,7 @@ fn view_of_all(teacher: &Frozen, real: &First, synthetic: Option<&Replayed>) -> 
 }
 
 /// Views of rows that follow each other.
-fn joined_views(real: Option<View>, synthetic: Option<View>) -> candle_core::Result<View> {
+fn joined_views(real: Option<Outputs>, synthetic: Option<Outputs>) -> candle_core::Result<Outputs> {
     let (view, synthetic) = match (real, synthetic) {
         (Some(view), Some(synthetic)) => (view, synthetic),
         (Some(view), None) | (None, Some(view)) => return Ok(view),
@@ -272,7 +272,7 @@ fn joined_views(real: Option<View>, synthetic: Option<View>) -> candle_core::Res
         };
         maps.insert(name.clone(), join(map, other)?);
     }
-    Ok(View {
+    Ok(Outputs {
         maps,
         features: join(&view.features, &synthetic.features)?,
         logits: join(&view.logits, &synthetic.logits)?,

@@ -6,7 +6,7 @@ use cil_engine::captures::Repeatable;
 use cil_engine::optim::Moved;
 
 use super::inputs::Layout;
-use super::{Job, Surroundings, TOTAL};
+use super::{Job, PhaseContext, TOTAL};
 
 /// What a step did on the host.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +19,7 @@ pub(super) struct Done {
 /// A step under way.
 pub(super) struct Stepping<'a> {
     pub(super) job: &'a mut Job,
-    pub(super) around: &'a Surroundings<'a>,
+    pub(super) context: &'a PhaseContext<'a>,
     pub(super) learning_rate: f64,
     pub(super) layout: Layout,
 }
@@ -33,7 +33,7 @@ impl Repeatable for Stepping<'_> {
     }
 
     fn step(&mut self, inputs: &[Tensor]) -> Result<Done> {
-        self.job.step(&self.layout, inputs, self.learning_rate, self.around)
+        self.job.step(&self.layout, inputs, self.learning_rate, self.context)
     }
 
     fn prepare(&mut self, done: &Done) -> Result<()> {

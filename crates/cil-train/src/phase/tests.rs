@@ -107,14 +107,14 @@ fn check(norm: SyntheticNorm, trained: Trained, freeze_old_head: bool, form: Dua
     check_terms(HeadKind::Cosine, terms(form, trained), parts, norm, trained, freeze_old_head)
 }
 
-/// The slope of what the host draws.
-fn slope_of(job: &Job, samples: &[SampleId], draws: &Draws<'_>, around: &Surroundings<'_>) -> Result<Slope> {
-    let drawn = job.drawn(samples, draws, around)?;
-    job.slope(&drawn.layout, &drawn.tensors, around)
+/// The grad of what the host draws.
+fn grad_of(job: &Job, samples: &[SampleId], draws: &Draws<'_>, context: &PhaseContext<'_>) -> Result<Grad> {
+    let drawn = job.draw_inputs(samples, draws, context)?;
+    job.grad(&drawn.layout, &drawn.tensors, context)
 }
 
-/// A job, and what a step of it looks at.
-type StepCheck<'a> = &'a dyn Fn(&mut Job, &[SampleId], &Draws<'_>, &Surroundings<'_>) -> Result<()>;
+/// A job and the inputs of a step.
+type StepCheck<'a> = &'a dyn Fn(&mut Job, &[SampleId], &Draws<'_>, &PhaseContext<'_>) -> Result<()>;
 
 /// A step of three new images, two exemplars and five generated ones, of three old classes and two new.
 fn on_step(
@@ -137,8 +137,8 @@ fn on_step(
         Inversion::new(inversion.clone(), old.clone(), &executors(), 1, 1, &Device::Cpu)?.replay();
     let replay =
         ReplaySpec { inversion, batch: 5, synthetic_norm: norm, exemplar_share: None, warm_start: false };
-    let around =
-        Surroundings { train: &train, preparation: &preparation, device: &Device::Cpu, seed: 1, task: 1 };
+    let context =
+        PhaseContext { train: &train, preparation: &preparation, device: &Device::Cpu, seed: 1, task: 1 };
     let teachers = FrozenNetworks {
         old: Some(old),
         new: Some(new),
@@ -152,10 +152,10 @@ fn on_step(
     let classes = Classes { columns: 0..5, n_old: 3, freeze_old_head, positive_head: false };
     let student = network(kind, &[3, 2], 3)?;
     let mut job = Job::new(PhaseKind::Student, student, spec, source, classes, teachers, (1, 1))?;
-    job.class_counts = job.class_counts(&around, Draw::new(1, "counts"))?;
+    job.class_counts = job.class_counts(&context, Draw::new(1, "counts"))?;
     let noise = ["noise", "new noise"].map(|purpose| Draw::new(1, purpose));
     let draws = Draws { images: Draw::new(1, "images"), noise };
-    check(&mut job, &samples, &draws, &around)
+    check(&mut job, &samples, &draws, &context)
 }
 
 /// That many losses have a name, and the gradient of their sum is right.
@@ -167,8 +167,8 @@ fn check_terms(
     trained: Trained,
     freeze_old_head: bool,
 ) -> Result<()> {
-    on_step(kind, terms, norm, trained, freeze_old_head, &|job, samples, draws, around| {
-        gradient_is_right(job, samples, draws, around, parts)?;
+    on_step(kind, terms, norm, trained, freeze_old_head, &|job, samples, draws, context| {
+        gradient_is_right(job, samples, draws, context, parts)?;
         assert_eq!(
             freeze_old_head,
             !job.groups.iter().flat_map(|group| &group.names).any(|name| name == "head.0.weight")
@@ -181,21 +181,21 @@ fn gradient_is_right(
     job: &mut Job,
     samples: &[SampleId],
     draws: &Draws<'_>,
-    around: &Surroundings<'_>,
+    context: &PhaseContext<'_>,
     parts: usize,
 ) -> Result<()> {
     let norm = job.teachers.replay.as_ref().map(|(_, spec)| spec.synthetic_norm);
     let trained = job.spec.trained;
-    assert_eq!(job.drawn(samples, draws, around)?.layout.rows(), 10);
-    let slope = slope_of(job, samples, draws, around)?;
-    assert_eq!(slope.parts.len(), parts, "{:?}", slope.parts.keys());
+    assert_eq!(job.draw_inputs(samples, draws, context)?.layout.rows(), 10);
+    let grad = grad_of(job, samples, draws, context)?;
+    assert_eq!(grad.parts.len(), parts, "{:?}", grad.parts.keys());
     assert_eq!(
-        slope.updates.is_empty(),
+        grad.updates.is_empty(),
         norm == Some(SyntheticNorm::Frozen) || matches!(trained, Trained::Head | Trained::Correction)
     );
-    let trained: Vec<String> = slope.gradients.iter().map(|(name, _)| name.to_owned()).collect();
+    let trained: Vec<String> = grad.gradients.iter().map(|(name, _)| name.to_owned()).collect();
     let own = job.groups.iter().flat_map(|group| group.names.clone());
-    let mut wanted: Vec<String> = own.chain(job.aids.group.names.clone()).collect();
+    let mut wanted: Vec<String> = own.chain(job.aux_nets.group.names.clone()).collect();
     wanted.sort();
     assert_eq!(trained, wanted);
 
@@ -204,25 +204,25 @@ fn gradient_is_right(
     // Every fourth weight, the head, and what terms bring: the reference executor is slow.
     let all = |name: &str| name.contains("head") || name.contains("correction") || brought(name);
     for (turn, name) in trained.iter().enumerate().filter(|(turn, name)| turn % 4 == 0 || all(name)) {
-        let slopes = slope.gradients.get(name).unwrap().flatten_all()?.to_vec1::<f64>()?;
-        let at = (turn * 31) % slopes.len();
+        let grads = grad.gradients.get(name).unwrap().flatten_all()?.to_vec1::<f64>()?;
+        let at = (turn * 31) % grads.len();
         let mut moved = |by: f64| -> Result<f64> {
             let store = |job: &mut Job, value: Tensor| match brought(name) {
-                true => job.aids.parameters.set(name, value),
+                true => job.aux_nets.parameters.set(name, value),
                 false => job.network.parameters_mut().set(name, value),
             };
-            let own = job.aids.parameters.get(name).or_else(|_| job.network.parameters().get(name));
+            let own = job.aux_nets.parameters.get(name).or_else(|_| job.network.parameters().get(name));
             let before = own?.clone();
             let mut values = before.flatten_all()?.to_vec1::<f64>()?;
             values[at] += by;
             store(job, Tensor::from_vec(values, before.dims(), &Device::Cpu)?);
-            let total = slope_of(job, samples, draws, around)?.total.to_scalar::<f64>()?;
+            let total = grad_of(job, samples, draws, context)?.total.to_scalar::<f64>()?;
             store(job, before);
             Ok(total)
         };
         let difference = (moved(step)? - moved(-step)?) / (2.0 * step);
-        let error = (slopes[at] - difference).abs();
-        assert!(error < 1e-5 * (1.0 + difference.abs()), "{name}[{at}]: {} is not {difference}", slopes[at]);
+        let error = (grads[at] - difference).abs();
+        assert!(error < 1e-5 * (1.0 + difference.abs()), "{name}[{at}]: {} is not {difference}", grads[at]);
     }
     Ok(())
 }
@@ -249,7 +249,7 @@ fn the_gradient_is_right_when_the_head_alone_is_trained() -> Result<()> {
     check(SyntheticNorm::Joint, Trained::Head, false, COLUMNS)
 }
 
-/// What PODNet minimises, with the paper's form of its loss, whose margin needs the scale.
+/// PODNet's loss in the paper's form, whose margin needs the scale.
 fn podnet(trained: Trained) -> Vec<TermSpec> {
     let form = NcaForm::Paper { margin: 0.6 };
     let mut terms = vec![TermSpec::Nca { weight: 1.0, form, rows: Rows::All, balanced: true }];
@@ -284,8 +284,11 @@ fn networks_of_terms_begin_by_seed_task_and_name() -> Result<()> {
         let source = Source::Generated { steps: 1 };
         let (student, nobody) = (network(HeadKind::Cosine, &[3, 2], 3)?, FrozenNetworks::default());
         let job = Job::new(kind, student, spec, source, classes, nobody, (seed, task))?;
-        let values =
-            job.aids.parameters.iter().map(|(name, it)| Ok((name.to_owned(), it.flatten_all()?.to_vec1()?)));
+        let values = job
+            .aux_nets
+            .parameters
+            .iter()
+            .map(|(name, it)| Ok((name.to_owned(), it.flatten_all()?.to_vec1()?)));
         values.collect()
     };
     let one = begun(PhaseKind::Student, 1, 1)?;

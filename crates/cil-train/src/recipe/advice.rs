@@ -1,7 +1,7 @@
-//! Which setting to look at when a phase diverges.
+//! The setting to suggest when a phase diverges.
 //!
-//! One decision: of all numbers that multiply a step or a loss, the one that is furthest from what is published is
-//! named with its value; if none is far, the learning rate is.
+//! Of all numbers that multiply a step or a loss, the one that is furthest from what is published is named with its
+//! value; if none is far, the learning rate is.
 
 use super::{Recipe, TermSpec, Training};
 use crate::event::PhaseKind;
@@ -39,7 +39,7 @@ impl Suspect {
 }
 
 impl Recipe {
-    /// What may help where a phase of a task diverged.
+    /// The suggestion for a diverged phase of a task.
     pub(crate) fn advice(&self, phase: PhaseKind, task: usize) -> String {
         let suspects = self.suspects(phase, task);
         let furthest = suspects.iter().filter(|it| it.times > 1.0);

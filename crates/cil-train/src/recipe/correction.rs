@@ -1,7 +1,7 @@
-//! What is done to a head after the training of a later task.
+//! Corrections of a head after the training of a later task.
 //!
-//! One decision: a correction ends in the head's own weights, so a corrected model is a model like any other: it is the
-//! next task's old teacher, and the student goes on from it.
+//! A correction ends in the head's own weights, so a corrected model is a model like any other: it is the next task's
+//! old teacher, and the student continues from it.
 
 use anyhow::{Result, bail};
 use cil_backbone::align::Length;
@@ -63,7 +63,7 @@ impl BiasCorrectionSpec {
     /// Naming the key, its value and what would be right.
     pub(super) fn check(&self) -> Result<()> {
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
-            bail!("bias-correction.held-out is {}; it should be between 0 and 1, as 0.1", self.held_out);
+            bail!("bias-correction.held-out is {}; use a value between 0 and 1, such as 0.1", self.held_out);
         }
         super::check::check_training("bias-correction", &self.training)
     }
@@ -82,7 +82,8 @@ impl Recipe {
             if task > 0 && spec.held_out_of(kept) == 0 {
                 let enough = (1.0 / spec.held_out).ceil();
                 bail!(
-                    "bias-correction.held-out is {} of {kept} exemplars a class in task {}: that is no image; {enough} \
+                    "bias-correction.held-out is {} of {kept} exemplars a class in task {}: that is no image; \
+                     {enough} \
                      exemplars a class are enough",
                     spec.held_out,
                     task + 1

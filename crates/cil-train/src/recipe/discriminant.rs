@@ -1,7 +1,7 @@
 //! A classifier of statistics, as data.
 //!
-//! One decision: what the statistics are taken of (pooled features, or cells of several stages) stands beside how they
-//! are used; a configuration without these keys means pooled features of images as they are.
+//! The features to take statistics of (pooled ones, or cells of several stages) are set beside their use; a
+//! configuration without these keys means pooled features of images as they are.
 
 use anyhow::{Result, anyhow, bail};
 use cil_backbone::{Architecture, Head, HeadKind, StageCells, cells};
@@ -95,10 +95,10 @@ impl DiscriminantSpec {
 
     pub(super) fn check(&self) -> Result<()> {
         if let Some(count) = self.generated.filter(|count| !(1..=MOST_GENERATED).contains(count)) {
-            bail!("discriminant.generated is {count}; it should be from 1 to {MOST_GENERATED}, or left out");
+            bail!("discriminant.generated is {count}; use a value from 1 to {MOST_GENERATED}, or left out");
         }
         if let Some(count) = self.random_features.filter(|count| !(1..=cells::WIDEST).contains(count)) {
-            bail!("discriminant.random-features is {count}; it should be from 1 to {}", cells::WIDEST);
+            bail!("discriminant.random-features is {count}; use a value from 1 to {}", cells::WIDEST);
         }
         if let Some(fecam) = &self.fecam {
             fecam.check()?;
@@ -121,7 +121,7 @@ impl DiscriminantSpec {
         ];
         match others.into_iter().find(|it| it.1) {
             Some((other, _)) => {
-                bail!("discriminant.{key} and discriminant.{other} are both there; leave one of them out")
+                bail!("discriminant.{key} and discriminant.{other} are both set; leave one of them out")
             }
             None => Ok(()),
         }

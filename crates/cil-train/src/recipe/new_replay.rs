@@ -1,7 +1,7 @@
 //! The new classes, where their images are not shared but a model of them is.
 //!
-//! One decision: images of a second generator, inverted from the new teacher, stand wherever a student would look at a
-//! real image of a new class; what cannot do without a real one is refused here.
+//! Images of a second generator, inverted from the new teacher, take the place of the real images of new classes in
+//! every step of the student; recipes that need a real one are refused here.
 
 use anyhow::{Result, anyhow, bail};
 use dfgr::InversionConfig;
@@ -41,39 +41,41 @@ impl Recipe {
         let Some(spec) = &self.new_replay else { return Ok(()) };
         if self.joint {
             bail!(
-                "new-replay is there and joint is true; joint learns from the images, so leave new-replay out"
+                "new-replay is set and joint is true; joint learns from the images, so leave new-replay out"
             );
         }
         if self.bias_correction.is_some() {
             bail!(
-                "new-replay and bias-correction are both there; a bias is corrected on images of new classes, which are \
+                "new-replay and bias-correction are both set; a bias is corrected on images of new classes, which \
+                 are \
                  not shared, so leave one of them out"
             );
         }
         if !self.exemplars.is_none() {
             bail!(
-                "new-replay is there and exemplars are kept; images of new classes are not shared, so exemplars should \
-                 be 0"
+                "new-replay is set and exemplars are kept; images of new classes are not shared, so set exemplars \
+                 to 0"
             );
         }
         if self.discriminant.is_some() {
             bail!(
-                "new-replay and discriminant are both there; statistics of new classes are of their images, which are not \
+                "new-replay and discriminant are both set; statistics of new classes are of their images, which are \
+                 not \
                  shared, so leave one of them out"
             );
         }
         if self.new_teacher.is_none() {
             bail!(
-                "new-replay is there; its images are generated from the new teacher: it needs the table new-teacher"
+                "new-replay is set, and its images are generated from the new teacher; add the table new-teacher"
             );
         }
         if self.replay.is_none() {
-            bail!("new-replay is there; no image of an old class would be left: it needs the table replay");
+            bail!("new-replay is set, and no image of an old class would be left; add the table replay");
         }
         spec.inversion.check().map_err(|error| anyhow!("new-replay.{error}"))?;
         let count = spec.images_per_class;
         if count == 0 || count > MOST_IMAGES {
-            bail!("new-replay.images-per-class is {count}; it should be from 1 to {MOST_IMAGES}");
+            bail!("new-replay.images-per-class is {count}; use a value from 1 to {MOST_IMAGES}");
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Factors of how many classes are old and how many are new.
 //!
-//! One decision: where a method's weight depends on class counts, the recipe says by which rule, and the number follows
-//! in every task.
+//! Where a method's weight depends on class counts, the recipe names the rule, and the number is computed in every
+//! task.
 
 use serde::{Deserialize, Serialize};
 

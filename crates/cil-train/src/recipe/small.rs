@@ -1,8 +1,8 @@
 //! Tasks and classes that are too small for a method.
 //!
-//! One decision: what a method cannot do with so few classes, or so few images of a class, is refused before anything
-//! is trained, with the class or the task, the count, the key and what would do. Class counts are known from a
-//! configuration alone, counts of images once a data set is loaded.
+//! Too few classes, or too few images of a class, for a method are refused before anything is trained, with the class
+//! or the task, the count, the key and what to use. Class counts are known from a configuration alone, counts of images
+//! once a data set is loaded.
 
 use anyhow::{Result, bail};
 use cil_data::exemplars::Budget;
@@ -17,15 +17,15 @@ impl Recipe {
     pub fn check_increments(&self, sizes: &[usize]) -> Result<()> {
         let doubled = |term: &TermSpec| matches!(term.inner(), TermSpec::DoubleRegression { .. });
         let needs_new_teacher = [
-            ("new-replay is there", self.new_replay.is_some()),
+            ("new-replay is set", self.new_replay.is_some()),
             ("increment.terms has a double-regression term", self.increment.terms.iter().any(doubled)),
         ];
         for (told, _) in needs_new_teacher.into_iter().filter(|it| it.1) {
-            let has_none = |size: &usize| !self.new_teacher.as_ref().is_some_and(|it| it.is_there(*size));
+            let has_none = |size: &usize| !self.new_teacher.as_ref().is_some_and(|it| it.applies_to(*size));
             if let Some(at) = sizes.iter().skip(1).position(has_none) {
                 bail!(
-                    "{told} and task {} has one class; a new teacher has nothing to tell it from, so later tasks should \
-                     have 2 or more",
+                    "{told} and task {} has one class; a new teacher has nothing to tell it from, so give later \
+                     tasks 2 or more",
                     at + 2
                 );
             }
@@ -44,7 +44,7 @@ impl Recipe {
                 let classes: usize = sizes.iter().sum();
                 bail!(
                     "exemplars.total is {total}, and {seen} classes are seen after task {}: that is no image of a \
-                     class; it should be at least {classes}, or 0 to keep none",
+                     class; use at least {classes}, or 0 to keep none",
                     task + 1
                 );
             }
@@ -68,8 +68,8 @@ impl Recipe {
                 if let Some(at) = of_task.iter().position(|count| *count <= held_out) {
                     bail!(
                         "bias-correction.held-out is {}, which holds {held_out} images of each class out in task {}, \
-                         and class {} has {}: none is left to train on; more than {held_out} images of a class, or a \
-                         smaller share, would do",
+                         and class {} has {}: none is left to train on; use more than {held_out} images of a class, \
+                         or a smaller share",
                         spec.held_out,
                         task + 1,
                         first + at,
@@ -79,10 +79,11 @@ impl Recipe {
             }
             self.check_images_alone(task, first, of_task)?;
             if self.discriminant.as_ref().is_some_and(|it| !it.is_of_a_frozen_backbone()) {
-                let told = "more images of a class would do, or no discriminant";
+                let told = "use more images of a class, or no discriminant";
                 if task == 0 && of_task.iter().all(|count| *count < 2) {
                     bail!(
-                        "discriminant is there, and no class of task 1 has 2 training images or more; a covariance within \
+                        "discriminant is set, and no class of task 1 has 2 training images or more; a covariance \
+                         within \
                          classes needs 2 of at least one: {told}"
                     );
                 }
@@ -90,7 +91,7 @@ impl Recipe {
                 let at_hand = of_task.iter().sum::<usize>().saturating_add(kept);
                 if task > 0 && at_hand < 2 {
                     bail!(
-                        "discriminant is there, and task {} has {at_hand} training images and exemplars; two tell how \
+                        "discriminant is set, and task {} has {at_hand} training images and exemplars; two tell how \
                          the features changed: {told}",
                         task + 1
                     );
@@ -108,7 +109,7 @@ impl Recipe {
             (fecam.covariance != Covariance::Shared, images.iter().position(|count| *count < 2))
         {
             bail!(
-                "discriminant.fecam is there, and class {} of task {} has {} training images; a covariance of a class \
+                "discriminant.fecam is set, and class {} of task {} has {} training images; a covariance of a class \
                  needs 2: use more, or covariance \"shared\"",
                 first + at,
                 task + 1,
@@ -117,7 +118,7 @@ impl Recipe {
         }
         if images.iter().sum::<usize>() < 2 {
             bail!(
-                "discriminant.fecam is there, and task {} has one training image; a covariance needs 2: use more",
+                "discriminant.fecam is set, and task {} has one training image; a covariance needs 2: use more",
                 task + 1
             );
         }

@@ -1,7 +1,7 @@
 //! The parts of an objective as data.
 //!
-//! One decision: a term's every choice stands in its own table, with its source beside it; what all kinds have in
-//! common is asked for here.
+//! Every option of a term is a key of its own table, documented with its source; the methods here answer what all kinds
+//! have in common.
 
 use dtid::dual::DtidConfig;
 use dtid::regression::Centring;
@@ -39,7 +39,7 @@ pub enum Columns {
     New,
 }
 
-/// Whose maps a term follows.
+/// The teachers whose maps a term distils.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Teachers {
@@ -51,7 +51,8 @@ pub enum Teachers {
     Both,
 }
 
-/// What maps the student's map to a teacher's in variational information distillation; channels stay as many.
+/// The network from the student's map to a teacher's in variational information distillation; the number of channels
+/// stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Regressor {
@@ -163,7 +164,7 @@ pub enum TermSpec {
     Vid {
         /// Weight in the objective; 1 in RepDistiller's code.
         weight: f64,
-        /// Whose maps. In a task without a new teacher, the old one's alone.
+        /// The teachers whose maps are distilled. In a task without a new teacher, the old one's alone.
         teachers: Teachers,
         /// Stages by number, from 1; empty for all.
         stages: Vec<usize>,
@@ -245,7 +246,7 @@ pub enum TermSpec {
     DoubleRegression {
         /// Weight in the objective; 1 in DMC.
         weight: f64,
-        /// What is subtracted from the teachers' logits.
+        /// The mean that is subtracted from the teachers' logits.
         centring: Centring,
     },
     /// A term of a program that uses this library. No file can name it: a recipe with one cannot be written.
@@ -354,7 +355,7 @@ impl TermSpec {
         }
     }
 
-    /// Whose maps a variational term follows.
+    /// The teachers whose maps a variational term distils.
     pub(super) fn vid_teachers(&self) -> Option<Teachers> {
         match *self {
             Self::Vid { teachers, .. } => Some(teachers),

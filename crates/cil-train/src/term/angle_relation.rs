@@ -40,7 +40,7 @@ impl Term for AngleRelation {
         let rows = step.rows(self.rows);
         let (Some(old), false) = (step.old, rows.is_empty()) else { return Ok(None) };
         let (student, old) = (narrow(&step.student.features, &rows)?, narrow(&old.features, &rows)?);
-        let projections = match PROJECTIONS.map(|name| step.aids.get(name)) {
+        let projections = match PROJECTIONS.map(|name| step.aux_nets.get(name)) {
             _ if self.projected == 0 => None,
             [Some(student), Some(old)] => Some(Projections { student, old }),
             _ => bail!("the projections of angle-relation are missing"),

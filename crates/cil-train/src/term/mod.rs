@@ -2,8 +2,9 @@
 //!
 //! A new idea is one file here, one variant of [`TermSpec`], and one test. A term only reads a [`Step`]; it says which
 //! rows it acts on and never writes, so the order of terms does not matter. It is made for one phase: it may ask for
-//! the backbone's maps, and bring [`Aid`]s, small networks that train with the student and end with the phase. Losses
-//! on maps yield their gradients themselves, in one pass: candle's operations would take many, each on one thread.
+//! the backbone's maps, and bring [`AuxNet`]s, small networks that train with the student and end with the phase.
+//! Losses on maps yield their gradients themselves, in one pass: candle's operations would take many, each on one
+//! thread.
 
 mod angle_relation;
 mod binary_cross_entropy;
@@ -33,13 +34,13 @@ use cil_engine::{Graph, ParameterSpec, Shape};
 use crate::recipe::{Rows, TermSpec};
 use crate::step::Step;
 
-/// The only tap of an [`Aid`]'s graph.
+/// The only tap of an [`AuxNet`]'s graph.
 pub const OUTPUT: &str = "output";
 
 /// A small network of a term's own: it reads one of the student's maps with batch statistics.
 #[derive(Debug)]
-pub struct Aid {
-    /// Name of what it says, and prefix of its parameters' names, such as `vid.old.stage1`.
+pub struct AuxNet {
+    /// Name of its output, and prefix of its parameters' names, such as `vid.old.stage1`.
     pub name: String,
     /// The tap whose map it reads.
     pub map: String,
@@ -47,7 +48,7 @@ pub struct Aid {
     pub for_new_teacher: bool,
     /// Rows that it reads.
     pub rows: Rows,
-    /// Its form; hands out [`OUTPUT`]. `None` says the map itself.
+    /// Its graph, with the tap [`OUTPUT`]. `None`: the map itself.
     pub graph: Option<Graph>,
     /// Values that train with it, by name, as they begin.
     pub values: Vec<(String, Tensor)>,
@@ -55,11 +56,11 @@ pub struct Aid {
 
 /// Gradients that terms yield themselves, weighted.
 #[derive(Debug, Default)]
-pub struct MapSlopes {
+pub struct MapGrads {
     /// To the student's maps: tap, rows, and the gradient to these.
     pub maps: Vec<(String, Range<usize>, Tensor)>,
-    /// To what aids say, and to their values, by name.
-    pub aids: BTreeMap<String, Tensor>,
+    /// To the outputs of auxiliary networks, and to their values, by name.
+    pub aux_nets: BTreeMap<String, Tensor>,
 }
 
 /// The objective on a step.
@@ -70,7 +71,7 @@ pub struct Outcome {
     /// Each term's own value.
     pub parts: BTreeMap<String, Tensor>,
     /// The gradients of the part that is of maps.
-    pub slopes: MapSlopes,
+    pub grads: MapGrads,
 }
 
 /// One part of an objective.
@@ -93,11 +94,12 @@ pub trait Term: std::fmt::Debug + Send {
     ///
     /// # Errors
     /// If a graph cannot be built or the device refuses a tensor.
-    fn aids(&self, _device: &Device) -> Result<Vec<Aid>> {
+    fn aux_nets(&self, _device: &Device) -> Result<Vec<AuxNet>> {
         Ok(Vec::new())
     }
 
-    /// Values of its own that train with the student through candle, and end with the phase; in [`Step::aids`] by name.
+    /// Values of its own that train with the student through candle, and end with the phase; in [`Step::aux_nets`] by
+    /// name.
     fn values(&self) -> Vec<ParameterSpec> {
         Vec::new()
     }
@@ -113,16 +115,11 @@ pub trait Term: std::fmt::Debug + Send {
     }
 
     /// For a term on maps, in place of [`Self::loss`]: the unweighted loss, and its gradients times `weight` into
-    /// `slopes`.
+    /// `grads`.
     ///
     /// # Errors
     /// If maps do not fit.
-    fn loss_on_maps(
-        &self,
-        _step: &Step<'_>,
-        _weight: f64,
-        _slopes: &mut MapSlopes,
-    ) -> Result<Option<Tensor>> {
+    fn loss_on_maps(&self, _step: &Step<'_>, _weight: f64, _grads: &mut MapGrads) -> Result<Option<Tensor>> {
         Ok(None)
     }
 }
@@ -154,9 +151,10 @@ impl Objective {
     ///
     /// # Errors
     /// If a graph cannot be built or the device refuses a tensor.
-    pub fn aids(&self, device: &Device) -> Result<Vec<Aid>> {
-        let aids = self.terms.iter().map(|(_, term)| term.aids(device)).collect::<Result<Vec<_>>>()?;
-        Ok(aids.into_iter().flatten().collect())
+    pub fn aux_nets(&self, device: &Device) -> Result<Vec<AuxNet>> {
+        let aux_nets =
+            self.terms.iter().map(|(_, term)| term.aux_nets(device)).collect::<Result<Vec<_>>>()?;
+        Ok(aux_nets.into_iter().flatten().collect())
     }
 
     /// Values of the terms' own.
@@ -180,11 +178,11 @@ impl Objective {
     /// If no term applies to the step, or one fails.
     pub fn loss(&self, step: &Step<'_>) -> Result<Outcome> {
         let (mut total, mut parts): (Option<Tensor>, _) = (None, BTreeMap::new());
-        let mut slopes = MapSlopes::default();
+        let mut grads = MapGrads::default();
         for (weight, term) in &self.terms {
             let part = match term.loss(step)? {
                 Some(part) => Some(part),
-                None => term.loss_on_maps(step, *weight, &mut slopes)?,
+                None => term.loss_on_maps(step, *weight, &mut grads)?,
             };
             let Some(part) = part else { continue };
             let weighted = (&part * *weight)?;
@@ -195,7 +193,7 @@ impl Objective {
             parts.insert(term.name().to_owned(), part.detach());
         }
         match total {
-            Some(total) => Ok(Outcome { total, parts, slopes }),
+            Some(total) => Ok(Outcome { total, parts, grads }),
             None => bail!("no term of the objective applies to this step"),
         }
     }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::{Growth, MapSlopes, Term, narrow};
+use super::{Growth, MapGrads, Term, narrow};
 use crate::loss::pod::pod_spatial;
 use crate::recipe::Rows;
 use crate::step::Step;
@@ -30,7 +30,7 @@ impl Term for PodSpatial {
     }
 
     /// The mean over stages, times the factor.
-    fn loss_on_maps(&self, step: &Step<'_>, weight: f64, slopes: &mut MapSlopes) -> Result<Option<Tensor>> {
+    fn loss_on_maps(&self, step: &Step<'_>, weight: f64, grads: &mut MapGrads) -> Result<Option<Tensor>> {
         let rows = step.rows(self.rows);
         let (Some(old), false) = (step.old, rows.is_empty()) else { return Ok(None) };
         let share = self.growth.factor(step) / self.maps.len() as f64;
@@ -39,8 +39,8 @@ impl Term for PodSpatial {
             let (Some(map), Some(target)) = (step.student.maps.get(name), old.maps.get(name)) else {
                 bail!("student or teacher hands out no {name}")
             };
-            let (loss, slope) = pod_spatial(&narrow(map, &rows)?, &narrow(target, &rows)?, weight * share)?;
-            slopes.maps.push((name.clone(), rows.clone(), slope));
+            let (loss, grad) = pod_spatial(&narrow(map, &rows)?, &narrow(target, &rows)?, weight * share)?;
+            grads.maps.push((name.clone(), rows.clone(), grad));
             sum = Some(match sum {
                 Some(sum) => (sum + loss)?,
                 None => loss,

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use cil_engine::ParameterSpec;
 
-use super::{Aid, MapSlopes, Term};
+use super::{AuxNet, MapGrads, Term};
 use crate::recipe::scaling::Scaling;
 use crate::step::Step;
 
@@ -35,8 +35,8 @@ impl Term for Scaled {
         self.term.maps()
     }
 
-    fn aids(&self, device: &Device) -> Result<Vec<Aid>> {
-        self.term.aids(device)
+    fn aux_nets(&self, device: &Device) -> Result<Vec<AuxNet>> {
+        self.term.aux_nets(device)
     }
 
     fn values(&self) -> Vec<ParameterSpec> {
@@ -51,8 +51,8 @@ impl Term for Scaled {
         self.term.asks_new_teacher_of_all()
     }
 
-    fn loss_on_maps(&self, step: &Step<'_>, weight: f64, slopes: &mut MapSlopes) -> Result<Option<Tensor>> {
+    fn loss_on_maps(&self, step: &Step<'_>, weight: f64, grads: &mut MapGrads) -> Result<Option<Tensor>> {
         let Some(factor) = self.factor(step) else { return Ok(None) };
-        self.term.loss_on_maps(step, weight * factor, slopes)?.map(|loss| loss * factor).transpose()
+        self.term.loss_on_maps(step, weight * factor, grads)?.map(|loss| loss * factor).transpose()
     }
 }

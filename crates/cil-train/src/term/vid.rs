@@ -3,9 +3,9 @@
 use candle_core::{DType, Device, Result, Tensor, bail};
 use cil_engine::measures::{self, Gaussian};
 use cil_engine::{Graph, GraphBuilder, Op, Shape};
-use dtid::vid::{VARIANCE_FLOOR, VidSlopes, initial_raw_variance, vid_slopes};
+use dtid::vid::{VARIANCE_FLOOR, VidGrads, initial_raw_variance, vid_grads};
 
-use super::{Aid, MapSlopes, OUTPUT, Term, narrow};
+use super::{AuxNet, MapGrads, OUTPUT, Term, narrow};
 use crate::recipe::{Regressor, Rows, Teachers};
 use crate::step::Step;
 
@@ -104,10 +104,10 @@ impl Term for Vid {
         self.links.iter().map(|link| link.map.clone()).collect()
     }
 
-    fn aids(&self, device: &Device) -> Result<Vec<Aid>> {
-        let aid = |link: &Link| {
+    fn aux_nets(&self, device: &Device) -> Result<Vec<AuxNet>> {
+        let aux_net = |link: &Link| {
             let variance = initial_raw_variance(link.shape.channels(), DType::F32, device)?;
-            Ok(Aid {
+            Ok(AuxNet {
                 name: link.name.clone(),
                 map: link.map.clone(),
                 for_new_teacher: link.new,
@@ -116,14 +116,14 @@ impl Term for Vid {
                 values: vec![(link.variance(), variance)],
             })
         };
-        self.links.iter().map(aid).collect()
+        self.links.iter().map(aux_net).collect()
     }
 
     /// Where a teacher says nothing its part is left out.
-    fn loss_on_maps(&self, step: &Step<'_>, weight: f64, slopes: &mut MapSlopes) -> Result<Option<Tensor>> {
+    fn loss_on_maps(&self, step: &Step<'_>, weight: f64, grads: &mut MapGrads) -> Result<Option<Tensor>> {
         let mut sum: Option<Tensor> = None;
         for link in &self.links {
-            let Some(mean) = step.aids.get(&link.name) else { continue };
+            let Some(mean) = step.aux_nets.get(&link.name) else { continue };
             let map = match link.new {
                 true => step.of_new_teacher(link.rows, |view| view.maps.get(&link.map))?,
                 false => match step.old.and_then(|view| view.maps.get(&link.map)) {
@@ -132,14 +132,16 @@ impl Term for Vid {
                 },
             };
             let Some(map) = map else { bail!("a teacher hands out no {}", link.map) };
-            let Some(raw) = step.aids.get(&link.variance()) else { bail!("{} is missing", link.variance()) };
+            let Some(raw) = step.aux_nets.get(&link.variance()) else {
+                bail!("{} is missing", link.variance())
+            };
             // A GPU's maps stay there.
             let found = match measures::gaussian(mean, &map, raw, VARIANCE_FLOOR, weight)? {
-                Some(Gaussian { loss, mean, raw_variance }) => VidSlopes { loss, mean, raw_variance },
-                None => vid_slopes(mean, &map, raw, weight)?,
+                Some(Gaussian { loss, mean, raw_variance }) => VidGrads { loss, mean, raw_variance },
+                None => vid_grads(mean, &map, raw, weight)?,
             };
-            slopes.aids.insert(link.name.clone(), found.mean);
-            slopes.aids.insert(link.variance(), found.raw_variance);
+            grads.aux_nets.insert(link.name.clone(), found.mean);
+            grads.aux_nets.insert(link.variance(), found.raw_variance);
             sum = Some(match sum {
                 Some(sum) => (sum + found.loss)?,
                 None => found.loss,

@@ -1,6 +1,6 @@
 //! One iteration: what the host draws for it, and what it does.
 //!
-//! One decision: everything that differs from one iteration to the next is an input, so a GPU repeats them by itself.
+//! Everything that differs from one iteration to the next is an input, so a GPU repeats them by itself.
 
 use candle_core::{Device, Result, Tensor, bail};
 use cil_engine::captures::Repeatable;
@@ -11,7 +11,7 @@ use super::{Inversion, STATISTICS_MOMENTUM};
 use crate::loss;
 use crate::replay::Code;
 
-/// What an iteration did on the host.
+/// The work of an iteration on the host.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Done {
     moved: Moved,
@@ -31,14 +31,14 @@ impl Repeatable for Iteration<'_> {
 
     fn step(&mut self, inputs: &[Tensor]) -> Result<Done> {
         let of = &mut *self.0;
-        let slope = of.slope(inputs)?;
+        let grad = of.grad(inputs)?;
         let (group, rate) = (std::slice::from_ref(&of.group), of.rate());
-        let moved = of.optimizer.step(&mut of.parameters, &slope.gradients, group, rate)?;
-        of.parameters.update_statistics(&slope.update, STATISTICS_MOMENTUM)?;
-        for (name, value) in &slope.parts {
+        let moved = of.optimizer.step(&mut of.parameters, &grad.gradients, group, rate)?;
+        of.parameters.update_statistics(&grad.update, STATISTICS_MOMENTUM)?;
+        for (name, value) in &grad.parts {
             of.meter.add(name, value)?;
         }
-        Ok(Done { moved, parts: slope.parts.into_keys().collect() })
+        Ok(Done { moved, parts: grad.parts.into_keys().collect() })
     }
 
     fn prepare(&mut self, done: &Done) -> Result<()> {
@@ -76,8 +76,8 @@ impl<'a> Asked<'a> {
 }
 
 impl Inversion {
-    /// What the host draws for the iteration that is next: a code, labels if it asks for them, and the rows of each
-    /// pair whose difference is looked at.
+    /// The draws of the host for the next iteration: a code, labels if it is conditional, and the rows of each
+    /// pair whose difference is used.
     pub(super) fn inputs(&self) -> Result<Vec<Tensor>> {
         let draw =
             Draw { seed: self.seed, purpose: "inversion", task: self.task, position: self.done as u64 };

@@ -75,7 +75,7 @@ fn moved(inversion: &mut Inversion, name: &str, at: usize, by: f64) -> Result<f6
     let mut values = before.flatten_all()?.to_vec1::<f64>()?;
     values[at] += by;
     inversion.parameters.set(name, Tensor::from_vec(values, before.dims(), &Device::Cpu)?);
-    let total = inversion.slope(&inversion.inputs()?)?.total.to_scalar::<f64>()?;
+    let total = inversion.grad(&inversion.inputs()?)?.total.to_scalar::<f64>()?;
     inversion.parameters.set(name, before);
     Ok(total)
 }
@@ -84,17 +84,17 @@ fn check_by_differences(config: InversionConfig) -> Result<()> {
     let executors = reference();
     let teacher = teacher(&executors, DType::F64)?;
     let mut inversion = Inversion::new(config, teacher, &executors, 3, 1, &Device::Cpu)?;
-    let gradients = inversion.slope(&inversion.inputs()?)?.gradients;
+    let gradients = inversion.grad(&inversion.inputs()?)?.gradients;
     let names: Vec<String> = gradients.iter().map(|(name, _)| name.to_owned()).collect();
     assert_eq!(names.len(), inversion.group.names.len(), "every weight has a gradient");
     let step = 1e-6;
     for (turn, name) in names.iter().enumerate() {
-        let slopes = gradients.get(name).unwrap().flatten_all()?.to_vec1::<f64>()?;
-        let at = (turn * 37) % slopes.len();
+        let grads = gradients.get(name).unwrap().flatten_all()?.to_vec1::<f64>()?;
+        let at = (turn * 37) % grads.len();
         let difference =
             (moved(&mut inversion, name, at, step)? - moved(&mut inversion, name, at, -step)?) / (2.0 * step);
-        let error = (slopes[at] - difference).abs();
-        assert!(error < 1e-5 * (1.0 + difference.abs()), "{name}[{at}]: {} is not {difference}", slopes[at]);
+        let error = (grads[at] - difference).abs();
+        assert!(error < 1e-5 * (1.0 + difference.abs()), "{name}[{at}]: {} is not {difference}", grads[at]);
     }
     Ok(())
 }
@@ -194,7 +194,7 @@ fn a_restored_inversion_goes_on_to_the_same_bits_and_foreign_states_are_refused(
 }
 
 #[test]
-fn a_generator_may_begin_as_the_one_before_and_grow_by_its_classes() -> Result<()> {
+fn a_generator_may_warm_start_from_the_one_before_and_grow_by_its_classes() -> Result<()> {
     let executors = cpu();
     let (four, six) = (teacher(&executors, DType::F32)?, teacher_of(&[4, 2], &executors, DType::F32)?);
     let fresh = |teacher: &Frozen, conditional| {
@@ -208,7 +208,7 @@ fn a_generator_may_begin_as_the_one_before_and_grow_by_its_classes() -> Result<(
         before.advance(5)?;
         let mut after = fresh(&six, conditional)?;
         let begun = all(&after)?;
-        after.begin_as(before.replay().parameters())?;
+        after.warm_start_from(before.replay().parameters())?;
         assert_eq!(after.done(), 0, "iterations and Adam begin anew");
         let (before, now) = (all(&before)?, all(&after)?);
         for (name, values) in &now {
@@ -228,7 +228,7 @@ fn a_generator_may_begin_as_the_one_before_and_grow_by_its_classes() -> Result<(
         after.advance(1)?;
     }
     let mut other = fresh(&six, true)?;
-    assert!(other.begin_as(fresh(&four, false)?.replay().parameters()).is_err());
+    assert!(other.warm_start_from(fresh(&four, false)?.replay().parameters()).is_err());
     Ok(())
 }
 

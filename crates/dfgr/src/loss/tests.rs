@@ -45,7 +45,7 @@ fn joined_layers_give_what_layers_apart_give() -> Result<()> {
             let (apart, joined) = (apart.backward()?, joined.backward()?);
             for ((mean, variance), _) in &values {
                 for var in [mean, variance] {
-                    let of = |slopes: &candle_core::backprop::GradStore| slopes.get(var).cloned();
+                    let of = |grads: &candle_core::backprop::GradStore| grads.get(var).cloned();
                     let (Some(apart), Some(joined)) = (of(&apart), of(&joined)) else {
                         panic!("no gradient")
                     };

@@ -1,4 +1,4 @@
-//! What the loss tests of this workspace share: golden numbers from PyTorch, and finite differences.
+//! Shared code of this workspace's loss tests: golden numbers from PyTorch, and finite differences.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use serde_json::Value;

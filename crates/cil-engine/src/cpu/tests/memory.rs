@@ -48,7 +48,7 @@ fn a_second_network_takes_the_buffers_of_the_first() -> Result<()> {
         for again in 0..2 {
             let before = memory.allocated();
             let sharing = CpuExecutor::new(graph.clone())?.sharing(&memory);
-            // What the buffers hold of other networks must not show.
+            // Values of other networks in the buffers must have no effect.
             let found = exact(&outcome(&sharing, &parameters, &input, TRAIN_ALL, &up)?)?;
             assert_eq!(found, expected);
             assert!(again == 0 || memory.allocated() == before, "a network like the one before needs memory");

@@ -1,4 +1,4 @@
-//! What Winograd's filtering costs in digits, in bounds that hold what `docs/speed.md` says.
+//! The precision of Winograd's filtering, with the bounds that `docs/speed.md` states.
 
 use std::collections::BTreeMap;
 
@@ -25,11 +25,11 @@ fn errors(side: usize, padding: usize, up: bool, path: InstructionPath) -> Resul
     let parameters = parameters(&graph, &mut dice)?;
     let rows = 16;
     let input = dice.tensor(&graph.input_shape().dims(rows), -1.5, 1.5)?;
-    let slope = dice.tensor(&graph.node(x).shape.dims(rows), -1.0, 1.0)?;
+    let grad = dice.tensor(&graph.node(x).shape.dims(rows), -1.0, 1.0)?;
     let spec =
         ForwardSpec { norm: Norm::Batch, moments: false, keep: Keep::Tape { weights: true, input: true } };
     let up = |dtype| {
-        let taps = BTreeMap::from([("out".to_owned(), slope.to_dtype(dtype)?)]);
+        let taps = BTreeMap::from([("out".to_owned(), grad.to_dtype(dtype)?)]);
         Ok::<_, candle_core::Error>(Upstream { taps, moments: BTreeMap::new() })
     };
     let reference = ReferenceExecutor::new(graph.clone());

@@ -1,8 +1,7 @@
 //! Which of cuDNN's algorithms computes a product.
 //!
-//! One decision: of those that give the same bits every time the first is taken that cuDNN then does execute; an entry
-//! of its ranking may still be refused when its workspace is asked for, or when it is first called, and the next one
-//! serves.
+//! The choice is the first deterministic algorithm in cuDNN's ranking that runs; cuDNN may still refuse an entry when
+//! its workspace is queried or when it is first called, and then the next one is tried.
 
 use std::mem::MaybeUninit;
 
@@ -141,7 +140,7 @@ macro_rules! algorithm {
                         && it.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
                         && it.memory <= WORKSPACE
                 };
-                // SAFETY: the descriptors live. What has no workspace to tell is not offered.
+                // SAFETY: the descriptors live. An algorithm without a workspace size is not offered.
                 let sized = |it: &sys::$found| unsafe {
                     let bytes = result::$workspace(handle, $(of.$argument),*, it.algo).ok()?;
                     (bytes <= WORKSPACE).then_some((it.algo, bytes))
@@ -215,12 +214,12 @@ mod tests {
         let by_second = |_, bytes| Ok(if bytes == 1 { Err(refusal) } else { Ok(()) });
         assert!(choice.compute(&mut refused, by_second).is_ok_and(|done| done.is_ok()));
         assert_eq!((choice.first().1, refused), (2, 1));
-        // What was executed once is not given up, nor is what failed.
+        // An algorithm that ran once is kept, and so is one that failed.
         assert!(choice.compute(&mut refused, |_, _| Ok(Err(refusal))).is_ok_and(|done| done.is_err()));
         let mut choice = fresh();
         assert!(choice.compute(&mut refused, |_, _| Ok(Err(failure))).is_ok_and(|done| done.is_err()));
         assert_eq!((choice.first().1, refused), (1, 1));
-        // The last one's refusal is told.
+        // The last one's refusal is the error.
         assert!(choice.compute(&mut refused, |_, _| Ok(Err(refusal))).is_ok_and(|done| done.is_err()));
         assert_eq!((choice.first().1, refused), (2, 2));
         // Where all may refuse, what all of them refuse says nothing of any.

@@ -1,7 +1,7 @@
 //! A convolution with what follows it in inference, as one call of cuDNN.
 //!
-//! One decision: whether cuDNN has such a call for a shape is found out once, by asking it to do the first one; where
-//! it has none, the caller adds and activates in a pass of its own. Both compute the same.
+//! The first call for a shape shows whether cuDNN supports it; where it does not, the caller adds and activates in a
+//! pass of its own. Both compute the same.
 
 use std::ffi::c_void;
 
@@ -13,7 +13,7 @@ use super::super::gpu::Gpu;
 use super::choice::is_unavailable;
 use super::{Geometry, Library, Operands, Product, State, choice, explain, prepared, values_of};
 
-/// What follows the convolution.
+/// The operations after the convolution.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cuda) struct Tail {
     /// One value a channel, in the type of the maps.

@@ -26,8 +26,8 @@ __device__ inline double spread(float raw, double floor) {
     return fmax(value, 0.0) + log1p(exp(-fabs(value))) + floor;
 }
 
-// `slope` = scale / variance * (mean - target), and sums of squared differences over chunks.
-KERNEL(gaussian)(const float *mean, const float *target, const float *raw, float *slope, float *partial, Map map, Sums sums,
+// `grad` = scale / variance * (mean - target), and sums of squared differences over chunks.
+KERNEL(gaussian)(const float *mean, const float *target, const float *raw, float *grad, float *partial, Map map, Sums sums,
                  double scale, double floor) {
     int channel = blockIdx.x, count = sums.rows * map.height * map.width;
     int end = min(count, (int)(blockIdx.y + 1) * sums.span);
@@ -35,7 +35,7 @@ KERNEL(gaussian)(const float *mean, const float *target, const float *raw, float
     for (int at = blockIdx.y * sums.span + threadIdx.x; at < end; at += THREADS) {
         int where = element(map, channel, at);
         float difference = mean[where] - target[where];
-        slope[where] = difference * factor;
+        grad[where] = difference * factor;
         squares += difference * difference;
     }
     reduce(map, sums, squares, 0, partial);
@@ -53,8 +53,8 @@ KERNEL(gaussian_end)(const float *partial, const float *raw, Map map, Sums sums,
         for (int chunk = 0; chunk < sums.chunks; chunk++) squares += partial[2 * chunk * channels + channel];
         double variance = spread(raw[channel], floor), fit = squares / elements;
         sum += 0.5 * (fit / variance + share * log(variance));
-        double slope = 1.0 / (1.0 + exp(-(double)raw[channel]));
-        of_raw[channel] = (float)(weight * 0.5 * slope * (share - fit / variance) / variance);
+        double grad = 1.0 / (1.0 + exp(-(double)raw[channel]));
+        of_raw[channel] = (float)(weight * 0.5 * grad * (share - fit / variance) / variance);
     }
     total(&sum, &nothing);
     if (threadIdx.x == 0) *loss = (float)sum;
@@ -82,11 +82,11 @@ __device__ inline double squares_of(const float *map, int channels, int height, 
 
 // The distance of two maps' profiles of length 1, and `scale` times its gradient to the first. A block a sample; `work`:
 // two profiles a sample. Below `shortest` a profile is not brought to length 1.
-KERNEL(profiles)(const float *maps, const float *targets, float *slopes, double *work, double *distances, int channels,
+KERNEL(profiles)(const float *maps, const float *targets, float *grads, double *work, double *distances, int channels,
                  int height, int width, double scale, double shortest) {
     int size = channels * height * width, entries = channels * (height + width);
     const float *map = maps + (long long)blockIdx.x * size, *target = targets + (long long)blockIdx.x * size;
-    float *slope = slopes + (long long)blockIdx.x * size;
+    float *grad = grads + (long long)blockIdx.x * size;
     double *own = work + (long long)blockIdx.x * 2 * entries, *other = own + entries;
     double length = 0, other_length = 0;
     for (int at = threadIdx.x; at < entries; at += THREADS) {
@@ -116,7 +116,7 @@ KERNEL(profiles)(const float *maps, const float *targets, float *slopes, double 
     for (int at = threadIdx.x; at < size; at += THREADS) {
         int line = at / width;
         float of_row = (float)other[line], of_column = (float)other[channels * height + line / height * width + at % width];
-        slope[at] = map[at] * (of_row + of_column);
+        grad[at] = map[at] * (of_row + of_column);
     }
 }
 

@@ -32,16 +32,16 @@ __device__ inline double divisor_of(const float *weights, int rows) {
 // A row's part of the loss, which is its weight times minus the logarithm of the softmax at its column, over the divisor;
 // and the gradient of the loss to the row. A block a row. `weights` may be absent (then all are 1). The divisor is their
 // sum if `by_weights` is set, and the number of rows otherwise.
-KERNEL(cross_entropy)(const float *logits, const unsigned *picked, const float *weights, float *slopes, double *losses,
+KERNEL(cross_entropy)(const float *logits, const unsigned *picked, const float *weights, float *grads, double *losses,
                       int rows, int columns, int by_weights) {
     int row = blockIdx.x;
     const float *own = logits + (long long)row * columns;
-    float *slope = slopes + (long long)row * columns;
+    float *grad = grads + (long long)row * columns;
     double most, sum = exponentials(own, columns, 1, &most);
     double factor = (weights ? weights[row] : 1) / divisor_of(by_weights ? weights : 0, rows);
     unsigned column = picked[row];
     for (int at = threadIdx.x; at < columns; at += THREADS)
-        slope[at] = (float)(factor * (exp(own[at] - most) / sum - ((unsigned)at == column ? 1 : 0)));
+        grad[at] = (float)(factor * (exp(own[at] - most) / sum - ((unsigned)at == column ? 1 : 0)));
     // A column that is not there has no probability: the loss is not a number, and training says so.
     double chosen = column < (unsigned)columns ? own[column] : nan("");
     if (threadIdx.x == 0) losses[row] = factor * (log(sum) + most - chosen);
@@ -49,17 +49,17 @@ KERNEL(cross_entropy)(const float *logits, const unsigned *picked, const float *
 
 // A row's divergence of softmax(student / temperature) from softmax(teacher / temperature), times the temperature's square
 // over the number of rows, and its gradient to the student's row. A block a row.
-KERNEL(divergence)(const float *students, const float *teachers, float *slopes, double *losses, int rows, int columns,
+KERNEL(divergence)(const float *students, const float *teachers, float *grads, double *losses, int rows, int columns,
                    double temperature) {
     int row = blockIdx.x;
     const float *student = students + (long long)row * columns, *teacher = teachers + (long long)row * columns;
-    float *slope = slopes + (long long)row * columns;
+    float *grad = grads + (long long)row * columns;
     double most, other_most, loss = 0, nothing = 0;
     double sum = log(exponentials(student, columns, temperature, &most));
     double other_sum = log(exponentials(teacher, columns, temperature, &other_most));
     for (int at = threadIdx.x; at < columns; at += THREADS) {
         double own = (student[at] - most) / temperature - sum, other = (teacher[at] - other_most) / temperature - other_sum;
-        slope[at] = (float)(temperature / rows * (exp(own) - exp(other)));
+        grad[at] = (float)(temperature / rows * (exp(own) - exp(other)));
         loss += exp(other) * (other - own);
     }
     total(&loss, &nothing);

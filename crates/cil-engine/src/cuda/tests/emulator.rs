@@ -6,7 +6,7 @@ unsafe extern "C" {
     fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 
-/// What was asked of the driver since [`reset`].
+/// Calls of the driver since [`reset`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) kernels: usize,
@@ -42,8 +42,9 @@ pub(super) fn join(joins: bool) -> bool {
     true
 }
 
-/// What the emulator's cuDNN refuses from now on, in this order: to add a gradient to what is there, to execute the
-/// first reproducible algorithm that it offers, to tell that one's workspace. `false` if the driver is a real one.
+/// Calls that the emulator's cuDNN refuses from now on, in this order: to add a gradient to what is there, to execute
+/// the first reproducible algorithm that it offers, to report that one's workspace. `false` if the driver is a real
+/// one.
 pub(super) fn refuse([adding, executing, sizing]: [bool; 3]) -> bool {
     let Some(found) = find(c"emulator_refuse") else { return false };
     // SAFETY: the function of that name in tests/cuda/products.cpp takes a number and returns nothing.

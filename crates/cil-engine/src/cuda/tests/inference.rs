@@ -1,4 +1,4 @@
-//! Networks that are only looked at: what folding takes in, and that values stay what they are.
+//! Inference: which batch norms are folded, and that values do not change.
 
 use candle_core::{Result, bail};
 
@@ -8,7 +8,7 @@ use crate::testing::networks::{fused, generator, residual_net, resnet32};
 use crate::testing::{Dice, bits, expected, parameters, upstream};
 use crate::{Executor, ForwardSpec, Graph, Upstream};
 
-/// What follows convolutions is joined with them by cuDNN, or done in a pass of our own.
+/// Additions and activations after convolutions are fused by cuDNN, or run in a pass of our own.
 #[test]
 fn folded_networks_equal_the_reference_whatever_cudnn_joins() -> Result<()> {
     let Some(_turn) = turn("folded networks") else { return Ok(()) };
@@ -20,7 +20,7 @@ fn folded_networks_equal_the_reference_whatever_cudnn_joins() -> Result<()> {
             );
             continue;
         }
-        // What cuDNN joins is remembered for each shape by the GPU's own handle of it.
+        // The GPU's cuDNN handle remembers for each shape whether cuDNN fuses.
         let gpu = Gpu::open(0)?;
         let mut dice = Dice::new(41);
         let all: [Graph; 3] = [fused(&residual_net(9, 8)?)?, residual_net(8, 8)?, resnet32(8)?];

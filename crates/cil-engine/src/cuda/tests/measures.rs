@@ -23,8 +23,8 @@ fn size(values: &[f64]) -> f64 {
     values.iter().fold(1e-30, |size, value| size.max(value.abs()))
 }
 
-/// Whether `found` is `weight` times the slope of `measure` at `at`.
-fn check_slope(found: &[f64], at: &[f64], weight: f64, measure: impl Fn(&[f64]) -> f64, what: &str) {
+/// Whether `found` is `weight` times the grad of `measure` at `at`.
+fn check_grad(found: &[f64], at: &[f64], weight: f64, measure: impl Fn(&[f64]) -> f64, what: &str) {
     let scale = size(found);
     let mut dice = Dice::new(5);
     for _ in 0..20 {
@@ -33,12 +33,8 @@ fn check_slope(found: &[f64], at: &[f64], weight: f64, measure: impl Fn(&[f64]) 
         let step = 1e-5;
         up[place] += step;
         down[place] -= step;
-        let slope = weight * (measure(&up) - measure(&down)) / (2.0 * step);
-        assert!(
-            (found[place] - slope).abs() <= 2e-4 * scale,
-            "{what} {place}: {}, not {slope}",
-            found[place]
-        );
+        let grad = weight * (measure(&up) - measure(&down)) / (2.0 * step);
+        assert!((found[place] - grad).abs() <= 2e-4 * scale, "{what} {place}: {}, not {grad}", found[place]);
     }
 }
 
@@ -98,9 +94,9 @@ fn a_gaussian_and_its_gradients_are_the_formula_s() -> Result<()> {
         let loss = values(&found.loss)?[0];
         near(loss, expected, 1.0 + expected.abs(), "the measure");
         let of_mean = values(&found.mean)?;
-        check_slope(&of_mean, &mean, 1.7, |mean| gaussian_of(mean, &target, &raw, positions), "mean");
+        check_grad(&of_mean, &mean, 1.7, |mean| gaussian_of(mean, &target, &raw, positions), "mean");
         let of_raw = values(&found.raw_variance)?;
-        check_slope(&of_raw, &raw, 1.7, |raw| gaussian_of(&mean, &target, raw, positions), "variance");
+        check_grad(&of_raw, &raw, 1.7, |raw| gaussian_of(&mean, &target, raw, positions), "variance");
         assert_eq!((found.mean.dims(), found.loss.rank()), (dims.as_slice(), 0));
     }
     Ok(())
@@ -116,7 +112,7 @@ fn profiles_and_their_gradient_are_the_formula_s() -> Result<()> {
         let (map, target) = (dice.tensor(&shape, -1.0, 1.0)?, dice.tensor(&shape, -1.0, 1.0)?);
         let (at_map, at_target) = (map.to_device(&device)?, target.to_device(&device)?);
         emulator::reset();
-        let Some((loss, slope)) = profiles(&at_map, &at_target, SHORTEST, 0.3)? else {
+        let Some((loss, grad)) = profiles(&at_map, &at_target, SHORTEST, 0.3)? else {
             bail!("not on the GPU")
         };
         if let Some(counts) = emulator::counts() {
@@ -126,14 +122,14 @@ fn profiles_and_their_gradient_are_the_formula_s() -> Result<()> {
         near(values(&loss)?[0], profiles_of(&map, &target, dims), 1.0, "the measure");
         if dims != [1, 1, 1] {
             let measure = |map: &[f64]| profiles_of(map, &target, dims);
-            check_slope(&values(&slope)?, &map, 0.3, measure, "map");
+            check_grad(&values(&grad)?, &map, 0.3, measure, "map");
         }
         // Where both agree there is no gradient, and an empty map has no length.
-        let Some((loss, slope)) = profiles(&at_map, &at_map, SHORTEST, 0.3)? else { bail!("not on the GPU") };
-        assert_eq!((values(&loss)?[0], size(&values(&slope)?)), (0.0, 1e-30));
+        let Some((loss, grad)) = profiles(&at_map, &at_map, SHORTEST, 0.3)? else { bail!("not on the GPU") };
+        assert_eq!((values(&loss)?[0], size(&values(&grad)?)), (0.0, 1e-30));
         let empty = (dice.tensor(&shape, 0.0, 1.0)? * 0.0)?.to_device(&device)?;
-        let Some((_, slope)) = profiles(&empty, &at_target, SHORTEST, 0.3)? else { bail!("not on the GPU") };
-        assert!(values(&slope)?.iter().all(|it| *it == 0.0));
+        let Some((_, grad)) = profiles(&empty, &at_target, SHORTEST, 0.3)? else { bail!("not on the GPU") };
+        assert!(values(&grad)?.iter().all(|it| *it == 0.0));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What is said where the GPU's memory is used up: as many rows as would fit.
+//! The error when the GPU's memory is used up: the number of rows that would fit.
 
 use candle_core::{Result, Tensor, bail};
 

@@ -1,7 +1,7 @@
 //! The networks of the published settings at their sizes, against the processor's executor.
 //!
 //! The reference in `f64` would take minutes; the processor's executor is compared with it elsewhere, and both are
-//! looked at as a whole: among millions of values some ReLU flips in any two ways of adding.
+//! compared as a whole: among millions of values some ReLU flips in any two ways of adding.
 
 use candle_core::Result;
 

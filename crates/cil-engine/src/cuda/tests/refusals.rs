@@ -1,4 +1,4 @@
-//! What cuDNN may refuse, which is then done otherwise: only the emulator's can be told to.
+//! Calls that cuDNN may refuse, which are then computed another way: only the emulator can be made to refuse.
 
 use candle_core::Result;
 
@@ -19,7 +19,7 @@ fn what_cudnn_refuses_is_done_otherwise() -> Result<()> {
             eprintln!("SKIPPED refusals of cuDNN: only the emulator can be told to refuse");
             return Ok(());
         }
-        // What was refused is remembered by the GPU's own handle of it.
+        // The GPU's cuDNN handle remembers refusals.
         let gpu = Gpu::open(0)?;
         let mut dice = Dice::new(61);
         let what = format!("refused: adding {adding}, executing {executing}, sizing {sizing},");

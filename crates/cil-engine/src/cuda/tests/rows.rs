@@ -4,7 +4,7 @@ use candle_core::{D, Device, Result, Tensor, Var, bail};
 
 use super::emulator;
 use super::turn;
-use crate::rows::{DividedBy, cross_entropy, divergence, unit_rows};
+use crate::rows::{Divisor, cross_entropy, divergence, unit_rows};
 use crate::testing::Dice;
 
 /// Rows and columns: one of each, more columns than a block has threads, more rows.
@@ -28,9 +28,9 @@ fn check(loss: &Tensor, at: &Var, formula: impl Fn(&[f64]) -> f64, what: &str) -
         let (mut up, mut down) = (point.clone(), point.clone());
         up[place] += 1e-5;
         down[place] -= 1e-5;
-        let slope = 3.0 * (formula(&up) - formula(&down)) / 2e-5;
-        let is_near = (found[place] - slope).abs() <= 2e-4 * size + 1e-7;
-        assert!(is_near, "{what}, place {place}: {}, not {slope}", found[place]);
+        let grad = 3.0 * (formula(&up) - formula(&down)) / 2e-5;
+        let is_near = (found[place] - grad).abs() <= 2e-4 * size + 1e-7;
+        assert!(is_near, "{what}, place {place}: {}, not {grad}", found[place]);
     }
     Ok(())
 }
@@ -59,7 +59,7 @@ fn cross_entropy_and_its_gradient_are_the_formula_s() -> Result<()> {
         let at_weights = weights.to_device(&device)?;
         let of_rows = values(&weights)?;
         for (weighted, divided_by) in
-            [(false, DividedBy::Rows), (true, DividedBy::Rows), (true, DividedBy::Weights)]
+            [(false, Divisor::Rows), (true, Divisor::Rows), (true, Divisor::Weights)]
         {
             emulator::reset();
             let given = weighted.then_some(&at_weights);
@@ -76,8 +76,8 @@ fn cross_entropy_and_its_gradient_are_the_formula_s() -> Result<()> {
                     -weight(row) * softmax(own, 1.0)[picked[row] as usize].ln()
                 };
                 let divisor = match divided_by {
-                    DividedBy::Rows => rows as f64,
-                    DividedBy::Weights => of_rows.iter().sum(),
+                    Divisor::Rows => rows as f64,
+                    Divisor::Weights => of_rows.iter().sum(),
                 };
                 (0..rows).map(one).sum::<f64>() / divisor
             };
@@ -94,7 +94,7 @@ fn what_is_no_number_and_columns_that_are_not_there_give_no_number() -> Result<(
     let loss_of = |logits: [f32; 4], picked: [u32; 2]| -> Result<f64> {
         let logits = Tensor::from_slice(&logits, (2, 2), &device)?;
         let picked = Tensor::from_slice(&picked, 2, &device)?;
-        let Some(loss) = cross_entropy(&logits, &picked, None, DividedBy::Rows)? else {
+        let Some(loss) = cross_entropy(&logits, &picked, None, Divisor::Rows)? else {
             bail!("not on the GPU")
         };
         Ok(values(&loss)?[0])
@@ -105,7 +105,7 @@ fn what_is_no_number_and_columns_that_are_not_there_give_no_number() -> Result<(
     assert!(loss_of([0.0, 1.0, 2.0, 3.0], [0, 2])?.is_nan());
     let logits = Tensor::zeros((2, 2), candle_core::DType::F32, &device)?;
     let three = Tensor::zeros(3, candle_core::DType::U32, &device)?;
-    assert!(cross_entropy(&logits, &three, None, DividedBy::Rows).is_err());
+    assert!(cross_entropy(&logits, &three, None, Divisor::Rows).is_err());
     Ok(())
 }
 

@@ -89,7 +89,7 @@ fn what_differs_is_brought_every_time_and_waits_for_nothing() -> Result<()> {
     assert_eq!((one.to_vec1::<u32>()?, again.to_vec1::<u32>()?), (vec![1, 2, 3], vec![1, 2, 3]));
     assert_eq!(other.to_vec2::<f32>()?, vec![vec![1.5; 3]; 2]);
     let message = uploads::fresh(vec![1u32], 2, &device).unwrap_err().to_string();
-    assert!(message.starts_with("1 values for a tensor of [2]; 2 are right"), "{message}");
+    assert!(message.starts_with("1 values for a tensor of [2]; pass 2"), "{message}");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Options that a command would ignore.
 //!
-//! One decision: the settings of [`super::Global`] can be typed with every command, before it or behind it; where a
-//! command has no use for one, it is not in the command's help and is refused.
+//! The settings of [`super::Global`] can be typed with every command, before it or behind it; where a command has no
+//! use for one, it is not in the command's help and is refused.
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
@@ -11,7 +11,7 @@ const OUT: &str = "out";
 const SEED: &str = "seed";
 const COMPUTING: [&str; 4] = ["device", "threads", "kernels", "no_cuda_graphs"];
 
-/// What a command has no use for, as names of fields of [`super::Global`]; commands by their words.
+/// The options that a command ignores, as names of fields of [`super::Global`]; commands by their words.
 fn ignored(command: &str) -> Vec<&'static str> {
     let nothing_computed = [[DATA, OUT, SEED].as_slice(), &COMPUTING].concat();
     match command {
@@ -48,7 +48,7 @@ fn hide(command: Command, words: &str, options: &[Arg]) -> Command {
     })
 }
 
-/// What was typed and would be ignored: the command and the option, in a sentence.
+/// Refuses options that the command would ignore, with command and option in a sentence.
 ///
 /// # Errors
 /// The sentence.

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-/// What follows the help of `train`.
+/// The end of the help of `train`.
 pub(super) const TRAIN_HELP: &str = "\
 Examples:
   cil-runner train photos --out photos.safetensors
   cil-runner train photos --out photos.safetensors --image-side 64 --network torchvision-18 --epochs 60
 
-A folder a class: photos/cat/*.jpg, photos/dog/*.png. Classes are learned in the order of their names.";
+One folder for each class: photos/cat/*.jpg, photos/dog/*.png. Classes are learned in the order of their names.";
 
-/// What follows the help of `extend`.
+/// The end of the help of `extend`.
 pub(super) const EXTEND_HELP: &str = "\
 Examples:
   cil-runner extend photos.safetensors birds --out photos2.safetensors
@@ -23,21 +23,21 @@ frog,horse,ship,truck --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
 The old model's file is only read. A ResNet of torchvision, timm or akamaster/pytorch_resnet_cifar10 is a model too; its
 classes and normalisation come from its metadata, from a config.json beside it, or from the flags.";
 
-/// What follows the help of `evaluate`.
+/// The end of the help of `evaluate`.
 pub(super) const EVALUATE_HELP: &str = "\
 Examples:
   cil-runner evaluate photos2.safetensors photos/val
   cil-runner evaluate photos2.safetensors birds --json
 
-The folder may hold some of the model's classes only; all its classes compete all the same.";
+The folder may have only some of the model's classes; all classes of the model compete nevertheless.";
 
-/// What follows the help of `predict`.
+/// The end of the help of `predict`.
 pub(super) const PREDICT_HELP: &str = "\
 Examples:
   cil-runner predict photos2.safetensors one.jpg two.png
   cil-runner predict photos2.safetensors inbox --top-k 3 --csv";
 
-/// What follows the help of `export`.
+/// The end of the help of `export`.
 pub(super) const EXPORT_HELP: &str = "\
 Examples:
   cil-runner export photos2.safetensors --onnx photos2.onnx
@@ -45,6 +45,15 @@ Examples:
 
 The ONNX file is of opset 17. Its input `images` is float32 [N, 3, side, side], RGB in [0, 1], not normalised: the file
 does that itself. Its output `logits` is [N, classes]; class names are in its metadata.";
+
+/// The end of the help of `push`.
+pub(super) const PUSH_HELP: &str = "\
+Examples:
+  cil-runner push photos2.safetensors hf://somebody/photos --dry-run
+  cil-runner push photos2.safetensors hf://somebody/photos --private --license mit
+
+Needs a program that was built with --features hub, and a token in HF_TOKEN that may write. --dry-run prints the card and
+pushes nothing. Every command that reads a model reads hf://owner/name, too.";
 
 /// Commands on a model file and images of one's own.
 #[derive(Debug, Subcommand)]
@@ -58,19 +67,22 @@ pub enum Command {
     /// Measure a model on a folder of images
     #[command(after_help = EVALUATE_HELP)]
     Evaluate(EvaluateModel),
-    /// Say which classes a model sees in images
+    /// Predict the classes of images
     #[command(after_help = PREDICT_HELP)]
     Predict(Predict),
-    /// Make images from a model alone, as its own knowledge has them
+    /// Generate images from a model alone
     Generate(Generate),
-    /// Tell what a model file holds: classes, network, normalisation, statistics, and where it comes from
+    /// Describe a model file: classes, network, normalisation, statistics, and origin
     Inspect(Inspect),
     /// Write a model as ONNX, or for torchvision and timm
     #[command(after_help = EXPORT_HELP)]
     Export(Export),
+    /// Put a model on the Hugging Face hub, with a card written from its record
+    #[command(after_help = PUSH_HELP)]
+    Push(Push),
 }
 
-/// What a file of another program may not say of itself.
+/// Information that a file of another program may lack.
 #[derive(Args, Clone, Debug, Default)]
 pub struct About {
     /// Class names in the order of the logits, separated by commas, or a file with one name a line; for a model of
@@ -91,18 +103,18 @@ pub struct About {
 /// Arguments of `train`.
 #[derive(Args, Debug)]
 pub struct Train {
-    /// A folder of images, a folder a class
+    /// A folder with one folder of images for each class
     pub folder: PathBuf,
     /// The model file that is written
     #[arg(long, value_name = "MODEL")]
     pub out: PathBuf,
-    /// Height and width that images are brought to
+    /// Height and width to which images are resized
     #[arg(long, value_name = "PIXELS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(8..=1024))]
     pub image_side: u16,
-    /// The network; resnet32 up to 48 pixels and resnet18 above otherwise
+    /// The network [default: resnet32 up to 48 pixels, resnet18 above]
     #[arg(long, value_enum)]
     pub network: Option<NetworkName>,
-    /// Passes over the images
+    /// Number of epochs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub epochs: Option<u32>,
     /// Change one key of the recipe, such as base.training.learning-rate=0.05; may be given several times
@@ -139,25 +151,29 @@ pub enum NetworkName {
     Torchvision50,
 }
 
-/// How much an extension does.
+/// How much of the network an extension trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Effort {
-    /// Leaves the backbone as it is: seconds to minutes.
+    /// The backbone is not trained: seconds to minutes.
     Quick,
-    /// Trains on.
+    /// The backbone is trained.
     Full,
 }
 
 /// How an extension learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Method {
-    /// The backbone stays; statistics of features answer, kept ones or those of generated images.
+    /// The backbone is frozen; the classifier is computed from statistics of features, kept ones or those of generated
+    /// images.
     Statistics,
-    /// The backbone stays; the head learns new images beside generated ones of the old classes.
+    /// The backbone and the old classes' weights are frozen; logistic regression on new and generated images fits the
+    /// weights of the new classes.
+    Logistic,
+    /// The backbone is frozen; the head is trained on new images and generated ones of the old classes.
     Head,
-    /// The whole network learns new images beside generated ones, with both teachers' logits distilled (DF-GR, DT-ID).
+    /// The whole network is trained on new and generated images, with both teachers' logits distilled (DF-GR, DT-ID).
     Dfgr,
-    /// The whole network learns the new images alone: what forgetting looks like.
+    /// The whole network is trained on the new images only, which shows forgetting.
     FineTune,
 }
 
@@ -171,19 +187,19 @@ pub struct Extend {
     /// The model file that is written
     #[arg(long, value_name = "MODEL2")]
     pub out: PathBuf,
-    /// How it learns; otherwise what --effort and the statistics in the file suggest
+    /// How it learns [default: by --effort and the statistics in the file]
     #[arg(long, value_enum)]
     pub method: Option<Method>,
     /// Whether the backbone may change
     #[arg(long, value_enum, default_value_t = Effort::Quick)]
     pub effort: Effort,
-    /// Images of old classes that are still there, a folder a class
+    /// Remaining images of old classes, one folder for each class
     #[arg(long, value_name = "DIR")]
     pub exemplars: Option<PathBuf>,
     /// Images to measure on, a folder a class, old and new; else a tenth of the new ones is held out for it
     #[arg(long, value_name = "DIR")]
     pub eval: Option<PathBuf>,
-    /// Write a report of what became of old and new classes
+    /// Write a report on old and new classes
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
     /// Change one key of the recipe, such as increment.training.epochs=5; may be given several times
@@ -195,7 +211,7 @@ pub struct Extend {
     /// Leave broken images out instead of refusing the folder
     #[arg(long)]
     pub skip_broken: bool,
-    /// What the file may not say
+    /// Information that the file may lack
     #[command(flatten)]
     pub about: About,
 }
@@ -205,12 +221,12 @@ pub struct Extend {
 pub struct EvaluateModel {
     /// A model file
     pub model: PathBuf,
-    /// A folder of images, a folder a class
+    /// A folder with one folder of images for each class
     pub folder: PathBuf,
     /// Leave broken images out instead of refusing the folder
     #[arg(long)]
     pub skip_broken: bool,
-    /// What the file may not say
+    /// Information that the file may lack
     #[command(flatten)]
     pub about: About,
 }
@@ -223,7 +239,7 @@ pub struct Predict {
     /// Images, or folders of them
     #[arg(required = true, value_name = "IMAGE|DIR")]
     pub images: Vec<PathBuf>,
-    /// How many classes are printed for each image
+    /// Number of classes printed for each image
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub top_k: u16,
     /// Print CSV: file, rank, class, probability
@@ -232,7 +248,7 @@ pub struct Predict {
     /// Leave broken images out instead of refusing all
     #[arg(long)]
     pub skip_broken: bool,
-    /// What the file may not say
+    /// Information that the file may lack
     #[command(flatten)]
     pub about: About,
 }
@@ -245,13 +261,13 @@ pub struct Generate {
     /// A picture of all classes, or a folder that gets a folder a class
     #[arg(long, value_name = "FILE.png|DIR")]
     pub out: PathBuf,
-    /// Images that are made, of all classes together
+    /// Number of images, of all classes together
     #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub images: u32,
-    /// Steps that the generator is trained for
+    /// Training steps of the generator
     #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub iterations: u32,
-    /// What the file may not say
+    /// Information that the file may lack
     #[command(flatten)]
     pub about: About,
 }
@@ -261,7 +277,7 @@ pub struct Generate {
 pub struct Inspect {
     /// A model file
     pub model: PathBuf,
-    /// What the file may not say
+    /// Information that the file may lack
     #[command(flatten)]
     pub about: About,
 }
@@ -281,7 +297,26 @@ pub struct Export {
     /// Write a safetensors file in the tensor names that torchvision and timm load
     #[arg(long, value_name = "FILE")]
     pub torch: Option<PathBuf>,
-    /// What the file may not say
+    /// Information that the file may lack
     #[command(flatten)]
     pub about: About,
+}
+
+/// Arguments of `push`.
+#[derive(Args, Debug)]
+pub struct Push {
+    /// A model file that train or extend wrote
+    pub model: PathBuf,
+    /// The repository, as hf://owner/name; it is made if it is not there
+    #[arg(value_name = "hf://OWNER/NAME")]
+    pub repository: String,
+    /// Make the repository private if it is not there yet
+    #[arg(long)]
+    pub private: bool,
+    /// The license that the card states, such as mit or cc-by-4.0; none is stated otherwise
+    #[arg(long, value_name = "ID")]
+    pub license: Option<String>,
+    /// Print the card and push nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }

@@ -1,6 +1,6 @@
-//! What can be typed after `report`, and what `sweep report` shares with it.
+//! The arguments of `report`, some of which `sweep report` shares.
 //!
-//! One decision: each form of a report goes to a file of its own, and every form shows the same columns.
+//! Each form of a report goes to a file of its own, and every form shows the same columns.
 
 use std::path::PathBuf;
 
@@ -13,54 +13,54 @@ pub(super) const AFTER_HELP: &str = "\
 Examples:
   cil-runner report runs/demo-lwf-s1
   cil-runner report runs/demo-lwf-s1 runs/demo-lwf-s2 runs/demo-joint-s1 --html report.html
-  cil-runner report runs/demo-lwf-s1.partial --html now.html    a run that still goes, as far as it came
+  cil-runner report runs/demo-lwf-s1.partial --html now.html    a run in progress, up to its last event
   cil-runner report runs/* --csv numbers.csv --tensorboard logs && tensorboard --logdir logs
   cil-runner report runs/compare --baseline lwf --latex table.tex --figures figures
   cil-runner report runs/* --columns last,average,tasks --metric nearest-mean --markdown table.md
-  cil-runner report runs --verify                               whether anything rotted, in all run folders below
+  cil-runner report runs --verify                               check all run folders below for damage
 
-A folder of run folders stands for its runs; what is no run is left out and named. Runs whose settings differ in nothing
-but the seed, and whose images are the same, are one group, and its mean and sample standard deviation are over its whole
-runs, each seed once. Runs with different class orders are different groups, as in the report of a sweep.
+A folder of run folders means its runs; entries that are not runs are skipped and named. Runs on the same images whose
+settings differ only in the seed are one group. Its mean and sample standard deviation are over its finished runs, each
+seed once. Runs with different class orders are different groups, as in the report of a sweep.
 
-The best value of a column is bold, among methods that learned the same classes from the same images; `joint`, which trains
-on all images, is left out. A difference to the baseline is the mean over seeds of a run minus the baseline's run of the
-same seed, with its standard deviation.
+The best value of a column is bold, among methods that learned the same classes from the same images; `joint`, which
+trains on all images, is left out. A difference to the baseline is the mean over seeds of a run minus the baseline's run
+of the same seed, with its standard deviation.
 
-The page is one file and loads nothing. Figures are SVG files that need nothing else, and PNG files drawn from them, four
-pixels for each unit of the SVG. The CSV file has a row for each number.";
+The page is one file and loads no other. Figures are self-contained SVG files, and PNG files drawn from them, four pixels
+for each unit of the SVG. The CSV file has a row for each number.";
 
 /// Arguments of `report`.
 #[derive(Args, Debug)]
 pub struct Report {
-    /// Run folders, whole or still going (NAME.partial), or folders of them
+    /// Run folders, finished or in progress (NAME.partial), or folders of them
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
-    /// Show nothing of the runs, but whether each file is what its run wrote: events, models, settings, pictures
+    /// Only check that no file was changed since its run: events, models, settings, pictures
     #[arg(long, conflicts_with_all = ["html", "csv", "latex", "markdown", "figures", "tensorboard", "baseline"])]
     pub verify: bool,
     /// The method that others are compared with, seed by seed
     #[arg(long, value_name = "METHOD")]
     pub baseline: Option<String>,
-    /// What the table shows.
+    /// The content of the table.
     #[command(flatten)]
     pub table: Table,
-    /// What is written.
+    /// The files to write.
     #[command(flatten)]
     pub files: Files,
 }
 
-/// What a report's table shows.
+/// The content of a report's table.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Table")]
 pub struct Table {
-    /// Columns of the table, parted by commas
+    /// Columns of the table, separated by commas
     #[arg(long, value_name = "COLUMNS", value_enum, value_delimiter = ',', default_values_t = DEFAULT_COLUMNS)]
     pub columns: Vec<ColumnName>,
-    /// What is called accuracy
+    /// Which accuracy the table shows
     #[arg(long, value_name = "METRIC", value_enum, default_value_t = Metric::Accuracy)]
     pub metric: Metric,
-    /// Leave the best values as plain as the others
+    /// Do not set the best values in bold
     #[arg(long)]
     pub no_bold: bool,
 }

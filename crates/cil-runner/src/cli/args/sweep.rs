@@ -1,6 +1,6 @@
-//! What can be typed after `sweep`.
+//! The arguments of `sweep`.
 //!
-//! One decision: what a sweep is stands in its file; the arguments say only what to do with it.
+//! A sweep is defined by its file; the arguments say only what to do with it.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use super::report::{Files, Table};
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
-  cil-runner sweep plan compare.toml           its runs, what they share, what is done, and how long the rest takes
-  cil-runner sweep run compare.toml --jobs 2   do what is missing; again and again, after whatever interrupted it
+  cil-runner sweep plan compare.toml           its runs and base models, which are done, and the time left
+  cil-runner sweep run compare.toml --jobs 2   run what is not finished; repeat it after any interruption
   cil-runner sweep status compare.toml
-  cil-runner sweep task compare.toml --index 3   one job, on any machine that sees the folder
+  cil-runner sweep task compare.toml --index 3   one job, on any machine with access to the folder
   cil-runner sweep script compare.toml --for slurm > compare.sh
   cil-runner sweep report compare.toml         mean and spread over seeds, differences to the baseline
 
@@ -25,7 +25,7 @@ A file:
   paired = false
   # Classes of each task; may be left out.
   splits = [[6, 2, 2], [2, 2, 2, 2, 2]]
-  # For all methods, as --set takes it; may be left out.
+  # Changes for all methods, as with --set; may be left out.
   set = [\"recipe.base.training.epochs=20\"]
   # May be left out.
   baseline = \"lwf\"
@@ -33,29 +33,29 @@ A file:
   preset = \"demo-lwf\"
   [[method]]
   name = \"lucir-wide\"
-  # A config.toml, seen from the sweep's file.
+  # A config.toml, relative to the sweep's file.
   config = \"lucir.toml\"
   set = [\"architecture.width=32\"]
-  # A method for each value; also for all methods.
+  # One method for each value; may also be given for all methods.
   grid = { \"recipe.increment.training.learning-rate\" = [0.1, 0.05] }
 
 The folder is OUT/NAME for NAME.toml. Base models that several runs need are trained once, in its folder bases.
-Exit status of run: 0 all is done, 1 a run failed (the others were done), 75 interrupted, to be run again. The next call
-tries again what failed, but not what diverged: the same settings would end in the same.";
+Exit status of run: 0 all done, 1 a run failed (the others are done), 75 interrupted; run it again. The next call tries
+failed runs again, but not runs that diverged: the same settings would diverge again.";
 
-/// What to do with a sweep.
+/// The commands on a sweep.
 #[derive(Debug, Subcommand)]
 pub enum Sweep {
-    /// Show the runs, what they share, what is done already, and an estimate of time and memory
+    /// Show the runs, their shared base models, which are done, and an estimate of time and memory
     Plan {
         /// The sweep's file
         #[arg(value_name = "FILE.toml")]
         file: PathBuf,
-        /// Measure nothing, estimate nothing
+        /// Skip the estimate
         #[arg(long)]
         no_estimate: bool,
     },
-    /// Do what is missing
+    /// Run everything in the sweep that is not finished yet
     Run {
         /// The sweep's file
         #[arg(value_name = "FILE.toml")]
@@ -67,10 +67,10 @@ pub enum Sweep {
         #[command(flatten)]
         doing: Doing,
     },
-    /// Do one job by its number, and the base model that it needs before it; for array jobs of a scheduler
+    /// Run one job by its number, after the base model that it needs; for array jobs of a scheduler
     ///
-    /// A job that is done is left alone, one that another task works on is waited for, one that was cut off is resumed.
-    /// Exit status: 0 it is done, 1 it failed, 75 it was interrupted and is saved.
+    /// A finished job is skipped, a job that another task works on is waited for, an interrupted one is resumed.
+    /// Exit status: 0 the job is done, 1 it failed, 75 it was interrupted and saved.
     Task {
         /// The sweep's file
         #[arg(value_name = "FILE.toml")]
@@ -85,19 +85,19 @@ pub enum Sweep {
         #[command(flatten)]
         doing: Doing,
     },
-    /// Print a script that hands the sweep's jobs to a scheduler
+    /// Print a script that submits the sweep's jobs to a scheduler
     Script {
         /// The sweep's file
         #[arg(value_name = "FILE.toml")]
         file: PathBuf,
-        /// For which scheduler
+        /// The scheduler
         #[arg(long = "for", value_name = "SCHEDULER")]
         scheduler: Scheduler,
-        /// What a job asks for
+        /// Resources of a job
         #[command(flatten)]
         resources: Resources,
     },
-    /// Show where each run stands, and the accuracy of those that are done
+    /// Show the state of each run, and the accuracy of finished ones
     Status {
         /// The sweep's file
         #[arg(value_name = "FILE.toml")]
@@ -107,13 +107,13 @@ pub enum Sweep {
     Report(SweepReport),
 }
 
-/// How the runs of a sweep are done.
+/// Options of the runs of a sweep.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Doing {
-    /// Write event files of TensorBoard while runs go, a folder for each; those of base models below the folder bases
+    /// Write event files of TensorBoard during the runs, a folder for each; those of base models below the folder bases
     #[arg(long, value_name = "DIR")]
     pub tensorboard: Option<PathBuf>,
-    /// Do again what diverged, too, and remove what it left. Other failures are always tried again
+    /// Also run again the runs that diverged, and remove their folders. Other failures are always tried again
     #[arg(long)]
     pub retry_failed: bool,
 }
@@ -127,10 +127,10 @@ pub struct SweepReport {
     /// The method that others are compared with, seed by seed [default: the file's]
     #[arg(long, value_name = "METHOD")]
     pub baseline: Option<String>,
-    /// What the table shows.
+    /// The content of the table.
     #[command(flatten)]
     pub table: Table,
-    /// What is written of the runs that are done.
+    /// The files to write of the finished runs.
     #[command(flatten)]
     pub files: Files,
 }
@@ -138,7 +138,7 @@ pub struct SweepReport {
 /// A scheduler that a script can be written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scheduler {
-    /// Two arrays, the runs after the base models; requeued where they are cut off
+    /// Two arrays, the runs after the base models; requeued when they are cut off
     Slurm,
     /// Task arrays of a HyperQueue server
     Hyperqueue,
@@ -146,7 +146,7 @@ pub enum Scheduler {
     Kubernetes,
 }
 
-/// What a job asks a scheduler for.
+/// Resources that a job asks a scheduler for.
 #[derive(Clone, Debug, Args)]
 pub struct Resources {
     /// Processor cores of a job, which are its threads

@@ -16,7 +16,7 @@ pub struct Target {
     /// Exemplars of each class, with lucir and podnet; 20 otherwise
     #[arg(long, value_name = "N", requires = "method")]
     pub exemplars: Option<usize>,
-    /// What answers: the trained head, or statistics of features that are kept
+    /// The classifier: the trained head, or stored statistics of features
     #[arg(long, value_enum, requires = "method")]
     pub head: Option<Head>,
 }

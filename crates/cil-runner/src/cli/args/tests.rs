@@ -1,4 +1,4 @@
-//! What can be typed, as it is read.
+//! Parsing of the command line.
 
 use clap::CommandFactory;
 

@@ -1,7 +1,7 @@
 //! Training, evaluation and inversion steps on the race's networks.
 //!
-//! One decision: a step does what `step_server.py` does in the same order, by the calls that a run makes too (executor,
-//! losses, optimiser). A step returns nothing; what it makes of the weights is looked at by tests alone.
+//! A step does what `step_server.py` does in the same order, by the calls that a run makes too (executor, losses,
+//! optimiser). A step returns nothing; only tests read the weights that it leaves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -192,11 +192,11 @@ impl Classifier {
         let _kept = uploads::keep(&self.device);
         let mut pass = self.net.forward(&self.images, ForwardSpec::TRAIN)?;
         let logits = Var::from_tensor(pass.tap(LOGITS)?)?;
-        let slopes = cross_entropy(&logits, &self.labels)?.backward()?;
-        let slope = slopes.get(&logits).context("the logits have no gradient")?.clone();
+        let grads = cross_entropy(&logits, &self.labels)?.backward()?;
+        let grad = grads.get(&logits).context("the logits have no gradient")?.clone();
         let (tape, update) = (pass.tape.take().context(TAPE)?, pass.statistics.take().context(TAPE)?);
         let mut gradients = Gradients::default();
-        self.net.backward(tape, &upstream(LOGITS, slope), &mut gradients)?;
+        self.net.backward(tape, &upstream(LOGITS, grad), &mut gradients)?;
         self.net.learn(&gradients, &update)
     }
 
@@ -227,7 +227,7 @@ impl Classifier {
         let _kept = uploads::keep(&self.device);
         let mut drawn = generator.forward(noise, ForwardSpec::TRAIN)?;
         let mut seen = self.net.forward(drawn.tap(IMAGES)?, ForwardSpec::PROBE)?;
-        let mut upstream_of_net = inversion_slope(&seen, &self.stored, &self.labels)?;
+        let mut upstream_of_net = inversion_grad(&seen, &self.stored, &self.labels)?;
         let tape = seen.tape.take().context(TAPE)?;
         let mut gradients = Gradients::default();
         let image = self.net.backward(tape, &upstream_of_net, &mut gradients)?;
@@ -253,20 +253,20 @@ impl Classifier {
 const GENERATOR: &str = "there is no generator";
 const TAPE: &str = "the executor kept no tape of a training pass";
 
-fn upstream(tap: &str, slope: Tensor) -> Upstream {
-    Upstream { taps: BTreeMap::from([(tap.to_owned(), slope)]), moments: BTreeMap::new() }
+fn upstream(tap: &str, grad: Tensor) -> Upstream {
+    Upstream { taps: BTreeMap::from([(tap.to_owned(), grad)]), moments: BTreeMap::new() }
 }
 
 /// Gradient of the inversion's loss to what the frozen network said and saw.
-fn inversion_slope(seen: &Pass, stored: &Stored, labels: &Tensor) -> Result<Upstream> {
+fn inversion_grad(seen: &Pass, stored: &Stored, labels: &Tensor) -> Result<Upstream> {
     let (logits, moments) = (Var::from_tensor(seen.tap(LOGITS)?)?, Moments::new(&seen.moments)?);
     let statistics = stored.from_generated(&moments.mean, &moments.variance)?;
-    let slopes = (label_cross_entropy(&logits, labels)? + statistics)?.backward()?;
-    let slope = slopes.get(&logits).context("the logits have no gradient")?.clone();
-    Ok(Upstream { moments: moments.slopes(&slopes)?, ..upstream(LOGITS, slope) })
+    let grads = (label_cross_entropy(&logits, labels)? + statistics)?.backward()?;
+    let grad = grads.get(&logits).context("the logits have no gradient")?.clone();
+    Ok(Upstream { moments: moments.grads(&grads)?, ..upstream(LOGITS, grad) })
 }
 
-/// What a network's batch norms store.
+/// The stored statistics of a network's batch norms.
 fn stored(net: &Learned) -> Result<Stored> {
     let running = |name: &&str| -> Result<(&Tensor, &Tensor)> {
         let of = |suffix: &str| net.values.get(&format!("{name}.{suffix}"));

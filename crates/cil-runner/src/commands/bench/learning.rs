@@ -1,9 +1,9 @@
 //! One learning step of LUCIR with both schemes, by the code that a run uses.
 //!
-//! One decision: a [`Learner`] is driven to its student phase over a data set of exactly one batch, so that one unit of
-//! its work is one step: the new images changed and normalised, the generator's images, both teachers, the student, all
-//! terms, the optimiser. The base model is new and what comes before the student is as short as it can be: the time of
-//! a step does not depend on what was learned.
+//! A [`Learner`] is driven to its student phase over a data set of exactly one batch, so that one unit of its work is
+//! one step: the new images changed and normalised, the generator's images, both teachers, the student, all terms, the
+//! optimiser. The base model is untrained and the phases before the student are as short as possible: the time of a
+//! step does not depend on the values of the weights.
 
 use anyhow::{Result, bail};
 use cil_backbone::{Architecture, HeadKind, Network};

@@ -1,7 +1,7 @@
 //! Timing, and what the times are compared with.
 //!
-//! One decision: a median with its quartiles stands for each work, and the machine's peak is that of candle's own
-//! matrix product, measured in the same process with the same threads.
+//! Each work is reported as a median with its quartiles, and the machine's peak is that of candle's own matrix product,
+//! measured in the same process with the same threads.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ const PEAK_SIDE: usize = 2048;
 /// Products of which the fastest counts.
 const PEAK_ROUNDS: usize = 7;
 
-/// What was measured.
+/// The measurements.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// The network of train and eval.
@@ -36,14 +36,14 @@ pub struct Report {
     pub rounds: usize,
     /// Threads in use.
     pub threads: usize,
-    /// What ran the networks.
+    /// The kernels that ran the networks.
     pub kernels: String,
     /// The processor's name.
     pub processor: Option<String>,
     /// The GPU, if one computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<machine::Gpu>,
-    /// What its cuDNN refused.
+    /// The calls that its cuDNN refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusals: Option<Refusals>,
     /// Commit that the program was built from.
@@ -143,11 +143,11 @@ pub fn measure(
     })
 }
 
-/// What one step took, in milliseconds.
+/// The time of one step, in milliseconds.
 pub(super) struct Time {
     /// Time that passed.
     pub(super) wall: f64,
-    /// Processor time of all threads, where the system tells.
+    /// Processor time of all threads, where the system reports it.
     pub(super) processor: Option<f64>,
 }
 

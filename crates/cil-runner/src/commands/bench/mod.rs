@@ -1,8 +1,8 @@
 //! `bench`: how long the steps take that a run is made of.
 //!
-//! One decision: the work of a step is in [`classifier`] and [`learning`], its arithmetic in
-//! [`flops`](crate::estimate::flops), and the clock is read in [`measure`] and [`serve`] alone. Everything that is made
-//! once is made before the clock starts. A rate is never given without the machine's own peak beside it.
+//! The work of a step is in [`classifier`] and [`learning`], its arithmetic in [`flops`](crate::estimate::flops), and
+//! the clock is read in [`measure`] and [`serve`] alone. Everything that is made once is made before the clock starts.
+//! A rate is never given without the machine's own peak beside it.
 
 pub mod classifier;
 pub mod learning;
@@ -22,10 +22,10 @@ use crate::engine::Engine;
 use classifier::Classifier;
 use learning::Learning;
 
-/// What all works of one bench share.
+/// The settings of a benchmark.
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
-    /// What computes.
+    /// The engine.
     pub engine: &'a Engine,
     /// Seed of weights, images and noise.
     pub seed: u64,

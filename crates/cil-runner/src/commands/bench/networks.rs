@@ -1,7 +1,7 @@
 //! The networks of the race: those of `benches/pytorch/step_server.py`, layer by layer.
 //!
-//! One decision: they are their own, not the project's backbones, so that a ratio compares equal work; the learning
-//! step is measured on the project's backbone instead, see [`super::learning`].
+//! They are their own, not the project's backbones, so that a ratio compares equal work; the learning step is measured
+//! on the project's backbone instead, see [`super::learning`].
 
 use candle_core::Result;
 use cil_engine::{Graph, GraphBuilder, NodeId, Op, Shape};

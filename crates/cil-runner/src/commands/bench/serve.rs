@@ -1,8 +1,7 @@
 //! The race's protocol: a line asks for a step, the answer is `WALL_MS CPU_MS`.
 //!
-//! One decision: the same lines and answers as `step_server.py`, so that one script drives both. A work is made ready
-//! when it is first asked for, before its clock starts. Where the system does not tell processor time, `CPU_MS` is
-//! `NaN`.
+//! It reads and answers the same lines as `step_server.py`, so that one script drives both. A work is set up when it is
+//! first requested, before its clock starts. Where the system does not report processor time, `CPU_MS` is `NaN`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -1,4 +1,4 @@
-//! What is told of an extension: what became of the old classes, how well the new ones are known, and at what cost.
+//! The report of an extension: accuracies on old and new classes, and the cost.
 
 use anyhow::Result;
 use cil_backbone::Frozen;
@@ -13,6 +13,7 @@ use crate::cli::args::models::Method;
 use crate::engine::Engine;
 use crate::models::Opened;
 use crate::models::measure::{Accuracies, accuracies, confusion, probabilities};
+use crate::models::record::Measured;
 
 /// Generated images that old and new answers are compared on, at a time and in all.
 const GENERATED: (usize, u64) = (250, 4);
@@ -21,7 +22,7 @@ const ALIKE: f64 = 0.8;
 /// Mean probability of that class, likewise.
 const SURE: f64 = 0.8;
 
-/// What is told, as JSON.
+/// The report, as JSON.
 #[derive(Clone, Debug, Serialize)]
 pub(in crate::commands) struct Told {
     /// The file that was written.
@@ -38,7 +39,7 @@ pub(in crate::commands) struct Told {
     pub(in crate::commands) new_classes: Vec<String>,
     /// Images that the new ones were learned from.
     pub(in crate::commands) images: usize,
-    /// Old classes: accuracies of the old model, which knows them alone.
+    /// Old classes: accuracies of the old model, which has no others.
     pub(in crate::commands) old_before: Option<Accuracies>,
     /// The same images now, when all classes compete.
     pub(in crate::commands) old_after: Option<Accuracies>,
@@ -46,7 +47,7 @@ pub(in crate::commands) struct Told {
     pub(in crate::commands) new: Option<Accuracies>,
     /// All given images.
     pub(in crate::commands) all: Option<Accuracies>,
-    /// What the accuracies are of.
+    /// The images of the accuracies.
     pub(in crate::commands) measured_on: String,
     /// Share of generated images whose class is the old model's; null where no generator was trained.
     pub(in crate::commands) agreement_on_generated: Option<f64>,
@@ -54,13 +55,27 @@ pub(in crate::commands) struct Told {
     pub(in crate::commands) new_taken_for_old: Option<f64>,
     /// Counts `[class][answer]` of the images that were measured on.
     pub(in crate::commands) confusion: Vec<Vec<u32>>,
-    /// What may be a mistake.
+    /// Warnings.
     pub(in crate::commands) warnings: Vec<String>,
     /// Seconds of the whole command.
     pub(in crate::commands) seconds: f64,
 }
 
-/// What an extension is measured with.
+impl Told {
+    /// The part that is kept in the model's record.
+    pub(super) fn measured(&self) -> Measured {
+        let accuracy = |part: &Option<Accuracies>| part.as_ref().map(|it| it.accuracy);
+        Measured {
+            on: self.measured_on.clone(),
+            new: accuracy(&self.new),
+            old: accuracy(&self.old_after),
+            old_before: accuracy(&self.old_before),
+            agreement_on_generated: self.agreement_on_generated,
+        }
+    }
+}
+
+/// The images that measure an extension.
 pub(super) struct About<'a> {
     pub(super) opened: &'a Opened,
     pub(super) old: &'a Frozen,
@@ -77,6 +92,7 @@ pub(super) struct About<'a> {
 pub(super) fn method_name(method: Method) -> &'static str {
     match method {
         Method::Statistics => "statistics",
+        Method::Logistic => "logistic",
         Method::Head => "head",
         Method::Dfgr => "dfgr",
         Method::FineTune => "fine-tune",
@@ -205,7 +221,7 @@ pub(super) fn alike(
         let sure = sum / (*count).max(1) as f64;
         if share >= ALIKE && sure >= SURE {
             told.push(format!(
-                "to the model {:.0} % of the images of {name:?} are {:?}: they may be one class by two names",
+                "the model predicts {:.0} % of the images of {name:?} as {:?}: they may be one class with two names",
                 100.0 * share,
                 known[most]
             ));
@@ -225,7 +241,7 @@ fn one_class(train: &Images, new: usize, class: usize) -> Result<Images> {
     Ok(Images::new(height, width, pixels, vec![0; places.len()])?)
 }
 
-/// What is told, for people.
+/// The report, for people.
 pub(super) fn text(told: &Told) -> String {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let mut text = format!(
@@ -246,7 +262,7 @@ pub(super) fn text(told: &Told) -> String {
     if let Some(new) = &told.new {
         let taken = told
             .new_taken_for_old
-            .map_or(String::new(), |it| format!("; {} of them are taken for an old class", percent(it)));
+            .map_or(String::new(), |it| format!("; {} of them are predicted as an old class", percent(it)));
         text.push_str(&format!("new classes   {} of {} images{taken}\n", percent(new.accuracy), new.images));
     }
     if let Some(share) = told.agreement_on_generated {

@@ -1,8 +1,8 @@
 //! One run of a sweep as a process of its own.
 //!
-//! One decision: a child is this very program with arguments that anybody could type. It inherits the lock of its log,
-//! and it stops as if it were interrupted when the pipe from the sweep closes (`--lifeline`): so one mechanism ends it
-//! when the sweep is asked to stop, fails or is killed, and a signal for the sweep alone cannot reach it twice.
+//! A child is this very program with arguments that anybody could type. It inherits the lock of its log, and it stops
+//! as if it were interrupted when the pipe from the sweep closes (`--lifeline`): so one mechanism ends it when the
+//! sweep is asked to stop, fails or is killed, and a signal for the sweep alone cannot reach it twice.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ use crate::engine::ranks::TOLD_BY;
 use crate::folder::checkpoint;
 use crate::folder::files::write_atomic;
 
-/// What all children of a sweep are told.
+/// The settings of all children of a sweep.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Arguments that every command takes: data, device, kernels.
@@ -50,7 +50,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Begins a run, or goes on with what an earlier one left. `log`: locked by [`SweepFolder::open_log`].
+    /// Begins a run, or resumes what an earlier one left. `log`: locked by [`SweepFolder::open_log`].
     ///
     /// # Errors
     /// If the configuration cannot be written, or the process cannot be started.
@@ -64,7 +64,7 @@ impl Child {
     ) -> Result<Self> {
         let config = folder.config(&job.name);
         write_atomic(&config, job.text.as_bytes())?;
-        let program = std::env::current_exe().context("this program does not know its own file")?;
+        let program = std::env::current_exe().context("the path of this program's own file is unknown")?;
         let output = || log.try_clone().context("cannot share a log");
         let mut command = Command::new(program);
         command.args(arguments(job, left, &config)?).args(&settings.common);
@@ -90,7 +90,7 @@ impl Child {
     /// How it ended, if it did; the log says so too then.
     ///
     /// # Errors
-    /// If the system does not tell.
+    /// If the system does not report it.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         let status = self.process.try_wait().context("cannot wait for a run")?;
         if let Some(status) = status {
@@ -110,10 +110,10 @@ impl Child {
     }
 }
 
-/// The command for a run: it goes on with what an earlier process left of it, or begins anew where that was too little.
+/// The command for a run: it resumes what an earlier process left of it, or starts over where that was too little.
 fn arguments(job: &Job, left: Option<&Path>, config: &Path) -> Result<Vec<OsString>> {
     if let Some(left) = left {
-        if checkpoint::is_there(left) {
+        if checkpoint::exists(left) {
             return Ok(vec!["resume".into(), left.into()]);
         }
         fs::remove_dir_all(left).with_context(|| format!("cannot remove {}", left.display()))?;

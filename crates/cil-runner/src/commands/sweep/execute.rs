@@ -1,8 +1,8 @@
 //! `sweep run`: does what is missing.
 //!
-//! One decision: one loop starts children where a place is free and looks after those that go; a run waits for its base
-//! model, and for an earlier sweep's child that is still at it. A run that fails stops no other, and is done again the
-//! next time; one that diverged is not, unless that is asked for, since the same settings end in the same.
+//! One loop starts children while a slot is free and watches those that run; a run waits for its base model, and for a
+//! child of an earlier sweep that still works on it. A run that fails stops no other and is tried again the next time;
+//! one that diverged is not, unless `--retry-failed` asks for it, since the same settings diverge again.
 
 use std::ffi::OsString;
 use std::fs;
@@ -25,7 +25,7 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
 use crate::folder::writer::diverged;
 
-/// Time between two looks at the children.
+/// Time between two checks of the children.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where a job of this sweep stands.
@@ -202,8 +202,10 @@ impl Execution<'_> {
         let failed = count(Stand::Failed) + count(Stand::Diverged);
         let (all, folder) = (runs().count(), meant.folder.path().display());
         if interrupt.is_asked() || stopped {
-            let told =
-                format!("interrupted; {done} of {all} runs are done, the same command goes on in {folder}");
+            let told = format!(
+                "interrupted; {done} of {all} runs are done, run the same command again to continue in \
+                         {folder}"
+            );
             return Err(Kept(told).into());
         }
         if done > 0 {
@@ -227,7 +229,8 @@ impl Execution<'_> {
     }
 }
 
-/// What an earlier process left, or nothing where it diverged and is to be begun anew: then its folder is removed.
+/// The folder that an earlier process left, or nothing where it diverged and is to be run again: then its folder is
+/// removed.
 pub(super) fn begin_anew(left: Option<PathBuf>, retry_diverged: bool) -> Result<Option<PathBuf>> {
     match left {
         Some(left) if retry_diverged && diverged(&left).is_some() => {

@@ -1,7 +1,7 @@
 //! From a sweep's file to its runs.
 //!
-//! One decision: a run is a checked configuration with its hash; which base model it could share follows from the
-//! configuration too. It looks at no run folder.
+//! A run is a checked configuration with its hash; which base model it could share follows from the configuration too.
+//! It reads no run folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,9 +17,9 @@ use crate::presets;
 /// One run of a sweep.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// What its method is called.
+    /// The name of its method.
     pub method: String,
-    /// What it is compared within: its split and class order, where there are several.
+    /// Its group of comparison: its split and class order, where there are several.
     pub group: String,
     /// Name of its folder: method, group, seed and hash.
     pub name: String,
@@ -27,7 +27,7 @@ pub struct Planned {
     pub hash: String,
     /// Names the model of its base classes.
     pub base: String,
-    /// What is run.
+    /// The configuration that is run.
     pub checked: Checked,
 }
 
@@ -88,7 +88,7 @@ struct Point {
 /// grid.
 fn points(file: &SweepFile, entry: &Entry) -> Vec<Point> {
     let keys: Vec<(&String, &Vec<toml::Value>)> = file.grid.iter().chain(&entry.grid).collect();
-    // A key is told by its last part, or whole where two end alike.
+    // A key is shown by its last part, or in full where two have the same ending.
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let short = |key: &str| match keys.iter().filter(|(other, _)| last(other) == last(key)).count() {
         1 => last(key),
@@ -140,7 +140,7 @@ fn configuration(entry: &Entry, file: &SweepFile, point: &Point, path: &Path) ->
     Ok(config)
 }
 
-/// The configuration with each split, class order and seed, and what tells split and order apart.
+/// The configuration with each split, class order and seed, and the names of split and order.
 fn variants(config: &RunConfig, file: &SweepFile) -> Vec<(RunConfig, String)> {
     let optional = |count: usize| (0..count).map(Some).chain((count == 0).then_some(None));
     let mut variants = Vec::new();
@@ -153,7 +153,7 @@ fn variants(config: &RunConfig, file: &SweepFile) -> Vec<(RunConfig, String)> {
                 let (mut config, mut group) = (RunConfig { seed: *seed, ..config.clone() }, Vec::new());
                 if let Some(at) = split {
                     config.increments.clone_from(&file.splits[at]);
-                    // More than can be counted is more than any data set has, and told as such.
+                    // More than can be counted is more than any data set has, and reported as such.
                     config.classes = config.increments.iter().fold(0, |sum, size| sum.saturating_add(*size));
                     group.push(split_name(&config.increments));
                 }

@@ -1,7 +1,7 @@
 //! A sweep's file.
 //!
-//! One decision: it says which configurations are meant and nothing of how they are run; every complaint names the file
-//! and the key. Changes are written as `--set` takes them.
+//! It says which configurations are to be run and not how; every error names the file and the key. Changes are written
+//! as `--set` takes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct SweepFile {
     /// Name of the method that others are compared with, seed by seed.
     #[serde(default)]
     pub baseline: Option<String>,
-    /// What is compared.
+    /// The methods that are compared.
     pub method: Vec<Entry>,
 }
 
@@ -46,7 +46,7 @@ pub struct SweepFile {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Entry {
-    /// What it is called in tables; what its configuration is called otherwise.
+    /// Its name in tables; if absent, the configuration's.
     #[serde(default)]
     pub name: Option<String>,
     /// A preset's name.
@@ -141,7 +141,7 @@ impl SweepFile {
         Ok(())
     }
 
-    /// What of the sweep decides this key, if something does; `named`: of a method that the sweep names.
+    /// The key of the sweep that decides this one, if there is one; `named`: of a method that the sweep names.
     fn decides(&self, key: &str, named: bool) -> Option<&'static str> {
         let within = |of: &str| key == of || key.strip_prefix(of).is_some_and(|rest| rest.starts_with('.'));
         match () {
@@ -237,7 +237,7 @@ mod tests {
         );
         assert!(told(&format!("{method}prest = 1\nseeds = [1]")).contains("did you mean method.preset?"));
         assert!(told("seeds = = 1").contains("is not TOML"));
-        // What the sweep itself decides would be lost.
+        // Changes of keys that the sweep itself decides would be lost.
         let head = "seeds = [1]\norders = [{ seed = 1 }]\nsplits = [[6, 4]]\n";
         assert_eq!(
             told(&format!("{head}set = [\n  \"seed=5\"]\n{method}")),

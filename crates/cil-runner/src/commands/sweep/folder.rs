@@ -1,9 +1,9 @@
-//! A sweep's folder, and what can be told from it.
+//! A sweep's folder, and the state of its runs.
 //!
-//! One decision: run folders are the only truth. A run is done if a whole folder holds its configuration, whatever the
-//! folder is called; it goes while somebody holds the lock of its log, which the run's own process inherits, so that a
-//! run whose sweep was killed is still seen; it diverged if its folder says so, and is not done again then; it failed
-//! if its log ends with a failure.
+//! The state of a run is read from its folder alone. It is done if a finished folder holds its configuration, under any
+//! name; it is running while a process holds the lock of its log, which the run's own process inherits, so a run whose
+//! sweep was killed is still recognised; it diverged if its folder says so, and is not run again then; it failed if its
+//! log ends with a failure.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -69,7 +69,7 @@ impl SweepFolder {
         self.0.join("bases")
     }
 
-    /// What the run of this name printed.
+    /// The log of the run of this name.
     pub fn log(&self, name: &str) -> PathBuf {
         self.0.join("logs").join(format!("{name}.log"))
     }
@@ -155,7 +155,7 @@ impl SweepFolder {
         }
         for entry in fs::read_dir(place).with_context(|| format!("cannot read {}", place.display()))? {
             let path = entry?.path();
-            // What is no run folder, or one of another version, is not ours to judge.
+            // Other folders, and run folders of other versions, are skipped.
             let Ok(checked) = RunConfig::load(&path.join("config.toml"), &[]).and_then(RunConfig::check)
             else {
                 continue;
@@ -169,7 +169,7 @@ impl SweepFolder {
 
     /// Where a job stands, and what an earlier process left of it.
     ///
-    /// A base model's folder is told by its name, which says what its configuration alone does not; see
+    /// A base model's folder is recognised by its name, which has more information than its configuration; see
     /// [`crate::config::identity::base_hash`].
     pub fn state(&self, found: &Found, job: &Job) -> (State, Option<PathBuf>) {
         let existing = |path: PathBuf| Some(path).filter(|path| path.exists());
@@ -181,7 +181,7 @@ impl SweepFolder {
         if let Some(whole) = by_hash.or_else(by_name) {
             return (State::Done(whole), None);
         }
-        // A process may be killed before it wrote the configuration; then the name alone tells.
+        // A process may be killed before it wrote the configuration; then only the name is known.
         let left = partial.or_else(|| existing(job.partial()));
         if self.is_going(&job.name) {
             return (State::Going, left);
@@ -259,7 +259,7 @@ mod tests {
         let log = folder.open_log("run").unwrap().unwrap();
         assert!(folder.open_log("run").unwrap().is_none());
         assert_eq!(state(), State::Going);
-        // What a child inherits holds the lock on.
+        // A child that inherits the file keeps the lock.
         let inherited = log.try_clone().unwrap();
         drop(log);
         assert_eq!(state(), State::Going);

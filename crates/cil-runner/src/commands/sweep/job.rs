@@ -1,7 +1,7 @@
-//! What there is to do in a sweep.
+//! The jobs of a sweep.
 //!
-//! One decision: a run and the run that trains a base model are both a configuration that gets a folder; only where it
-//! goes and what tells that it is done differ.
+//! A run and the run that trains a base model are both a configuration with a folder; only the place of the folder and
+//! the sign that it is done differ.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::config::Checked;
 use crate::folder::contents;
 use crate::folder::writer::PARTIAL;
 
-/// What a job makes.
+/// The result of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A model of base classes, for several runs.
@@ -23,7 +23,7 @@ pub enum Kind {
 /// One run folder that a sweep makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// What it makes.
+    /// Its result.
     pub kind: Kind,
     /// Name of the folder, and of its log.
     pub name: String,

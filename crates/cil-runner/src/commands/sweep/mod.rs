@@ -1,7 +1,7 @@
 //! `sweep`: many runs from one file.
 //!
-//! One decision: a sweep is a plan (a pure function of its file) and a folder of runs; whatever is missing is done by
-//! processes of this very program, and everything shown is read from run folders. There is no other record.
+//! A sweep is a plan (a pure function of its file) and a folder of runs; missing runs are executed by processes of this
+//! program, and everything shown is read from run folders. There is no other record.
 
 pub mod child;
 pub mod execute;
@@ -37,7 +37,7 @@ pub struct Meant {
     pub expanded: Expanded,
     /// Its folder.
     pub folder: SweepFolder,
-    /// What runs the networks.
+    /// The implementation that runs the networks.
     pub kernels: &'static str,
 }
 

@@ -1,7 +1,7 @@
 //! `sweep plan`: what would be done, and what it would take.
 //!
-//! One decision: runs that differ in seed and class order alone take the same time, so one of them is measured, or the
-//! time of one that is done is taken.
+//! Runs that differ in seed and class order alone take the same time, so one of them is measured, or the time of a
+//! finished one is used.
 
 use std::collections::BTreeMap;
 use std::path::Path;

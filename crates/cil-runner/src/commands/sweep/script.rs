@@ -1,6 +1,6 @@
 //! `sweep script`: the text that hands a sweep to a scheduler.
 //!
-//! Invariant: a script knows only how many jobs there are and which of them train base models; everything else is
+//! Invariant: a script contains only the number of jobs and which of them train base models; everything else is
 //! [`super::task`]'s. So it stays right when the sweep's file changes in anything but its number of jobs.
 
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ use crate::cli::args::sweep::{Resources, Scheduler};
 use crate::cli::failure::bad_input;
 use crate::cli::output::Output;
 
-/// What a script is filled with.
+/// The values in a script.
 struct Blanks {
     program: String,
     file: String,
@@ -54,7 +54,9 @@ pub fn script(
     );
     let stem = super::file::stem(file)?;
     let blanks = Blanks {
-        program: absolute(&std::env::current_exe().context("this program does not know its own file")?)?,
+        program: absolute(
+            &std::env::current_exe().context("the path of this program's own file is unknown")?,
+        )?,
         file: absolute(file)?,
         common,
         name: label(&stem),
@@ -132,7 +134,8 @@ fn hyperqueue(blanks: &Blanks, resources: &Resources) -> String {
         )
     };
     let mut text = String::from(
-        "#!/bin/bash\n# The jobs of a sweep as HyperQueue tasks; a server and workers must be there (hq server start, hq worker start).\n\
+        "#!/bin/bash\n# The jobs of a sweep as HyperQueue tasks; a server and workers must be there (hq server \
+         start, hq worker start).\n\
          # A task whose worker is lost is started again and resumes from its checkpoint.\nset -euo pipefail\n",
     );
     if *bases > 0 {
@@ -148,7 +151,8 @@ fn kubernetes(blanks: &Blanks, resources: &Resources) -> Result<String> {
     let Resources { cpus, at_a_time, image, claim, mount, .. } = resources;
     let (Some(image), Some(claim)) = (image, claim) else {
         return Err(bad_input(
-            "--for kubernetes needs --image (a container image that has this program) and --claim (a volume claim that \
+            "--for kubernetes needs --image (a container image that has this program) and --claim (a volume claim \
+             that \
              holds the sweep's file, the data and the runs)",
         ));
     };

@@ -1,6 +1,6 @@
 //! `sweep status`: where each run stands.
 //!
-//! One decision: a row is what its folder and its log say now; nothing is remembered.
+//! Each row is read from its folder and its log; nothing is cached.
 
 use anyhow::Result;
 use serde::Serialize;

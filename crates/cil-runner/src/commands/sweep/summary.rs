@@ -1,8 +1,7 @@
 //! `sweep report`: methods over their seeds.
 //!
-//! One decision: it is the report of the run folders that are done ([`crate::results::summary`],
-//! [`crate::results::comparison`]), with the names and the plan of the sweep; what is not done is counted, never
-//! guessed.
+//! It is the report of the run folders that are done ([`crate::results::summary`], [`crate::results::comparison`]),
+//! with the names and the plan of the sweep; unfinished runs are counted, never estimated.
 
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
@@ -57,7 +56,7 @@ pub struct Row {
 pub struct Summary {
     /// Groups times methods, in the order of the file.
     pub rows: Vec<Row>,
-    /// What others are compared with.
+    /// The baseline of the comparison.
     pub baseline: Option<String>,
     /// Runs that are done, and runs of the sweep.
     pub done: [usize; 2],
@@ -65,7 +64,7 @@ pub struct Summary {
     pub bases: usize,
     /// See `bases`.
     pub base_seconds: f64,
-    /// What makes runs hard to compare, in sentences.
+    /// Warnings about runs that are hard to compare.
     pub warnings: Vec<String>,
     /// Run folders that are done, in the order of the plan.
     pub folders: Vec<PathBuf>,

@@ -1,4 +1,4 @@
-//! `sweep task`: one job of a sweep, for a scheduler that hands out numbers.
+//! `sweep task`: one job of a sweep, for a scheduler that assigns numbers.
 //!
 //! Invariant: a task may be started any number of times, on any machine that sees the sweep's folder. A job that is
 //! done is left alone, one that another process works on is waited for, and one that was cut off is resumed. A run
@@ -22,12 +22,12 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
 use crate::folder::writer::diverged;
 
-/// Time between two looks at a child or at a lock.
+/// Time between two checks of a child or a lock.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Time between two looks at a job that a process elsewhere works on.
+/// Time between two checks of a job that another process works on.
 const LONG_PAUSE: Duration = Duration::from_secs(2);
 
-/// What a task did.
+/// The outcome of a task.
 #[derive(Clone, Debug, Serialize)]
 struct Done<'a> {
     index: usize,

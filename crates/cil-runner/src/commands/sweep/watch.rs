@@ -1,7 +1,7 @@
-//! What is seen while a sweep goes.
+//! The progress of a sweep.
 //!
-//! One decision: what a child has done is read from its event log, as anybody could; the time left comes from the paces
-//! of all runs of the sweep, those that were done before included, divided by the runs that go at a time.
+//! The progress of a child is read from its event log; the time left is computed from the paces of all runs of the
+//! sweep, finished ones included, divided by the number of runs at a time.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,9 +21,9 @@ use crate::estimate::workload::{Activity, items};
 use crate::folder::follow::Follower;
 use crate::render::progress::{PARTS, bar, duration, note};
 
-/// Time between two looks into the logs.
+/// Time between two reads of the logs.
 const LOOK: Duration = Duration::from_secs(1);
-/// Time between two lines where nothing else is told.
+/// Time between two lines where nothing else is printed.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// How a child ended.
@@ -161,7 +161,7 @@ impl Watch {
         }
     }
 
-    /// What is done, what goes and what is left, in words.
+    /// The numbers of finished, running and waiting runs, in words.
     fn rest(&self) -> String {
         let runs = || self.jobs.iter().filter(|it| it.job.kind == Kind::Run);
         let mut words = format!("{} of {} runs done", runs().filter(|it| it.done).count(), runs().count());

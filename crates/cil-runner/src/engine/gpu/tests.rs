@@ -1,4 +1,4 @@
-//! What other crates do on a GPU, against what they do on the processor: on a GPU or on the emulator of one
+//! Results of other crates on a GPU, compared with the CPU: on a GPU or on the emulator of one
 //! (docs/cuda-emulator.md); without either the tests say that they were skipped.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -10,7 +10,7 @@ use cil_data::store::Images;
 use cil_engine::measures;
 use cil_random::Draw;
 use cil_train::loss::pod::pod_spatial;
-use dtid::vid::{VARIANCE_FLOOR, vid_slopes};
+use dtid::vid::{VARIANCE_FLOOR, vid_grads};
 
 use super::*;
 
@@ -60,7 +60,7 @@ fn batches_are_the_processors_bits() {
     let order = ClassOrder::from_labels(vec![2, 0], 3).unwrap();
     let split = |dataset: Dataset| dataset.split(&order, 1, Evaluate::Test).unwrap();
     let (here, tested_here) = split(dataset());
-    let (there, tested_there) = split(Keeper(Some(turn.gpu.clone())).keep(dataset()).unwrap());
+    let (there, tested_there) = split(DeviceCache(Some(turn.gpu.clone())).keep(dataset()).unwrap());
     let mut samples = here.samples(0..2);
     samples.reverse();
     let normalisation = Normalisation::cifar100_lucir();
@@ -124,12 +124,12 @@ fn losses_on_maps_are_the_processors() {
     let there = |tensor: &Tensor| tensor.to_device(&device).unwrap();
     for dims in [[4, 16, 9, 8], [2, 5, 1, 3], [9, 64, 4, 4]] {
         let (map, target) = (noise(&dims, "map"), noise(&dims, "target"));
-        let (loss, slope) = pod_spatial(&map, &target, 3.0).unwrap();
-        let (found, found_slope) = pod_spatial(&there(&map), &there(&target), 3.0).unwrap();
+        let (loss, grad) = pod_spatial(&map, &target, 3.0).unwrap();
+        let (found, found_grad) = pod_spatial(&there(&map), &there(&target), 3.0).unwrap();
         assert_near(&found, &loss, "pod");
-        assert_near(&found_slope, &slope, "pod's gradient");
+        assert_near(&found_grad, &grad, "pod's gradient");
         let raw = noise(&dims[1..2], "raw");
-        let expected = vid_slopes(&map, &target, &raw, 0.7).unwrap();
+        let expected = vid_grads(&map, &target, &raw, 0.7).unwrap();
         let found =
             measures::gaussian(&there(&map), &there(&target), &there(&raw), VARIANCE_FLOOR, 0.7).unwrap();
         let found = found.unwrap();

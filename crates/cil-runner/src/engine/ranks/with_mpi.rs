@@ -1,7 +1,7 @@
 //! Ranks of an MPI.
 //!
-//! One decision: this moves bytes from and to the memory of the processor, from the thread that joined; an MPI that
-//! fails ends the job by itself.
+//! It moves bytes between host memories, from the thread that initialised MPI; an MPI that fails ends the job by
+//! itself.
 
 use std::mem::ManuallyDrop;
 use std::sync::{Mutex, PoisonError};
@@ -109,7 +109,7 @@ fn counted(lengths: &[usize]) -> candle_core::Result<(Vec<Count>, Vec<Count>)> {
         end += length;
     }
     if Count::try_from(end).is_err() {
-        bail!("{end} bytes are more than an MPI moves at once; a smaller batch is right");
+        bail!("{end} bytes are more than an MPI call can send; use a smaller batch");
     }
     Ok((counts, starts))
 }

@@ -1,8 +1,7 @@
 //! TensorBoard's event files while a run goes.
 //!
-//! One decision: after each event the file is the one that `report --tensorboard` would write of the log so far. So
-//! both may write to one place in any order, and what a resumed run does again takes the place of what it had done
-//! before.
+//! After each event the file is the one that `report --tensorboard` would write of the log so far. So both may write to
+//! one file in any order, and the points that a resumed run repeats replace the earlier ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};

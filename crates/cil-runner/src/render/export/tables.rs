@@ -1,8 +1,8 @@
 //! One tidy CSV file: a row for each number of each run.
 //!
-//! One decision: numbers are those of `result.json`, written so that they are read back to the same bits; fractions
-//! stay fractions. What belongs to no task or no class has an empty cell there. The accuracy on a class is counted from
-//! the confusion that the run recorded.
+//! Numbers are those of `result.json`, written so that they are read back to the same bits; fractions stay fractions. A
+//! value without a task or a class has an empty cell there. The accuracy on a class is counted from the confusion that
+//! the run recorded.
 
 use anyhow::{Context, Result};
 use serde_json::Value;

@@ -1,8 +1,8 @@
 //! Event files of TensorBoard.
 //!
-//! One decision: scalars only, in the oldest form of them (`simple_value`), which every version of TensorBoard reads.
-//! The messages are declared here, as far as they are used; numbers of fields are those of TensorFlow's `event.proto`
-//! and `summary.proto`.
+//! Scalars only, in the oldest form of them (`simple_value`), which every version of TensorBoard reads. The messages
+//! are declared here, as far as they are used; numbers of fields are those of TensorFlow's `event.proto` and
+//! `summary.proto`.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -203,7 +203,7 @@ fn frame(content: &[u8], bytes: &mut Vec<u8>) {
     bytes.extend(masked(content).to_le_bytes());
 }
 
-/// The checksum of TensorFlow's records: CRC-32C, rotated and shifted so that a checksum of checksums tells something.
+/// The checksum of TensorFlow's records: CRC-32C, rotated and shifted so that a checksum of checksums is useful.
 fn masked(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

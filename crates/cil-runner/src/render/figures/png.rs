@@ -1,6 +1,6 @@
 //! Figures as PNG files.
 //!
-//! One decision: a PNG is the SVG file, drawn by a library with a font that comes with the program.
+//! A PNG is the SVG file, drawn by a library with a font that comes with the program.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,8 +1,7 @@
 //! Line charts as inline SVG.
 //!
-//! One decision: a chart is data (series of points, labelled axes) and one way to draw it. Series are told apart by
-//! colour, marker and, where there are more than there are colours, dashes; colours are Okabe and Ito's, from the style
-//! sheet.
+//! A chart is data (series of points, labelled axes) and one way to draw it. Series are told apart by colour, marker
+//! and, where there are more than there are colours, dashes; colours are Okabe and Ito's, from the style sheet.
 
 use maud::{Markup, html};
 
@@ -19,7 +18,7 @@ pub(crate) struct Point {
 /// One line.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
-    /// What a reader is told who points at it.
+    /// The text shown when a reader points at it.
     pub(crate) name: String,
     /// Its colour and marker, counted from 0.
     pub(crate) style: usize,
@@ -28,10 +27,10 @@ pub(crate) struct Series {
     pub(crate) points: Vec<Point>,
 }
 
-/// What is drawn.
+/// The content of the chart.
 #[derive(Clone, Debug)]
 pub(crate) struct Chart {
-    /// What the chart shows, for who does not see it.
+    /// A description of the chart for screen readers.
     pub(crate) about: String,
     pub(crate) x: String,
     pub(crate) y: String,
@@ -39,7 +38,7 @@ pub(crate) struct Chart {
     pub(crate) range: Option<(f64, f64)>,
     /// Where the x axis is marked; round numbers otherwise.
     pub(crate) ticks: Option<Vec<f64>>,
-    /// Where a thin line tells that a task begins.
+    /// Where a thin line marks the beginning of a task.
     pub(crate) borders: Vec<f64>,
     /// Whether points are marked.
     pub(crate) markers: bool,
@@ -62,7 +61,7 @@ impl Chart {
         }
     }
 
-    /// What is in it; points that are no numbers are left out.
+    /// The chart's elements; points that are not finite are left out.
     pub(crate) fn inner(&self) -> Markup {
         let points =
             || self.series.iter().flat_map(|it| &it.points).filter(|it| it.x.is_finite() && it.y.is_finite());
@@ -127,7 +126,7 @@ impl Chart {
     }
 }
 
-/// What a series looks like, beside its name.
+/// The key of a series: its style beside its name.
 pub(crate) fn key(name: &str, style: usize, dashed: bool) -> Markup {
     html! {
         span.key {
@@ -148,7 +147,7 @@ pub(crate) fn sample(style: usize, dashed: bool) -> Markup {
     }
 }
 
-/// A shape for each style, so that colour is not all that tells.
+/// A shape for each style, so that colour is not the only difference.
 fn marker(style: usize, x: f64, y: f64) -> Markup {
     let of = |corners: &[(f64, f64)]| {
         corners.iter().map(|(dx, dy)| format!("{},{}", n(x + dx), n(y + dy))).collect::<Vec<_>>().join(" ")

@@ -1,7 +1,7 @@
 //! Confusion matrices, and the confusions that happen most.
 //!
-//! One decision: a matrix is one small picture of a pixel a cell, whose opacity is the share of the true class; so a
-//! hundred classes weigh little, and it serves light and dark pages. Counts are written where there is room.
+//! A matrix is one small picture of a pixel a cell, whose opacity is the share of the true class; so a hundred classes
+//! weigh little, and it serves light and dark pages. Counts are written where there is room.
 
 use anyhow::{Context, Result};
 use base64::Engine as _;
@@ -27,7 +27,7 @@ pub(crate) const SIZE: f64 = 440.0;
 /// Okabe and Ito's blue.
 const CELL: [u8; 3] = [0, 114, 178];
 
-/// What was told apart after a last task, over a method's runs or of one run.
+/// Confusion counts after the last task, over a method's runs or of one run.
 pub(crate) struct Counted {
     /// Images by true class and prediction.
     pub(crate) confusion: Confusion,
@@ -150,8 +150,8 @@ fn most(confusion: &Confusion) -> Vec<(usize, usize, u32)> {
     all
 }
 
-/// What is in a matrix of [`SIZE`] high and wide; its cells as one picture, which a page shows, or as rectangles, which
-/// every program shows.
+/// The elements of a matrix of [`SIZE`] high and wide; its cells as one picture, which a page shows, or as rectangles,
+/// which every program shows.
 pub(crate) fn matrix(counted: &Counted, as_picture: bool) -> Result<Markup> {
     let Counted { confusion, names, borders, .. } = counted;
     let classes = confusion.rows.len();

@@ -1,7 +1,7 @@
 //! Pictures of generated images beside the classes that they stand for.
 //!
-//! One decision: a picture is cut into its rows and brought back to the images' own size, so that a row can stand
-//! beside its class on any screen; the browser enlarges it, and no pixel is changed.
+//! A picture is cut into its rows and brought back to the images' own size, so that a row can stand beside its class on
+//! any screen; the browser enlarges it, and no pixel is changed.
 
 use std::io::Cursor;
 use std::ops::Range;

@@ -1,7 +1,6 @@
-//! What was kept, what was lost, and how the losses went.
+//! Old and new classes, forgetting, and curves of losses.
 //!
-//! One decision: each loss has a chart of its own, since losses differ by orders of magnitude; runs of a group share
-//! it.
+//! Each loss has a chart of its own, since losses differ by orders of magnitude; runs of a group share it.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! The beginning of the page: what was run, and how accurate it is.
 //!
-//! One decision: means over seeds come first, and every run stands below them.
+//! Means over seeds come first, and every run stands below them.
 
 use maud::{Markup, html};
 
@@ -48,7 +48,7 @@ fn made(summary: &Summary) -> Option<String> {
     Some(format!("{runs} {days}{hosts}"))
 }
 
-/// What came out, a sentence for each set of classes that was learned: the best method of each kind.
+/// The conclusions: for each set of classes that was learned, a sentence with the best method of each kind.
 fn came_out(summary: &Summary) -> Vec<String> {
     let figure = Figure::new("last accuracy", "/last_accuracy", Unit::Percent);
     let tasks = distinct(summary.groups.iter().map(|group| summary.task_of(group)));
@@ -82,7 +82,7 @@ fn came_out(summary: &Summary) -> Vec<String> {
 /// Most sentences of what came out.
 const SENTENCES: usize = 4;
 
-/// What a method keeps of old images.
+/// The data that a method keeps of old classes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keeps {
     Nothing,
@@ -327,7 +327,7 @@ fn points(summary: &Summary, group: &Group, key: &str) -> Vec<Point> {
         .collect()
 }
 
-/// What a section of a group is headed by.
+/// The heading of a group's section.
 pub(super) fn group_heading(summary: &Summary, group: &Group) -> Markup {
     html! {
         @if summary.groups.len() > 1 { h3 { (group.label) " (" (count(group.runs.len(), "run")) ")" } }

@@ -1,6 +1,6 @@
 //! Every setting, resolved, and what the runs ran on.
 //!
-//! One decision: what differs between methods stands first; what they share is behind it, whole.
+//! Settings that differ between methods come first; those that all share follow.
 
 use maud::{Markup, html};
 

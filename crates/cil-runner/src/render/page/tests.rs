@@ -251,6 +251,6 @@ fn the_page_begins_with_what_came_out_and_has_one_table_where_there_is_one_seed(
     let page = shown(&Summary::load(&folders, Orders::Apart).unwrap());
     assert!(!page.contains("Each run"), "one seed, one table");
     assert!(page.contains("best without images: lwf (50.0 %); best with exemplars: lucir-e20 (60.0 %)"));
-    // What is kept is told in a unit in which it is not nothing, and of what it is.
+    // Kept bytes are shown in a unit in which they are not 0, with what they hold.
     assert!(page.contains("3.0 MiB") && page.contains("<td class=\"text\">images</td>"), "kept");
 }

@@ -1,6 +1,6 @@
-//! What a run took: time, throughput, memory.
+//! The resources of a run: time, throughput, memory.
 //!
-//! One decision: a phase's throughput is its own images over its own seconds, as in `result.json`.
+//! A phase's throughput is its own images over its own seconds, as in `result.json`.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::{cell, run_name, scrolling, short_name};
 use crate::results::figure::{Figure, Unit};
 use crate::results::summary::Summary;
 
-/// What a run does, in the order in which a task does it, each with its colour.
+/// The phases of a task in their order, each with its colour.
 const PHASES: [(&str, usize); 8] = [
     ("preparation", 6),
     ("inversion", 1),
@@ -71,7 +71,7 @@ pub(super) fn section(summary: &Summary) -> Markup {
     }
 }
 
-/// What a run keeps between tasks beside its model.
+/// The data that a run keeps between tasks beside its model.
 fn kept(summary: &Summary, run: usize) -> String {
     let recipe = &summary.runs[run].checked.config().recipe;
     if recipe.joint {

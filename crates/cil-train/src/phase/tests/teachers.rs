@@ -32,27 +32,27 @@ fn the_gradient_is_right_whatever_images_teachers_are_followed_on() -> Result<()
 /// Five generated images of new classes in place of real ones, beside five of old classes.
 #[test]
 fn the_gradient_is_right_when_new_images_are_generated() -> Result<()> {
-    let check: StepCheck<'_> = &|job, _, draws, around| {
+    let check: StepCheck<'_> = &|job, _, draws, context| {
         let Some((_, spec)) = &job.teachers.replay else { anyhow::bail!("the step has a replay") };
         let Some(teacher) = &job.teachers.new else { anyhow::bail!("the step has a new teacher") };
-        let (inversion, device) = (spec.inversion.clone(), around.device);
+        let (inversion, device) = (spec.inversion.clone(), context.device);
         let generator = Inversion::new(inversion, teacher.clone(), &executors(), 2, 1, device)?.replay();
         job.teachers.new_replay = Some(generator);
         job.spec.training.batch = 5;
-        let drawn = job.drawn(&[], draws, around)?;
+        let drawn = job.draw_inputs(&[], draws, context)?;
         let inputs = Inputs::new(&drawn.layout, &drawn.tensors)?;
-        let (first, replayed) = job.images(&drawn.layout, &inputs, around)?;
+        let (first, replayed) = job.images(&drawn.layout, &inputs, context)?;
         let (said, view) = (first.said.as_ref(), replayed.as_ref().map(|it| &it.view));
         let labels = inputs.labels(&drawn.layout, said, view, job.n_old)?.to_vec1::<u32>()?;
         assert_eq!((first.n_new, labels.len()), (5, 10));
         assert!(labels[..5].iter().all(|it| (3..5).contains(it)) && labels[5..].iter().all(|it| *it < 3));
-        // What their generator's teacher says of them is what the new teacher says.
+        // The outputs of their generator's teacher are those of the new teacher.
         let (known, _) = job.new_teacher_views(&first, None)?;
         let asked = passes::First { said: None, ..first };
         let (asked, _) = job.new_teacher_views(&asked, None)?;
-        let logits = |view: Option<View>| view.map(|it| it.logits.to_vec2::<f64>()).transpose();
+        let logits = |view: Option<Outputs>| view.map(|it| it.logits.to_vec2::<f64>()).transpose();
         assert_eq!(logits(known)?, logits(asked)?);
-        gradient_is_right(job, &[], draws, around, 9)
+        gradient_is_right(job, &[], draws, context, 9)
     };
     let terms = terms(COLUMNS, Trained::All);
     on_step(HeadKind::Cosine, terms, SyntheticNorm::Separate, Trained::All, true, check)
@@ -68,8 +68,8 @@ fn value(term: TermSpec, name: &str) -> Result<f64> {
         SyntheticNorm::Frozen,
         Trained::All,
         false,
-        &|job, samples, draws, around| {
-            value.set(slope_of(job, samples, draws, around)?.parts[name].to_scalar::<f64>()?);
+        &|job, samples, draws, context| {
+            value.set(grad_of(job, samples, draws, context)?.parts[name].to_scalar::<f64>()?);
             Ok(())
         },
     )?;

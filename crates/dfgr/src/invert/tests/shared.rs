@@ -24,18 +24,18 @@ fn on_ranks<T: Send>(
 type Parts = (BTreeMap<String, f64>, BTreeMap<String, Vec<f32>>);
 
 /// The parts of the loss, and the gradient of every weight, of the first iteration.
-fn slope(inversion: &mut Inversion) -> Result<Parts> {
-    let slope = inversion.slope(&inversion.inputs()?)?;
-    let parts = slope.parts.iter().map(|(name, part)| Ok((name.clone(), part.to_scalar::<f32>()?.into())));
-    let gradients = slope.gradients.iter();
+fn grad(inversion: &mut Inversion) -> Result<Parts> {
+    let grad = inversion.grad(&inversion.inputs()?)?;
+    let parts = grad.parts.iter().map(|(name, part)| Ok((name.clone(), part.to_scalar::<f32>()?.into())));
+    let gradients = grad.gradients.iter();
     let gradients = gradients.map(|(name, it)| Ok((name.to_owned(), it.flatten_all()?.to_vec1()?)));
     Ok((parts.collect::<Result<_>>()?, gradients.collect::<Result<_>>()?))
 }
 
 fn check(count: usize, config: &InversionConfig) -> Result<()> {
     let teacher = |executors: &ExecutorFactory| teacher(executors, DType::F32);
-    let alone = on_ranks(1, config, teacher, slope)?.remove(0);
-    let together = on_ranks(count, config, teacher, slope)?;
+    let alone = on_ranks(1, config, teacher, grad)?.remove(0);
+    let together = on_ranks(count, config, teacher, grad)?;
     for rank in &together {
         assert_eq!(*rank, together[0], "every rank has the same bits");
     }
@@ -71,7 +71,7 @@ fn the_loss_of_two_ranks_and_its_gradient_are_those_of_one() -> Result<()> {
 
 #[test]
 fn statistics_of_each_ranks_own_rows_would_be_another_loss() -> Result<()> {
-    // What sharing must not be: the same rows, each half with moments of its own.
+    // Sharing must not give: the same rows, each half with moments of its own.
     let (executors, config) = (cpu(), config(false));
     let teacher = teacher(&executors, DType::F32)?;
     let inversion = Inversion::new(config.clone(), teacher.clone(), &executors, 3, 1, &Device::Cpu)?;

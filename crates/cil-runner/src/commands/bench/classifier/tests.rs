@@ -1,4 +1,4 @@
-//! What a timed step does to the weights: the clock must not run over a step that does nothing.
+//! The effect of a timed step on the weights: a step that does nothing must not be timed.
 
 use std::path::PathBuf;
 
@@ -55,11 +55,11 @@ fn inversion_moves_the_generator_alone_by_the_closed_form() {
     let setting = Setting { engine: &engine, seed: 1, batch: 8, side: 64 };
     let mut it = Classifier::new(Model::Resnet32, true, &setting).unwrap();
     let seen = it.net.forward(&it.images, ForwardSpec::PROBE).unwrap();
-    let slope = inversion_slope(&seen, &it.stored, &it.labels).unwrap();
-    assert_eq!(slope.moments.len(), 33);
+    let grad = inversion_grad(&seen, &it.stored, &it.labels).unwrap();
+    assert_eq!(grad.moments.len(), 33);
     for of in &seen.moments {
         // Running mean 0 and variance 1: the derivatives of (mean^2 + variance) / 2 - ln(variance) / 2.
-        let found = &slope.moments[&of.name];
+        let found = &grad.moments[&of.name];
         let near = |found: f32, wanted: f32| (found - wanted).abs() <= 1e-4 * (1.0 + wanted.abs());
         for (found, mean) in values(&found.mean).into_iter().zip(values(&of.mean)) {
             assert!(near(found, mean), "{}: {found}, not {mean}", of.name);

@@ -91,7 +91,7 @@ fn a_grid_is_a_method_for_each_value_with_each() {
         "{}",
         expanded.runs[0].name
     );
-    // For all methods; keys that end alike are told whole.
+    // For all methods; keys with equal endings are shown in full.
     let all =
         "grid = { \"recipe.base.training.epochs\" = [1, 2], \"recipe.increment.training.epochs\" = [3] }\n";
     let expanded = of(&format!("seeds = [1]\n{all}{TWO}"));

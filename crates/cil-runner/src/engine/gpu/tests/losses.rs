@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::DType;
-use cil_backbone::{HeadKind, HeadWeights, View};
+use cil_backbone::{HeadKind, HeadWeights, Outputs};
 use cil_engine::captures::{Captures, Repeatable};
 use cil_engine::{GraphBuilder, Op, Shape, uploads};
 use cil_train::recipe::{Columns, Rows, TermSpec};
@@ -35,7 +35,7 @@ impl Repeatable for Adding {
 
     fn step(&mut self, inputs: &[Tensor]) -> candle_core::Result<()> {
         let [logits, features, labels] = inputs else { candle_core::bail!("three inputs") };
-        let student = View {
+        let student = Outputs {
             features: features.clone(),
             logits: logits.clone(),
             similarities: None,
@@ -58,7 +58,7 @@ impl Repeatable for Adding {
             old_head: None,
             exemplar_share: None,
             class_counts: &[],
-            aids: BTreeMap::new(),
+            aux_nets: BTreeMap::new(),
         };
         let total = self.objective.loss(&step)?.total;
         // As a term does that names rows one by one.

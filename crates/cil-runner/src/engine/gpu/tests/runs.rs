@@ -47,7 +47,7 @@ const SHORT: [&str; 20] = [
     "recipe.replay.inversion.generator.latent=16",
 ];
 
-/// What a run says and leaves, on the processor.
+/// Events and final values of a run, on the CPU.
 struct Left {
     /// Each part of the loss of each unit, by task, phase and unit.
     losses: BTreeMap<(usize, PhaseKind, usize, String), f64>,

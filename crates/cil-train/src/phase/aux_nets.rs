@@ -1,8 +1,7 @@
-//! Networks and values that terms bring.
+//! Auxiliary networks and values of terms.
 //!
-//! One decision: they live in a store of their own beside the student's, so nothing of them can get into a model, and
-//! end with the job; the optimiser, its state and its rate are the student's. They run with batch statistics and keep
-//! none.
+//! They live in a store of their own beside the student's, so nothing of them can get into a model, and end with the
+//! job; the optimiser, its state and its rate are the student's. They run with batch statistics and keep none.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,16 +19,16 @@ use cil_random::Draw;
 
 use crate::recipe::Rows;
 use crate::step::Step;
-use crate::term::{Aid, OUTPUT};
+use crate::term::{AuxNet, OUTPUT};
 
-/// A training pass that goes on to the student's map.
+/// A training pass whose gradient continues into the student's map.
 const TRAIN: ForwardSpec =
     ForwardSpec { norm: Norm::Batch, moments: false, keep: Keep::Tape { weights: true, input: true } };
 
-/// All of a job's.
-pub(super) struct Aids {
-    /// Those that say a map itself have no executor.
-    networks: Vec<(Aid, Option<Arc<dyn Executor>>)>,
+/// All of a job's auxiliary networks.
+pub(super) struct AuxNets {
+    /// Those whose output is the map itself have no executor.
+    networks: Vec<(AuxNet, Option<Arc<dyn Executor>>)>,
     /// Names of values that candle differentiates.
     free: Vec<String>,
     pub(super) parameters: Parameters,
@@ -37,17 +36,17 @@ pub(super) struct Aids {
 }
 
 /// One network's part in a step.
-pub(super) struct AidPass<'a> {
-    aid: &'a Aid,
+pub(super) struct AuxPass<'a> {
+    aux_net: &'a AuxNet,
     rows: Range<usize>,
-    /// `None` where it said the map itself.
+    /// `None` where the output was the map itself.
     pass: Option<(&'a Arc<dyn Executor>, Pass)>,
 }
 
-impl Aids {
+impl AuxNets {
     /// As they begin: a function of the draw and of names.
     pub(super) fn new(
-        aids: Vec<Aid>,
+        aux_nets: Vec<AuxNet>,
         free: &[ParameterSpec],
         network: &Network,
         draw: Draw<'_>,
@@ -56,23 +55,23 @@ impl Aids {
         let seed = draw.stream("networks of terms").number();
         let dtype = network.parameters().iter().next().map_or(DType::F32, |(_, value)| value.dtype());
         let (mut networks, mut parameters, mut names) = (Vec::new(), Parameters::default(), Vec::new());
-        for aid in aids {
-            let begun = match &aid.graph {
+        for aux_net in aux_nets {
+            let begun = match &aux_net.graph {
                 Some(graph) => Parameters::init(graph, seed, network.device())?,
                 None => Parameters::default(),
             };
-            let values = aid.values.iter().map(|(name, value)| (name.as_str(), value));
+            let values = aux_net.values.iter().map(|(name, value)| (name.as_str(), value));
             for (name, value) in begun.iter().chain(values) {
                 if parameters.contains(name) || network.parameters().contains(name) {
                     bail!("two trained tensors are named {name}");
                 }
                 parameters.set(name, value.to_dtype(dtype)?);
             }
-            let specs = aid.graph.iter().flat_map(Graph::parameter_specs);
+            let specs = aux_net.graph.iter().flat_map(Graph::parameter_specs);
             names.extend(specs.filter(|it| it.kind == ParameterKind::Weight).map(|it| it.name));
-            names.extend(aid.values.iter().map(|(name, _)| name.clone()));
-            let executor = aid.graph.clone().map(|graph| (**network.executors())(graph)).transpose()?;
-            networks.push((aid, executor));
+            names.extend(aux_net.values.iter().map(|(name, _)| name.clone()));
+            let executor = aux_net.graph.clone().map(|graph| (**network.executors())(graph)).transpose()?;
+            networks.push((aux_net, executor));
         }
         for spec in free {
             let value = initial_value(spec, seed, network.device())?.to_dtype(dtype)?;
@@ -92,38 +91,38 @@ impl Aids {
         self.free.iter().map(variable).collect()
     }
 
-    /// What those whose teacher speaks in this step say, and the values beside them, by name.
-    pub(super) fn forward(&self, step: &Step<'_>) -> Result<(Vec<AidPass<'_>>, BTreeMap<String, Tensor>)> {
+    /// The outputs of the networks whose teacher is used in this step, and their other values, by name.
+    pub(super) fn forward(&self, step: &Step<'_>) -> Result<(Vec<AuxPass<'_>>, BTreeMap<String, Tensor>)> {
         let (mut passes, mut said) = (Vec::new(), BTreeMap::new());
-        for (aid, executor) in &self.networks {
-            let speaks = match (aid.for_new_teacher, aid.rows) {
+        for (aux_net, executor) in &self.networks {
+            let speaks = match (aux_net.for_new_teacher, aux_net.rows) {
                 (false, _) => step.old.is_some(),
                 (true, Rows::New) => step.new.is_some(),
                 (true, _) => step.new_of_all.is_some(),
             };
-            let rows = step.rows(aid.rows);
+            let rows = step.rows(aux_net.rows);
             if !speaks || rows.is_empty() {
                 continue;
             }
-            let Some(map) = step.student.maps.get(&aid.map) else {
-                bail!("the student hands out no map {}", aid.map)
+            let Some(map) = step.student.maps.get(&aux_net.map) else {
+                bail!("the student hands out no map {}", aux_net.map)
             };
             let map = map.narrow(0, rows.start, rows.len())?;
             let pass = match executor {
                 Some(executor) => {
                     let pass = executor.forward(&self.parameters, &map, TRAIN)?;
-                    said.insert(aid.name.clone(), pass.tap(OUTPUT)?.clone());
+                    said.insert(aux_net.name.clone(), pass.tap(OUTPUT)?.clone());
                     Some((executor, pass))
                 }
                 None => {
-                    said.insert(aid.name.clone(), map);
+                    said.insert(aux_net.name.clone(), map);
                     None
                 }
             };
-            for (name, _) in &aid.values {
+            for (name, _) in &aux_net.values {
                 said.insert(name.clone(), self.parameters.get(name)?.clone());
             }
-            passes.push(AidPass { aid, rows, pass });
+            passes.push(AuxPass { aux_net, rows, pass });
         }
         Ok((passes, said))
     }
@@ -132,29 +131,29 @@ impl Aids {
     /// gradient).
     pub(super) fn backward(
         &self,
-        passes: Vec<AidPass<'_>>,
-        mut slopes: BTreeMap<String, Tensor>,
+        passes: Vec<AuxPass<'_>>,
+        mut grads: BTreeMap<String, Tensor>,
         into: &mut Gradients,
     ) -> Result<Vec<(String, Range<usize>, Tensor)>> {
         let mut to_maps = Vec::new();
-        for AidPass { aid, rows, pass } in passes {
-            for (name, _) in &aid.values {
-                if let Some(slope) = slopes.remove(name) {
-                    into.add(name, slope)?;
+        for AuxPass { aux_net, rows, pass } in passes {
+            for (name, _) in &aux_net.values {
+                if let Some(grad) = grads.remove(name) {
+                    into.add(name, grad)?;
                 }
             }
-            let Some(slope) = slopes.remove(&aid.name) else { continue };
+            let Some(grad) = grads.remove(&aux_net.name) else { continue };
             let Some((executor, pass)) = pass else {
-                to_maps.push((aid.map.clone(), rows, slope));
+                to_maps.push((aux_net.map.clone(), rows, grad));
                 continue;
             };
             let Some(tape) = pass.tape else { continue };
             let upstream =
-                Upstream { taps: BTreeMap::from([(OUTPUT.to_owned(), slope)]), moments: BTreeMap::new() };
+                Upstream { taps: BTreeMap::from([(OUTPUT.to_owned(), grad)]), moments: BTreeMap::new() };
             let Some(gradient) = executor.backward(&self.parameters, tape, &upstream, into)? else {
-                bail!("{} hands no gradient back to its map", aid.name)
+                bail!("{} hands no gradient back to its map", aux_net.name)
             };
-            to_maps.push((aid.map.clone(), rows, gradient));
+            to_maps.push((aux_net.map.clone(), rows, gradient));
         }
         Ok(to_maps)
     }

@@ -1,7 +1,6 @@
-//! What a job looks at beside its network, and what an epoch goes over.
+//! The inputs of a job beside its network, and of an epoch.
 //!
-//! One decision: what a phase may see is what it is handed here; a job that is handed no image of a class cannot look
-//! at one.
+//! A phase reads only the images that are passed to it here; a job without the images of a class cannot read them.
 
 use std::collections::BTreeSet;
 
@@ -14,9 +13,9 @@ use dfgr::Replay;
 
 use crate::recipe::ReplaySpec;
 
-/// Images, and where and by which numbers a job goes over them.
+/// Images, and the device, seed and task of a job over them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct PhaseContext<'a> {
     pub(crate) train: &'a TrainSet,
     pub(crate) preparation: &'a Preparation,
     pub(crate) device: &'a Device,
@@ -24,7 +23,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) task: usize,
 }
 
-/// Frozen networks that a job looks at, the same from its first step to its last.
+/// Frozen networks of a job, the same from its first step to its last.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FrozenNetworks {
     /// The model of the task before.
@@ -54,7 +53,7 @@ impl FrozenNetworks {
     }
 }
 
-/// What an epoch goes over.
+/// The images of an epoch.
 pub(crate) enum Source {
     /// Each of these, with generated images beside them if there is a replay.
     Samples(Vec<SampleId>),

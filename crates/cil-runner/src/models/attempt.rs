@@ -1,0 +1,176 @@
+//! The training of `train` and `extend`: its state lies in a folder beside the model file until that is written.
+//!
+//! A stopped command saves its state, a killed one has that of at most a minute before; the same command resumes from
+//! it to the same bits. The folder records its settings, and other settings are refused.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use cil_backbone::Frozen;
+use cil_data::store::TrainSet;
+use cil_train::event::Event;
+use cil_train::learner::{Learner, Plan};
+use cil_train::recipe::Recipe;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::failure::{Kept, bad_input};
+use crate::cli::interrupt::Interrupt;
+use crate::config::{Difference, differences};
+use crate::engine::{Engine, machine};
+use crate::folder::checkpoint::{self, Checkpoint};
+use crate::folder::log::Line;
+use crate::folder::writer::lock;
+use crate::render::progress::Progress;
+
+/// The ending of the folder's name after the model file's.
+const ENDING: &str = "unfinished";
+/// Time between two checkpoints.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// All that the bits of a training depend on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// Commit of the program.
+    pub code_version: String,
+    /// Name of the kernels, such as `avx2`.
+    pub kernels: String,
+    /// Seed of weights, batches, augmentation and noise.
+    pub seed: u64,
+    /// Height and width that images are brought to.
+    pub image_side: usize,
+    /// SHA-256 over labels and pixels of the new images and, if there are any, of the exemplars.
+    pub images: Vec<String>,
+    /// SHA-256 of the model file that is extended; none of a first model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The command.
+    pub recipe: Recipe,
+}
+
+impl Settings {
+    /// Those of this program, of which a command fills in the rest.
+    pub fn new(recipe: &Recipe, seed: u64, image_side: usize, engine: &Engine) -> Self {
+        let code_version = env!("CIL_CODE_VERSION").to_owned();
+        let (images, model) = (Vec::new(), None);
+        let kernels = engine.kernels.to_owned();
+        Self { code_version, kernels, seed, image_side, images, model, recipe: recipe.clone() }
+    }
+}
+
+/// One training.
+pub struct Attempt<'a> {
+    /// Where the state lies.
+    folder: PathBuf,
+    settings: &'a Settings,
+    plan: &'a Plan,
+    train: &'a TrainSet,
+}
+
+impl<'a> Attempt<'a> {
+    /// Of the model file `out`.
+    pub fn new(out: &Path, settings: &'a Settings, plan: &'a Plan, train: &'a TrainSet) -> Self {
+        let mut folder = out.as_os_str().to_owned();
+        folder.push(format!(".{ENDING}"));
+        Self { folder: folder.into(), settings, plan, train }
+    }
+
+    /// Advances a learner to its end: that of an earlier command by the same settings, if one was stopped, else
+    /// `begun`'s.
+    ///
+    /// # Errors
+    /// If what was left is of other settings, a unit fails, or the user stops it: then the state is saved.
+    pub fn run(
+        &self,
+        begun: impl FnOnce() -> Result<Learner>,
+        progress: &mut Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Learner> {
+        let mut learner = match self.left(progress)? {
+            Some(learner) => learner,
+            None => begun()?,
+        };
+        let (started, mut saved) = (Instant::now(), Instant::now());
+        loop {
+            let asked = interrupt.is_asked();
+            if asked || saved.elapsed() >= EVERY {
+                self.save(&learner)?;
+                saved = Instant::now();
+            }
+            if asked {
+                progress.finish();
+                let folder = self.folder.display();
+                return Err(
+                    Kept(format!("interrupted, and saved in {folder}; the same command resumes it")).into()
+                );
+            }
+            let left = learner.units();
+            let what = format!("the next of {left} steps that are left");
+            let Some(event) = progress.during(&what, || learner.advance(self.train))? else {
+                return Ok(learner);
+            };
+            let (seconds, peak_memory_bytes) =
+                (started.elapsed().as_secs_f64(), machine::peak_memory_bytes());
+            let is_end = matches!(event, Event::RunEnd);
+            progress.show(&Line { seconds, peak_memory_bytes, event });
+            if is_end {
+                return Ok(learner);
+            }
+        }
+    }
+
+    /// Removes the state: the model is written.
+    ///
+    /// # Errors
+    /// Naming the folder, if it cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        if !self.folder.exists() {
+            return Ok(());
+        }
+        fs::remove_dir_all(&self.folder).with_context(|| format!("cannot remove {}", self.folder.display()))
+    }
+
+    fn save(&self, learner: &Learner) -> Result<()> {
+        fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
+        // Not held while nothing is written: whoever resumes does what this command would do.
+        let _lock = lock(&self.folder)?;
+        let config = serde_json::to_string(self.settings).context("the settings are not JSON")?;
+        checkpoint::write(&self.folder, &Checkpoint { saved: learner.save()?, events_bytes: 0, config })
+    }
+
+    /// The learner that a stopped command left, if one did.
+    fn left(&self, progress: &Progress) -> Result<Option<Learner>> {
+        let place = self.folder.display();
+        if !self.folder.is_dir() || !checkpoint::exists(&self.folder) {
+            return Ok(None);
+        }
+        let begin_anew = format!("remove {place} to start over");
+        let (found, wrong) = checkpoint::newest(&self.folder, &self.plan.device)
+            .map_err(|error| bad_input(format!("{error:#}; {begin_anew}")))?;
+        wrong.iter().for_each(|told| progress.say(&format!("{told}; the checkpoint before it is taken")));
+        let begun: Settings = serde_json::from_str(&found.config)
+            .map_err(|_| bad_input(format!("{place} is of another version of this program; {begin_anew}")))?;
+        if let Some(Difference { key, left, right }) = differences(self.settings, &begun)?.first() {
+            return Err(bad_input(format!(
+                "{place}: the training that was stopped has {key} {right}, this command {left}; use the first value, or \
+                 {begin_anew}"
+            )));
+        }
+        let learner = Learner::restore(self.plan.clone(), &found.saved, self.train)
+            .with_context(|| format!("the checkpoint in {place} is not of this training; {begin_anew}"))?;
+        progress.say(&format!("resumed from {place}"));
+        Ok(Some(learner))
+    }
+}
+
+/// The two networks that a learner ends with: the one that was trained, and the one that answers.
+///
+/// # Errors
+/// If it learned nothing.
+pub fn learned(learner: &Learner) -> Result<(Frozen, Frozen)> {
+    let trained = learner.model().context("nothing was learned")?.clone();
+    let Some(classifier) = learner.classifier()? else { bail!("nothing was learned") };
+    Ok((trained, classifier))
+}
