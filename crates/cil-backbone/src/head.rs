@@ -33,9 +33,9 @@ pub enum HeadKind {
     WithoutBias,
     /// Weights and biases of features brought to length 1 (a discriminant of directions).
     LinearOfDirections,
-    /// Half the squared distance of features brought to length 1 to each class's mean, in the class's own metric, with a
-    /// minus sign: `-|W x + b|^2 / 2`, where a class has `width` rows of `W` and as many biases (FeCAM with a covariance
-    /// of each class, Goswami et al. 2023).
+    /// Half the squared distance of features brought to length 1 to each class's mean, in the class's own metric, with
+    /// a minus sign: `-|W x + b|^2 / 2`, where a class has `width` rows of `W` and as many biases (FeCAM with a
+    /// covariance of each class, Goswami et al. 2023).
     Mahalanobis,
 }
 
@@ -108,8 +108,9 @@ pub struct Head {
 pub struct HeadWeights {
     /// Form of the classifier.
     pub kind: HeadKind,
-    /// `[classes of the block, width]` each; `[classes of the block * proxies, width]` for a head of several proxies, and
-    /// `[classes of the block * width, width]` for one of Mahalanobis distances, those of a class following each other.
+    /// `[classes of the block, width]` each; `[classes of the block * proxies, width]` for a head of several proxies,
+    /// and `[classes of the block * width, width]` for one of Mahalanobis distances, those of a class following each
+    /// other.
     pub weights: Vec<Tensor>,
     /// `[classes of the block]` each, for a head with biases, times `width` for one of Mahalanobis distances; empty for
     /// others.

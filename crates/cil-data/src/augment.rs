@@ -14,8 +14,11 @@ use crate::normalise::Normalisation;
 use crate::resized_crop::ResizedCrop;
 
 mod operation;
+mod pixels;
 mod policy;
 
+pub(crate) use pixels::Size;
+use pixels::{blended, grey};
 use policy::Drawn;
 pub use policy::Policy;
 
@@ -40,12 +43,12 @@ pub struct Augmentation {
     /// A part of the picture at the network's size, before all else; on ImageNet in place of the crop with padding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resized_crop: Option<ResizedCrop>,
-    /// `trivial-augment-wide` or `auto-augment-cifar`: operations on the image after crop and mirror, as torchvision has
-    /// them.
+    /// `trivial-augment-wide` or `auto-augment-cifar`: operations on the image after crop and mirror, as torchvision
+    /// has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// Side of a square that is set to 0 after normalisation, its middle anywhere in the image, so that a part of it may
-    /// lie outside (DeVries and Taylor 2017: 16 for CIFAR-10, 8 for CIFAR-100); 0 for none.
+    /// Side of a square that is set to 0 after normalisation, its middle anywhere in the image, so that a part of it
+    /// may lie outside (DeVries and Taylor 2017: 16 for CIFAR-10, 8 for CIFAR-100); 0 for none.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub cutout: usize,
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+#[expect(dead_code, reason = "this test has recipes of its own")]
 mod support;
 
 use cil_backbone::{HeadKind, StageCells};
@@ -26,7 +27,7 @@ fn fetril() -> DiscriminantSpec {
 }
 
 fn frozen(discriminant: DiscriminantSpec) -> Plan {
-    let recipe = Recipe { discriminant: Some(discriminant), ..frozen_features(training(2), training(1)) };
+    let recipe = Recipe { discriminant: Some(discriminant), ..frozen_features(training(12), training(1)) };
     plan(recipe, &[3, 2, 1], 1)
 }
 
@@ -67,13 +68,17 @@ fn each_head_answers_of_what_it_says_it_keeps_and_no_old_image_is_read() {
                 evaluations.push(said(&learner));
             }
         }
-        // The base classes are told apart far better than by chance, and so are all of them at the end.
-        let right = |task: usize| -> f64 {
-            let rows: &Vec<Vec<u32>> = &evaluations[task].classifier.rows;
-            let right: u32 = rows.iter().enumerate().map(|(class, row)| row[class]).sum();
-            f64::from(right) / f64::from(rows.iter().flatten().sum::<u32>())
-        };
-        assert!(right(0) > 0.6 && right(2) > 0.35, "{spec:?}: {} {}", right(0), right(2));
+        // Of the training images a sixth would be right by chance.
+        let (classifier, mut right) = (learner.classifier().unwrap().unwrap(), 0);
+        for class in 0..6 {
+            let samples = train.samples(class..class + 1);
+            let images = train.images(&samples, &plan.preparation, None, &plan.device).unwrap();
+            let said =
+                classifier.forward(&images).unwrap().logits.argmax(1).unwrap().to_vec1::<u32>().unwrap();
+            right += said.iter().filter(|it| **it == class as u32).count();
+        }
+        assert!(right > 18, "{spec:?}: {right} of 72");
+        assert_eq!(evaluations.len(), 3);
     }
 }
 
@@ -108,7 +113,7 @@ fn what_these_heads_cannot_be_is_refused_in_a_sentence() {
         assert!(told(&recipe).contains(part), "{}", told(&recipe));
     }
     let mut scored = with(fetril());
-    scored.head = HeadKind::Mahalanobis;
+    (scored.head, scored.imprint) = (HeadKind::Mahalanobis, false);
     assert!(told(&scored).contains("one that is trained"), "{}", told(&scored));
     // Of the network.
     let lucir = cil_backbone::Architecture::lucir(8);

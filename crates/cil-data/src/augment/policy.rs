@@ -15,8 +15,8 @@ use super::pixels::Size;
 pub enum Policy {
     /// TrivialAugmentWide (Müller and Hutter, ICCV 2021): one of 14 operations, with one of 31 magnitudes.
     TrivialAugmentWide,
-    /// The policy that AutoAugment (Cubuk et al., CVPR 2019) learned on CIFAR-10: one of 25 pairs of operations, each of
-    /// which happens with a probability of its own.
+    /// The policy that AutoAugment (Cubuk et al., CVPR 2019) learned on CIFAR-10: one of 25 pairs of operations, each
+    /// of which happens with a probability of its own.
     AutoAugmentCifar,
 }
 

@@ -29,12 +29,13 @@ pub struct DiscriminantSpec {
     /// counting the same, in place of the discriminant; `shrinkage` is then the ridge's share of the mean square.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ridge: bool,
-    /// FeCAM in place of the discriminant, on a backbone that no later task trains; `shrinkage` is then its share of the
-    /// mean variance.
+    /// FeCAM in place of the discriminant, on a backbone that no later task trains; `shrinkage` is then its share of
+    /// the mean variance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fecam: Option<FecamSpec>,
     /// Whether a linear support vector machine on moved features answers (FeTrIL), on a backbone that no later task
-    /// trains; `shrinkage` is then the weight of half the squared weights beside the sum of squared hinges, 1 in FeTrIL.
+    /// trains; `shrinkage` is then the weight of half the squared weights beside the sum of squared hinges, 1 in
+    /// FeTrIL.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fetril: bool,
     /// Whether statistics are of every image and of its mirror image.

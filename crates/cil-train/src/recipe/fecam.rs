@@ -26,7 +26,8 @@ pub struct FecamSpec {
     /// `per-class`, `shared` (each task's images around the task's mean) or `within-class` (images around their class's
     /// mean).
     pub covariance: Covariance,
-    /// Exponent of Tukey's transform of features, which are then not below 0; 1 leaves them as they are, 0.5 is FeCAM's.
+    /// Exponent of Tukey's transform of features, which are then not below 0; 1 leaves them as they are, 0.5 is
+    /// FeCAM's.
     pub tukey: f64,
     /// Share of the mean covariance of two features that is added to the covariance of each two; 1 in FeCAM's code.
     pub off_diagonal: f64,

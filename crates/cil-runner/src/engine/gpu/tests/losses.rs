@@ -103,6 +103,7 @@ fn adding(device: &Device) -> Adding {
             biases: Vec::new(),
             scale: None,
             projection: None,
+            power: None,
         },
         sum: Tensor::zeros((), DType::F32, device).unwrap(),
     }
