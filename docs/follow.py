@@ -129,7 +129,7 @@ def main():
     arguments = parser.parse_args()
     for named in arguments.runs:
         if not (folder := run_folder(named)):
-            print(f"left out: {named} is no run folder", file=sys.stderr)
+            print(f"left out: {named} is not a run folder", file=sys.stderr)
             continue
         tracker = {"print": Printed, "wandb": Wandb, "mlflow": Mlflow}[arguments.to]()
         settings = dict(flat(tomllib.loads((folder / "config.toml").read_text())))

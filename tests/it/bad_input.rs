@@ -30,7 +30,7 @@ fn a_wrong_key_value_or_preset_is_told() {
         ),
         (
             "recipe.increment.terms.9.weight=1",
-            "is no position in a list of 2; they are from 0, and + appends",
+            "is not a position in a list of 2; count from 0, or append with +",
         ),
         (
             "recipe.increment.training.schedule.decay={ kind = 'cosine', minimum = nan }",

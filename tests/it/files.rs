@@ -91,7 +91,7 @@ fn a_damaged_data_set_is_refused_by_name() {
             fs::write(path, bytes).expect("a file");
         }),
         ("train.labels", |folder| fs::remove_file(folder.join("train.labels")).expect("a file")),
-        ("manifest.json is missing; `cargo xtask fetch-data cifar10`", |folder| {
+        ("manifest.json is missing; run `cargo xtask fetch-data cifar10`", |folder| {
             fs::remove_file(folder.join("manifest.json")).expect("a file");
         }),
         ("manifest.json is not a manifest", |folder| {

@@ -300,9 +300,9 @@ fn a_stopped_command_is_resumed_by_the_same_command_to_the_same_bits() {
             "{told}"
         );
         assert!(!place.path().join(other).exists());
-        // Other settings do not go on from it.
+        // Other settings do not resume it.
         let told = place.told(2, &with(&command(other), &["--seed", "7"]));
-        assert!(told.contains("has seed 1, this command 7; give what it began with, or remove"), "{told}");
+        assert!(told.contains("has seed 1, this command 7; use the first value, or remove"), "{told}");
         place.ok(&command(other));
         let read = |file: &str| fs::read(place.path().join(file)).expect("a model");
         assert!(read(other) == read(straight), "{other} differs from {straight}");
@@ -336,7 +336,7 @@ fn every_mistake_is_a_sentence() {
         assert!(told.contains(part), "{arguments:?}: {told}");
     }
     for (arguments, part) in [
-        (&["extend", "own.safetensors", "photos", "--out", "b.safetensors"][..], "knows ash, birch already"),
+        (&["extend", "own.safetensors", "photos", "--out", "b.safetensors"][..], "has ash, birch already"),
         (&["extend", "own.safetensors", "other", "--out", "own.safetensors"], "is never changed"),
         (&["extend", "none.safetensors", "other", "--out", "b.safetensors"], "cannot read none.safetensors"),
         (

@@ -200,7 +200,7 @@ fn the_examples_of_runs_reports_and_sweeps_are_done() {
     let output = place.output(&arguments);
     let (shown, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && shown.contains("\nlwf ") && shown.contains("\njoint "), "{told}");
-    assert!(told.contains("left out: runs/compare is no run folder"), "{told}");
+    assert!(told.contains("left out: runs/compare is not a run folder"), "{told}");
     assert!(told.contains("left out: runs/report.html is a file"), "{told}");
 }
 

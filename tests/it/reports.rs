@@ -85,7 +85,7 @@ fn runs_are_compared_and_exported() {
     assert_eq!(compared["groups"][1]["runs"], serde_json::json!([format!("{REPLAY}-s3")]));
 
     let told = place.told(2, &["report", "runs/none"]);
-    assert_eq!(told, "error: runs/none is no run folder; there is no such folder");
+    assert_eq!(told, "error: runs/none is not a run folder; there is no such folder");
     let told = place.told(2, &["report", &runs[0], &runs[0]]);
     assert_eq!(told, format!("error: the run folder {} is named twice", runs[0]));
     let told = place.told(2, &["report", &runs[0], "--html", "runs"]);

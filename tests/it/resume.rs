@@ -209,7 +209,7 @@ fn what_is_damaged_is_passed_over_aloud() {
     let output = place.output(&["resume", "runs/a"]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}");
-    assert!(told.contains("it is damaged") && told.contains("the checkpoint before it is taken"), "{told}");
+    assert!(told.contains("it is damaged") && told.contains("the checkpoint before it is used"), "{told}");
     assert_same(&place, "a");
 }
 

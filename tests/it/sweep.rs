@@ -94,8 +94,7 @@ fn a_run_that_diverges_stops_no_other_and_is_tried_again_only_if_that_is_asked_f
     write(&place, &format!("seeds = [3]\n{}{fails}{}", small(), method("lwf", &[])));
     let told = place.told(1, &["sweep", "run", "s.toml"]);
     let end = "error: 1 of 2 runs failed; their logs are in runs/s/logs; 1 diverged and will not be tried again, \
-               since the \
-               same settings end in the same: change them, or use --retry-failed";
+               since the same settings would diverge again: change them, or use --retry-failed";
     assert_eq!(told, end);
     let status = place.ok(&["sweep", "status", "s.toml", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&status).expect("JSON");

@@ -54,7 +54,7 @@ fn a_run_that_is_done_is_handed_on() {
     let output =
         follow(&place, &python, &[&format!("{RUN}.partial"), "runs/none"]).output().expect("Python runs");
     let steps = printed(&text(&output));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "left out: runs/none is no run folder\n");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "left out: runs/none is not a run folder\n");
     assert_eq!(steps["learning-rate/student"], [1, 2, 3], "two epochs of the base, one of the increment");
     assert_eq!(steps["accuracy/all"], [1, 2]);
 

@@ -63,7 +63,7 @@ pub fn run(spec: &Spec, request: &Request, out: &mut dyn Write) -> Result<()> {
 
     if folder.symlink_metadata().is_ok() && !request.force {
         let reports = verify::verify(&folder, spec)
-            .with_context(|| format!("{} is there but broken, --force replaces it", folder.display()))?;
+            .with_context(|| format!("{} exists but is broken; replace it with --force", folder.display()))?;
         writeln!(out, "{} is already there and intact", folder.display())?;
         return report(&reports, out);
     }

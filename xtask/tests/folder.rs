@@ -52,7 +52,7 @@ fn every_breach_of_the_manifest_is_told() {
         let message = verify(&spec, data.path());
         assert!(message.contains(wanted), "{message}");
         let message = again(&spec, &mirror, &data, false).unwrap_err();
-        assert!(message.contains("--force replaces it"), "{message}");
+        assert!(message.contains("replace it with --force"), "{message}");
         fs::write(&path, good).unwrap();
         assert_eq!(verify(&spec, data.path()), "intact");
     };

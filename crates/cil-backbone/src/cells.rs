@@ -58,7 +58,7 @@ pub fn check(architecture: &Architecture, stages: &[StageCells]) -> Result<()> {
             bail!("stages.{at}.cells is {cells}; use a value from 1 to {MOST_CELLS}");
         }
         if stages[..at].iter().any(|before| before.stage == *stage) {
-            bail!("stages.{at}.stage is {stage} again; a stage is there once");
+            bail!("stages.{at}.stage is {stage} again; name each stage once");
         }
     }
     match width(architecture, stages) {

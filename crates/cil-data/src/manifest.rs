@@ -87,7 +87,7 @@ impl Manifest {
             }
             for file in [&part.images, &part.labels] {
                 if file.is_empty() || file.contains(['/', '\\', '\0']) || file.starts_with('.') {
-                    bail!("{file:?} is no name of a file in the same folder");
+                    bail!("{file:?} is not the name of a file in the same folder");
                 }
             }
         }

@@ -130,7 +130,7 @@ fn format(bytes: &[u8]) -> Result<ImageFormat> {
     match image::guess_format(bytes) {
         Ok(format @ (Jpeg | Png | WebP | Bmp | Gif)) => Ok(format),
         Ok(other) => bail!("it is of the kind {other:?}; {READ}"),
-        Err(_) => bail!("it is no image; {READ}"),
+        Err(_) => bail!("it is not an image; {READ}"),
     }
 }
 

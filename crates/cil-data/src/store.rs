@@ -335,8 +335,7 @@ impl TrainSet {
         self.selection.materialize(drawn, preparation, changed, device)
     }
 
-    /// `[samples, 3, height, width]`: changed as the draw says (only normalised without one); each sample counts as a
-    /// read of its class.
+    /// `[samples, 3, height, width]`, augmented if there is a draw. Each sample counts as a read of its class.
     ///
     /// # Errors
     /// If there is no sample, or the device refuses the tensor.

@@ -156,7 +156,7 @@ fn all_broken_files_are_named_or_left_out() {
     assert_eq!((broken.len(), *files), (3, 9));
     let text = error.to_string();
     assert!(text.starts_with("3 of 9 images cannot be read;"), "{text}");
-    for named in ["dangling.png: cannot be read", "text.png: it is no image", "empty.jpg: it is empty"] {
+    for named in ["dangling.png: cannot be read", "text.png: it is not an image", "empty.jpg: it is empty"] {
         assert!(text.contains(named), "{text}");
     }
     let decoded = folder.decode(&Decode { skip_broken: true, ..BY }, &|_| {}).unwrap();

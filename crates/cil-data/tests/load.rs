@@ -110,7 +110,7 @@ fn a_right_folder_is_loaded_as_it_was_written() {
 fn a_missing_data_set_says_how_to_get_it() {
     let data = tempfile::tempdir().unwrap();
     let error = Dataset::load(data.path(), "cifar100").unwrap_err().to_string();
-    assert!(error.contains("manifest.json is missing; `cargo xtask fetch-data cifar100`"), "{error}");
+    assert!(error.contains("manifest.json is missing; run `cargo xtask fetch-data cifar100`"), "{error}");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn wrong_content_is_told() {
         "F/train.labels: image 4 has label 2, there are 2 classes"
     );
     let digest = "F/train.images and train.labels are not what F/manifest.json says: the digest differs; \
-                  `cargo xtask fetch-data tiny --force` brings them again";
+                  run `cargo xtask fetch-data tiny --force`";
     assert_eq!(told(|folder| change(folder, "train.images", |it| it[77] ^= 1)), digest);
     assert_eq!(told(|folder| change(folder, "train.labels", |it| it.swap(4, 6))), digest);
     let two_images_changed_places =
@@ -180,7 +180,7 @@ fn a_manifest_of_another_kind_is_told() {
     assert!(told_of("/classes", json!([])).contains("there are 0 classes"));
     for file in ["../train.images", "/etc/hostname", "", ".", "a/b"] {
         let message = told_of("/splits/train/images", json!(file));
-        assert!(message.contains("is no name of a file in the same folder"), "{message}");
+        assert!(message.contains("is not the name of a file in the same folder"), "{message}");
     }
 }
 

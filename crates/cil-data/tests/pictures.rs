@@ -115,7 +115,7 @@ fn what_was_cut_off_is_refused() {
     assert_eq!(picture::decode(&[]).unwrap_err().to_string(), "it is empty");
     assert_eq!(
         picture::decode(b"not an image").unwrap_err().to_string(),
-        "it is no image; JPEG, PNG, WebP, BMP and GIF are read"
+        "it is not an image; JPEG, PNG, WebP, BMP and GIF are read"
     );
     assert_eq!(
         picture::decode(b"II*\0\x08\0\0\0\0\0\0\0").unwrap_err().to_string(),

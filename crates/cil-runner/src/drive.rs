@@ -122,7 +122,7 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
     let images = Images::new(checked, dataset)?;
     progress.expect(items(checked, &images.sizes, environment.base_model.is_some())?);
     let (checkpoint, wrong) = checkpoint::newest(partial, &context.engine.device)?;
-    wrong.iter().for_each(|told| progress.say(&format!("{told}; the checkpoint before it is taken")));
+    wrong.iter().for_each(|told| progress.say(&format!("{told}; the checkpoint before it is used")));
     same_configuration(partial, checked, &checkpoint.config)?;
     let place = || format!("the checkpoint of {} is not one of its config.toml", partial.display());
     let learner = Learner::restore(plan(checked, context.engine), &checkpoint.saved, &images.train)

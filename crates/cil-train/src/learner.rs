@@ -109,8 +109,8 @@ impl Learner {
         }
         if !base.head.stages.is_empty() {
             bail!(
-                "the base model answers by statistics of several stages; a run goes on from the head that was trained, \
-                 as base.safetensors of a run has it"
+                "the base model's classifier is computed from statistics of several stages; use base.safetensors of \
+                 its run, which has the trained head"
             );
         }
         if base.head.kind != plan.recipe.head || base.head.blocks != [classes] {

@@ -88,7 +88,7 @@ pub fn dual_teacher_kl(
     let (_, n_seen) = student.dims2()?;
     let (n_old, n_new) = (old.logits.dim(1)?, new.logits.dim(1)?);
     if n_old + n_new != n_seen {
-        bail!("the teachers know {n_old} old and {n_new} new classes, the student has {n_seen} columns")
+        bail!("the teachers have {n_old} old and {n_new} new classes, the student has {n_seen} columns")
     }
     match config.form {
         DualForm::Columns { old: old_weight, new: new_weight } => {

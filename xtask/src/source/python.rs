@@ -75,12 +75,12 @@ fn list<'p>(pickle: &'p Pickle<'_>, key: &str) -> Result<&'p [Ref]> {
 
 fn array<'a>(pickle: &Pickle<'a>, array: Ref) -> Result<Rows<'a>> {
     let Value::Call { function, state: Some(state), .. } = pickle.get(array) else {
-        bail!("no numpy array is there");
+        bail!("there is no numpy array");
     };
     // `numpy.core.multiarray`, or `numpy._core.multiarray` of later versions.
     match pickle.get(*function) {
         Value::Global(module, b"_reconstruct") if module.starts_with(b"numpy.") => {}
-        _ => bail!("no numpy array is there"),
+        _ => bail!("there is no numpy array"),
     }
     let Value::Tuple(state) = pickle.get(*state) else { bail!("the array's state is not a tuple") };
     let [_, shape, kind, fortran, pixels] = state[..] else {

@@ -159,7 +159,7 @@ fn what_does_not_fit_is_named_with_its_shape() -> Result<()> {
     refused(&with("linear.weight", &[0, 8]), &TOLD, None, "head.blocks[0] is 0");
     refused(&with("layer1.1.conv1.weight", &[2, 2, 3, 3]), &TOLD, None, "have [2, 1, 1] blocks");
     let other = BTreeMap::from([("encoder.weight".to_owned(), zeros(&[2]))]);
-    refused(&other, &TOLD, None, "(the first is encoder.weight) are of no network");
+    refused(&other, &TOLD, None, "(the first is encoder.weight) are of an unknown network");
     let infinite = changed(&|it| {
         it.insert("bn1.bias".to_owned(), Tensor::new(&[0f32, f32::NAN], &Device::Cpu).unwrap());
     });
@@ -175,8 +175,8 @@ fn what_the_images_are_is_told_or_asked_for() -> Result<()> {
     refused(&small(), &TOLD[..2], None, "say it with --mean and --std");
     refused(&small(), &[("classes", "a,b,c"), TOLD[1], TOLD[2]], None, "3 class names for a classifier of 4");
     refused(&small(), &[TOLD[0], TOLD[1], ("std", "0,1,1")], None, "deviation holds 0");
-    refused(&small(), &[TOLD[0], TOLD[1], ("std", "one")], None, "std is no list of numbers");
-    refused(&small(), &TOLD, Some("{"), "config.json: it is no JSON");
+    refused(&small(), &[TOLD[0], TOLD[1], ("std", "one")], None, "std is not a list of numbers");
+    refused(&small(), &TOLD, Some("{"), "config.json: it is not JSON");
     let gap = r#"{"id2label": {"0": "a", "2": "b"}}"#;
     refused(&small(), &TOLD[1..], Some(gap), "config.json: id2label has no name for class 1");
 

@@ -81,7 +81,7 @@ fn one(checked: &Checked, context: &RunContext<'_>) -> Result<(PathBuf, RunResul
     if !is_unbegun(&partial) && is_of(&partial, checked)? {
         say(&format!("going on with {}", partial.display()));
         match drive::resume(&partial, checked, context) {
-            Err(error) if error.is::<BadInput>() => say(&format!("{}; it is run anew", sentence(&error))),
+            Err(error) if error.is::<BadInput>() => say(&format!("{}; it is run again", sentence(&error))),
             done => return done,
         }
     }

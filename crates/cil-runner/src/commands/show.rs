@@ -21,9 +21,12 @@ const PARTS: [(&str, &str); 12] = [
     ("dtid", "two teachers' logits and maps of stages"),
     ("replace", "with podnet and dtid: the teachers' maps in place of POD-spatial"),
     ("unshared", "with dfgr and dtid: a second generator's images in place of the new ones"),
-    ("discriminant", "a discriminant of kept class means and one covariance answers (--head statistics)"),
+    (
+        "discriminant",
+        "the classifier is a discriminant of stored class means and one covariance (--head statistics)",
+    ),
     ("stages", "the same of all stages' features (--head stages)"),
-    ("ridge", "ridge regression on random features answers (--head ridge)"),
+    ("ridge", "the classifier is ridge regression on random features (--head ridge)"),
     ("fecam", "with frozen: FeCAM, a covariance of each class (--head fecam)"),
     ("fecamshared", "with frozen: FeCAM, one covariance (--head fecam-shared)"),
     ("fetril", "with frozen: FeTrIL, a linear SVM on features moved to old means (--head fetril)"),
@@ -66,7 +69,7 @@ pub fn methods(output: &mut Output<'_>) -> Result<()> {
     }
     output.text(&format!(
         "{}\n{}\nA method is a base and its parts, such as lucir+dfgr+dtid; in a preset's name `-` stands for `+`. Schemes and \
-         other heads are for lucir, podnet and lwf; frozen needs a head. What does not go together is refused.\n",
+         other heads are for lucir, podnet and lwf; frozen needs a head. Combinations that do not work are refused.\n",
         list("base", &bases),
         list("part", &parts)
     ))

@@ -65,8 +65,8 @@ pub(super) fn train(
     }
     let fit = Fit::of(arguments.image_side.into());
     let architecture = recipes::architecture(arguments.network, fit.side);
-    let recipe =
-        recipes::first(&architecture, arguments.epochs, folder.train.len(), !arguments.no_statistics);
+    let statistics = (!arguments.no_statistics).then(|| recipes::statistics(&architecture, fit.side));
+    let recipe = recipes::first(&architecture, arguments.epochs, folder.train.len(), statistics);
     let recipe = recipes::changed(recipe, &arguments.set, &architecture)?;
     let dataset = engine.keep(folders::decode(&folder, fit, arguments.skip_broken, &progress)?)?;
     let images = dataset.train();

@@ -126,7 +126,7 @@ impl DatasetSpec {
             Self::Named(Named { name, classes }) => {
                 let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
                 if !is_name || name.len() > 100 {
-                    return Err(bad_input(format!("dataset: {name:?} is no name of a data set")));
+                    return Err(bad_input(format!("dataset: {name:?} is not the name of a data set")));
                 }
                 classes
             }
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn what_is_no_data_set_is_told() {
         let told = |text: &str| read(text).unwrap().check().unwrap_err().to_string();
-        assert_eq!(told("\"../x\""), "dataset: \"../x\" is no name of a data set");
+        assert_eq!(told("\"../x\""), "dataset: \"../x\" is not the name of a data set");
         assert_eq!(told("{ folder = \"x\", side = 0 }"), "dataset.side is 0; use a value from 1 to 1024");
         assert!(told("{ folder = \"x\", side = 9223372036854775807 }").contains("from 1 to 1024"));
         assert!(told("{ name = \"x\", classes = 0 }").starts_with("dataset.classes is 0"));
@@ -378,7 +378,7 @@ mod tests {
         std::fs::write(root.path().join("a/2.jpg"), "no picture").unwrap();
         let told = spec.load(root.path(), &|_| {}).unwrap_err().to_string();
         assert!(
-            told.contains("a/2.jpg: it is no image") && told.contains("dataset.skip-broken = true"),
+            told.contains("a/2.jpg: it is not an image") && told.contains("dataset.skip-broken = true"),
             "{told}"
         );
     }

@@ -86,8 +86,9 @@ fn place(at: &mut Value, parts: &[&str], value: Value) -> Result<(), String> {
             }
             let length = items.len();
             let part = if *part == "+" { (length - 1).to_string() } else { (*part).to_owned() };
-            let wrong =
-                || format!("{part:?} is no position in a list of {length}; they are from 0, and + appends");
+            let wrong = || {
+                format!("{part:?} is not a position in a list of {length}; count from 0, or append with +")
+            };
             let inner = part.parse().ok().and_then(|index: usize| items.get_mut(index)).ok_or_else(wrong)?;
             place(inner, rest, value)
         }
@@ -346,7 +347,7 @@ mod tests {
         assert_eq!(told("seed.x=1"), "--set seed.x=1: \"x\" cannot be set in the integer before it");
         assert_eq!(
             told("list.1.epochs=1"),
-            "--set list.1.epochs=1: \"1\" is no position in a list of 1; they are from 0, and + appends"
+            "--set list.1.epochs=1: \"1\" is not a position in a list of 1; count from 0, or append with +"
         );
         assert_eq!(crate::cli::failure::exit_status(&changed(&["seed=-1"]).unwrap_err()), 2);
     }

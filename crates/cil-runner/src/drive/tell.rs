@@ -27,7 +27,7 @@ impl Drive<'_> {
         // A disk that is full, or a folder that was removed, is no reason to lose a run.
         if let Some(Err(error)) = self.live.as_ref().map(|live| live.follow(self.recorder.lines())) {
             self.progress.say(&format!(
-                "{}; the run goes on without it, `cil-runner report {} --tensorboard DIR` writes it again",
+                "{}; the run continues without it, and `cil-runner report {} --tensorboard DIR` writes it again",
                 sentence(&error),
                 self.recorder.folder().display()
             ));

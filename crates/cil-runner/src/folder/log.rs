@@ -186,7 +186,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Log> {
         }
         last = own;
         let event = serde_json::from_str(&split(line).0);
-        events.push(event.with_context(|| format!("line {number} of {place} is no event"))?);
+        events.push(event.with_context(|| format!("line {number} of {place} is not an event"))?);
     }
     Ok(Log { lines: events, last })
 }

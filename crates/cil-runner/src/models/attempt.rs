@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use cil_backbone::Frozen;
 use cil_data::store::TrainSet;
+use cil_train::Diverged;
 use cil_train::event::Event;
 use cil_train::learner::{Learner, Plan};
 use cil_train::recipe::Recipe;
@@ -108,9 +109,12 @@ impl<'a> Attempt<'a> {
             }
             let left = learner.units();
             let what = format!("the next of {left} steps that are left");
-            let Some(event) = progress.during(&what, || learner.advance(self.train))? else {
-                return Ok(learner);
-            };
+            let advanced = progress.during(&what, || learner.advance(self.train));
+            if advanced.as_ref().is_err_and(|error| error.is::<Diverged>()) {
+                // The same command would diverge again, and another one shall not be refused.
+                self.remove()?;
+            }
+            let Some(event) = advanced? else { return Ok(learner) };
             let (seconds, peak_memory_bytes) =
                 (started.elapsed().as_secs_f64(), machine::peak_memory_bytes());
             let is_end = matches!(event, Event::RunEnd);
@@ -149,7 +153,7 @@ impl<'a> Attempt<'a> {
         let begin_anew = format!("remove {place} to start over");
         let (found, wrong) = checkpoint::newest(&self.folder, &self.plan.device)
             .map_err(|error| bad_input(format!("{error:#}; {begin_anew}")))?;
-        wrong.iter().for_each(|told| progress.say(&format!("{told}; the checkpoint before it is taken")));
+        wrong.iter().for_each(|told| progress.say(&format!("{told}; the checkpoint before it is used")));
         let begun: Settings = serde_json::from_str(&found.config)
             .map_err(|_| bad_input(format!("{place} is of another version of this program; {begin_anew}")))?;
         if let Some(Difference { key, left, right }) = differences(self.settings, &begun)?.first() {

@@ -76,14 +76,40 @@ pub fn augmentation(side: usize) -> Augmentation {
     Augmentation { crop_padding: side / 8, flip: true, ..Augmentation::none() }
 }
 
-/// Of a first model.
-pub fn first(architecture: &Architecture, epochs: Option<u32>, images: usize, statistics: bool) -> Recipe {
+/// Statistics of a first model's features, from which later extensions compute their classifier: of networks with three
+/// stages, averages over cells of all stages of an image and its mirror image, as chosen for `frozen-stages`
+/// (docs/results.md); of others, whose stages are wide, pooled features.
+pub fn statistics(architecture: &Architecture, side: usize) -> DiscriminantSpec {
+    let pooled = DiscriminantSpec::pooled(SHRINKAGE);
+    if architecture.stages() != 3 {
+        return pooled;
+    }
+    let stage = |stage, most| {
+        let map = side.div_ceil(1_usize << (stage - 1));
+        // A model that answers by them is exported to programs that cut maps into equal cells.
+        let cells = [4, 2]
+            .into_iter()
+            .filter(|cells| *cells <= most && map.is_multiple_of(*cells))
+            .max()
+            .unwrap_or(1);
+        StageCells { stage, cells, normalised: true }
+    };
+    DiscriminantSpec { stages: vec![stage(3, 2), stage(2, 4), stage(1, 4)], mirrored: true, ..pooled }
+}
+
+/// Of a first model, with those statistics in its file.
+pub fn first(
+    architecture: &Architecture,
+    epochs: Option<u32>,
+    images: usize,
+    statistics: Option<DiscriminantSpec>,
+) -> Recipe {
     let base = sgd(epochs.map_or(BASE_EPOCHS, |it| it as usize), 0.1, images);
     let mut recipe = lucir(base, sgd(INCREMENT_EPOCHS, 0.02, images), 0);
     recipe.increment.terms.truncate(1);
     recipe.head = head(architecture);
     recipe.imprint = recipe.head.is_scaled();
-    recipe.discriminant = statistics.then(|| DiscriminantSpec::pooled(SHRINKAGE));
+    recipe.discriminant = statistics;
     recipe
 }
 
@@ -256,7 +282,7 @@ mod tests {
             for network in [None, Some(NetworkName::Cifar20), Some(NetworkName::Torchvision50)] {
                 let architecture = architecture(network, side);
                 architecture.check().unwrap();
-                let recipe = first(&architecture, None, 5000, true);
+                let recipe = first(&architecture, None, 5000, Some(statistics(&architecture, side)));
                 changed(recipe, &["base.training.epochs=3".to_owned()], &architecture).unwrap();
                 let of_generated = DiscriminantSpec { generated: Some(100), ..DiscriminantSpec::pooled(1.0) };
                 for statistics in [None, Some(DiscriminantSpec::pooled(0.1)), Some(of_generated)] {
@@ -279,9 +305,21 @@ mod tests {
     }
 
     #[test]
+    fn statistics_are_of_cells_that_divide_the_maps() {
+        let cells = |architecture: &Architecture, side| -> Vec<usize> {
+            statistics(architecture, side).stages.iter().map(|it| it.cells).collect()
+        };
+        let small = architecture(Some(NetworkName::Resnet20), 32);
+        assert_eq!(cells(&small, 32), [2, 4, 4]);
+        assert_eq!(cells(&small, 28), [1, 2, 4]);
+        assert_eq!(cells(&small, 27), [1, 2, 1]);
+        assert!(cells(&architecture(None, 224), 224).is_empty());
+    }
+
+    #[test]
     fn a_key_that_is_none_is_named() {
         let architecture = architecture(None, 32);
-        let recipe = first(&architecture, None, 100, false);
+        let recipe = first(&architecture, None, 100, None);
         let error = changed(recipe, &["base.training.epoch=3".to_owned()], &architecture).unwrap_err();
         assert!(error.to_string().contains("epochs"), "{error}");
     }

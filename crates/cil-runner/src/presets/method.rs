@@ -61,7 +61,7 @@ const BASES: [(Base, &str, &str); 16] = [
     (Base::Lucir, "lucir", "LUCIR: a cosine head, features distilled, margins ranked"),
     (Base::Podnet, "podnet", "PODNet: several proxies a class, maps of all stages distilled"),
     (Base::Frozen, "frozen", "the base model's features, never trained again"),
-    (Base::Joint, "joint", "all images of all classes seen, anew in every task: the upper bound"),
+    (Base::Joint, "joint", "retraining on all images of all classes seen in every task: the upper bound"),
     (
         Base::Rehearsal,
         "rehearsal",
@@ -313,7 +313,7 @@ impl MethodName {
             )),
             _ if self.base.is_open() || self.base == Base::Frozen => Ok(self),
             _ => refuse(&format!(
-                "statistics answer for lucir, podnet, lwf and frozen, and not for {base}; leave --head out"
+                "heads of statistics are for lucir, podnet, lwf and frozen, and not for {base}; leave --head out"
             )),
         }
     }
@@ -354,12 +354,14 @@ impl MethodName {
         }
         match self.head {
             Head::Trained => {}
-            Head::Statistics => add("; a discriminant of kept class means and one covariance answers"),
-            Head::Stages => add("; a discriminant of all stages' features answers"),
-            Head::Fecam => add("; Mahalanobis distances answer, a covariance of each class (FeCAM)"),
-            Head::FecamShared => add("; Mahalanobis distances answer, one covariance (FeCAM)"),
-            Head::Fetril => add("; a linear SVM on features moved to old means answers (FeTrIL)"),
-            Head::Ridge => add("; ridge regression on 1024 random features answers (ACIL)"),
+            Head::Statistics => {
+                add("; the classifier is a discriminant of stored class means and one covariance")
+            }
+            Head::Stages => add("; the classifier is a discriminant of all stages' features"),
+            Head::Ridge => add("; the classifier is ridge regression on 1024 random features (ACIL)"),
+            Head::Fecam => add("; the classifier is FeCAM, a covariance of each class"),
+            Head::FecamShared => add("; the classifier is FeCAM, one covariance"),
+            Head::Fetril => add("; the classifier is FeTrIL, a linear SVM on moved features"),
         }
         about
     }

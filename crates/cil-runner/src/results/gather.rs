@@ -84,7 +84,7 @@ impl Kind {
             return Ok(Self::Missing);
         }
         if !path.is_dir() {
-            return Ok(Self::Other("is a file, no run folder".to_owned()));
+            return Ok(Self::Other("is a file, not a run folder".to_owned()));
         }
         if is_run(path) {
             return Ok(Self::Run);
@@ -98,7 +98,7 @@ impl Kind {
         }
         inner.sort();
         Ok(match inner.is_empty() {
-            true => Self::Other(format!("is no run folder: it has neither {CONFIG} nor runs")),
+            true => Self::Other(format!("is not a run folder: it has neither {CONFIG} nor runs")),
             false => Self::Runs(inner),
         })
     }
@@ -135,7 +135,10 @@ mod tests {
         let names: Vec<&str> = it.runs.iter().map(|run| run.name.as_str()).collect();
         assert_eq!(names, ["demo-lwf-s1", "demo-joint-s1", "demo-lwf-s2"]);
         let told = it.left_out.join("\n");
-        assert!(told.contains("report.html is a file") && told.contains("empty is no run folder"), "{told}");
+        assert!(
+            told.contains("report.html is a file") && told.contains("empty is not a run folder"),
+            "{told}"
+        );
         assert!(told.contains("demo-lwf-s9 cannot be read: ") && told.contains("is not TOML"), "{told}");
 
         let error = |paths: &[PathBuf]| gather(paths).unwrap_err().to_string();

@@ -70,7 +70,7 @@ impl Recorded {
                 true => format!("the run is not whole, it is {}", Path::new(&partial).display()),
                 false => "there is no such folder".to_owned(),
             };
-            return Err(bad_input(format!("{place} is no run folder; {why}")));
+            return Err(bad_input(format!("{place} is not a run folder; {why}")));
         }
         if is_unbegun(folder) {
             return Err(bad_input(format!("{place}: {}", contents::UNBEGUN)));

@@ -330,7 +330,7 @@ fn a_picture_that_says_it_is_huge_is_refused() {
     png[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
     fs::write(&path, png).unwrap();
     let told = format!("{:#}", shown(&folder).unwrap_err());
-    assert!(told.contains("generated-1.png is no picture of a run"), "{told}");
+    assert!(told.contains("generated-1.png is not a picture of a run"), "{told}");
     assert!(told.contains("limit"), "{told}");
 }
 

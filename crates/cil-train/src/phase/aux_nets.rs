@@ -105,7 +105,7 @@ impl AuxNets {
                 continue;
             }
             let Some(map) = step.student.maps.get(&aux_net.map) else {
-                bail!("the student hands out no map {}", aux_net.map)
+                bail!("the student returns no map {}", aux_net.map)
             };
             let map = map.narrow(0, rows.start, rows.len())?;
             let pass = match executor {

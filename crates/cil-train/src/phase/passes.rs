@@ -268,7 +268,7 @@ fn joined_views(real: Option<Outputs>, synthetic: Option<Outputs>) -> candle_cor
     let mut maps = BTreeMap::new();
     for (name, map) in &view.maps {
         let Some(other) = synthetic.maps.get(name) else {
-            candle_core::bail!("the generator's teacher hands out no map {name}")
+            candle_core::bail!("the generator's teacher returns no map {name}")
         };
         maps.insert(name.clone(), join(map, other)?);
     }

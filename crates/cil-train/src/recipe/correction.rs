@@ -82,9 +82,8 @@ impl Recipe {
             if task > 0 && spec.held_out_of(kept) == 0 {
                 let enough = (1.0 / spec.held_out).ceil();
                 bail!(
-                    "bias-correction.held-out is {} of {kept} exemplars a class in task {}: that is no image; \
-                     {enough} \
-                     exemplars a class are enough",
+                    "bias-correction.held-out is {} of {kept} exemplars a class in task {}: that is no image; keep \
+                     at least {enough} exemplars a class",
                     spec.held_out,
                     task + 1
                 );

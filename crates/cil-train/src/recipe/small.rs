@@ -24,7 +24,8 @@ impl Recipe {
             let has_none = |size: &usize| !self.new_teacher.as_ref().is_some_and(|it| it.applies_to(*size));
             if let Some(at) = sizes.iter().skip(1).position(has_none) {
                 bail!(
-                    "{told} and task {} has one class; a new teacher has nothing to tell it from, so give later \
+                    "{told} and task {} has one class; a new teacher has nothing to distinguish it from, so give \
+                     later \
                      tasks 2 or more",
                     at + 2
                 );
@@ -91,8 +92,8 @@ impl Recipe {
                 let at_hand = of_task.iter().sum::<usize>().saturating_add(kept);
                 if task > 0 && at_hand < 2 {
                     bail!(
-                        "discriminant is set, and task {} has {at_hand} training images and exemplars; two tell how \
-                         the features changed: {told}",
+                        "discriminant is set, and task {} has {at_hand} training images and exemplars; at least two \
+                         are needed to estimate the change of features: {told}",
                         task + 1
                     );
                 }

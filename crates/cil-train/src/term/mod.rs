@@ -206,7 +206,7 @@ fn build(spec: &TermSpec, graph: &Graph) -> Result<(f64, Box<dyn Term>)> {
         TermSpec::GlobalKd { temperature, rows, .. } => Box::new(global_kd::GlobalKd { temperature, rows }),
         TermSpec::AngleRelation { rows, projection, .. } => {
             let Some(Shape::Vector { width }) = graph.tap_shape(POOLED) else {
-                bail!("the backbone hands out no features")
+                bail!("the backbone returns no features")
             };
             Box::new(angle_relation::AngleRelation { rows, width, projected: projection * width })
         }

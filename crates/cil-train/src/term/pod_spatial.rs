@@ -37,7 +37,7 @@ impl Term for PodSpatial {
         let mut sum: Option<Tensor> = None;
         for name in &self.maps {
             let (Some(map), Some(target)) = (step.student.maps.get(name), old.maps.get(name)) else {
-                bail!("student or teacher hands out no {name}")
+                bail!("student or teacher returns no {name}")
             };
             let (loss, grad) = pod_spatial(&narrow(map, &rows)?, &narrow(target, &rows)?, weight * share)?;
             grads.maps.push((name.clone(), rows.clone(), grad));

@@ -131,7 +131,7 @@ impl Term for Vid {
                     None => None,
                 },
             };
-            let Some(map) = map else { bail!("a teacher hands out no {}", link.map) };
+            let Some(map) = map else { bail!("a teacher returns no {}", link.map) };
             let Some(raw) = step.aux_nets.get(&link.variance()) else {
                 bail!("{} is missing", link.variance())
             };

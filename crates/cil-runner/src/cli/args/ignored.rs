@@ -70,7 +70,7 @@ pub(super) fn check(matches: &ArgMatches) -> Result<(), String> {
         Some(name) => {
             let option = name.replace('_', "-");
             let why = match (command.as_str(), name) {
-                ("resume", SEED) => "; a run that goes on has its own seed",
+                ("resume", SEED) => "; a resumed run keeps its seed",
                 (it, SEED) if it.starts_with("sweep ") => "; the seeds of a sweep are in its file",
                 _ => "",
             };

@@ -214,7 +214,8 @@ impl Execution<'_> {
         let for_good = match diverged {
             0 => String::new(),
             _ => format!(
-                "; {diverged} diverged and will not be tried again, since the same settings end in the same: change \
+                "; {diverged} diverged and will not be tried again, since the same settings would diverge again: \
+                 change \
                  them, or use --retry-failed"
             ),
         };

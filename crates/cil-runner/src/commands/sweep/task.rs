@@ -128,7 +128,8 @@ impl Task<'_> {
             // Of the folder itself: the state is that this process is at it, since it holds the lock.
             if let Some(told) = left.as_deref().and_then(diverged).filter(|_| !self.retry_diverged) {
                 bail!(
-                    "{} diverged and is not tried again, since the same settings end in the same: {told}; change them, \
+                    "{} diverged and is not tried again, since the same settings would diverge again: {told}; \
+                     change them, \
                      or use --retry-failed",
                     job.name
                 );

@@ -13,7 +13,7 @@ use crate::folder::environment::sha256;
 /// The file of a repository, from the hub, or from the cache where no connection may be opened.
 pub(super) fn fetch(address: &Address) -> Result<Located> {
     let offline = is_offline();
-    let client = client()?;
+    let (hub, client) = client()?;
     let repository = client.model(&address.owner, &address.name);
     let get = |file: &str| {
         repository
@@ -27,7 +27,7 @@ pub(super) fn fetch(address: &Address) -> Result<Located> {
     let path = match get(&file) {
         Ok(path) => path,
         Err(HFError::LocalEntryNotFound { .. }) => {
-            let cache = client.cache_dir().display();
+            let cache = hub.cache_dir().display();
             return Err(bad_input(format!(
                 "{address}: {file} is not in the cache {cache}, and HF_HUB_OFFLINE forbids a connection; unset it, or give \
                  the path of a file"
@@ -59,7 +59,7 @@ pub fn upload(address: &Address, private: bool, files: Vec<(String, Vec<u8>)>) -
     if is_offline() {
         return Err(bad_input(format!("{address}: HF_HUB_OFFLINE forbids a connection; unset it")));
     }
-    let (client, repository) = (client()?, address.repository());
+    let ((hub, client), repository) = (client()?, address.repository());
     client
         .create_repository()
         .repo_id(&repository)
@@ -79,14 +79,13 @@ pub fn upload(address: &Address, private: bool, files: Vec<(String, Vec<u8>)>) -
         .maybe_revision(address.revision.clone())
         .send()
         .map_err(|error| failed(address, error))?;
-    Ok(commit.commit_url.unwrap_or_else(|| format!("{}/{repository}", client.endpoint())))
+    Ok(commit.commit_url.unwrap_or_else(|| format!("{}/{repository}", hub.endpoint())))
 }
 
-fn client() -> Result<HFClientSync> {
-    HFClient::builder()
-        .build_sync()
-        .map_err(|error| anyhow::anyhow!(one_line(error)))
-        .context("cannot use the hub")
+/// The hub's client, and the same for calls that wait.
+fn client() -> Result<(HFClient, HFClientSync)> {
+    let made = HFClient::builder().build().and_then(|it| Ok((it.clone(), HFClientSync::from_inner(it)?)));
+    made.map_err(|error| anyhow::anyhow!(one_line(error))).context("cannot use the hub")
 }
 
 fn is_offline() -> bool {

@@ -54,7 +54,7 @@ pub(super) fn section(summary: &Summary) -> Result<Markup> {
 fn one(summary: &Summary, at: usize, picture: &Picture) -> Result<Markup> {
     let run = &summary.runs[at];
     let name = picture_name(picture.task, picture.new);
-    let place = || format!("{}/{name}.png is no picture of a run", run.folder.display());
+    let place = || format!("{}/{name}.png is not a picture of a run", run.folder.display());
     let (names, classes) = (run.class_names(), classes(run, picture));
     let rows = rows(picture, classes.len()).with_context(place)?;
     Ok(html! {

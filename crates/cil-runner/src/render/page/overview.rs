@@ -28,7 +28,9 @@ pub(super) fn header(title: &str, summary: &Summary, written: &str) -> Markup {
             h1 { (title) }
             @for fact in facts { p { (fact) } }
             @for told in came_out(summary) { p.result { (told) } }
-            @if generated { p { "Images of the procedural set are generated; they stand for no real data." } }
+            @if generated {
+                p { "Images of the procedural set are synthetic; accuracies say nothing about real photographs." }
+            }
             p { "Report of " (written) @if let Some(told) = made(summary) { "; " (told) } "." }
             @for run in (0..summary.runs.len()).filter(|run| !summary.runs[*run].finished) { p.notice { (run_name(summary, run)) } }
         }
