@@ -1,7 +1,6 @@
 //! A method's name: what it is built on and what is added to it. It is parsed and printed here, and nowhere else.
 //!
-//! `BASE[-eN][-dfgr][-dtid|-dtidkl][-replace][-unshared][-discriminant|-stages|-ridge|-fecam|-fecamshared|-fetril]`,
-//! where `+` may stand for `-`.
+//! `BASE[-eN][-dfgr][-dtid|-dtidkl][-replace][-unshared][-HEAD]`, where `+` may stand for `-`.
 
 use std::fmt;
 use std::str::FromStr;
