@@ -246,5 +246,5 @@ fn a_finished_run_is_held_beside_true_statistics() {
     let told = place.told(2, &["audit", "--oracle", "runs/demo-lwf-s3", "--seed", "4"]);
     assert!(told.contains("leave --seed out"), "{told}");
     let told = place.told(2, &["audit", "--oracle", "runs/none"]);
-    assert!(told.contains("no run folder"), "{told}");
+    assert!(told.contains("is not a run folder"), "{told}");
 }
