@@ -1,7 +1,7 @@
 //! From stored bytes to a network's input: brightness and contrast, crop, flip, a policy, normalisation, cutout.
 //!
-//! One decision: what happens to an image is drawn from that image's own stream, so it is the same in any batch and for
-//! any number of threads. The operations are those of torchvision on 8-bit images.
+//! The augmentation of an image is drawn from that image's own stream, so it is the same in any batch and for any
+//! number of threads. The operations are those of torchvision on 8-bit images.
 
 use std::fmt;
 
@@ -115,7 +115,7 @@ impl Augmentation {
     pub fn check(&self) -> anyhow::Result<()> {
         for (key, value) in [("brightness", self.brightness), ("contrast", self.contrast)] {
             if !(0.0..=1.0).contains(&value) {
-                anyhow::bail!("{key} is {value}; it should be from 0 to 1");
+                anyhow::bail!("{key} is {value}; use a value from 0 to 1");
             }
         }
         if let Some(crop) = &self.resized_crop {
@@ -127,10 +127,10 @@ impl Augmentation {
             );
         }
         if self.cutout > 1024 || !self.cutout.is_multiple_of(2) {
-            anyhow::bail!("cutout is {}; it should be even and at most 1024", self.cutout);
+            anyhow::bail!("cutout is {}; use an even number of at most 1024", self.cutout);
         }
         if self.crop_padding > 1024 {
-            anyhow::bail!("crop-padding is {}; it should be at most 1024", self.crop_padding);
+            anyhow::bail!("crop-padding is {}; use at most 1024", self.crop_padding);
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! Published heads on a backbone that stays: FeCAM and FeTrIL.
 //!
-//! One decision: both keep numbers of features as the backbone gives them and never carry them, so the recipe says that
-//! no later task trains the backbone; what is kept between tasks and what answers are apart, and only the first is
-//! counted as kept.
+//! Both keep numbers of features as the backbone gives them and never carry them, so the recipe says that no later task
+//! trains the backbone; what is kept between tasks and what answers are apart, and only the first is counted as kept.
 
 use std::collections::BTreeMap;
 
@@ -133,7 +132,7 @@ impl Kept {
         let get = |name: &str, dims: &[usize]| -> Result<Vec<f64>> {
             let value = values.get(name)?;
             if value.dims() != dims || value.dtype() != DType::F32 {
-                bail!("{name} is {:?} of {:?}; {dims:?} of F32 is right", value.dims(), value.dtype());
+                bail!("{name} is {:?} of {:?}, not {dims:?} of F32", value.dims(), value.dtype());
             }
             Ok(value.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?)
         };

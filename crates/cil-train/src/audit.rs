@@ -1,9 +1,9 @@
 //! Whether generated images are worth replaying.
 //!
-//! One decision: agreement with the teacher and a low batch-norm loss prove nothing (a generator that has collapsed to
-//! one picture a class has both), so images are measured beside real ones: their statistics, their variety within a
-//! class, what a model from another seed sees in them, and what a fresh student learns from them alone. Real images
-//! here are evaluation images, and nothing goes back into training.
+//! Agreement with the teacher and a low batch-norm loss prove nothing (a generator that has collapsed to one picture a
+//! class has both), so images are measured beside real ones: their statistics, their variety within a class, what a
+//! model from another seed sees in them, and what a fresh student learns from them alone. Real images here are
+//! evaluation images, and nothing goes back into training.
 
 use std::collections::BTreeMap;
 
@@ -100,7 +100,7 @@ pub fn audit(
     let Some(spec) = &plan.recipe.replay else { bail!("the recipe has no replay to audit") };
     let teacher = replay.teacher();
     if other.classes() != teacher.classes() {
-        bail!("the other model knows {} classes, the teacher {}", other.classes(), teacher.classes());
+        bail!("the other model has {} classes, the teacher {}", other.classes(), teacher.classes());
     }
     let real = real_images(plan, teacher.classes(), test)?;
     let generated = generated_images(plan, replay, real.labels.len())?;

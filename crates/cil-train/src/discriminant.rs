@@ -1,8 +1,8 @@
 //! A classifier made of class means and one covariance.
 //!
-//! One decision: what is kept of old classes is the mean feature of each and the covariance that all share, never an
-//! image; when the backbone changes, both are carried to the new features by the affine map that fits best on images
-//! that are at hand. Sums are in f64, on one thread.
+//! Of old classes it keeps the mean feature of each and one shared covariance, never an image. When the backbone
+//! changes, both are carried to the new features by the affine map that fits best on the available images.
+//! Sums are in f64, on one thread.
 
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
@@ -280,7 +280,7 @@ impl ClassStatistics {
         let get = |name: &str, dims: &[usize], dtype: DType| {
             let value = values.get(name)?;
             if value.dims() != dims || value.dtype() != dtype {
-                bail!("{name} is {:?} of {:?}; {dims:?} of {dtype:?} is right", value.dims(), value.dtype());
+                bail!("{name} is {:?} of {:?}, not {dims:?} of {dtype:?}", value.dims(), value.dtype());
             }
             Ok(value.clone())
         };

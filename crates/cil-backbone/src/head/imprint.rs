@@ -1,6 +1,6 @@
 //! Weights that new classes begin with.
 //!
-//! One decision: a class begins as the direction of its mean feature, at the mean length of the old classes' weights.
+//! A class begins as the direction of its mean feature, at the mean length of the old classes' weights.
 
 use candle_core::{D, Result, Tensor, bail};
 

@@ -1,8 +1,8 @@
 //! Operations of learned and random policies on 8-bit images, as Pillow has them.
 //!
-//! One decision: an operation is what torchvision's `_apply_op` does to a Pillow image, to the byte; what it finds
-//! beyond the image's edge is black, and pixels are the nearest ones. `tests/golden/policy.py` made the numbers that
-//! they are held against.
+//! An operation is what torchvision's `_apply_op` does to a Pillow image, to the byte; what it finds beyond the image's
+//! edge is black, and pixels are the nearest ones. `tests/golden/policy.py` made the numbers that they are held
+//! against.
 
 use super::pixels::{Size, blended, grey, luma};
 

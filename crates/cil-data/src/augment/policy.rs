@@ -1,7 +1,7 @@
 //! Policies: which operations an image goes through.
 //!
-//! One decision: a policy's draws are of a stream of their own, so an image's crop and mirror do not depend on whether
-//! there is one; its table is torchvision's (`transforms/autoaugment.py`).
+//! A policy's draws are of a stream of their own, so an image's crop and mirror do not depend on whether there is one;
+//! its table is torchvision's (`transforms/autoaugment.py`).
 
 use cil_random::{Draw, Stream};
 use serde::{Deserialize, Serialize};

@@ -126,12 +126,12 @@ fn wrong_values_are_told() {
     let none = Augmentation::none();
     assert_eq!(
         told(Augmentation { brightness: 1.5, ..none.clone() }),
-        "brightness is 1.5; it should be from 0 to 1"
+        "brightness is 1.5; use a value from 0 to 1"
     );
     assert!(Augmentation { brightness: f64::NAN, ..none.clone() }.check().is_err());
     assert_eq!(
         told(Augmentation { contrast: -0.5, ..none.clone() }),
-        "contrast is -0.5; it should be from 0 to 1"
+        "contrast is -0.5; use a value from 0 to 1"
     );
     assert!(told(Augmentation { crop_padding: usize::MAX, ..none.clone() }).contains("at most 1024"));
     assert!(

@@ -1,6 +1,6 @@
 //! `audit`: whether a generator's images are worth replaying, or where the missing points of a run are.
 //!
-//! One decision: it inverts a model exactly as a run of the preset would, measures, and keeps nothing but a picture.
+//! It inverts a model exactly as a run of the preset would, measures, and keeps nothing but a picture.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,9 +1,8 @@
 //! FeCAM: means of features, and covariances of their powers.
 //!
-//! One decision: as in the released code (dipamgoswami/FeCAM at ed84615, `models/base.py`, `utils/maha_utils.py`) a
-//! mean is of features as they are and is transformed afterwards, a covariance is of transformed features, and
-//! distances are between directions. What is kept is in f32, covariances as triangles; they are shrunk when they are
-//! used.
+//! As in the released code (dipamgoswami/FeCAM at ed84615, `models/base.py`, `utils/maha_utils.py`) a mean is of
+//! features as they are and is transformed afterwards, a covariance is of transformed features, and distances are
+//! between directions. What is kept is in f32, covariances as triangles; they are shrunk when they are used.
 
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};

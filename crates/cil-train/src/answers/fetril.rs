@@ -1,8 +1,8 @@
 //! FeTrIL: features of old classes are those of the most similar new class, moved to the old class's mean.
 //!
-//! One decision: what is kept is the mean of each class's features, in f32, and the classifier is trained anew in every
-//! task, on the task's features and the moved ones, all brought to length 1 (Petit et al., WACV 2023; PyCIL's
-//! `models/fetril.py`, which takes the most similar class by cosine, as the paper does).
+//! It keeps the mean of each class's features, in f32, and the classifier is trained anew in every task, on the
+//! task's features and the moved ones, all brought to length 1 (Petit et al., WACV 2023; PyCIL's `models/fetril.py`,
+//! which takes the most similar class by cosine, as the paper does).
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;

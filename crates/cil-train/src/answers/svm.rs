@@ -1,9 +1,9 @@
 //! Linear support vector machines, one class against the rest.
 //!
-//! One decision: what is minimised is scikit-learn's `LinearSVC` as FeTrIL runs it, `|w|^2 / 2 + cost sum max(0, 1 - y
-//! (w x + b))^2` where `|w|^2` has `b^2` in it, by Newton's method with conjugate gradients and a line search: the loss
-//! is convex and has one minimum, so the way there does not matter. Classes are independent and trained side by side,
-//! each on one thread, so the numbers do not depend on how many there are.
+//! What is minimised is scikit-learn's `LinearSVC` as FeTrIL runs it, `|w|^2 / 2 + cost sum max(0, 1 - y (w x + b))^2`
+//! where `|w|^2` has `b^2` in it, by Newton's method with conjugate gradients and a line search: the loss is convex and
+//! has one minimum, so the way there does not matter. Classes are independent and trained side by side, each on one
+//! thread, so the numbers do not depend on how many there are.
 
 use nalgebra::DMatrix;
 use rayon::prelude::*;

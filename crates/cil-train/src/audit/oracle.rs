@@ -1,8 +1,8 @@
 //! Where the missing points of a run are: its answers beside those of real images of all classes.
 //!
-//! One decision: what is asked is the run's last backbone. Its classifier is held beside the same classifier of true
-//! statistics, taken of the training images of all classes, old ones among them, beside mixtures of true and kept
-//! ones, and beside a linear probe. This reads images that no run may read, so it is called by no learner.
+//! What is asked is the run's last backbone. Its classifier is held beside the same classifier of true statistics,
+//! taken of the training images of all classes, old ones among them, beside mixtures of true and kept ones, and beside
+//! a linear probe. This reads images that no run may read, so it is called by no learner.
 
 use std::ops::Range;
 

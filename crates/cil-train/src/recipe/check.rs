@@ -155,7 +155,9 @@ impl Recipe {
             );
         }
         if self.restart {
-            bail!("discriminant.{key} is set and restart is true; it should be false, as the backbone stays");
+            bail!(
+                "discriminant.{key} is set and restart is true; set it to false, because the backbone is frozen"
+            );
         }
         Ok(())
     }

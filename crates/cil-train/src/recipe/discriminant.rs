@@ -142,7 +142,7 @@ impl DiscriminantSpec {
         let width = self.width(architecture);
         if fecam.covariance == Covariance::PerClass && width > WIDEST_OF_A_CLASS {
             bail!(
-                "discriminant.fecam.covariance is \"per-class\" of {width} features; it should be of at most \
+                "discriminant.fecam.covariance is \"per-class\" of {width} features; use at most \
                  {WIDEST_OF_A_CLASS}, so use fewer cells or stages, or \"within-class\""
             );
         }

@@ -1,7 +1,7 @@
 //! FeCAM's settings, as data.
 //!
-//! One decision: the key `shrinkage` of the table around it is FeCAM's first share, of the diagonal; all else that its
-//! code has as a switch is a key here, so that a published row is a configuration.
+//! The key `shrinkage` of the table around it is FeCAM's first share, of the diagonal; all else that its code has as a
+//! switch is a key here, so that a published row is a configuration.
 
 use anyhow::{Result, bail};
 use cil_engine::bounds::{positive, within};
@@ -63,7 +63,7 @@ impl FecamSpec {
         positive("discriminant.fecam.tukey", self.tukey, 4.0)?;
         within("discriminant.fecam.off-diagonal", self.off_diagonal, 0.0, 1e6)?;
         if !(1..=10).contains(&self.rounds) {
-            bail!("discriminant.fecam.rounds is {}; it should be from 1 to 10", self.rounds);
+            bail!("discriminant.fecam.rounds is {}; use a value from 1 to 10", self.rounds);
         }
         Ok(())
     }

@@ -195,7 +195,7 @@ fn a_square_is_cut_out_after_normalisation_and_may_lie_over_the_edge() {
 #[test]
 fn keys_are_read_written_and_refused() {
     let told = |augmentation: Augmentation| augmentation.check().unwrap_err().to_string();
-    assert!(told(with(None, 7)).contains("cutout is 7; it should be even"));
+    assert!(told(with(None, 7)).contains("cutout is 7; use an even number"));
     assert!(told(with(None, 2048)).contains("at most 1024"));
     let mean =
         Augmentation { crop_fill: super::super::Fill::Mean, ..with(Some(Policy::AutoAugmentCifar), 0) };

@@ -1,7 +1,6 @@
 //! `audit --oracle`: where the missing points of a run are.
 //!
-//! One decision: it reads real images of all of a run's classes, so it is of a run that is over and writes nothing
-//! into its folder.
+//! It reads real images of all of a run's classes, so it is of a run that is over and writes nothing into its folder.
 
 use std::path::Path;
 
