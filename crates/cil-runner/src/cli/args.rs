@@ -149,7 +149,8 @@ A finished run is left unchanged.")]
 Examples:
   cil-runner run demo-lucir-e0 --seed 1        trains the model to invert
   cil-runner run demo-lucir-e0 --seed 2        trains one with another seed
-  cil-runner audit demo-lucir-e0-dfgr --base-model s1/base.safetensors --other-model s2/base.safetensors")]
+  cil-runner audit demo-lucir-e0-dfgr --base-model s1/base.safetensors --other-model s2/base.safetensors
+  cil-runner audit --oracle runs/demo-lwf-s1   where a finished run loses accuracy, task by task")]
     Audit(Audit),
     /// Measure the speed of training and inversion steps on this machine
     #[command(after_help = "\
