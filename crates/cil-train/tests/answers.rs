@@ -1,8 +1,6 @@
 //! FeCAM and FeTrIL on small runs: what answers, of what is kept, that no old image is read, and that a run that was
 //! stopped goes on to the same bits.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
 #[expect(dead_code, reason = "this test has recipes of its own")]
 mod support;
 

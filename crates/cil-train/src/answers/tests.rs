@@ -27,7 +27,7 @@ pub(super) fn spec_of(fecam: Option<crate::recipe::FecamSpec>) -> DiscriminantSp
 }
 
 /// What a head of that form and those values says of images' features.
-pub(super) fn plainly(form: Head, answer: &Answer, images: &Value) -> Vec<Vec<f64>> {
+pub(super) fn plainly(form: &Head, answer: &Answer, images: &Value) -> Vec<Vec<f64>> {
     let dims = answer.weights.shape();
     let rows = Tensor::from_slice(answer.weights.transpose().as_slice(), dims, &Device::Cpu).unwrap();
     let power = answer.power.map(|power| Tensor::new(&[power], &Device::Cpu).unwrap());
@@ -44,7 +44,7 @@ pub(super) fn plainly(form: Head, answer: &Answer, images: &Value) -> Vec<Vec<f6
 }
 
 /// The same less what it says of the first class.
-pub(super) fn said(form: Head, answer: &Answer, images: &Value) -> Vec<Vec<f64>> {
+pub(super) fn said(form: &Head, answer: &Answer, images: &Value) -> Vec<Vec<f64>> {
     let found = plainly(form, answer, images);
     found.into_iter().map(|row| row.iter().map(|it| it - row[0]).collect()).collect()
 }

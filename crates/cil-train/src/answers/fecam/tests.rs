@@ -14,7 +14,7 @@ fn answers(spec: &FecamSpec) -> Vec<Vec<f64>> {
     let golden = golden();
     let answer = after_both(spec).answer(spec, golden["shrinkage"].as_f64().unwrap()).unwrap();
     let head = spec_of(Some(spec.clone())).head(&cil_backbone::Architecture::lucir(8));
-    said(head, &answer, &golden["images"])
+    said(&head, &answer, &golden["images"])
 }
 
 #[test]

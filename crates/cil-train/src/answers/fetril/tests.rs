@@ -13,12 +13,12 @@ fn the_classifier_is_scikit_learns_on_moved_features() {
         let first = Fetril::after(None, base, cost).unwrap();
         let head = || spec_of(None).head(&cil_backbone::Architecture::lucir(8));
         // LIBLINEAR's tolerance ends both a little before the minimum, here and there.
-        let found = plainly(head(), &first.answer(), &golden["images"]);
+        let found = plainly(&head(), &first.answer(), &golden["images"]);
         assert_close(&found, &golden["fetril-base"][at], 5e-3, "base");
         let second = Fetril::after(Some(&first), later, cost).unwrap();
         let nearest = most_similar(&first.means, &second.means.rows(3, 2).into_owned());
         assert_eq!(serde_json::json!(nearest), golden["fetril"][at]["nearest"]);
-        let found = plainly(head(), &second.answer(), &golden["images"]);
+        let found = plainly(&head(), &second.answer(), &golden["images"]);
         assert_close(&found, &golden["fetril"][at]["said"], 5e-3, "later");
         assert_eq!(second.means.rows(0, 3), first.means);
     }
