@@ -44,6 +44,8 @@ fn runs_are_compared_and_exported() {
         text.contains("mean ± sample standard deviation") && text.contains("demo-fine-tune-s4"),
         "{text}"
     );
+    // Accuracies are of images that were changed so.
+    assert!(text.contains("\ntraining images: crop with 2 pixels of padding\n"), "{text}");
 
     let page = fs::read_to_string(place.path().join("page.html")).expect("a page");
     assert_eq!(page.matches("alt=\"generated images of ").count(), 2, "two old classes");

@@ -210,3 +210,41 @@ fn every_method_of_the_demo_runs_and_exemplars_are_counted() {
     let table = place.ok(&["report", "runs/demo-frozen-discriminant-s3"]);
     assert!(table.contains("trained head"), "{table}");
 }
+
+/// What a run answered, by real images of all its classes: nothing is missing where the backbone stayed and the rule is
+/// the same, and a run that is not over, or is changed by an option, is refused.
+#[test]
+fn a_finished_run_is_held_beside_true_statistics() {
+    let place = Place::new();
+    for (method, drifts) in
+        [("demo-frozen-stages", false), ("demo-lucir-e0-stages", true), ("demo-lwf", true)]
+    {
+        place.ok(&small_run(method, &[]));
+        let folder = format!("runs/{method}-s3");
+        let before = place.list(&folder);
+        assert_eq!(before.contains(&"statistics.safetensors".to_owned()), method != "demo-lwf", "{before:?}");
+        let text = place.ok(&["audit", "--oracle", &folder, "--json"]);
+        let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let result = json(place.path().join(&folder).join("result.json"));
+        assert_eq!(found["all"]["run"]["all"], result["last_accuracy"], "{method}");
+        assert_eq!(found["tasks"].as_array().expect("tasks").len(), 2);
+        if method == "demo-lwf" {
+            assert!(found["all"]["mean_drift"].is_null() && found["covariance_drift"].is_null());
+        } else {
+            let drift = found["tasks"][0]["mean_drift"].as_f64().expect("a number");
+            assert_eq!(drift > 1e-3, drifts, "{method}: {drift}");
+            assert!(found["tasks"][1]["mean_drift"].as_f64().expect("a number") < 1e-5);
+        }
+        if !drifts {
+            for name in ["true_means", "true_covariance", "true_statistics"] {
+                assert_eq!(found["all"][name], found["all"]["run"], "{name}");
+            }
+        }
+        assert_eq!(place.list(&folder), before, "the folder was written to");
+        assert!(place.ok(&["audit", "--oracle", &folder]).contains("\nall "));
+    }
+    let told = place.told(2, &["audit", "--oracle", "runs/demo-lwf-s3", "--seed", "4"]);
+    assert!(told.contains("leave --seed out"), "{told}");
+    let told = place.told(2, &["audit", "--oracle", "runs/none"]);
+    assert!(told.contains("is not a run folder"), "{told}");
+}

@@ -72,7 +72,7 @@ fn every_breach_of_the_manifest_is_told() {
         &replace("\"count\": 12", "\"count\": 11"),
         "counts 11 train images, cifar100 has 12",
     );
-    damage("manifest.json", &replace("train.images", "../x.images"), "\"train.images\" is right");
+    damage("manifest.json", &replace("train.images", "../x.images"), "not \"train.images\"");
     damage("manifest.json", &replace("\"crab\"", "\"crab\", \"dog\""), "names 4 classes, cifar100 has 3");
     damage("manifest.json", &replace("\"cifar100\"", "\"cifar10\""), "holds the data set \"cifar10\"");
 }

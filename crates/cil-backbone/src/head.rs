@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::cells::StageCells;
 
+mod imprint;
+
+pub use imprint::{at_mean_length, imprinted};
+
 /// Form of the classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
@@ -29,20 +33,28 @@ pub enum HeadKind {
     WithoutBias,
     /// Weights and biases of features brought to length 1 (a discriminant of directions).
     LinearOfDirections,
+    /// Half the squared distance of features brought to length 1 to each class's mean, in the class's own metric, with
+    /// a minus sign: `-|W x + b|^2 / 2`, where a class has `width` rows of `W` and as many biases (FeCAM with a
+    /// covariance of each class, Goswami et al. 2023).
+    Mahalanobis,
 }
 
 impl HeadKind {
-    /// Weight rows of each class.
+    /// Weights of each class: its proxies. One with a matrix of its own has that.
     pub fn proxies(self) -> usize {
         match self {
-            Self::Linear | Self::LinearOfDirections | Self::WithoutBias | Self::Cosine => 1,
+            Self::Linear
+            | Self::LinearOfDirections
+            | Self::WithoutBias
+            | Self::Cosine
+            | Self::Mahalanobis => 1,
             Self::MultiProxy { proxies } => proxies,
         }
     }
 
     /// Whether classes have biases.
     pub fn is_biased(self) -> bool {
-        matches!(self, Self::Linear | Self::LinearOfDirections)
+        matches!(self, Self::Linear | Self::LinearOfDirections | Self::Mahalanobis)
     }
 
     /// Whether scores are cosines, times a scale.
@@ -66,6 +78,8 @@ pub struct HeadOutput {
 pub const SCALE: &str = "head.scale";
 /// Name of the projection of a head of random features.
 pub const PROJECTION: &str = "head.projection";
+/// Name of the exponent of a head that takes powers of its features.
+pub const POWER: &str = "head.power";
 
 /// A head's form: which kind, how wide its input, and the classes of each block in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +97,10 @@ pub struct Head {
     /// How many random features stand between what it reads and its weights: ReLU of a projection that nobody trains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random: Option<usize>,
+    /// Whether features, which are then not below 0, are raised to a power before they are brought to length 1 (Tukey's
+    /// transform).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub powered: bool,
 }
 
 /// The tensors of a head, in block order.
@@ -91,20 +109,24 @@ pub struct HeadWeights {
     /// Form of the classifier.
     pub kind: HeadKind,
     /// `[classes of the block, width]` each; `[classes of the block * proxies, width]` for a head of several proxies,
-    /// those of a class following each other.
+    /// and `[classes of the block * width, width]` for one of Mahalanobis distances, those of a class following each
+    /// other.
     pub weights: Vec<Tensor>,
-    /// `[classes of the block]` each, for a head with biases; empty for others.
+    /// `[classes of the block]` each, for a head with biases, times `width` for one of Mahalanobis distances; empty for
+    /// others.
     pub biases: Vec<Tensor>,
     /// `[1]`, for a head of cosines.
     pub scale: Option<Tensor>,
     /// `[random features, width]`, for a head of random features.
     pub projection: Option<Tensor>,
+    /// `[1]`, the exponent of a head that takes powers of its features.
+    pub power: Option<Tensor>,
 }
 
 impl Head {
     /// A head without classes.
     pub fn new(kind: HeadKind, width: usize) -> Self {
-        Self { kind, width, blocks: Vec::new(), stages: Vec::new(), random: None }
+        Self { kind, width, blocks: Vec::new(), stages: Vec::new(), random: None, powered: false }
     }
 
     /// Classes of all blocks.
@@ -126,21 +148,37 @@ impl Head {
         if self.random.is_some() && !matches!(self.kind, HeadKind::Linear | HeadKind::LinearOfDirections) {
             bail!("head.kind is {:?} and head.random is set; a head of random features is linear", self.kind);
         }
-        if !self.stages.is_empty() && self.kind != HeadKind::Linear {
-            bail!("head.kind is {:?} and head.stages is set; a head of several stages is linear", self.kind);
+        let of_directions = matches!(self.kind, HeadKind::LinearOfDirections | HeadKind::Mahalanobis);
+        if !self.stages.is_empty() && self.kind != HeadKind::Linear && !of_directions {
+            bail!(
+                "head.kind is {:?} and head.stages is set; a head of several stages is linear or of distances",
+                self.kind
+            );
+        }
+        if self.powered && (!of_directions || self.random.is_some()) {
+            bail!(
+                "head.powered is true and head.kind is {:?}; powers are taken before features are brought to length 1, \
+                 without random ones",
+                self.kind
+            );
         }
         if let Some(block) = self.blocks.iter().position(|classes| *classes == 0) {
             bail!("head.blocks[{block}] is 0; a block has at least one class");
         }
-        let proxies = self.kind.proxies();
-        if proxies == 0 {
+        let rows = self.rows_of_class();
+        if rows == 0 {
             bail!("head.kind.multi-proxy.proxies is 0; a class has at least one");
         }
-        let add = |sum: usize, classes: &usize| sum.checked_add(classes.checked_mul(proxies)?);
+        let add = |sum: usize, classes: &usize| sum.checked_add(classes.checked_mul(rows)?);
         match self.blocks.iter().try_fold(0, add) {
             Some(_) => Ok(()),
             None => bail!("head.blocks has more classes than can be counted"),
         }
+    }
+
+    /// Weight rows of each class.
+    pub fn rows_of_class(&self) -> usize {
+        if self.kind == HeadKind::Mahalanobis { self.width } else { self.kind.proxies() }
     }
 
     /// Names of one block's weight and, for a head with biases, bias.
@@ -164,6 +202,9 @@ impl Head {
             specs.push(weight(SCALE.to_owned(), vec![1], Init::Constant(1.0)));
         }
         specs.extend(self.projection_spec().filter(|_| !self.blocks.is_empty()));
+        if self.powered && !self.blocks.is_empty() {
+            specs.push(weight(POWER.to_owned(), vec![1], Init::Constant(1.0)));
+        }
         specs
     }
 
@@ -182,10 +223,10 @@ impl Head {
             HeadKind::MultiProxy { .. } => Init::Normal { deviation: size },
             _ => Init::Uniform { bound: size },
         };
-        let dims = vec![classes * self.kind.proxies(), width];
-        let mut specs = vec![weight(format!("head.{block}.weight"), dims, init)];
+        let rows = classes * self.rows_of_class();
+        let mut specs = vec![weight(format!("head.{block}.weight"), vec![rows, width], init)];
         if self.kind.is_biased() {
-            specs.push(weight(format!("head.{block}.bias"), vec![classes], init));
+            specs.push(weight(format!("head.{block}.bias"), vec![rows], init));
         }
         specs
     }
@@ -237,7 +278,9 @@ impl Head {
         let scale = if scaled { Some(tensor(SCALE)?) } else { None };
         let random = self.random.is_some() && !weights.is_empty();
         let projection = if random { Some(tensor(PROJECTION)?) } else { None };
-        Ok(HeadWeights { kind: self.kind, weights, biases, scale, projection })
+        let powered = self.powered && !weights.is_empty();
+        let power = if powered { Some(tensor(POWER)?) } else { None };
+        Ok(HeadWeights { kind: self.kind, weights, biases, scale, projection, power })
     }
 
     /// The head's tensors as constants.
@@ -274,7 +317,13 @@ impl HeadWeights {
                 return self.linear(&self.expanded(features)?, &weight);
             }
             HeadKind::LinearOfDirections => {
-                return self.linear(&self.expanded(&normalized(features)?)?, &weight);
+                return self.linear(&self.expanded(&self.directions(features)?)?, &weight);
+            }
+            HeadKind::Mahalanobis => {
+                let HeadOutput { logits: apart, .. } = self.linear(&self.directions(features)?, &weight)?;
+                let (rows, all) = apart.dims2()?;
+                let squares = apart.sqr()?.reshape((rows, all / width, width))?.sum(D::Minus1)?;
+                return Ok(HeadOutput { logits: (squares * -0.5)?, similarities: None, scale: None });
             }
             HeadKind::Cosine => cosines()?,
             HeadKind::MultiProxy { proxies } => of_classes(&cosines()?, proxies)?,
@@ -285,6 +334,15 @@ impl HeadWeights {
             similarities: Some(similarities),
             scale: Some(scale.clone()),
         })
+    }
+
+    /// Features of length 1, after Tukey's transform where there is one.
+    fn directions(&self, features: &Tensor) -> Result<Tensor> {
+        match &self.power {
+            // The power of 0 is exp(-inf), which is 0.
+            Some(power) => normalized(&features.log()?.broadcast_mul(power)?.exp()?),
+            None => normalized(features),
+        }
     }
 
     fn expanded(&self, features: &Tensor) -> Result<Tensor> {
@@ -337,38 +395,4 @@ pub fn normalized(rows: &Tensor) -> Result<Tensor> {
         Some(unit) => Ok(unit),
         None => rows.broadcast_div(&(rows.sqr()?.sum_keepdim(D::Minus1)? + SQUARED_LENGTH_FLOOR)?.sqrt()?),
     }
-}
-
-/// The weight rows of new classes from their images' features: the direction of the mean normalised feature, with the
-/// mean length of `old` weight rows (LUCIR's imprinting, Hou et al. 2019, published code).
-///
-/// `features`: per new class `[images, width]`; `old`: `[old classes, width]`. Result: `[new classes, width]`.
-///
-/// # Errors
-/// If there is no old or no new class, a new class has no image, or widths differ.
-pub fn imprinted(features: &[Tensor], old: &Tensor) -> Result<Tensor> {
-    let (classes, width) = old.dims2()?;
-    if classes == 0 || features.is_empty() {
-        bail!("imprinting {} new classes by the length of {classes} old ones needs both", features.len());
-    }
-    let mut rows = Vec::with_capacity(features.len());
-    for (class, features) in features.iter().enumerate() {
-        let (images, found) = features.dims2()?;
-        if images == 0 {
-            bail!("new class {class} has no image to imprint its weight from");
-        }
-        if found != width {
-            bail!("new class {class} has features of width {found}, the old weights are of width {width}");
-        }
-        rows.push(normalized(&normalized(features)?.mean_keepdim(0)?)?);
-    }
-    at_mean_length(&Tensor::cat(&rows, 0)?, old)
-}
-
-/// Rows times the mean length of `old` weight rows.
-///
-/// # Errors
-/// If there is no old row.
-pub fn at_mean_length(rows: &Tensor, old: &Tensor) -> Result<Tensor> {
-    rows.broadcast_mul(&old.sqr()?.sum(D::Minus1)?.sqrt()?.mean_all()?)
 }

@@ -1,7 +1,9 @@
-//! From stored bytes to a network's input: brightness and contrast, crop, flip, normalisation.
+//! From stored bytes to a network's input: brightness and contrast, crop, flip, a policy, normalisation, cutout.
 //!
-//! One decision: what happens to an image is drawn from that image's own stream, so it is the same in any batch and for
-//! any number of threads. The operations are those of torchvision on 8-bit images.
+//! The augmentation of an image is drawn from that image's own stream, so it is the same in any batch and for any
+//! number of threads. The operations are those of torchvision on 8-bit images.
+
+use std::fmt;
 
 use candle_core::{Device, Result, Tensor};
 use cil_random::{Draw, Stream};
@@ -10,6 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::normalise::Normalisation;
 use crate::resized_crop::ResizedCrop;
+
+mod operation;
+mod pixels;
+mod policy;
+
+pub(crate) use pixels::Size;
+use pixels::{blended, grey};
+use policy::Drawn;
+pub use policy::Policy;
 
 /// Random changes to training images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +43,14 @@ pub struct Augmentation {
     /// A part of the picture at the network's size, before all else; on ImageNet in place of the crop with padding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resized_crop: Option<ResizedCrop>,
+    /// `trivial-augment-wide` or `auto-augment-cifar`: operations on the image after crop and mirror, as torchvision
+    /// has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// Side of a square that is set to 0 after normalisation, its middle anywhere in the image, so that a part of it
+    /// may lie outside (DeVries and Taylor 2017: 16 for CIFAR-10, 8 for CIFAR-100); 0 for none.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub cutout: usize,
 }
 
 /// What is around an image before a crop of it is taken.
@@ -55,6 +74,11 @@ fn is_black(fill: &Fill) -> bool {
     *fill == Fill::Black
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_nothing(value: &usize) -> bool {
+    *value == 0
+}
+
 impl Augmentation {
     /// No change at all.
     pub fn none() -> Self {
@@ -65,13 +89,23 @@ impl Augmentation {
             contrast: 0.0,
             crop_fill: Fill::Black,
             resized_crop: None,
+            policy: None,
+            cutout: 0,
         }
     }
 
     /// Whether the table of [`crate::elsewhere`] can tell what it does: a crop among black pixels, a mirror, a
     /// brightness.
     pub(crate) fn fits_a_table(&self) -> bool {
-        self.contrast == 0.0 && self.crop_fill == Fill::Black && self.resized_crop.is_none()
+        self.contrast == 0.0
+            && self.crop_fill == Fill::Black
+            && self.resized_crop.is_none()
+            && !self.goes_on()
+    }
+
+    /// Whether something is done behind crop and mirror.
+    fn goes_on(&self) -> bool {
+        self.policy.is_some() || self.cutout > 0
     }
 
     /// Whether images can be changed so.
@@ -81,16 +115,54 @@ impl Augmentation {
     pub fn check(&self) -> anyhow::Result<()> {
         for (key, value) in [("brightness", self.brightness), ("contrast", self.contrast)] {
             if !(0.0..=1.0).contains(&value) {
-                anyhow::bail!("{key} is {value}; it should be from 0 to 1");
+                anyhow::bail!("{key} is {value}; use a value from 0 to 1");
             }
         }
         if let Some(crop) = &self.resized_crop {
             crop.check().map_err(|error| anyhow::anyhow!("resized-crop.{error}"))?;
         }
+        if self.policy.is_some() && self.crop_fill != Fill::Black {
+            anyhow::bail!(
+                "crop-fill is \"mean\" and policy is there, which changes bytes; crop-fill should be \"black\""
+            );
+        }
+        if self.cutout > 1024 || !self.cutout.is_multiple_of(2) {
+            anyhow::bail!("cutout is {}; use an even number of at most 1024", self.cutout);
+        }
         if self.crop_padding > 1024 {
-            anyhow::bail!("crop-padding is {}; it should be at most 1024", self.crop_padding);
+            anyhow::bail!("crop-padding is {}; use at most 1024", self.crop_padding);
         }
         Ok(())
+    }
+}
+
+/// In a few words, for a table.
+impl fmt::Display for Augmentation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = Vec::new();
+        if self.resized_crop.is_some() {
+            told.push("resized crop".to_owned());
+        }
+        if self.crop_padding > 0 {
+            told.push(format!("crop with {} pixels of padding", self.crop_padding));
+        }
+        for (name, value) in [("brightness", self.brightness), ("contrast", self.contrast)] {
+            if value > 0.0 {
+                told.push(format!("{name} {value:.2}"));
+            }
+        }
+        if self.flip {
+            told.push("flip".to_owned());
+        }
+        match self.policy {
+            Some(Policy::TrivialAugmentWide) => told.push("TrivialAugmentWide".to_owned()),
+            Some(Policy::AutoAugmentCifar) => told.push("AutoAugment's policy for CIFAR".to_owned()),
+            None => {}
+        }
+        if self.cutout > 0 {
+            told.push(format!("cutout of {} pixels", self.cutout));
+        }
+        formatter.write_str(&if told.is_empty() { "as they are".to_owned() } else { told.join(", ") })
     }
 }
 
@@ -101,20 +173,6 @@ pub struct Preparation {
     pub augmentation: Augmentation,
     /// What all images go through.
     pub normalisation: Normalisation,
-}
-
-/// Height and width of an image of three colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Size {
-    pub(crate) height: usize,
-    pub(crate) width: usize,
-}
-
-impl Size {
-    /// Values of one image.
-    pub(crate) fn values(self) -> usize {
-        3 * self.height * self.width
-    }
 }
 
 /// One image's changes.
@@ -162,6 +220,12 @@ pub(crate) fn prepare(
     let mut values = vec![0f32; images.len() * size.values()];
     values.par_chunks_exact_mut(size.values()).zip(images).for_each(|(out, (bytes, number))| {
         let augmentation = &preparation.augmentation;
+        if let Some(draw) = draw.filter(|_| augmentation.goes_on()) {
+            let change = Change::draw(augmentation, draw.stream_of(*number));
+            let drawn = Drawn::draw((augmentation.policy, augmentation.cutout), size, draw, *number);
+            further(bytes, size, augmentation, (change, drawn), &preparation.normalisation, out);
+            return;
+        }
         let (padding, change) = match draw {
             Some(draw) => (augmentation.crop_padding, Change::draw(augmentation, draw.stream_of(*number))),
             None => (0, Change::none()),
@@ -169,6 +233,38 @@ pub(crate) fn prepare(
         apply(bytes, size, (padding, augmentation.crop_fill), change, &preparation.normalisation, out);
     });
     Tensor::from_vec(values, (images.len(), 3, size.height, size.width), &Device::Cpu)
+}
+
+/// The same with what comes behind crop and mirror. Without a policy nothing is rounded to bytes in between.
+fn further(
+    bytes: &[u8],
+    size: Size,
+    augmentation: &Augmentation,
+    (change, drawn): (Change, Drawn),
+    by: &Normalisation,
+    out: &mut [f32],
+) {
+    let edge = (augmentation.crop_padding, augmentation.crop_fill);
+    if augmentation.policy.is_some() {
+        // Bytes as bytes: what is around is black, which is 0.
+        let plain = Normalisation { mean: [0.0; 3], deviation: [1.0 / 255.0; 3] };
+        apply(bytes, size, edge, change, &plain, out);
+        let mut image: Vec<u8> = out.iter().map(|value| value.round() as u8).collect();
+        drawn.operations.into_iter().flatten().for_each(|it| it.apply(&mut image, size));
+        apply(&image, size, (0, Fill::Black), Change::none(), by, out);
+    } else {
+        apply(bytes, size, edge, change, by, out);
+    }
+    if let Some((row, column)) = drawn.hole {
+        let half = augmentation.cutout / 2;
+        let rows = row.saturating_sub(half)..(row + half).min(size.height);
+        for plane in out.chunks_exact_mut(size.height * size.width) {
+            for y in rows.clone() {
+                let columns = column.saturating_sub(half)..(column + half).min(size.width);
+                plane[y * size.width..][columns].fill(0.0);
+            }
+        }
+    }
 }
 
 fn apply(
@@ -216,178 +312,5 @@ fn jittered(bytes: &[u8], size: Size, change: Change) -> [u8; 256] {
     if change.contrast_first { brighter(contrasted(same)) } else { contrasted(brighter(same)) }
 }
 
-/// `from` at factor 0 and `to` at factor 1, and beyond: Pillow computes in `f32` and cuts off the fraction.
-fn blended(from: u8, to: u8, factor: f64) -> u8 {
-    let (from, to) = (f32::from(from), f32::from(to));
-    (from + factor as f32 * (to - from)).clamp(0.0, 255.0) as u8
-}
-
-/// The mean grey of an image whose bytes `table` has changed, rounded: what Pillow's contrast blends with.
-fn grey(bytes: &[u8], size: Size, table: &[u8; 256]) -> u8 {
-    let pixels = size.height * size.width;
-    let weighted = |at: usize| {
-        let [red, green, blue] =
-            [0, 1, 2].map(|channel| u32::from(table[usize::from(bytes[channel * pixels + at])]));
-        // Pillow's weights of ITU-R 601-2, in 65536ths.
-        u64::from((red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16)
-    };
-    let sum: u64 = (0..pixels).map(weighted).sum();
-    (sum as f64 / pixels as f64 + 0.5) as u8
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `tests/golden/augment.py`.
-    #[derive(Deserialize)]
-    struct Golden {
-        height: usize,
-        width: usize,
-        mean: [f32; 3],
-        deviation: [f32; 3],
-        bytes: Vec<u8>,
-        changes: Vec<Changed>,
-        brightness: Vec<Brightness>,
-    }
-
-    #[derive(Deserialize)]
-    struct Changed {
-        padding: usize,
-        corner: (usize, usize),
-        mirrored: bool,
-        brightness: f64,
-        #[serde(default = "one")]
-        contrast: f64,
-        #[serde(default)]
-        contrast_first: bool,
-        #[serde(default)]
-        fill: Fill,
-        values: Vec<f32>,
-    }
-
-    fn one() -> f64 {
-        1.0
-    }
-
-    #[derive(Deserialize)]
-    struct Brightness {
-        factor: f64,
-        bytes: Vec<u8>,
-    }
-
-    fn golden() -> Golden {
-        serde_json::from_str(include_str!("../tests/golden/augment.json")).unwrap()
-    }
-
-    #[test]
-    fn changes_match_torchvision() {
-        let Golden { height, width, mean, deviation, bytes, changes, .. } = golden();
-        for case in changes {
-            let Changed { padding, corner, mirrored, brightness, contrast, contrast_first, fill, values } =
-                case;
-            let mut found = vec![0f32; values.len()];
-            let change = Change { corner, mirrored, brightness, contrast, contrast_first };
-            apply(
-                &bytes,
-                Size { height, width },
-                (padding, fill),
-                change,
-                &Normalisation { mean, deviation },
-                &mut found,
-            );
-            for (at, (found, expected)) in found.iter().zip(&values).enumerate() {
-                assert!(
-                    (found - expected).abs() < 1e-6,
-                    "{change:?}, value {at}: {found}, torchvision {expected}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn brightness_matches_torchvision_for_every_byte() {
-        for Brightness { factor, bytes } in golden().brightness {
-            let change = Change { brightness: factor, ..Change::none() };
-            let table = jittered(&[0; 3], Size { height: 1, width: 1 }, change);
-            for (byte, expected) in bytes.into_iter().enumerate() {
-                let found = table[byte];
-                assert_eq!(found, expected, "byte {byte} times {factor}");
-            }
-        }
-    }
-
-    /// What is added around an image is black, as a pixel, whose normalised value is not 0; or what is normalised to 0.
-    #[test]
-    fn padding_is_black_or_the_mean_colour() {
-        let by = Normalisation { mean: [0.5; 3], deviation: [0.25; 3] };
-        let change = Change { corner: (0, 2), ..Change::none() };
-        let mut found = [0f32; 12];
-        let size = Size { height: 2, width: 2 };
-        for (fill, around) in [(Fill::Black, -2.0), (Fill::Mean, 0.0)] {
-            apply(&[255; 12], size, (1, fill), change, &by, &mut found);
-            for plane in found.chunks_exact(4) {
-                assert_eq!(plane, [around, around, 2.0, around]);
-            }
-        }
-    }
-
-    #[test]
-    fn every_place_and_both_sides_are_drawn_alike_often() {
-        let augmentation =
-            Augmentation { crop_padding: 2, flip: true, brightness: 0.3, ..Augmentation::none() };
-        let (mut rows, mut columns, mut mirrored, mut first) = ([0; 5], [0; 5], 0, 0);
-        for sample in 0..5000 {
-            let stream = Draw::new(1, "test").stream_of(sample);
-            let change = Change::draw(&augmentation, stream.clone());
-            rows[change.corner.0] += 1;
-            columns[change.corner.1] += 1;
-            mirrored += usize::from(change.mirrored);
-            assert!((0.7..1.3).contains(&change.brightness));
-            let unmirrored =
-                Change::draw(&Augmentation { flip: false, ..augmentation.clone() }, stream.clone());
-            let contrasted =
-                Change::draw(&Augmentation { contrast: 0.8, ..augmentation.clone() }, stream.clone());
-            assert!((0.2..1.8).contains(&contrasted.contrast));
-            first += usize::from(contrasted.contrast_first);
-            assert_eq!(Change { contrast: 1.0, contrast_first: false, ..contrasted }, change);
-            assert_eq!(
-                unmirrored,
-                Change { mirrored: false, ..change },
-                "turning one change off moves another"
-            );
-        }
-        assert!(rows.iter().chain(&columns).all(|count| (900..1100).contains(count)), "{rows:?} {columns:?}");
-        assert!((2350..2650).contains(&mirrored), "{mirrored}");
-        assert!((2350..2650).contains(&first), "{first}");
-        let unchanged = Change::draw(&Augmentation::none(), Draw::new(1, "test").stream_of(0));
-        assert_eq!(unchanged, Change::none());
-    }
-
-    #[test]
-    fn wrong_values_are_told() {
-        let told = |augmentation: Augmentation| augmentation.check().unwrap_err().to_string();
-        let none = Augmentation::none();
-        assert_eq!(
-            told(Augmentation { brightness: 1.5, ..none.clone() }),
-            "brightness is 1.5; it should be from 0 to 1"
-        );
-        assert!(Augmentation { brightness: f64::NAN, ..none.clone() }.check().is_err());
-        assert_eq!(
-            told(Augmentation { contrast: -0.5, ..none.clone() }),
-            "contrast is -0.5; it should be from 0 to 1"
-        );
-        assert!(told(Augmentation { crop_padding: usize::MAX, ..none.clone() }).contains("at most 1024"));
-        assert!(
-            serde_json::from_str::<Augmentation>(r#"{"crop_padding":1,"flip":true,"brightness":0}"#).is_err()
-        );
-        let read = serde_json::from_str::<Augmentation>(r#"{"crop-padding":4,"flip":true,"brightness":0}"#);
-        let read = read.unwrap();
-        assert_eq!(read, Augmentation { crop_padding: 4, flip: true, ..none });
-        // Keys that came later are written only where they say something.
-        assert_eq!(
-            serde_json::to_string(&read).unwrap(),
-            r#"{"crop-padding":4,"flip":true,"brightness":0.0}"#
-        );
-    }
-}
+mod tests;

@@ -27,7 +27,9 @@ use crate::engine::Engine;
 use crate::engine::ranks::same;
 use crate::estimate::workload::items;
 use crate::folder::checkpoint;
-use crate::folder::contents::{BASE, CONFIG, ENVIRONMENT, MODEL, RESULT, UNBEGUN, json, read_environment};
+use crate::folder::contents::{
+    BASE, CONFIG, ENVIRONMENT, MODEL, RESULT, STATISTICS, UNBEGUN, json, read_environment,
+};
 use crate::folder::environment::{self, Environment, Resume};
 use crate::folder::integrity;
 use crate::folder::log::beginning;
@@ -327,6 +329,9 @@ impl<'a> Drive<'a> {
         }
         if task + 1 == self.checked.increments().tasks() {
             self.recorder.write(MODEL, &file::to_bytes(evaluator.classifier().snapshot(), &card)?)?;
+            if let Some(kept) = self.learner.kept_statistics()? {
+                self.recorder.write(STATISTICS, &safetensors::serialize(kept.iter(), None)?)?;
+            }
         }
         self.tell(Event::TaskEnd { task, evaluation })
     }

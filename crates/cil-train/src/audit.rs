@@ -1,9 +1,9 @@
 //! Whether generated images are worth replaying.
 //!
-//! One decision: agreement with the teacher and a low batch-norm loss prove nothing (a generator that has collapsed to
-//! one picture a class has both), so images are measured beside real ones: their statistics, their variety within a
-//! class, what a model from another seed sees in them, and what a fresh student learns from them alone. Real images
-//! here are evaluation images, and nothing goes back into training.
+//! Agreement with the teacher and a low batch-norm loss prove nothing (a generator that has collapsed to one picture a
+//! class has both), so images are measured beside real ones: their statistics, their variety within a class, what a
+//! model from another seed sees in them, and what a fresh student learns from them alone. Real images here are
+//! evaluation images, and nothing goes back into training.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,8 @@ use crate::means::INFERENCE_BATCH;
 use crate::phase::{Classes, FrozenNetworks, Job, PhaseContext, Source};
 use crate::recipe::{Columns, PhaseSpec, ReplaySpec, Rows, TermSpec, Trained, Training};
 use crate::start;
+
+pub mod oracle;
 
 /// Steps of a fresh student's epoch.
 const STEPS: usize = 20;
@@ -98,7 +100,7 @@ pub fn audit(
     let Some(spec) = &plan.recipe.replay else { bail!("the recipe has no replay to audit") };
     let teacher = replay.teacher();
     if other.classes() != teacher.classes() {
-        bail!("the other model knows {} classes, the teacher {}", other.classes(), teacher.classes());
+        bail!("the other model has {} classes, the teacher {}", other.classes(), teacher.classes());
     }
     let real = real_images(plan, teacher.classes(), test)?;
     let generated = generated_images(plan, replay, real.labels.len())?;
@@ -227,7 +229,7 @@ fn imitate(
     let (rows, columns) = (Rows::All, Columns::Seen);
     let phase = PhaseSpec {
         trained: Trained::All,
-        terms: vec![TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced: false }],
+        terms: vec![TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced: false, smoothing: 0.0 }],
         training: student.clone(),
     };
     let mut network = start::fresh(plan, plan.recipe.head, plan.seed ^ 1, train.image_dims())?;

@@ -1,8 +1,8 @@
 //! A classifier made of class means and one covariance.
 //!
-//! One decision: what is kept of old classes is the mean feature of each and the covariance that all share, never an
-//! image; when the backbone changes, both are carried to the new features by the affine map that fits best on images
-//! that are at hand. Sums are in f64, on one thread.
+//! Of old classes it keeps the mean feature of each and one shared covariance, never an image. When the backbone
+//! changes, both are carried to the new features by the affine map that fits best on the available images.
+//! Sums are in f64, on one thread.
 
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
@@ -171,6 +171,26 @@ impl ClassStatistics {
     }
 }
 
+/// Beside other statistics of the same classes and features.
+impl ClassStatistics {
+    /// These, with the means of `others`.
+    pub(crate) fn with_means_of(&self, others: &Self) -> Self {
+        Self { means: others.means.clone(), ..self.clone() }
+    }
+
+    /// Of each class the distance of both means, as a share of the deviation within classes that `truth` has.
+    pub(crate) fn mean_distances(&self, truth: &Self) -> Vec<f64> {
+        let deviation = truth.covariance.trace().sqrt();
+        let apart = &self.means - &truth.means;
+        apart.row_iter().map(|row| row.norm() / deviation).collect()
+    }
+
+    /// Distance of both covariances, as a share of `truth`'s.
+    pub(crate) fn covariance_distance(&self, truth: &Self) -> f64 {
+        (&self.covariance - &truth.covariance).norm() / truth.covariance.norm()
+    }
+}
+
 /// Names of both values where they are kept.
 const MEANS: &str = "means";
 const COVARIANCE: &str = "covariance";
@@ -260,7 +280,7 @@ impl ClassStatistics {
         let get = |name: &str, dims: &[usize], dtype: DType| {
             let value = values.get(name)?;
             if value.dims() != dims || value.dtype() != dtype {
-                bail!("{name} is {:?} of {:?}; {dims:?} of {dtype:?} is right", value.dims(), value.dtype());
+                bail!("{name} is {:?} of {:?}, not {dims:?} of {dtype:?}", value.dims(), value.dtype());
             }
             Ok(value.clone())
         };
@@ -286,7 +306,7 @@ const NO_SPREAD: &str =
     "the features of the images at hand do not differ, so they do not tell how the backbone changed";
 
 /// Values of a symmetric matrix on and above its diagonal.
-fn triangle(width: usize) -> usize {
+pub(crate) fn triangle(width: usize) -> usize {
     width * (width + 1) / 2
 }
 
@@ -313,7 +333,11 @@ fn shrunk(mut matrix: DMatrix<f64>, share: f64) -> DMatrix<f64> {
     matrix
 }
 
-fn matrix(rows: &Tensor) -> Result<DMatrix<f64>> {
+/// `[rows, columns]` in f64.
+///
+/// # Errors
+/// If the tensor is no matrix.
+pub(crate) fn matrix(rows: &Tensor) -> Result<DMatrix<f64>> {
     let (count, width) = rows.dims2()?;
     let values = rows.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     Ok(DMatrix::from_row_slice(count, width, &values))

@@ -21,6 +21,7 @@ use cil_random::Draw;
 use dfgr::{Inversion, Replay};
 use serde::{Deserialize, Serialize};
 
+use crate::answers::Kept;
 use crate::discriminant::ClassStatistics;
 use crate::diverged::Diverged;
 use crate::event::{Event, PhaseKind};
@@ -64,6 +65,8 @@ pub struct Learner {
     exemplars: Exemplars,
     /// Of the classes learned, as `old` sees them, where a discriminant answers.
     statistics: Option<ClassStatistics>,
+    /// What is kept where another head of a frozen backbone answers.
+    kept: Option<Kept>,
 }
 
 impl Learner {
@@ -88,6 +91,7 @@ impl Learner {
             new_replay: None,
             exemplars: Exemplars::default(),
             statistics: None,
+            kept: None,
         })
     }
 

@@ -54,13 +54,15 @@ impl<'a> Looked<'a> {
         Ok(Tensor::cat(&rows, 0)?)
     }
 
-    /// `[images, width]` of images as they are.
+    /// `[images, width]` of images as they are; pooled features of length 1, but as they are where what answers divides
+    /// them itself.
     ///
     /// # Errors
     /// If an executor fails.
     pub(crate) fn of(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         let view = self.model.forward(images)?;
         let read = match self.spec.stages.as_slice() {
+            [] if self.spec.is_of_a_frozen_backbone() => view.features,
             [] => normalized(&view.features)?,
             stages => cells::features(&view.maps, stages)?,
         };

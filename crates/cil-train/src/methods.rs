@@ -214,7 +214,7 @@ pub fn both_teachers_maps(weight: f64) -> TermSpec {
 }
 
 fn cross_entropy(rows: Rows, columns: Columns, balanced: bool) -> TermSpec {
-    TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced }
+    TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced, smoothing: 0.0 }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod check;
 pub mod correction;
 mod custom;
 pub mod discriminant;
+pub mod fecam;
 mod logistic;
 mod new_replay;
 pub mod scaling;
@@ -17,6 +18,7 @@ mod term_spec;
 
 pub use custom::CustomTerm;
 pub use discriminant::DiscriminantSpec;
+pub use fecam::{Covariance, FecamSpec};
 pub use logistic::LogisticSpec;
 pub use new_replay::NewReplaySpec;
 pub use term_spec::{Columns, Regressor, Rows, Teachers, TermSpec};
@@ -163,7 +165,13 @@ impl NewTeacherSpec {
         let (rows, columns) = (if self.exemplars { Rows::Real } else { Rows::New }, Columns::Seen);
         PhaseSpec {
             trained: Trained::All,
-            terms: vec![TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced: false }],
+            terms: vec![TermSpec::CrossEntropy {
+                weight: 1.0,
+                rows,
+                columns,
+                balanced: false,
+                smoothing: 0.0,
+            }],
             training: self.training.clone(),
         }
     }

@@ -309,7 +309,9 @@ impl<'a> OfTask<'a> {
         // The model is asked about the images at hand, and so is the old one, if there is one.
         let of_statistics = match (&self.recipe.discriminant, self.task) {
             (None, _) => 0,
-            (Some(spec), 0) => self.new * (1 + usize::from(spec.mirrored)),
+            (Some(spec), task) if task == 0 || spec.is_of_a_frozen_backbone() => {
+                self.new * (1 + usize::from(spec.mirrored))
+            }
             (Some(spec), _) => 2 * (self.new + self.old) * (1 + usize::from(spec.mirrored)),
         };
         Passes { inference: (herded + of_statistics) as f64, ..Passes::default() }

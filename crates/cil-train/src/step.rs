@@ -156,6 +156,7 @@ mod tests {
             biases: Vec::new(),
             scale: None,
             projection: None,
+            power: None,
         };
         for (n_new, n_exemplars, n_generated) in [(3, 2, 4), (900, 0, 1100), (0, 5, 2), (7, 0, 0)] {
             let end = n_new + n_exemplars + n_generated;

@@ -43,6 +43,7 @@ fn on_step<Out>(exemplar_share: Option<f64>, see: impl FnOnce(&Step<'_>) -> Out)
         biases: Vec::new(),
         scale: None,
         projection: None,
+        power: None,
     };
     see(&Step {
         old_classes: 6,

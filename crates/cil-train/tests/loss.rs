@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use cil_train::loss::cross_entropy::{
-    Divisor, balanced_class_weights, cross_entropy, weighted_cross_entropy,
+    Divisor, balanced_class_weights, cross_entropy, smoothed_cross_entropy, weighted_cross_entropy,
 };
 use cil_train::loss::features::{Projections, angle_relation, less_forget, old_head_feature_kd};
 use cil_train::loss::logits::{logit_kd, logit_l1};
@@ -251,4 +251,26 @@ fn the_old_model_gets_no_gradient() {
     check_detached(&weights, |it| {
         weighted_cross_entropy(&student, &labels, None, Some(it), Divisor::Weights)
     });
+}
+
+#[test]
+fn smoothed_cross_entropy_matches_targets_that_are_written_out() {
+    let golden: serde_json::Value = serde_json::from_str(include_str!("golden/smoothing.json")).unwrap();
+    let numbers = |value: &serde_json::Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
+    let labels: Vec<u32> = serde_json::from_value(golden["labels"].clone()).unwrap();
+    let weights = Tensor::new(numbers(&golden["weights"]), &Device::Cpu).unwrap();
+    let logits = Tensor::from_vec(numbers(&golden["logits"]), (3, 4), &Device::Cpu).unwrap();
+    for (name, weights) in [("plain", None), ("weighted", Some(&weights))] {
+        for case in golden[name].as_array().unwrap() {
+            let variable = Var::from_tensor(&logits).unwrap();
+            let share = case["smoothing"].as_f64().unwrap();
+            let loss = smoothed_cross_entropy(&variable, &index(&labels), weights, share).unwrap();
+            assert!((scalar(&loss) - case["loss"].as_f64().unwrap()).abs() < 1e-12, "{name} {share}");
+            let gradients = loss.backward().unwrap();
+            let gradient = gradients.get(&variable).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            for (found, expected) in gradient.iter().zip(numbers(&case["gradient"])) {
+                assert!((found - expected).abs() < 1e-12, "{name} {share}: {found}, {expected}");
+            }
+        }
+    }
 }

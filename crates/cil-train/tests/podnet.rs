@@ -65,6 +65,7 @@ fn objective(term: TermSpec, student: &Outputs, old: &Outputs, labels: &[u32]) -
         biases: Vec::new(),
         scale: None,
         projection: None,
+        power: None,
     };
     let all = Tensor::new(labels, &Device::Cpu).unwrap();
     let step = Step {

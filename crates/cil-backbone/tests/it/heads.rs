@@ -96,6 +96,7 @@ fn a_class_s_nearest_proxy_counts_most() -> Result<()> {
         biases: Vec::new(),
         scale: Some(Tensor::new(&[10f64], &Device::Cpu)?),
         projection: None,
+        power: None,
     };
     let output = head.forward(&at(&[[5.0, 0.0]])?)?;
     // Scores 0 and -4 by softmax of the same; both norths at -2.
@@ -114,7 +115,46 @@ fn moved(at: &Tensor, index: usize, step: f64) -> Result<Tensor> {
 
 #[test]
 fn the_gradients_of_heads_of_directions_are_finite_differences() -> Result<()> {
-    [HeadKind::Cosine, HeadKind::LinearOfDirections, PROXIES].into_iter().try_for_each(finite_differences)
+    [HeadKind::Cosine, HeadKind::LinearOfDirections, HeadKind::Mahalanobis, PROXIES]
+        .into_iter()
+        .try_for_each(finite_differences)
+}
+
+#[test]
+fn distances_by_hand() -> Result<()> {
+    let tensor = |rows: &[[f64; 2]]| Tensor::from_slice(rows.as_flattened(), (rows.len(), 2), &Device::Cpu);
+    let head = HeadWeights {
+        kind: HeadKind::Mahalanobis,
+        weights: vec![tensor(&[[1.0, 0.0], [0.0, 1.0]])?, tensor(&[[2.0, 0.0], [1.0, 3.0]])?],
+        biases: vec![Tensor::new(&[-1f64, 0.0], &Device::Cpu)?, Tensor::new(&[0f64, -1.0], &Device::Cpu)?],
+        scale: None,
+        projection: None,
+        power: Some(Tensor::new(&[0.5f64], &Device::Cpu)?),
+    };
+    // Roots 3 and 4 have length 5; 0 stays 0.
+    let logits = head.forward(&tensor(&[[9.0, 16.0], [0.0, 25.0]])?)?.logits;
+    let of = |x: f64, y: f64| {
+        let second = (2.0 * x).powi(2) + (x + 3.0 * y - 1.0).powi(2);
+        [-0.5 * ((x - 1.0).powi(2) + y.powi(2)), -0.5 * second]
+    };
+    check("logits", &logits, &serde_json::json!([of(0.6, 0.8), of(0.0, 1.0)].concat()), 1e-12);
+    Ok(())
+}
+
+#[test]
+fn a_power_goes_with_directions_alone() {
+    let told = |head: Head| head.check().unwrap_err().to_string();
+    for kind in [HeadKind::Linear, HeadKind::Cosine, HeadKind::WithoutBias] {
+        let wrong = Head { powered: true, ..Head::new(kind, WIDTH) };
+        assert!(told(wrong).contains("head.powered is true"));
+    }
+    let random = Head { powered: true, random: Some(3), ..Head::new(HeadKind::LinearOfDirections, WIDTH) };
+    assert!(told(random).contains("without random ones"));
+    let head = Head { powered: true, blocks: vec![2, 1], ..Head::new(HeadKind::Mahalanobis, WIDTH) };
+    head.check().unwrap();
+    let dims: Vec<_> = head.specs().into_iter().map(|it| (it.name, it.dims)).collect();
+    assert_eq!(dims[0].1, vec![2 * WIDTH, WIDTH]);
+    assert_eq!((&dims[3], &dims[4].0), (&("head.1.bias".to_owned(), vec![WIDTH]), &head::POWER.to_owned()));
 }
 
 fn finite_differences(kind: HeadKind) -> Result<()> {
@@ -307,6 +347,7 @@ fn imprinting_by_hand() -> Result<()> {
         biases: Vec::new(),
         scale: Some(Tensor::new(&[1f64], &Device::Cpu)?),
         projection: None,
+        power: None,
     };
     check("cosine", &head.forward(&tensor(&[[2.0, 2.0]])?)?.logits, &serde_json::json!([1.0]), 1e-12);
     Ok(())

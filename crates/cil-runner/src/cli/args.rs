@@ -2,6 +2,7 @@
 //!
 //! This file defines the arguments and their help; their effect is decided where they are used. It reads no file.
 
+mod audit;
 mod ignored;
 pub mod models;
 mod report;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+pub use audit::Audit;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -147,7 +149,8 @@ A finished run is left unchanged.")]
 Examples:
   cil-runner run demo-lucir-e0 --seed 1        trains the model to invert
   cil-runner run demo-lucir-e0 --seed 2        trains one with another seed
-  cil-runner audit demo-lucir-e0-dfgr --base-model s1/base.safetensors --other-model s2/base.safetensors")]
+  cil-runner audit demo-lucir-e0-dfgr --base-model s1/base.safetensors --other-model s2/base.safetensors
+  cil-runner audit --oracle runs/demo-lwf-s1   where a finished run loses accuracy, task by task")]
     Audit(Audit),
     /// Measure the speed of training and inversion steps on this machine
     #[command(after_help = "\
@@ -268,26 +271,6 @@ impl Default for Checkpoints {
     fn default() -> Self {
         Self { checkpoint_every: DEFAULT_SECONDS }
     }
-}
-
-/// Arguments of `audit`.
-#[derive(Args, Debug)]
-pub struct Audit {
-    /// The preset or configuration to audit; its recipe must have a replay.
-    #[command(flatten)]
-    pub target: Target,
-    /// Change one key of the configuration; may be given several times
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// The model to invert (base.safetensors of a run)
-    #[arg(long, value_name = "FILE")]
-    pub base_model: PathBuf,
-    /// A model of the same classes from another seed, to check that it predicts the intended classes for the images
-    #[arg(long, value_name = "FILE")]
-    pub other_model: PathBuf,
-    /// Where the picture goes
-    #[arg(long, value_name = "FILE.png")]
-    pub picture: Option<PathBuf>,
 }
 
 /// Arguments of `bench`.

@@ -1,7 +1,8 @@
-//! `audit`: whether a generator's images are worth replaying.
+//! `audit`: whether a generator's images are worth replaying, or where the missing points of a run are.
 //!
-//! One decision: it inverts a model exactly as a run of the preset would, measures, and keeps nothing but a picture.
+//! It inverts a model exactly as a run of the preset would, measures, and keeps nothing but a picture.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -26,11 +27,19 @@ use crate::render::progress::Progress;
 use crate::render::table;
 use crate::setup;
 
+mod oracle;
+
 /// Images of each class in the picture, and how many it is chosen from.
 const PICTURED: (usize, usize) = (16, 1000);
 
 /// Does what `audit` says.
 pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Result<()> {
+    if arguments.oracle {
+        return oracle::oracle(Path::new(&arguments.target.target), global, output);
+    }
+    let (Some(base_model), Some(other_model)) = (&arguments.base_model, &arguments.other_model) else {
+        return Err(bad_input("audit needs --base-model and --other-model, or --oracle and a run folder"));
+    };
     let target = named(&arguments.target)?;
     let checked = configuration_of(&target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
     if checked.config().recipe.replay.is_none() {
@@ -40,12 +49,12 @@ pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Res
     let plan = setup::plan(&checked, &engine);
     let dataset = engine.keep(setup::load(&checked, &global.data_dir)?)?;
     let own = model::card(&checked, &dataset);
-    let model = |path: &std::path::Path| -> Result<Frozen> {
+    let model = |path: &Path| -> Result<Frozen> {
         let Loaded { snapshot, card, .. } = model::load(path, &engine)?;
         model::check_suits(path, &card, &own)?;
         Ok(Network::from_snapshot(snapshot, &engine.executors, 0, &engine.device)?.freeze()?)
     };
-    let (teacher, other) = (model(&arguments.base_model)?, model(&arguments.other_model)?);
+    let (teacher, other) = (model(base_model)?, model(other_model)?);
     let (train, test) = setup::split(&checked, &dataset)?;
     let student = plan.recipe.increment.training.clone();
     let mut progress = match global.json {

@@ -24,6 +24,7 @@ use crate::render::progress::note;
 use crate::render::table;
 use crate::results::comparison::{Choice, Comparison};
 use crate::results::gather::gather;
+use crate::results::images;
 use crate::results::recorded::Recorded;
 use crate::results::stored;
 use crate::results::summary::{Orders, Summary};
@@ -161,6 +162,7 @@ fn text(summary: &Summary, compared: &Comparison) -> String {
         [run] => run.result.as_ref().map_or_else(String::new, table::single) + &made(run),
         _ => several(summary, compared),
     };
+    images::told(summary).iter().for_each(|told| text.push_str(&format!("{told}\n")));
     for run in summary.runs.iter().filter(|run| !run.finished) {
         let (done, all) = run.tasks();
         text.push_str(&format!("{} is not finished: {done} of {all} tasks were evaluated\n", run.name));

@@ -14,7 +14,7 @@ use crate::presets::{self, protocols as all_protocols};
 use crate::render::table::aligned;
 
 /// Parts that are added to a base, and what each does.
-const PARTS: [(&str, &str); 9] = [
+const PARTS: [(&str, &str); 12] = [
     ("e20, e0, eN", "exemplars of each class, with lucir and podnet: 20, none, N (--exemplars N)"),
     ("dfgr", "data-free generative replay: generated images of old classes in every step"),
     ("dtidkl", "two teachers' logits"),
@@ -27,6 +27,9 @@ const PARTS: [(&str, &str); 9] = [
     ),
     ("stages", "the same of all stages' features (--head stages)"),
     ("ridge", "the classifier is ridge regression on random features (--head ridge)"),
+    ("fecam", "with frozen: FeCAM, a covariance of each class (--head fecam)"),
+    ("fecamshared", "with frozen: FeCAM, one covariance (--head fecam-shared)"),
+    ("fetril", "with frozen: FeTrIL, a linear SVM on features moved to old means (--head fetril)"),
 ];
 
 /// The line of a protocol or a base method.

@@ -12,6 +12,8 @@ use crate::folder::environment::Environment;
 pub const BASE: &str = "base.safetensors";
 /// Name of the file with the last model.
 pub const MODEL: &str = "model.safetensors";
+/// Name of the file with the statistics that are kept of all classes, of a run that carries some.
+pub const STATISTICS: &str = "statistics.safetensors";
 /// Name of the file with the numbers.
 pub const RESULT: &str = "result.json";
 /// Name of the file with every setting.

@@ -287,9 +287,25 @@ impl Writer<'_> {
                 self.with_bias(features, &weights.biases, linear)?;
             }
             HeadKind::LinearOfDirections => {
-                let features = self.directions(features);
+                let features = self.powers(features, weights.power.as_ref())?;
+                let features = self.directions(&features);
                 self.value("head.weight", &weight)?;
                 self.with_bias(&features, &weights.biases, linear)?;
+            }
+            HeadKind::Mahalanobis => {
+                let features = self.powers(features, weights.power.as_ref())?;
+                let features = self.directions(&features);
+                self.value("head.weight", &weight)?;
+                self.value("head.bias", &Tensor::cat(&weights.biases, 0)?)?;
+                self.node("Gemm", "head.flat", &[&features, "head.weight", "head.bias"], linear);
+                self.integers("head.shape", &[-1, head.classes() as i64, head.width as i64]);
+                self.node("Reshape", "head.apart", &["head.flat", "head.shape"], Vec::new());
+                self.node("Mul", "head.squares", &["head.apart", "head.apart"], Vec::new());
+                self.integers("head.last", &[2]);
+                let flat = vec![Attribute::int("keepdims", 0)];
+                self.node("ReduceSum", "head.distances", &["head.squares", "head.last"], flat);
+                self.values.push(tensor("head.half", &[1], &[-0.5]));
+                self.node("Mul", OUTPUT, &["head.distances", "head.half"], Vec::new());
             }
             HeadKind::Cosine => {
                 let features = self.directions(features);
@@ -317,6 +333,14 @@ impl Writer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tukey's transform of features, where the head has one.
+    fn powers(&mut self, features: &str, power: Option<&Tensor>) -> Result<String> {
+        let Some(power) = power else { return Ok(features.to_owned()) };
+        self.value("head.power", power)?;
+        self.node("Pow", "features.powers", &[features, "head.power"], Vec::new());
+        Ok("features.powers".to_owned())
     }
 
     fn with_bias(&mut self, features: &str, biases: &[Tensor], linear: Vec<Attribute>) -> Result<()> {

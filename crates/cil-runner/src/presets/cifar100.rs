@@ -1,11 +1,12 @@
 //! CIFAR-100: the published protocols, and small ones of its first classes.
 
 use cil_backbone::Variant;
-use cil_data::augment::{Augmentation, Preparation};
+use cil_data::augment::{Augmentation, Policy, Preparation};
 use cil_data::dataset::Evaluate;
 use cil_data::exemplars::Budget;
 use cil_data::normalise::Normalisation;
 use cil_engine::optim::Decay;
+use cil_train::recipe::Training;
 use dfgr::InversionConfig;
 
 use super::equal;
@@ -22,6 +23,10 @@ const PODNET: &str = "PODNet (Douillard et al., ECCV 2020) and its code, arthurd
      c09fc54, options/podnet/podnet_cnn_cifar100.yaml, first of its three class orders: its ResNet-32, 160 epochs, rate \
      0.1 by a cosine, 20 epochs of fine-tuning at 0.05; inversion and two teachers ours after Choi et al. 2021 (arXiv \
      2106.09835)";
+
+const STRONG: &str = "ours: LUCIR's network and class order; images and length of the base as in the code of ACIL and DS-AL \
+     (ZHUANGHP/Analytic-continual-learning at 0afd6bf): crop, flip, TrivialAugmentWide, batch 256, rate 0.5 by a cosine \
+     over 300 epochs";
 
 const EQUAL: &str = "ours: LUCIR's or PODNet's published lengths on 100 classes in equal tasks, ABD's protocol (Smith et al., \
      ICCV 2021) and the first of its class orders; inversion and two teachers after Choi et al. 2021 (arXiv \
@@ -155,6 +160,26 @@ fn base_of_50(steps: usize, cited: &'static str, lengths: Lengths, order: &'stat
     increments.extend(vec![50 / steps; steps]);
     let images = if order == "podnet_1" { images_of_podnet() } else { images_of_lucir() };
     Family { cited, lengths, increments, depth: 32, order, images }
+}
+
+/// The same with a strong base: images changed by TrivialAugmentWide, and twice as many epochs.
+pub(super) fn strong() -> Vec<Protocol> {
+    [5, 10, 25].map(strong_after_50).into()
+}
+
+fn strong_after_50(steps: usize) -> Protocol {
+    let mut family = base_of_50(steps, STRONG, lengths_of_lucir(), "lucir_1993");
+    family.images.augmentation.policy = Some(Policy::TrivialAugmentWide);
+    family.lengths.base = Training { batch: 256, ..sgd(300, 0.5, Decay::Cosine { minimum: 0.0 }) };
+    let about = format!(
+        "50 classes, then {steps} tasks of {}, ResNet-32, from a strong base: TrivialAugmentWide, 300 epochs; for a GPU",
+        50 / steps
+    );
+    let make = move |method: &MethodName| {
+        let has_settings = matches!(method.base, Base::Lucir | Base::Lwf | Base::Frozen | Base::Joint);
+        has_settings.then(|| family.made(method))
+    };
+    Protocol::new(format!("cifar100-strong-b50-t{steps}"), about, built_on(&[Base::Frozen]), make).short()
 }
 
 /// All 100 classes in 5, 10 or 20 equal tasks: methods of ours that keep no image and their bounds at LUCIR's or

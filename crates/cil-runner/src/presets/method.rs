@@ -1,6 +1,6 @@
 //! A method's name: what it is built on and what is added to it. It is parsed and printed here, and nowhere else.
 //!
-//! `BASE[-eN][-dfgr][-dtid|-dtidkl][-replace][-unshared][-discriminant|-stages|-ridge]`, where `+` may stand for `-`.
+//! `BASE[-eN][-dfgr][-dtid|-dtidkl][-replace][-unshared][-HEAD]`, where `+` may stand for `-`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -131,14 +131,23 @@ pub enum Head {
     Stages,
     /// Ridge regression on random features of the last one.
     Ridge,
+    /// FeCAM with a covariance of each class, on a frozen backbone.
+    Fecam,
+    /// FeCAM with one covariance, on a frozen backbone.
+    FecamShared,
+    /// FeTrIL, on a frozen backbone.
+    Fetril,
 }
 
 /// Words that name what answers; the first of each head is printed.
-const HEADS: [(&str, Head); 4] = [
+const HEADS: [(&str, Head); 7] = [
     ("discriminant", Head::Statistics),
     ("statistics", Head::Statistics),
     ("stages", Head::Stages),
     ("ridge", Head::Ridge),
+    ("fecam", Head::Fecam),
+    ("fecamshared", Head::FecamShared),
+    ("fetril", Head::Fetril),
 ];
 
 /// Exemplars of each class in the published settings of LUCIR and PODNet.
@@ -237,7 +246,7 @@ impl MethodName {
                 None => {
                     return Err(bad_input(format!(
                         "{text}: there is no part {part:?}; use e0, e20 (exemplars of each class), dfgr, dtid, dtidkl, \
-                         replace, unshared, discriminant, stages or ridge"
+                         replace, unshared, discriminant, stages, ridge, fecam, fecamshared or fetril"
                     )));
                 }
             },
@@ -294,10 +303,13 @@ impl MethodName {
             );
         }
         match self.head {
-            Head::Trained if self.base == Base::Frozen => {
-                refuse("a frozen network has no head of new classes; add discriminant, stages or ridge")
-            }
+            Head::Trained if self.base == Base::Frozen => refuse(
+                "a frozen network has no head of new classes; add discriminant, stages, ridge, fecam or fetril",
+            ),
             Head::Trained => Ok(self),
+            Head::Fecam | Head::FecamShared | Head::Fetril if self.base != Base::Frozen => refuse(&format!(
+                "FeCAM and FeTrIL are of a backbone that stays; use frozen in place of {base}, or another head"
+            )),
             _ if self.base.is_open() || self.base == Base::Frozen => Ok(self),
             _ => refuse(&format!(
                 "heads of statistics are for lucir, podnet, lwf and frozen, and not for {base}; leave --head out"
@@ -346,6 +358,9 @@ impl MethodName {
             }
             Head::Stages => add("; the classifier is a discriminant of all stages' features"),
             Head::Ridge => add("; the classifier is ridge regression on 1024 random features (ACIL)"),
+            Head::Fecam => add("; the classifier is FeCAM, a covariance of each class"),
+            Head::FecamShared => add("; the classifier is FeCAM, one covariance"),
+            Head::Fetril => add("; the classifier is FeTrIL, a linear SVM on moved features"),
         }
         about
     }

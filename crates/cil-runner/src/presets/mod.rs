@@ -77,6 +77,7 @@ impl Preset {
 pub fn protocols() -> Vec<Protocol> {
     let mut protocols = vec![demo::protocol(), cifar100::ten(), cifar100::twenty()];
     protocols.extend(cifar100::published());
+    protocols.extend(cifar100::strong());
     protocols.extend(cifar100::equal());
     protocols.push(cifar10::protocol());
     protocols.extend(imagenet::protocols());
@@ -302,7 +303,9 @@ mod tests {
                 "-e0-dfgr-dtid",
             ] {
                 for more in ["", "-replace", "-unshared"] {
-                    for head in ["", "-discriminant", "-stages", "-ridge"] {
+                    for head in
+                        ["", "-discriminant", "-stages", "-ridge", "-fecam", "-fecamshared", "-fetril"]
+                    {
                         let name = format!("{base}{parts}{more}{head}");
                         let Ok(method) = name.parse::<MethodName>() else {
                             refused += 1;

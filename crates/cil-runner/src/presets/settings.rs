@@ -14,7 +14,7 @@ use cil_train::methods::{
     with_dtid, with_new_images_unshared, without_logits_of_its_own, without_maps_of_its_own,
 };
 use cil_train::recipe::{
-    DiscriminantSpec, NewReplaySpec, NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Training,
+    DiscriminantSpec, FecamSpec, NewReplaySpec, NewTeacherSpec, Recipe, ReplaySpec, SyntheticNorm, Training,
 };
 use dfgr::InversionConfig;
 use dtid::dual::{DtidConfig, DualForm};
@@ -47,7 +47,7 @@ pub(super) struct Lengths {
 }
 
 /// Methods that have presets in every family of small protocols.
-const METHODS: [&str; 53] = [
+const METHODS: [&str; 56] = [
     "fine-tune",
     "lwf",
     "lwf-seen",
@@ -73,6 +73,9 @@ const METHODS: [&str; 53] = [
     "frozen-discriminant",
     "frozen-ridge",
     "frozen-stages",
+    "frozen-fecam",
+    "frozen-fecamshared",
+    "frozen-fetril",
     "lucir-e0-stages",
     "lucir-e0-dfgr-dtid-stages",
     "lucir-e0-dfgr-dtid-unshared",
@@ -174,12 +177,23 @@ fn discriminant(head: Head) -> Option<DiscriminantSpec> {
         Head::Trained => None,
         Head::Statistics => Some(pooled),
         Head::Ridge => Some(DiscriminantSpec { random_features: Some(1024), ridge: true, ..pooled }),
+        // Numbers of the released codes (shrinkage is FeCAM's first share, and 1 / C of FeTrIL's SVM), of maps after
+        // the last ReLU as theirs are.
+        Head::Fecam => Some(last_relu(Some(FecamSpec::per_class()))),
+        Head::FecamShared => Some(last_relu(Some(FecamSpec::shared()))),
+        Head::Fetril => Some(DiscriminantSpec { fetril: true, ..last_relu(None) }),
         Head::Stages => {
             let stage = |stage, cells| StageCells { stage, cells, normalised: true };
             let stages = vec![stage(3, 2), stage(2, 4), stage(1, 4)];
             Some(DiscriminantSpec { stages, mirrored: true, ..pooled })
         }
     }
+}
+
+/// Pooled features after the last ReLU, whether the network's own ones are or not.
+fn last_relu(fecam: Option<FecamSpec>) -> DiscriminantSpec {
+    let stages = vec![StageCells { stage: 3, cells: 1, normalised: false }];
+    DiscriminantSpec { fecam, stages, ..DiscriminantSpec::pooled(1.0) }
 }
 
 /// The network that a method was published with, for small images.

@@ -17,6 +17,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::render::latex;
 use crate::results::comparison::Comparison;
 use crate::results::figure::{self, Figure};
+use crate::results::images;
 use crate::results::summary::{Group, Summary};
 
 const STYLE: &str = include_str!("page/style.css");
@@ -51,7 +52,7 @@ pub fn page(summary: &Summary, compared: &Comparison, written: &str) -> Result<S
                     (generated::section(summary)?)
                     (learning::losses(summary))
                     (time::section(summary))
-                    (for_paper(compared))
+                    (for_paper(summary, compared))
                     (settings::section(summary))
                 }
             }
@@ -67,7 +68,7 @@ fn title(summary: &Summary) -> String {
     }
 }
 
-fn for_paper(compared: &Comparison) -> Markup {
+fn for_paper(summary: &Summary, compared: &Comparison) -> Markup {
     if compared.rows.iter().all(|row| row.seeds == 0) {
         return html! {};
     }
@@ -78,6 +79,7 @@ fn for_paper(compared: &Comparison) -> Markup {
                 "Accuracies in percent; mean and sample standard deviation over the seeds of whole runs. "
                 code { "--latex" } ", " code { "--markdown" } " and " code { "--figures" } " write these, and charts, to files."
             }
+            @for told in images::told(summary) { p { (told) "." } }
             h3 { "Markdown" }
             pre tabindex="0" { (latex::markdown(compared)) }
             h3 { "LaTeX" }

@@ -5,6 +5,7 @@
 pub mod comparison;
 pub mod figure;
 pub mod gather;
+pub mod images;
 pub mod recorded;
 pub mod result;
 pub mod statistics;

@@ -34,7 +34,7 @@ const PRESETS: [&str; 9] = [
     "demo-fine-tune",
     "demo-lucir-e20",
     "demo-lucir-e0-dfgr-dtid-unshared",
-    "demo-frozen-stages",
+    "demo-frozen-fecam",
     "cifar100-b50-t5-lucir",
     "demo-lucir-e20-dfgr",
     "cifar100-t10-abd",

@@ -45,7 +45,7 @@ fn logits_are_log_likelihoods_before_and_after_a_change_of_the_backbone() {
     let expected = |name: &str| serde_json::from_value::<Vec<Vec<f64>>>(golden[name].clone()).unwrap();
     let (shrinkage, images) = (golden["shrinkage"].as_f64().unwrap(), rows(&golden["images"]));
     let old = of(&classes(&golden["old"]), Form::Pooled).unwrap();
-    // Weights are handed out in f32.
+    // Weights are returned in f32.
     assert_close(&answers(&old, shrinkage, &images), &expected("alone"), 1e-5);
     let after = classes(&golden["after"]);
     let newer = of(&after, Form::Pooled).unwrap();
@@ -73,7 +73,7 @@ fn what_is_kept_comes_back_and_other_values_are_refused() {
     assert_eq!(statistics.bytes(), (3 * 5 + 5 * 5) * 8);
     for (classes, width) in [(4, 5), (3, 6)] {
         let error = ClassStatistics::restore(&values, classes, width, Form::Pooled).unwrap_err().to_string();
-        assert!(error.contains("is right"), "{error}");
+        assert!(error.contains(", not "), "{error}");
     }
 }
 
@@ -131,7 +131,7 @@ fn statistics_of_several_stages_are_kept_in_f32_and_as_a_triangle() {
     assert_eq!(ClassStatistics::restore(&values, 3, 5, Form::Wide).unwrap(), statistics);
     for (classes, width) in [(4, 5), (3, 6)] {
         let error = ClassStatistics::restore(&values, classes, width, Form::Wide).unwrap_err().to_string();
-        assert!(error.contains("is right"), "{error}");
+        assert!(error.contains(", not "), "{error}");
     }
     assert!(ClassStatistics::restore(&values, 3, 5, Form::Pooled).is_err());
 }

@@ -54,6 +54,9 @@ impl Learner {
                 "the model's head reads several stages, and the file has no statistics of the appended classes"
             );
         }
+        if plan.recipe.discriminant.as_ref().is_some_and(DiscriminantSpec::is_of_a_frozen_backbone) {
+            bail!("discriminant.fecam and fetril are of a whole run; leave them out to go on from a model");
+        }
         if let (Some(spec), Some(values)) = (&plan.recipe.logistic, statistics) {
             let found =
                 ClassStatistics::restore_all(values, spec.head(&model.architecture).width, Form::Wide)

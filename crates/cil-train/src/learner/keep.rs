@@ -9,13 +9,14 @@ use cil_backbone::Frozen;
 use cil_data::store::{SampleId, TrainSet};
 
 use super::{Learner, Stage, adopt};
+use crate::answers::Kept;
 use crate::discriminant::ClassStatistics;
 use crate::event::{Event, PhaseKind};
 use crate::logistic::At;
 use crate::looks;
 use crate::means::{self, ClassMeans};
 use crate::memory;
-use crate::recipe::LogisticSpec;
+use crate::recipe::{DiscriminantSpec, LogisticSpec};
 
 impl Learner {
     /// Herds exemplars; the model becomes the next task's old teacher.
@@ -26,7 +27,10 @@ impl Learner {
         }
         let Some(model) = self.model.clone() else { bail!("a task ended without a model") };
         let images = memory::remember(&self.plan, self.task, &model, train, &mut self.exemplars)?;
-        if self.plan.recipe.discriminant.is_some() {
+        let spec = self.plan.recipe.discriminant.as_ref();
+        if spec.is_some_and(DiscriminantSpec::is_of_a_frozen_backbone) {
+            self.kept = Some(Kept::after(&self.plan, self.task, &model, self.kept.as_ref(), train)?);
+        } else if spec.is_some() {
             let models = (self.old.as_ref(), &model);
             let before = self.statistics.as_ref();
             let found = match (before, &self.replay) {
@@ -43,7 +47,8 @@ impl Learner {
         self.task += 1;
         self.stage = Stage::Before;
         let statistics = self.statistics.as_ref().map_or(0, ClassStatistics::bytes);
-        let stored_bytes = images * train.image_bytes() + self.generator_bytes() + statistics;
+        let kept = self.kept.as_ref().map_or(0, Kept::bytes);
+        let stored_bytes = images * train.image_bytes() + self.generator_bytes() + statistics + kept;
         let exemplars = Some(images as u64);
         Ok(Event::TaskLearned { task, stored_bytes: stored_bytes as u64, exemplars })
     }
@@ -54,6 +59,10 @@ impl Learner {
     /// # Errors
     /// If the statistics have no discriminant, or the device refuses its tensors.
     pub fn classifier(&self) -> Result<Option<Frozen>> {
+        if let (Some(spec), Some(kept), Some(model)) = (&self.plan.recipe.discriminant, &self.kept, &self.old)
+        {
+            return Ok(Some(kept.answering(model, spec, &self.plan.device)?));
+        }
         let (Some(spec), Some(statistics)) = (&self.plan.recipe.discriminant, &self.statistics) else {
             return Ok(self.old.clone());
         };

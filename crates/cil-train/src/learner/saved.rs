@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::work::{self, Work};
 use super::{Learner, Plan, Stage};
+use crate::answers::Kept;
 use crate::discriminant::{ClassStatistics, Form};
 use crate::event::PhaseKind;
 use crate::memory;
@@ -29,6 +30,7 @@ const OLD: &str = "old";
 const MODEL: &str = "model";
 const NEW_TEACHER: &str = "new-teacher";
 const STATISTICS: &str = "statistics";
+const KEPT: &str = "kept";
 const GENERATOR: &str = "generator";
 const GENERATOR_TEACHER: &str = "generator-teacher";
 const NEW_GENERATOR: &str = "new-generator";
@@ -79,6 +81,7 @@ impl Learner {
             (MODEL, self.model.as_ref().map(values)),
             (NEW_TEACHER, self.new_teacher.as_ref().map(values)),
             (STATISTICS, self.statistics.as_ref().map(ClassStatistics::values).transpose()?),
+            (KEPT, self.kept.as_ref().map(Kept::values).transpose()?),
             (GENERATOR, self.replay.as_ref().map(|it| it.parameters().clone())),
             (GENERATOR_TEACHER, self.replay.as_ref().map(|it| values(it.teacher()))),
             (NEW_GENERATOR, self.new_replay.as_ref().map(|it| it.parameters().clone())),
@@ -98,12 +101,14 @@ impl Learner {
         learner.stand(&saved.position, train)?;
         let appended = learner.appended_before(saved)?;
         let forms = learner.forms(saved.fixed.contains_key(MODEL), appended.as_ref())?;
-        let discriminant = learner.plan.recipe.discriminant.is_some() && learner.task > 0;
+        let spec = learner.plan.recipe.discriminant.as_ref().filter(|_| learner.task > 0);
+        let kept = spec.filter(|it| it.is_of_a_frozen_backbone()).map(|_| KEPT);
+        let discriminant = spec.is_some() && kept.is_none();
         let statistics = (discriminant || appended.is_some()).then_some(STATISTICS);
         let generators = [(GENERATOR_TEACHER, GENERATOR), (NEW_GENERATOR_TEACHER, NEW_GENERATOR)];
         let generators =
             generators.into_iter().filter(|(teacher, _)| forms.contains_key(teacher)).map(|it| it.1);
-        check_names(forms.keys().copied().chain(generators).chain(statistics), &saved.fixed)?;
+        check_names(forms.keys().copied().chain(generators).chain(statistics).chain(kept), &saved.fixed)?;
         let mut frozen = BTreeMap::new();
         for (name, blocks) in forms {
             let reads_pooled = name == GENERATOR_TEACHER || blocks.len() == 1;
@@ -130,6 +135,11 @@ impl Learner {
             let form = memory::form(plan);
             let values = ClassStatistics::restore(store(&saved.fixed, STATISTICS)?, seen, width, form);
             learner.statistics = Some(values.context(STATISTICS)?);
+        }
+        if let (Some(_), Some(spec)) = (kept, &learner.plan.recipe.discriminant) {
+            let form =
+                (learner.plan.increments.seen(learner.task - 1), spec.width(&learner.plan.architecture));
+            learner.kept = Some(Kept::restore(store(&saved.fixed, KEPT)?, spec, form).context(KEPT)?);
         }
         if appended.is_some() {
             learner.statistics = appended;

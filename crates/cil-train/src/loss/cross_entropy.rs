@@ -57,6 +57,34 @@ pub fn weighted_cross_entropy(
     }
 }
 
+/// Cross-entropy to targets of which `smoothing` is spread over all classes, the label's too (PyTorch's
+/// `label_smoothing`): mean over rows, or with weights, `[rows]` and detached, the weighted sum divided by the rows.
+///
+/// `logits`: `[rows, classes]`; `labels`: u32 `[rows]`.
+///
+/// # Errors
+/// As [`weighted_cross_entropy`].
+pub fn smoothed_cross_entropy(
+    logits: &Tensor,
+    labels: &Tensor,
+    row_weights: Option<&Tensor>,
+    smoothing: f64,
+) -> Result<Tensor> {
+    let on_labels = match row_weights {
+        None => cross_entropy(logits, labels)?,
+        Some(_) => weighted_cross_entropy(logits, labels, None, row_weights, Divisor::Rows)?,
+    };
+    if smoothing == 0.0 {
+        return Ok(on_labels);
+    }
+    let of_classes = log_softmax(logits, D::Minus1)?.mean(D::Minus1)?.neg()?;
+    let on_all = match row_weights {
+        None => of_classes.mean_all()?,
+        Some(weights) => (of_classes * weights.detach())?.mean_all()?,
+    };
+    (on_labels * (1.0 - smoothing))? + (on_all * smoothing)?
+}
+
 /// One weight per class, inverse to its count, such that the counted images weigh 1 on average; 0 for a class
 /// without images. R-DFCIL's weights are the same up to a factor, which [`Divisor::Weights`] takes out.
 pub fn balanced_class_weights(counts: &[usize]) -> Vec<f32> {

@@ -18,8 +18,13 @@ use crate::recipe::{
 pub fn rdfcil(base: Training, increment: Training, refinement: Training, replay: ReplaySpec) -> Recipe {
     let scaled = |by, term| TermSpec::Scaled { by, term: Box::new(term) };
     let hard = || scaled(Scaling::Keeping, TermSpec::LogitL1 { weight: 0.15, rows: Rows::Synthetic });
-    let local =
-        TermSpec::CrossEntropy { weight: 0.5, rows: Rows::New, columns: Columns::New, balanced: false };
+    let local = TermSpec::CrossEntropy {
+        weight: 0.5,
+        rows: Rows::New,
+        columns: Columns::New,
+        balanced: false,
+        smoothing: 0.0,
+    };
     let angles = TermSpec::AngleRelation { weight: 0.5, rows: Rows::New, projection: 2 };
     let mut recipe = fine_tune(base, increment);
     recipe.head = cil_backbone::HeadKind::WithoutBias;

@@ -62,9 +62,15 @@ fn terms(form: DualForm, trained: Trained) -> Vec<TermSpec> {
         TermSpec::PodSpatial { weight: 0.9, adaptive: true, rows: Rows::Old },
     ];
     let mut terms = vec![
-        TermSpec::CrossEntropy { weight: 0.7, rows, columns, balanced: true },
+        TermSpec::CrossEntropy { weight: 0.7, rows, columns, balanced: true, smoothing: 0.1 },
         TermSpec::Nca { weight: 0.5, form: NcaForm::Released, rows, balanced: true },
-        TermSpec::CrossEntropy { weight: 0.4, rows: Rows::New, columns: Columns::New, balanced: false },
+        TermSpec::CrossEntropy {
+            weight: 0.4,
+            rows: Rows::New,
+            columns: Columns::New,
+            balanced: false,
+            smoothing: 0.2,
+        },
         TermSpec::LogitKd { weight: 0.3, temperature: 2.0, rows: Rows::Real },
         TermSpec::LessForget { weight: 0.5, adaptive: true, rows },
         TermSpec::PodFlat { weight: 0.3, adaptive: true, rows: Rows::Real },

@@ -46,7 +46,13 @@ impl BiasCorrectionSpec {
         let (rows, columns) = (Rows::Real, Columns::Seen);
         PhaseSpec {
             trained: Trained::Correction,
-            terms: vec![TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced: false }],
+            terms: vec![TermSpec::CrossEntropy {
+                weight: 1.0,
+                rows,
+                columns,
+                balanced: false,
+                smoothing: 0.0,
+            }],
             training: self.training.clone(),
         }
     }

@@ -8,6 +8,8 @@ use cil_backbone::{Architecture, Head, HeadKind, StageCells, cells};
 use cil_engine::bounds;
 use serde::{Deserialize, Serialize};
 
+use super::fecam::{Covariance, FecamSpec};
+
 /// A linear discriminant that answers in place of the trained head, which is still used as teacher and student: class
 /// means of features and one covariance are kept of old classes, and carried along when the backbone changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,15 @@ pub struct DiscriminantSpec {
     /// counting the same, in place of the discriminant; `shrinkage` is then the ridge's share of the mean square.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ridge: bool,
+    /// FeCAM in place of the discriminant, on a backbone that no later task trains; `shrinkage` is then its share of
+    /// the mean variance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fecam: Option<FecamSpec>,
+    /// Whether a linear support vector machine on moved features answers (FeTrIL), on a backbone that no later task
+    /// trains; `shrinkage` is then the weight of half the squared weights beside the sum of squared hinges, 1 in
+    /// FeTrIL.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fetril: bool,
     /// Whether statistics are of every image and of its mirror image.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mirrored: bool,
@@ -35,6 +46,9 @@ pub struct DiscriminantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generated: Option<usize>,
 }
+
+/// Widest features of which each class has a covariance of its own: a million bytes a class.
+const WIDEST_OF_A_CLASS: usize = 512;
 
 /// Most generated images that statistics are taken of.
 const MOST_GENERATED: usize = 10_000_000;
@@ -47,6 +61,8 @@ impl DiscriminantSpec {
             stages: Vec::new(),
             random_features: None,
             ridge: false,
+            fecam: None,
+            fetril: false,
             mirrored: false,
             generated: None,
         }
@@ -58,7 +74,19 @@ impl DiscriminantSpec {
             [] => (HeadKind::LinearOfDirections, architecture.feature_width()),
             stages => (HeadKind::Linear, cells::width(architecture, stages)),
         };
-        Head { stages: self.stages.clone(), random: self.random_features, ..Head::new(kind, width) }
+        let kind = match &self.fecam {
+            Some(FecamSpec { covariance: Covariance::PerClass, .. }) => HeadKind::Mahalanobis,
+            Some(_) => HeadKind::LinearOfDirections,
+            None if self.fetril => HeadKind::LinearOfDirections,
+            None => kind,
+        };
+        let powered = self.fecam.as_ref().is_some_and(FecamSpec::is_powered);
+        Head { stages: self.stages.clone(), random: self.random_features, powered, ..Head::new(kind, width) }
+    }
+
+    /// Whether what answers belongs to a backbone that stays.
+    pub fn is_of_a_frozen_backbone(&self) -> bool {
+        self.fecam.is_some() || self.fetril
     }
 
     /// Width of the features that statistics are of.
@@ -73,11 +101,51 @@ impl DiscriminantSpec {
         if let Some(count) = self.random_features.filter(|count| !(1..=cells::WIDEST).contains(count)) {
             bail!("discriminant.random-features is {count}; use a value from 1 to {}", cells::WIDEST);
         }
+        if let Some(fecam) = &self.fecam {
+            fecam.check()?;
+        }
+        if self.is_of_a_frozen_backbone() {
+            self.check_alone()?;
+        }
         // 0.01 in our runs; far above 1 the covariance no longer counts.
         Ok(bounds::positive("discriminant.shrinkage", self.shrinkage, 1e6)?)
     }
 
+    /// Of what answers in place of the discriminant: one, and no key that is the discriminant's.
+    fn check_alone(&self) -> Result<()> {
+        let key = if self.fecam.is_some() { "fecam" } else { "fetril" };
+        let others = [
+            ("fetril", self.fetril && self.fecam.is_some()),
+            ("ridge", self.ridge),
+            ("random-features", self.random_features.is_some()),
+            ("generated", self.generated.is_some()),
+        ];
+        match others.into_iter().find(|it| it.1) {
+            Some((other, _)) => {
+                bail!("discriminant.{key} and discriminant.{other} are both set; leave one of them out")
+            }
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn check_network(&self, architecture: &Architecture) -> Result<()> {
-        cells::check(architecture, &self.stages).map_err(|error| anyhow!("discriminant.{error}"))
+        cells::check(architecture, &self.stages).map_err(|error| anyhow!("discriminant.{error}"))?;
+        let Some(fecam) = &self.fecam else { return Ok(()) };
+        if fecam.is_powered() && self.stages.is_empty() && !architecture.ends_in_relu() {
+            let last = architecture.stages();
+            bail!(
+                "discriminant.fecam.tukey is {}, and pooled features of {architecture} may be negative; use \
+                 discriminant.stages=[{{stage={last}, cells=1, normalised=false}}], which are of the last ReLU, or tukey 1",
+                fecam.tukey
+            );
+        }
+        let width = self.width(architecture);
+        if fecam.covariance == Covariance::PerClass && width > WIDEST_OF_A_CLASS {
+            bail!(
+                "discriminant.fecam.covariance is \"per-class\" of {width} features; use at most \
+                 {WIDEST_OF_A_CLASS}, so use fewer cells or stages, or \"within-class\""
+            );
+        }
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use anyhow::{Result, bail};
 use cil_data::exemplars::Budget;
 
-use super::{Recipe, TermSpec};
+use super::{Covariance, Recipe, TermSpec};
 
 impl Recipe {
     /// Refuses what does not suit tasks of those numbers of classes.
@@ -78,7 +78,8 @@ impl Recipe {
                     );
                 }
             }
-            if self.discriminant.is_some() {
+            self.check_images_alone(task, first, of_task)?;
+            if self.discriminant.as_ref().is_some_and(|it| !it.is_of_a_frozen_backbone()) {
                 let told = "use more images of a class, or no discriminant";
                 if task == 0 && of_task.iter().all(|count| *count < 2) {
                     bail!(
@@ -98,6 +99,29 @@ impl Recipe {
                 }
             }
             first += size;
+        }
+        Ok(())
+    }
+
+    /// Of heads of a frozen backbone: each class has a covariance of its own, or all of a task have one.
+    fn check_images_alone(&self, task: usize, first: usize, images: &[usize]) -> Result<()> {
+        let Some(fecam) = self.discriminant.as_ref().and_then(|it| it.fecam.as_ref()) else { return Ok(()) };
+        if let (true, Some(at)) =
+            (fecam.covariance != Covariance::Shared, images.iter().position(|count| *count < 2))
+        {
+            bail!(
+                "discriminant.fecam is set, and class {} of task {} has {} training images; a covariance of a class \
+                 needs 2: use more, or covariance \"shared\"",
+                first + at,
+                task + 1,
+                images[at]
+            );
+        }
+        if images.iter().sum::<usize>() < 2 {
+            bail!(
+                "discriminant.fecam is set, and task {} has one training image; a covariance needs 2: use more",
+                task + 1
+            );
         }
         Ok(())
     }

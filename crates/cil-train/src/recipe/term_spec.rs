@@ -79,6 +79,10 @@ pub enum TermSpec {
         columns: Columns,
         /// Whether rows are weighted so that every class counts the same (ABD, R-DFCIL).
         balanced: bool,
+        /// Label smoothing: this share of a row's target is spread over all classes that compete, the label's too
+        /// (PyTorch's `label_smoothing`); 0 where it is not written.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        smoothing: f64,
     },
     /// PODNet's classification loss on the labels, over all classes seen.
     Nca {
@@ -265,6 +269,11 @@ fn old() -> Rows {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
 fn is_all(rows: &Rows) -> bool {
     *rows == all()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]

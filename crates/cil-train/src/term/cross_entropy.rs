@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::{Term, narrow};
-use crate::loss::cross_entropy::{Divisor, cross_entropy, weighted_cross_entropy};
+use crate::loss::cross_entropy::smoothed_cross_entropy;
 use crate::recipe::{Columns, Rows};
 use crate::step::Step;
 
@@ -13,6 +13,7 @@ pub(super) struct CrossEntropy {
     pub(super) rows: Rows,
     pub(super) columns: Columns,
     pub(super) balanced: bool,
+    pub(super) smoothing: f64,
 }
 
 impl Term for CrossEntropy {
@@ -31,10 +32,7 @@ impl Term for CrossEntropy {
             logits = logits.narrow(1, step.old_classes, step.classes - step.old_classes)?;
             labels = (labels.to_dtype(DType::I64)? - step.old_classes as f64)?.to_dtype(DType::U32)?;
         }
-        if !self.balanced {
-            return cross_entropy(&logits, &labels).map(Some);
-        }
-        let weights = step.balanced_weights(&rows, &logits)?;
-        weighted_cross_entropy(&logits, &labels, None, Some(&weights), Divisor::Rows).map(Some)
+        let weights = if self.balanced { Some(step.balanced_weights(&rows, &logits)?) } else { None };
+        smoothed_cross_entropy(&logits, &labels, weights.as_ref(), self.smoothing).map(Some)
     }
 }

@@ -221,8 +221,8 @@ fn build(spec: &TermSpec, graph: &Graph) -> Result<(f64, Box<dyn Term>)> {
         TermSpec::BinaryCrossEntropy { rows, .. } => {
             Box::new(binary_cross_entropy::BinaryCrossEntropy { rows })
         }
-        TermSpec::CrossEntropy { rows, columns, balanced, .. } => {
-            Box::new(cross_entropy::CrossEntropy { rows, columns, balanced })
+        TermSpec::CrossEntropy { rows, columns, balanced, smoothing, .. } => {
+            Box::new(cross_entropy::CrossEntropy { rows, columns, balanced, smoothing })
         }
         TermSpec::LogitKd { temperature, rows, .. } => Box::new(logit_kd::LogitKd { temperature, rows }),
         TermSpec::Nca { form, rows, balanced, .. } => Box::new(nca::Nca { form, rows, balanced }),

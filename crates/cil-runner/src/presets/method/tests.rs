@@ -36,8 +36,10 @@ fn what_does_not_go_together_is_refused_in_a_sentence() {
         ("lucir+e0+dfgr+unshared", "add dfgr and dtid"),
         ("lucir+dfgr+dtid+unshared", "use e0"),
         ("lucir+e0+dfgr+dtid+unshared+stages", "leave unshared or --head out"),
-        ("frozen", "add discriminant, stages or ridge"),
+        ("frozen", "add discriminant, stages, ridge, fecam or fetril"),
         ("bic+statistics", "leave --head out"),
+        ("lwf+fetril", "use frozen in place of lwf"),
+        ("frozen-fecam-fetril", "leave one out"),
         ("lucir+dtid+dtidkl", "leave one out"),
         ("lucir+stages+ridge", "leave one out"),
     ] {

@@ -14,7 +14,10 @@ fn the_gradient_of_icarl_and_of_shares_of_classes_is_right() -> Result<()> {
     let (columns, rows) = (Columns::Seen, Rows::Real);
     let terms = vec![
         TermSpec::BinaryCrossEntropy { weight: 0.7, rows },
-        scaled(Scaling::NewShare, TermSpec::CrossEntropy { weight: 0.9, rows, columns, balanced: false }),
+        scaled(
+            Scaling::NewShare,
+            TermSpec::CrossEntropy { weight: 0.9, rows, columns, balanced: false, smoothing: 0.0 },
+        ),
         scaled(Scaling::OldShare, TermSpec::LogitKd { weight: 0.6, temperature: 2.0, rows }),
         scaled(Scaling::OldShare, TermSpec::PodSpatial { weight: 0.9, adaptive: true, rows: Rows::All }),
     ];
@@ -49,6 +52,6 @@ fn the_gradient_of_cross_entropy_of_the_head_alone_is_right() -> Result<()> {
 #[test]
 fn the_gradient_of_a_bias_correction_is_right() -> Result<()> {
     let (rows, columns) = (Rows::Real, Columns::Seen);
-    let terms = vec![TermSpec::CrossEntropy { weight: 0.8, rows, columns, balanced: false }];
+    let terms = vec![TermSpec::CrossEntropy { weight: 0.8, rows, columns, balanced: false, smoothing: 0.0 }];
     check_terms(HeadKind::Linear, terms, 1, SyntheticNorm::Joint, Trained::Correction, true)
 }

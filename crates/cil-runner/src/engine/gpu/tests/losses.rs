@@ -85,7 +85,13 @@ fn graph() -> Graph {
 
 fn adding(device: &Device) -> Adding {
     let terms = [
-        TermSpec::CrossEntropy { weight: 1.0, rows: Rows::All, columns: Columns::Seen, balanced: true },
+        TermSpec::CrossEntropy {
+            weight: 1.0,
+            rows: Rows::All,
+            columns: Columns::Seen,
+            balanced: true,
+            smoothing: 0.0,
+        },
         TermSpec::HeadCrossEntropy { weight: 0.5, rows: Rows::All, balanced: true },
     ];
     let weights = vec![noise(&[CLASSES[0] + CLASSES[1], WIDTH], "head").to_device(device).unwrap()];
@@ -97,6 +103,7 @@ fn adding(device: &Device) -> Adding {
             biases: Vec::new(),
             scale: None,
             projection: None,
+            power: None,
         },
         sum: Tensor::zeros((), DType::F32, device).unwrap(),
     }
