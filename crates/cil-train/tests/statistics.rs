@@ -17,17 +17,26 @@ use cil_train::methods::data_free::frozen_features;
 use cil_train::recipe::{DiscriminantSpec, Recipe, SyntheticNorm};
 use support::{data, data_free, plan, run, training, values};
 
-/// A discriminant's bias is minus half of what its weights say of the class's mean; features are of length 1.
-fn assert_biases_follow_from_means(of: &Frozen, train: &TrainSet, plan: &Plan, classes: Range<usize>) {
+/// Between two classes with equal priors a discriminant's boundary goes through the middle of their means: logits are
+/// equal there; features are of length 1.
+fn assert_boundaries_are_halfway(of: &Frozen, train: &TrainSet, plan: &Plan, classes: Range<usize>) {
     let head = of.snapshot().head.weights(&of.snapshot().parameters).unwrap();
     let (weights, biases) = (head.weights.last().unwrap(), head.biases.last().unwrap());
-    for (at, class) in classes.enumerate() {
+    let of_class = |(at, class): (usize, usize)| {
         let samples = train.samples(class..class + 1);
         let images = train.images(&samples, &plan.preparation, None, &plan.device).unwrap();
         let mean = normalized(&of.forward(&images).unwrap().features).unwrap().mean(0).unwrap();
-        let said: f32 = (weights.get(at).unwrap() * mean).unwrap().sum_all().unwrap().to_scalar().unwrap();
         let bias: f32 = biases.get(at).unwrap().to_scalar().unwrap();
-        assert!((bias + said / 2.0).abs() < 1e-3 * (1.0 + bias.abs()), "class {class}: {bias}, {said}");
+        (mean, weights.get(at).unwrap(), bias)
+    };
+    let all: Vec<(Tensor, Tensor, f32)> = classes.enumerate().map(of_class).collect();
+    for pair in all.windows(2) {
+        let [(mean, weight, bias), (other_mean, other_weight, other_bias)] = pair else { continue };
+        let apart = (weight - other_weight).unwrap();
+        let said: f32 =
+            ((mean + other_mean).unwrap() * apart).unwrap().sum_all().unwrap().to_scalar().unwrap();
+        let apart = bias - other_bias;
+        assert!((apart + said / 2.0).abs() < 1e-3 * (1.0 + apart.abs()), "{apart}, {said}");
     }
 }
 
@@ -53,7 +62,7 @@ fn a_discriminant_answers_and_nothing_is_trained_otherwise() {
                 assert_eq!(snapshot.head.blocks, plan.increments.sizes()[..=task]);
                 heads.push(snapshot.head.kind);
                 if discriminant.is_some() {
-                    assert_biases_follow_from_means(&classifier, &train, &plan, old..seen);
+                    assert_boundaries_are_halfway(&classifier, &train, &plan, old..seen);
                 }
             }
         }
