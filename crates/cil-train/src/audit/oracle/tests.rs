@@ -4,13 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files that may name it: itself, the module that it is in, and the command that calls it.
-const ALLOWED: [&str; 6] = [
+const ALLOWED: [&str; 7] = [
     "cil-train/src/audit.rs",
     "cil-train/src/audit/oracle.rs",
     "cil-train/src/audit/oracle/tests.rs",
     "cil-runner/src/commands/audit.rs",
     "cil-runner/src/commands/audit/oracle.rs",
     "cil-runner/src/cli/args/audit.rs",
+    // The help shows an example of the command.
+    "cil-runner/src/cli/args.rs",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
