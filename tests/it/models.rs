@@ -303,6 +303,12 @@ fn a_stopped_command_is_resumed_by_the_same_command_to_the_same_bits() {
         // Other settings do not resume it.
         let told = place.told(2, &with(&command(other), &["--seed", "7"]));
         assert!(told.contains("has seed 1, this command 7; use the first value, or remove"), "{told}");
+        let network = |it: &'static str| if it == "cifar-20" { "resnet20" } else { it };
+        let other_network: Vec<&str> = command(other).into_iter().map(network).collect();
+        if other_network != command(other) {
+            let told = place.told(2, &other_network);
+            assert!(told.contains("has architecture.variant \"he\", this command \"lucir\""), "{told}");
+        }
         place.ok(&command(other));
         let read = |file: &str| fs::read(place.path().join(file)).expect("a model");
         assert!(read(other) == read(straight), "{other} differs from {straight}");

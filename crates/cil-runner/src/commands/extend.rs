@@ -94,7 +94,7 @@ pub(super) fn extend(
     let settings = Settings {
         images: sets.digests.clone(),
         model: Some(opened.sha256.clone()),
-        ..Settings::new(&recipe, seed, opened.fit.side, &engine)
+        ..Settings::new(&plan, opened.fit.side, &engine)
     };
     let attempt = Attempt::new(&arguments.out, &settings, &plan, &train);
     let learner = attempt.run(begun, &mut progress, interrupt)?;

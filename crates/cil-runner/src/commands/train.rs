@@ -85,10 +85,8 @@ pub(super) fn train(
     let recipe_text = toml::to_string(&plan.recipe).context("the recipe is not TOML")?;
     let (discriminant, seed) = (plan.recipe.discriminant.clone(), plan.seed);
     let train = TrainSet::after(images.clone(), classes, 0)?;
-    let settings = Settings {
-        images: vec![dataset.digests().train.clone()],
-        ..Settings::new(&plan.recipe, seed, fit.side, &engine)
-    };
+    let settings =
+        Settings { images: vec![dataset.digests().train.clone()], ..Settings::new(&plan, fit.side, &engine) };
     let attempt = Attempt::new(&arguments.out, &settings, &plan, &train);
     let begun = || Learner::new(plan.clone()).map_err(|error| bad_input(format!("{error:#}")));
     let learner = attempt.run(begun, &mut progress, interrupt)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use cil_backbone::Frozen;
+use cil_backbone::{Architecture, Frozen};
 use cil_data::store::TrainSet;
 use cil_train::Diverged;
 use cil_train::event::Event;
@@ -22,7 +22,7 @@ use crate::config::{Difference, differences};
 use crate::engine::{Engine, machine};
 use crate::folder::checkpoint::{self, Checkpoint};
 use crate::folder::log::Line;
-use crate::folder::writer::lock;
+use crate::folder::writer::{clear, lock};
 use crate::render::progress::Progress;
 
 /// The ending of the folder's name after the model file's.
@@ -40,6 +40,8 @@ pub struct Settings {
     pub kernels: String,
     /// Seed of weights, batches, augmentation and noise.
     pub seed: u64,
+    /// The network.
+    pub architecture: Architecture,
     /// Height and width that images are brought to.
     pub image_side: usize,
     /// SHA-256 over labels and pixels of the new images and, if there are any, of the exemplars.
@@ -53,11 +55,12 @@ pub struct Settings {
 
 impl Settings {
     /// Those of this program, of which a command fills in the rest.
-    pub fn new(recipe: &Recipe, seed: u64, image_side: usize, engine: &Engine) -> Self {
+    pub fn new(plan: &Plan, image_side: usize, engine: &Engine) -> Self {
         let code_version = env!("CIL_CODE_VERSION").to_owned();
         let (images, model) = (Vec::new(), None);
         let kernels = engine.kernels.to_owned();
-        Self { code_version, kernels, seed, image_side, images, model, recipe: recipe.clone() }
+        let Plan { recipe, seed, architecture, .. } = plan.clone();
+        Self { code_version, kernels, seed, architecture, image_side, images, model, recipe }
     }
 }
 
@@ -130,10 +133,12 @@ impl<'a> Attempt<'a> {
     /// # Errors
     /// Naming the folder, if it cannot be removed.
     pub fn remove(&self) -> Result<()> {
-        if !self.folder.exists() {
+        if !checkpoint::exists(&self.folder) {
             return Ok(());
         }
-        fs::remove_dir_all(&self.folder).with_context(|| format!("cannot remove {}", self.folder.display()))
+        // What else somebody put there stays, and is named by the error.
+        clear(&self.folder)?;
+        fs::remove_dir(&self.folder).with_context(|| format!("cannot remove {}", self.folder.display()))
     }
 
     fn save(&self, learner: &Learner) -> Result<()> {

@@ -54,6 +54,18 @@ fn logits_are_log_likelihoods_before_and_after_a_change_of_the_backbone() {
 }
 
 #[test]
+fn logits_have_mean_0_over_the_classes() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let old = of(&classes(&golden["old"]), Form::Pooled).unwrap();
+    let (weights, biases) = old.discriminant(0.01, &Device::Cpu).unwrap();
+    let largest = |values: &Tensor| values.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+    for values in [weights, biases] {
+        let mean = values.mean(0).unwrap();
+        assert!(largest(&mean) < 1e-5 * largest(&values), "{mean}");
+    }
+}
+
+#[test]
 fn a_backbone_that_stays_carries_nothing_away() {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
     let (old, seen) = (of(&classes(&golden["old"]), Form::Pooled).unwrap(), rows(&golden["before"]));
