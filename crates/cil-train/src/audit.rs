@@ -23,8 +23,9 @@ use crate::event::{Event, PhaseKind};
 use crate::learner::{Plan, invert_unit};
 use crate::means::INFERENCE_BATCH;
 use crate::phase::{Classes, FrozenNetworks, Job, PhaseContext, Source};
-use crate::recipe::{Columns, PhaseSpec, ReplaySpec, Rows, TermSpec, Trained, Training};
+use crate::recipe::{Columns, PhaseSpec, ReplaySpec, Rows, Trained, Training};
 use crate::start;
+use crate::term::CrossEntropy;
 
 pub mod oracle;
 
@@ -229,7 +230,7 @@ fn imitate(
     let (rows, columns) = (Rows::All, Columns::Seen);
     let phase = PhaseSpec {
         trained: Trained::All,
-        terms: vec![TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced: false, smoothing: 0.0 }],
+        terms: vec![CrossEntropy::plain(rows, columns).into()],
         training: student.clone(),
     };
     let mut network = start::fresh(plan, plan.recipe.head, plan.seed ^ 1, train.image_dims())?;

@@ -15,10 +15,13 @@ use crate::recipe::{
     Columns, NewReplaySpec, NewTeacherSpec, PhaseSpec, Recipe, Regressor, ReplaySpec, Rows, Teachers,
     TermSpec, Trained, Training,
 };
+use crate::term::{
+    CrossEntropy, DualTeacher, LessForget, LogitKd, MarginRanking, Nca, PodFlat, PodSpatial, Vid,
+};
 
 /// Cross-entropy on new images alone: what forgetting looks like.
 pub fn fine_tune(base: Training, increment: Training) -> Recipe {
-    let terms = vec![cross_entropy(Rows::Real, Columns::Seen, false)];
+    let terms = vec![CrossEntropy::plain(Rows::Real, Columns::Seen).into()];
     Recipe {
         head: HeadKind::Linear,
         exemplars: Budget::PerClass(0),
@@ -53,8 +56,8 @@ pub fn joint(base: Training, increment: Training) -> Recipe {
 pub fn lwf(base: Training, increment: Training) -> Recipe {
     let mut recipe = fine_tune(base, increment);
     recipe.increment.terms = vec![
-        cross_entropy(Rows::New, Columns::New, false),
-        TermSpec::LogitKd { weight: 1.0, temperature: 2.0, rows: Rows::Real },
+        CrossEntropy::plain(Rows::New, Columns::New).into(),
+        LogitKd { weight: 1.0, temperature: 2.0, rows: Rows::Real }.into(),
     ];
     recipe
 }
@@ -63,7 +66,7 @@ pub fn lwf(base: Training, increment: Training) -> Recipe {
 /// push every old logit down, whatever is distilled.
 pub fn lwf_seen(base: Training, increment: Training) -> Recipe {
     let mut recipe = lwf(base, increment);
-    recipe.increment.terms[0] = cross_entropy(Rows::New, Columns::Seen, false);
+    recipe.increment.terms[0] = CrossEntropy::plain(Rows::New, Columns::Seen).into();
     recipe
 }
 
@@ -72,9 +75,9 @@ pub fn lwf_seen(base: Training, increment: Training) -> Recipe {
 /// of the released code for CIFAR-100.
 pub fn lucir(base: Training, increment: Training, exemplars_per_class: usize) -> Recipe {
     let terms = vec![
-        cross_entropy(Rows::Real, Columns::Seen, false),
-        TermSpec::LessForget { weight: 5.0, adaptive: true, rows: Rows::All },
-        TermSpec::MarginRanking { weight: 1.0, margin: 0.5, negatives: 2, rows: Rows::Old },
+        CrossEntropy::plain(Rows::Real, Columns::Seen).into(),
+        LessForget { weight: 5.0, adaptive: true, rows: Rows::All }.into(),
+        MarginRanking { weight: 1.0, margin: 0.5, negatives: 2, rows: Rows::Old }.into(),
     ];
     let mut recipe = fine_tune(base, increment);
     recipe.head = HeadKind::Cosine;
@@ -102,7 +105,8 @@ pub fn podnet(
     exemplars_per_class: usize,
 ) -> Recipe {
     let limited = |training| Training { gradient_limit: Some(PODNET_GRADIENT_LIMIT), ..training };
-    let nca = TermSpec::Nca { weight: 1.0, form: NcaForm::Released, rows: Rows::Real, balanced: false };
+    let nca: TermSpec =
+        Nca { weight: 1.0, form: NcaForm::Released, rows: Rows::Real, balanced: false }.into();
     let mut recipe = fine_tune(limited(base), limited(increment));
     recipe.head = HeadKind::MultiProxy { proxies: PODNET_PROXIES };
     recipe.exemplars = Budget::PerClass(exemplars_per_class);
@@ -111,8 +115,8 @@ pub fn podnet(
     recipe.base.terms = vec![nca.clone()];
     recipe.increment.terms = vec![
         nca.clone(),
-        TermSpec::PodFlat { weight: 1.0, adaptive: true, rows: Rows::All },
-        TermSpec::PodSpatial { weight: 3.0, adaptive: true, rows: Rows::All },
+        PodFlat { weight: 1.0, adaptive: true, rows: Rows::All }.into(),
+        PodSpatial { weight: 3.0, adaptive: true, rows: Rows::All }.into(),
     ];
     recipe.balance = (exemplars_per_class > 0).then(|| PhaseSpec {
         trained: Trained::ClassWeights,
@@ -137,11 +141,11 @@ pub fn with_dfgr(mut base: Recipe, replay: ReplaySpec) -> Recipe {
     base.replay = Some(ReplaySpec { exemplar_share: replay.exemplar_share.or(half), ..replay });
     for term in base.increment.terms.iter_mut().chain(base.balance.iter_mut().flat_map(|it| &mut it.terms)) {
         match term {
-            TermSpec::CrossEntropy { rows, columns, balanced, .. } => {
+            TermSpec::CrossEntropy(CrossEntropy { rows, columns, balanced, .. }) => {
                 (*rows, *columns, *balanced) = (Rows::All, Columns::Seen, true);
             }
-            TermSpec::Nca { rows, balanced, .. } => (*rows, *balanced) = (Rows::All, true),
-            TermSpec::MarginRanking { rows, .. } => *rows = Rows::Exemplars,
+            TermSpec::Nca(Nca { rows, balanced, .. }) => (*rows, *balanced) = (Rows::All, true),
+            TermSpec::MarginRanking(MarginRanking { rows, .. }) => *rows = Rows::Exemplars,
             _ => {}
         }
     }
@@ -158,7 +162,7 @@ pub fn with_dfgr(mut base: Recipe, replay: ReplaySpec) -> Recipe {
 pub fn with_dfgr_distilled(mut base: Recipe, replay: ReplaySpec) -> Recipe {
     base.replay = Some(replay);
     for term in &mut base.increment.terms {
-        if let TermSpec::LogitKd { rows, .. } = term {
+        if let TermSpec::LogitKd(LogitKd { rows, .. }) = term {
             *rows = Rows::All;
         }
     }
@@ -184,7 +188,7 @@ pub fn with_dtid(
     vid: Option<TermSpec>,
 ) -> Recipe {
     base.new_teacher = Some(new_teacher);
-    base.increment.terms.push(TermSpec::DualTeacher { weight, config, rows: Rows::All, new_rows: Rows::New });
+    base.increment.terms.push(DualTeacher { weight, config, rows: Rows::All, new_rows: Rows::New }.into());
     base.increment.terms.extend(vid);
     base
 }
@@ -210,11 +214,7 @@ pub fn without_maps_of_its_own(mut base: Recipe) -> Recipe {
 /// Choi et al. 2021, which speaks of intermediate layers.
 pub fn both_teachers_maps(weight: f64) -> TermSpec {
     let (teachers, rows, regressor) = (Teachers::Both, Rows::All, Regressor::Normed);
-    TermSpec::Vid { weight, teachers, stages: Vec::new(), rows, new_rows: Rows::New, regressor }
-}
-
-fn cross_entropy(rows: Rows, columns: Columns, balanced: bool) -> TermSpec {
-    TermSpec::CrossEntropy { weight: 1.0, rows, columns, balanced, smoothing: 0.0 }
+    Vid { weight, teachers, stages: Vec::new(), rows, new_rows: Rows::New, regressor }.into()
 }
 
 #[cfg(test)]
@@ -248,7 +248,7 @@ mod tests {
             recipe.check().unwrap();
             let share = recipe.replay.as_ref().and_then(|it| it.exemplar_share);
             let rows = recipe.increment.terms.iter().find_map(|term| match term {
-                TermSpec::MarginRanking { rows, .. } => Some(*rows),
+                TermSpec::MarginRanking(MarginRanking { rows, .. }) => Some(*rows),
                 _ => None,
             });
             (rows, share)
@@ -285,7 +285,8 @@ mod tests {
         let replayed = with_dfgr(base.clone(), replay);
         replayed.check().unwrap();
         let labelled = |phase: &PhaseSpec| {
-            let nca = |it: &TermSpec| matches!(it, TermSpec::Nca { rows: Rows::All, balanced: true, .. });
+            let nca =
+                |it: &TermSpec| matches!(it, TermSpec::Nca(Nca { rows: Rows::All, balanced: true, .. }));
             phase.terms.iter().any(nca)
         };
         assert!(labelled(&replayed.increment) && labelled(replayed.balance.as_ref().unwrap()));
@@ -303,8 +304,8 @@ mod tests {
         let replayed = with_dfgr_distilled(lwf(training(), training()), replay);
         replayed.check().unwrap();
         let [
-            TermSpec::CrossEntropy { rows: labelled, columns, .. },
-            TermSpec::LogitKd { rows: distilled, .. },
+            TermSpec::CrossEntropy(CrossEntropy { rows: labelled, columns, .. }),
+            TermSpec::LogitKd(LogitKd { rows: distilled, .. }),
         ] = replayed.increment.terms[..]
         else {
             panic!("{replayed:?}")
@@ -317,7 +318,7 @@ mod tests {
     #[test]
     fn the_two_forms_of_learning_without_forgetting_differ_in_what_competes() {
         let columns = |recipe: Recipe| match recipe.increment.terms[..] {
-            [TermSpec::CrossEntropy { columns, .. }, TermSpec::LogitKd { .. }] => columns,
+            [TermSpec::CrossEntropy(CrossEntropy { columns, .. }), TermSpec::LogitKd { .. }] => columns,
             _ => panic!("{recipe:?}"),
         };
         assert_eq!(columns(lwf(training(), training())), Columns::New);

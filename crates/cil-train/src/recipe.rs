@@ -7,21 +7,16 @@
 mod advice;
 mod check;
 pub mod correction;
-mod custom;
 pub mod discriminant;
 pub mod fecam;
 mod logistic;
 mod new_replay;
-pub mod scaling;
 mod small;
-mod term_spec;
 
-pub use custom::CustomTerm;
 pub use discriminant::DiscriminantSpec;
 pub use fecam::{Covariance, FecamSpec};
 pub use logistic::LogisticSpec;
 pub use new_replay::NewReplaySpec;
-pub use term_spec::{Columns, Regressor, Rows, Teachers, TermSpec};
 
 use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;
@@ -30,6 +25,10 @@ use dfgr::InversionConfig;
 use serde::{Deserialize, Serialize};
 
 use correction::{AlignSpec, BiasCorrectionSpec};
+
+pub use crate::step::Rows;
+use crate::term::CrossEntropy;
+pub use crate::term::{Columns, CustomTerm, Regressor, Scaling, Teachers, TermSpec};
 
 /// How the student's batch norm treats generated images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,16 +161,10 @@ impl NewTeacherSpec {
 
     /// The phase that trains it.
     pub fn phase(&self) -> PhaseSpec {
-        let (rows, columns) = (if self.exemplars { Rows::Real } else { Rows::New }, Columns::Seen);
+        let rows = if self.exemplars { Rows::Real } else { Rows::New };
         PhaseSpec {
             trained: Trained::All,
-            terms: vec![TermSpec::CrossEntropy {
-                weight: 1.0,
-                rows,
-                columns,
-                balanced: false,
-                smoothing: 0.0,
-            }],
+            terms: vec![CrossEntropy::plain(rows, Columns::Seen).into()],
             training: self.training.clone(),
         }
     }

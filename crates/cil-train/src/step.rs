@@ -10,8 +10,25 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 use cil_backbone::{HeadWeights, Outputs};
+use serde::{Deserialize, Serialize};
 
-use crate::recipe::Rows;
+/// Which rows of a step's batch a term acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rows {
+    /// Images of this task's classes: real ones, or generated ones where they are not shared.
+    New,
+    /// The same, and exemplars.
+    Real,
+    /// Exemplars and generated images of old classes.
+    Old,
+    /// Exemplars alone.
+    Exemplars,
+    /// Generated images of old classes.
+    Synthetic,
+    /// Every row.
+    All,
+}
 
 /// One training step, as terms see it.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use cil_train::event::Event;
 use cil_train::learner::Learner;
 use cil_train::methods::fine_tune;
 use cil_train::recipe::{PhaseSpec, Recipe, SyntheticNorm, TermSpec, Trained};
+use cil_train::term::CrossEntropy;
 use support::{data, data_free, plan, training};
 
 #[test]
@@ -58,7 +59,7 @@ fn a_network_that_diverges_is_named_with_task_phase_and_the_likely_key() {
     });
     assert!(balanced.starts_with("the student diverged in task 2, balance phase: "), "{balanced}");
     let weighted = with(&|it| {
-        if let TermSpec::CrossEntropy { weight, .. } = &mut it.increment.terms[0] {
+        if let TermSpec::CrossEntropy(CrossEntropy { weight, .. }) = &mut it.increment.terms[0] {
             *weight = 1e6;
         }
         (it.increment.training.learning_rate, it.increment.training.batch) = (0.5, 1000);

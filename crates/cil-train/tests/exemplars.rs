@@ -16,7 +16,7 @@ use cil_train::methods::with_exemplars::rehearsal;
 use cil_train::methods::{lucir, with_dfgr};
 use cil_train::recipe::{Recipe, Rows, SyntheticNorm, TermSpec, Training};
 use cil_train::step::Step;
-use cil_train::term::Objective;
+use cil_train::term::{MarginRanking, Objective};
 use support::{data, plan, replay, run, training, values};
 
 /// Six old classes and two new ones: eight new rows, two exemplars, six generated rows, whose cosine to the nearest new
@@ -93,7 +93,7 @@ fn graph() -> Graph {
 #[test]
 fn margins_are_ranked_on_the_rows_that_are_named() {
     let loss = |rows| {
-        let terms = [TermSpec::MarginRanking { weight: 1.0, margin: 0.5, negatives: 2, rows }];
+        let terms = [TermSpec::MarginRanking(MarginRanking { weight: 1.0, margin: 0.5, negatives: 2, rows })];
         let objective = Objective::new(&terms, &graph()).unwrap();
         on_step(None, |step| objective.loss(step).unwrap().total.to_scalar::<f64>().unwrap())
     };
@@ -151,12 +151,16 @@ fn what_needs_exemplars_is_refused_without_them() {
     refused(Recipe { oversample: true, ..lucir(0) }, "oversample is true and no exemplar is kept");
     refused(Recipe { random_exemplars: true, ..lucir(0) }, "random-exemplars is true");
     let mut ranked = lucir(0);
-    ranked.increment.terms[2] =
-        TermSpec::MarginRanking { weight: 1.0, margin: 0.5, negatives: 2, rows: Rows::Exemplars };
+    ranked.increment.terms[2] = TermSpec::MarginRanking(MarginRanking {
+        weight: 1.0,
+        margin: 0.5,
+        negatives: 2,
+        rows: Rows::Exemplars,
+    });
     refused(ranked, "rows is \"exemplars\" and no exemplar is kept");
     let mut ranked = lucir(20);
     ranked.increment.terms[2] =
-        TermSpec::MarginRanking { weight: 1.0, margin: 0.5, negatives: 2, rows: Rows::New };
+        TermSpec::MarginRanking(MarginRanking { weight: 1.0, margin: 0.5, negatives: 2, rows: Rows::New });
     refused(ranked, "margin-ranking is of old images");
     let mut shared = with_dfgr(lucir(20), replay(SyntheticNorm::Joint));
     shared.check().unwrap();

@@ -12,6 +12,7 @@ use cil_train::methods::both_teachers_maps;
 use cil_train::recipe::{
     DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained,
 };
+use cil_train::term::{DualTeacher, Vid};
 use dtid::dual::DualForm;
 use support::{data, data_free, plan, run, training, values};
 
@@ -23,14 +24,14 @@ fn with(norm: SyntheticNorm, epochs: usize, term: TermSpec) -> Recipe {
 }
 
 fn vid(teachers: Teachers, stages: &[usize]) -> TermSpec {
-    TermSpec::Vid {
+    TermSpec::Vid(Vid {
         weight: 5.0,
         teachers,
         stages: stages.to_vec(),
         rows: Rows::Old,
         new_rows: Rows::New,
         regressor: Regressor::Plain,
-    }
+    })
 }
 
 /// A loss of the student's epochs in task 1.
@@ -169,7 +170,7 @@ fn nonsense_is_named() {
     refused(&given, "new-teacher.exemplars is true and no exemplar is kept");
     let joint = |recipe: &mut Recipe| {
         for term in &mut recipe.increment.terms {
-            if let TermSpec::DualTeacher { config, rows, .. } = term {
+            if let TermSpec::DualTeacher(DualTeacher { config, rows, .. }) = term {
                 (config.form, *rows) = (DualForm::Joint { weight: 1.0, match_scale: false }, Rows::Old);
             }
         }

@@ -16,7 +16,7 @@ use cil_train::learner::{Learner, Plan};
 use cil_train::methods::{both_teachers_maps, podnet, with_dfgr, with_dtid, without_maps_of_its_own};
 use cil_train::recipe::{NewTeacherSpec, Recipe, Rows, SyntheticNorm, TermSpec};
 use cil_train::step::Step;
-use cil_train::term::Objective;
+use cil_train::term::{Nca, Objective, PodFlat, PodSpatial};
 use dtid::dual::{DtidConfig, DualForm};
 use golden::{Case, assert_close, flat};
 use support::{data, replay, run, training, values};
@@ -100,7 +100,7 @@ fn both_distillations_have_podnet_s_factors() {
         view(flat_case.tensor("student"), maps("student", 3)),
         view(flat_case.tensor("old"), maps("old", 3)),
     );
-    let term = |adaptive| TermSpec::PodFlat { weight: 2.0, adaptive, rows: Rows::All };
+    let term = |adaptive| TermSpec::PodFlat(PodFlat { weight: 2.0, adaptive, rows: Rows::All });
     let expected = flat_case.value();
     assert_close(objective(term(true), &student, &old, &[6, 0, 1, 2]), expected, 1e-12, "flat");
     assert_close(
@@ -111,7 +111,7 @@ fn both_distillations_have_podnet_s_factors() {
     );
 
     let (student, old) = (view(nothing(3), maps("student", 3)), view(nothing(3), maps("old", 3)));
-    let term = |adaptive, rows| TermSpec::PodSpatial { weight: 0.7, adaptive, rows };
+    let term = |adaptive, rows| TermSpec::PodSpatial(PodSpatial { weight: 0.7, adaptive, rows });
     let (labels, expected) = ([6, 0, 1], spatial.value());
     let all = objective(term(true, Rows::All), &student, &old, &labels);
     assert_close(all, 1.5 * expected, 1e-12, "spatial");
@@ -270,7 +270,8 @@ fn nonsense_is_named() {
     refused(&|it| it.increment.trained = cil_train::recipe::Trained::ClassWeights, "to \"all\"");
     refused(&|it| it.base.training.gradient_limit = Some(0.0), "base.training.gradient-limit is 0");
     let paper = |margin| cil_train::loss::nca::NcaForm::Paper { margin };
-    let nca = |margin| TermSpec::Nca { weight: 1.0, form: paper(margin), rows: Rows::Real, balanced: false };
+    let nca =
+        |margin| TermSpec::Nca(Nca { weight: 1.0, form: paper(margin), rows: Rows::Real, balanced: false });
     refused(&|it| it.increment.terms[0] = nca(f64::NAN), "form.paper.margin is NaN");
     refused(
         &|it| {

@@ -14,20 +14,21 @@ use cil_train::learner::{Learner, Plan, Saved};
 use cil_train::recipe::{
     DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained,
 };
+use cil_train::term::Vid;
 use support::{data, data_free, executors, plan, run, run_from, training, values};
 
 /// Both teachers, exemplars that are herded, a term on maps with networks of its own, a balanced head, and statistics.
 fn recipe(norm: SyntheticNorm) -> Recipe {
     let mut recipe = data_free(norm);
     recipe.exemplars = Budget::PerClass(2);
-    recipe.increment.terms.push(TermSpec::Vid {
+    recipe.increment.terms.push(TermSpec::Vid(Vid {
         weight: 0.1,
         teachers: Teachers::Both,
         stages: vec![3],
         rows: Rows::All,
         new_rows: Rows::New,
         regressor: Regressor::Normed,
-    });
+    }));
     let terms = data_free(norm).increment.terms;
     recipe.balance = Some(PhaseSpec { trained: Trained::Head, terms, training: training(1) });
     recipe.discriminant = Some(DiscriminantSpec::pooled(0.01));

@@ -20,6 +20,7 @@ use cil_train::recipe::{
     DiscriminantSpec, LogisticSpec, NewReplaySpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm,
     Teachers, TermSpec, Trained,
 };
+use cil_train::term::{ClassBalanced, Vid};
 use support::{data, data_free, plan, replay, run, training, values};
 
 /// Every phase, both teachers, exemplars, and terms that bring networks and values of their own.
@@ -27,14 +28,14 @@ fn everything() -> Recipe {
     let mut recipe = data_free(SyntheticNorm::Running);
     recipe.exemplars = Budget::PerClass(2);
     let (teachers, rows, regressor) = (Teachers::Both, Rows::All, Regressor::Normed);
-    recipe.increment.terms.push(TermSpec::Vid {
+    recipe.increment.terms.push(TermSpec::Vid(Vid {
         weight: 0.1,
         teachers,
         stages: vec![3],
         rows,
         new_rows: Rows::New,
         regressor,
-    });
+    }));
     let terms = data_free(SyntheticNorm::Running).increment.terms;
     recipe.balance = Some(PhaseSpec { trained: Trained::Head, terms, training: training(2) });
     let new_teacher = recipe.new_teacher.as_mut().unwrap();
@@ -207,7 +208,7 @@ fn a_second_generator_and_a_student_of_its_images_go_on_to_the_same_bits() {
     let inversion = replay(SyntheticNorm::Separate).inversion;
     recipe.new_replay = Some(NewReplaySpec { inversion, images_per_class: 12 });
     recipe.increment.terms = everything().increment.terms;
-    let terms = vec![TermSpec::ClassBalanced { weight: 1.0, rows: Rows::All }];
+    let terms = vec![TermSpec::ClassBalanced(ClassBalanced { weight: 1.0, rows: Rows::All })];
     recipe.balance = Some(PhaseSpec { trained: Trained::Head, terms, training: training(2) });
     recipe.new_teacher.as_mut().unwrap().training.epochs = 2;
     let plan = plan(recipe, &[2, 2, 2], 1);

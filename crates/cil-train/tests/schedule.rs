@@ -15,6 +15,7 @@ use cil_train::recipe::{
     LogisticSpec, NewReplaySpec, PhaseSpec, Recipe, Rows, SyntheticNorm, TermSpec, Trained, Training,
 };
 use cil_train::schedule::{Activity, ImageCounts};
+use cil_train::term::ClassBalanced;
 use support::{data, data_free, plan, replay, run, training};
 
 /// Both teachers, replay, exemplars that are drawn as often as new images, and a balanced head.
@@ -32,7 +33,7 @@ fn unshared() -> Recipe {
     let mut recipe = data_free(SyntheticNorm::Separate);
     let inversion = replay(SyntheticNorm::Separate).inversion;
     recipe.new_replay = Some(NewReplaySpec { inversion, images_per_class: 20 });
-    let terms = vec![TermSpec::ClassBalanced { weight: 1.0, rows: Rows::All }];
+    let terms = vec![TermSpec::ClassBalanced(ClassBalanced { weight: 1.0, rows: Rows::All })];
     recipe.balance = Some(PhaseSpec { trained: Trained::Head, terms, training: training(1) });
     recipe
 }

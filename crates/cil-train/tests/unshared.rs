@@ -19,6 +19,7 @@ use cil_train::metrics::accuracy;
 use cil_train::recipe::{
     DiscriminantSpec, NewReplaySpec, PhaseSpec, Recipe, Rows, SyntheticNorm, TermSpec, Trained,
 };
+use cil_train::term::{ClassBalanced, DualTeacher};
 use support::{data, data_free, plan, replay, run, training, values};
 
 /// A second generator of the first one's size; an epoch is two steps of two classes.
@@ -36,11 +37,11 @@ fn balanced(norm: SyntheticNorm) -> Recipe {
     let mut recipe = unshared(norm);
     recipe.balance = Some(PhaseSpec {
         trained: Trained::Head,
-        terms: vec![TermSpec::ClassBalanced { weight: 1.0, rows: Rows::All }],
+        terms: vec![TermSpec::ClassBalanced(ClassBalanced { weight: 1.0, rows: Rows::All })],
         training: training(2),
     });
     for term in &mut recipe.increment.terms {
-        if let TermSpec::DualTeacher { new_rows, .. } = term {
+        if let TermSpec::DualTeacher(DualTeacher { new_rows, .. }) = term {
             *new_rows = Rows::All;
         }
     }

@@ -7,7 +7,7 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it found")]
 
 use cil::parts::candle::{Result, Tensor};
-use cil::parts::train::recipe::{CustomTerm, TermSpec};
+use cil::parts::train::recipe::CustomTerm;
 use cil::parts::train::step::Step;
 use cil::parts::train::term::Term;
 use cil::prelude::*;
@@ -33,7 +33,7 @@ fn main() -> cil::Result<()> {
     let (train, test) = data.in_order(ClassOrder::as_labelled()).split()?;
     let method = fine_tune(Sgd::epochs(12).batch(32))
         .later_tasks(Sgd::epochs(12).batch(32).rate(0.02))
-        .term(TermSpec::Custom(CustomTerm::new(10.0, || Box::new(SameFeatures))));
+        .term(CustomTerm::new(10.0, || Box::new(SameFeatures)));
     let mut learner = Learner::builder(method).network(Resnet::lucir(8).width(8)).tasks([2, 2]).build()?;
     for task in learner.tasks(&train) {
         let learned = task?;

@@ -140,8 +140,9 @@ impl Method {
         self
     }
 
-    /// Adds a loss to every later task; see [`TermSpec::Custom`].
-    pub fn term(self, term: TermSpec) -> Self {
+    /// Adds a loss to every later task: one of this library's, or a [`CustomTerm`](cil_train::recipe::CustomTerm).
+    pub fn term(self, term: impl Into<TermSpec>) -> Self {
+        let term = term.into();
         self.with(move |mut recipe: Recipe, _: &Training| {
             recipe.increment.terms.push(term.clone());
             recipe

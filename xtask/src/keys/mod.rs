@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use types::Item;
+use types::{Field, Form, Item};
 
 /// The type of a whole configuration.
 const ROOT: &str = "RunConfig";
@@ -53,6 +53,7 @@ pub fn texts(root: &Path) -> Result<[String; 2]> {
             }
         }
     }
+    spell_out(&mut all);
     let used = reachable(&all);
     Ok([write::document(&used), write::list(&used)])
 }
@@ -70,6 +71,26 @@ fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Gives a variant whose keys are those of another type, beside a tag, the keys and the description of that type.
+fn spell_out(all: &mut BTreeMap<String, Item>) {
+    let tables: BTreeMap<String, (String, Vec<Field>)> = all
+        .values()
+        .filter_map(|item| match &item.form {
+            Form::Table(fields) => Some((item.name.clone(), (item.about.clone(), fields.clone()))),
+            Form::Choice { .. } => None,
+        })
+        .collect();
+    for item in all.values_mut() {
+        let Form::Choice { tag: Some(_), variants, .. } = &mut item.form else { continue };
+        for variant in variants.iter_mut().filter(|it| it.is_plain) {
+            let table = variant.fields.first().and_then(|field| tables.get(&field.of));
+            if let Some((about, fields)) = table {
+                (variant.about, variant.fields, variant.is_plain) = (about.clone(), fields.clone(), false);
+            }
+        }
+    }
 }
 
 /// The types that a configuration holds, the whole one first, each where it is first met.
@@ -98,6 +119,28 @@ mod tests {
             let there = fs::read_to_string(root.join(name)).unwrap_or_default();
             assert!(there == text, "{name} is old; `cargo xtask keys` writes it anew");
         }
+    }
+
+    #[test]
+    fn a_list_of_terms_has_the_keys_of_their_settings() {
+        let source = "
+            list::terms! {
+                /// A part.
+                #[derive(Serialize)]
+                #[serde(tag = \"kind\", rename_all = \"kebab-case\")]
+                pub enum RunConfig { MyTerm(my_term::MyTerm), }
+            }
+            /// Mine.
+            #[derive(Serialize)]
+            #[serde(rename_all = \"kebab-case\")]
+            pub struct MyTerm { /// Its weight.
+                pub the_weight: f64 }";
+        let mut items: BTreeMap<String, Item> =
+            types::read(source).unwrap().into_iter().map(|it| (it.name.clone(), it)).collect();
+        spell_out(&mut items);
+        let list = write::list(&reachable(&items));
+        let expected = "RunConfig{my-term}\tkind\t-\tMine.\nRunConfig{my-term}\tthe-weight\t-\tIts weight.\n";
+        assert!(list.ends_with(expected), "{list}");
     }
 
     #[test]

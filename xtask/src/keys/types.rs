@@ -28,7 +28,7 @@ pub(super) enum Form {
 }
 
 /// A key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Field {
     pub(super) key: String,
     pub(super) about: String,
@@ -81,30 +81,40 @@ pub(super) fn read(text: &str) -> Result<Vec<Item>> {
                 items.push(Item { name: it.ident.to_string(), about: about(&it.attrs), form });
             }
             syn::Item::Enum(it) if is_serde(&it.attrs) || BY_HAND.iter().any(|name| it.ident == name) => {
-                let mut told = serde(&it.attrs)?;
-                told.untagged |= BY_HAND.iter().any(|name| it.ident == name);
-                let mut variants = Vec::new();
-                for variant in &it.variants {
-                    let own = serde(&variant.attrs)?;
-                    if own.skip {
-                        continue;
-                    }
-                    let rust = variant.ident.to_string();
-                    let name = own.rename.unwrap_or(if told.rename_all { kebab(&rust) } else { rust });
-                    variants.push(Variant {
-                        name,
-                        about: about(&variant.attrs),
-                        fields: fields(&variant.fields, told.rename_all_fields || own.rename_all)?,
-                        is_plain: matches!(variant.fields, Fields::Unnamed(_)),
-                    });
+                items.push(choice(&it)?);
+            }
+            // The list of an objective's terms looks like an enum.
+            syn::Item::Macro(it) if it.mac.path.segments.last().is_some_and(|last| last.ident == "terms") => {
+                if let Ok(list) = it.mac.parse_body::<syn::ItemEnum>() {
+                    items.push(choice(&list)?);
                 }
-                let form = Form::Choice { tag: told.tag, untagged: told.untagged, variants };
-                items.push(Item { name: it.ident.to_string(), about: about(&it.attrs), form });
             }
             _ => {}
         }
     }
     Ok(items)
+}
+
+fn choice(of: &syn::ItemEnum) -> Result<Item> {
+    let mut told = serde(&of.attrs)?;
+    told.untagged |= BY_HAND.iter().any(|name| of.ident == name);
+    let mut variants = Vec::new();
+    for variant in &of.variants {
+        let own = serde(&variant.attrs)?;
+        if own.skip {
+            continue;
+        }
+        let rust = variant.ident.to_string();
+        let name = own.rename.unwrap_or(if told.rename_all { kebab(&rust) } else { rust });
+        variants.push(Variant {
+            name,
+            about: about(&variant.attrs),
+            fields: fields(&variant.fields, told.rename_all_fields || own.rename_all)?,
+            is_plain: matches!(variant.fields, Fields::Unnamed(_)),
+        });
+    }
+    let form = Form::Choice { tag: told.tag, untagged: told.untagged, variants };
+    Ok(Item { name: of.ident.to_string(), about: about(&of.attrs), form })
 }
 
 fn fields(fields: &Fields, kebab_case: bool) -> Result<Vec<Field>> {

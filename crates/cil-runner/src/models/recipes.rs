@@ -13,6 +13,7 @@ use cil_train::recipe::{
     DiscriminantSpec, LogisticSpec, NewTeacherSpec, Recipe, ReplaySpec, Rows, SyntheticNorm, TermSpec,
     Trained, Training,
 };
+use cil_train::term::{LessForget, LogitKd};
 use dfgr::InversionConfig;
 use dtid::dual::{DtidConfig, DualForm};
 use toml::Table;
@@ -197,7 +198,11 @@ fn on_generated(training: Training, side: usize) -> Recipe {
 /// DF-GR and DT-ID: new images beside generated ones, both teachers' logits, features that stay near the old ones.
 fn both_schemes(training: Training, images: usize, side: usize) -> Recipe {
     let mut recipe = with_dfgr(fine_tune(training.clone(), training), replay(images, side));
-    recipe.increment.terms.push(TermSpec::LessForget { weight: 5.0, adaptive: true, rows: Rows::All });
+    recipe.increment.terms.push(TermSpec::LessForget(LessForget {
+        weight: 5.0,
+        adaptive: true,
+        rows: Rows::All,
+    }));
     let training = sgd(TEACHER_EPOCHS, 0.05, images);
     let teacher = NewTeacherSpec { from_old: true, exemplars: false, training };
     let config = DtidConfig { temperature: 2.0, form: DualForm::Columns { old: 1.0, new: 1.0 } };
@@ -205,7 +210,7 @@ fn both_schemes(training: Training, images: usize, side: usize) -> Recipe {
 }
 
 fn old_logits() -> TermSpec {
-    TermSpec::LogitKd { weight: 1.0, temperature: 2.0, rows: Rows::All }
+    TermSpec::LogitKd(LogitKd { weight: 1.0, temperature: 2.0, rows: Rows::All })
 }
 
 /// A generator trained from the old model alone.

@@ -11,6 +11,7 @@ use cil_data::normalise::Normalisation;
 use cil_data::resized_crop::ResizedCrop;
 use cil_engine::optim::Decay;
 use cil_train::recipe::{Recipe, TermSpec, Training};
+use cil_train::term::LessForget;
 use dfgr::InversionConfig;
 use dfgr::generator::GeneratorConfig;
 
@@ -178,7 +179,7 @@ impl Spec {
     fn recipe(&self, method: &MethodName) -> Recipe {
         let mut recipe = settings::recipe(method, &self.lengths);
         for term in &mut recipe.increment.terms {
-            if let TermSpec::LessForget { weight, .. } = term {
+            if let TermSpec::LessForget(LessForget { weight, .. }) = term {
                 *weight = self.less_forget;
             }
         }

@@ -5,10 +5,13 @@
 
 use dtid::regression::Centring;
 
-use super::{cross_entropy, fine_tune, lucir};
-use crate::recipe::scaling::Scaling;
+use super::{fine_tune, lucir};
 use crate::recipe::{
-    Columns, NewTeacherSpec, PhaseSpec, Recipe, ReplaySpec, Rows, SyntheticNorm, TermSpec, Trained, Training,
+    Columns, NewTeacherSpec, PhaseSpec, Recipe, ReplaySpec, Rows, SyntheticNorm, Trained, Training,
+};
+use crate::term::{
+    AngleRelation, ClassBalanced, CrossEntropy, DoubleRegression, GlobalKd, HeadCrossEntropy, LogitKd,
+    LogitL1, OldHead, Scaled, Scaling,
 };
 
 /// R-DFCIL (Gao et al. 2022): new images among the new classes alone (0.5), the old model's logits on generated images
@@ -16,23 +19,20 @@ use crate::recipe::{
 /// times its factor of class counts; then the head is refined on both, every class counting the same. No biases;
 /// numbers of the released code.
 pub fn rdfcil(base: Training, increment: Training, refinement: Training, replay: ReplaySpec) -> Recipe {
-    let scaled = |by, term| TermSpec::Scaled { by, term: Box::new(term) };
-    let hard = || scaled(Scaling::Keeping, TermSpec::LogitL1 { weight: 0.15, rows: Rows::Synthetic });
-    let local = TermSpec::CrossEntropy {
-        weight: 0.5,
-        rows: Rows::New,
-        columns: Columns::New,
-        balanced: false,
-        smoothing: 0.0,
-    };
-    let angles = TermSpec::AngleRelation { weight: 0.5, rows: Rows::New, projection: 2 };
+    let hard = || Scaled::new(Scaling::Keeping, LogitL1 { weight: 0.15, rows: Rows::Synthetic }).into();
+    let local = CrossEntropy { weight: 0.5, ..CrossEntropy::plain(Rows::New, Columns::New) };
+    let angles = AngleRelation { weight: 0.5, rows: Rows::New, projection: 2 };
     let mut recipe = fine_tune(base, increment);
     recipe.head = cil_backbone::HeadKind::WithoutBias;
     recipe.replay = Some(ReplaySpec { synthetic_norm: SyntheticNorm::Separate, ..replay });
-    recipe.increment.terms = vec![scaled(Scaling::Learning, local), hard(), scaled(Scaling::Keeping, angles)];
+    recipe.increment.terms = vec![
+        Scaled::new(Scaling::Learning, local).into(),
+        hard(),
+        Scaled::new(Scaling::Keeping, angles).into(),
+    ];
     recipe.balance = Some(PhaseSpec {
         trained: Trained::Head,
-        terms: vec![TermSpec::ClassBalanced { weight: 0.5, rows: Rows::All }, hard()],
+        terms: vec![ClassBalanced { weight: 0.5, rows: Rows::All }.into(), hard()],
         training: refinement,
     });
     recipe
@@ -46,7 +46,7 @@ pub fn rdfcil(base: Training, increment: Training, refinement: Training, replay:
 pub fn frozen_features(base: Training, increment: Training) -> Recipe {
     let mut recipe = lucir(base, Training { epochs: 1, ..increment }, 0);
     recipe.increment.trained = Trained::Head;
-    recipe.increment.terms = vec![cross_entropy(Rows::New, Columns::New, false)];
+    recipe.increment.terms = vec![CrossEntropy::plain(Rows::New, Columns::New).into()];
     recipe
 }
 
@@ -54,13 +54,13 @@ pub fn frozen_features(base: Training, increment: Training) -> Recipe {
 /// features that the loss does not move, every class counting the same (0.5, since the code's weights of rows are half
 /// of ours); features as the old head sees them (0.1). Numbers of the released code.
 pub fn always_be_dreaming(base: Training, increment: Training, replay: ReplaySpec) -> Recipe {
-    let local = cross_entropy(Rows::New, Columns::New, false);
+    let local = CrossEntropy::plain(Rows::New, Columns::New);
     let mut recipe = fine_tune(base, increment);
     recipe.replay = Some(ReplaySpec { synthetic_norm: SyntheticNorm::Joint, ..replay });
     recipe.increment.terms = vec![
-        TermSpec::Scaled { by: Scaling::NewShare, term: Box::new(local) },
-        TermSpec::HeadCrossEntropy { weight: 0.5, rows: Rows::All, balanced: true },
-        TermSpec::OldHead { weight: 0.1, rows: Rows::All },
+        Scaled::new(Scaling::NewShare, local).into(),
+        HeadCrossEntropy { weight: 0.5, rows: Rows::All, balanced: true }.into(),
+        OldHead { weight: 0.1, rows: Rows::All }.into(),
     ];
     recipe
 }
@@ -73,9 +73,9 @@ pub fn generated_deep_inversion(base: Training, increment: Training, replay: Rep
     let mut recipe = fine_tune(base, increment);
     recipe.replay = Some(ReplaySpec { synthetic_norm: SyntheticNorm::Joint, ..replay });
     recipe.increment.terms = vec![
-        cross_entropy(Rows::New, Columns::Seen, false),
-        TermSpec::LogitKd { weight, temperature, rows: Rows::New },
-        TermSpec::GlobalKd { weight, temperature, rows: Rows::Synthetic },
+        CrossEntropy::plain(Rows::New, Columns::Seen).into(),
+        LogitKd { weight, temperature, rows: Rows::New }.into(),
+        GlobalKd { weight, temperature, rows: Rows::Synthetic }.into(),
     ];
     recipe
 }
@@ -93,6 +93,6 @@ pub fn model_consolidation(
     recipe.restart = true;
     recipe.replay = Some(replay);
     recipe.new_teacher = Some(NewTeacherSpec { from_old: false, exemplars: false, training: new_teacher });
-    recipe.increment.terms = vec![TermSpec::DoubleRegression { weight: 1.0, centring: Centring::Row }];
+    recipe.increment.terms = vec![DoubleRegression { weight: 1.0, centring: Centring::Row }.into()];
     recipe
 }

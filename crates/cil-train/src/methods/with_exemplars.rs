@@ -7,10 +7,10 @@ use cil_backbone::HeadKind;
 use cil_backbone::align::Length;
 use cil_data::exemplars::Budget;
 
-use super::{cross_entropy, fine_tune};
+use super::fine_tune;
 use crate::recipe::correction::{AlignSpec, BiasCorrectionSpec};
-use crate::recipe::scaling::Scaling;
-use crate::recipe::{Columns, Recipe, Rows, TermSpec, Training};
+use crate::recipe::{Columns, Recipe, Rows, Training};
+use crate::term::{BinaryCrossEntropy, CrossEntropy, LogitKd, Scaled, Scaling};
 
 /// Cross-entropy over all classes seen, on new images and exemplars: what exemplars do alone. As ABD's table means it:
 /// exemplars drawn at random, and in a task as many draws of them, with replacement, as there are new images.
@@ -27,7 +27,7 @@ fn with_kept(base: Training, increment: Training, exemplars: Budget) -> Recipe {
 /// old model's sigmoids for targets. It classifies by the nearest mean of exemplars, which every evaluation reports
 /// beside the head. Loss of weight 0.01: the code takes the mean over 100 outputs, here the sum over the classes seen.
 pub fn icarl(base: Training, increment: Training, exemplars: Budget) -> Recipe {
-    let terms = vec![TermSpec::BinaryCrossEntropy { weight: 0.01, rows: Rows::Real }];
+    let terms = vec![BinaryCrossEntropy { weight: 0.01, rows: Rows::Real }.into()];
     let mut recipe = with_kept(base, increment, exemplars);
     (recipe.base.terms, recipe.increment.terms) = (terms.clone(), terms);
     recipe
@@ -38,7 +38,7 @@ pub fn icarl(base: Training, increment: Training, exemplars: Budget) -> Recipe {
 /// square.
 pub fn icarl_softmax(base: Training, increment: Training, exemplars: Budget) -> Recipe {
     let mut recipe = with_kept(base, increment, exemplars);
-    recipe.increment.terms.push(TermSpec::LogitKd { weight: 0.25, temperature: 2.0, rows: Rows::Real });
+    recipe.increment.terms.push(LogitKd { weight: 0.25, temperature: 2.0, rows: Rows::Real }.into());
     recipe
 }
 
@@ -68,12 +68,11 @@ pub fn bias_correction(
 
 /// Cross-entropy of the new classes' share and distillation of the old ones': what WA and BiC have in common.
 fn shared_by_counts(base: Training, increment: Training, exemplars: Budget) -> Recipe {
-    let scaled = |by, term| TermSpec::Scaled { by, term: Box::new(term) };
-    let distilled = TermSpec::LogitKd { weight: 0.25, temperature: 2.0, rows: Rows::Real };
+    let distilled = LogitKd { weight: 0.25, temperature: 2.0, rows: Rows::Real };
     let mut recipe = with_kept(base, increment, exemplars);
     recipe.increment.terms = vec![
-        scaled(Scaling::NewShare, cross_entropy(Rows::Real, Columns::Seen, false)),
-        scaled(Scaling::OldShare, distilled),
+        Scaled::new(Scaling::NewShare, CrossEntropy::plain(Rows::Real, Columns::Seen)).into(),
+        Scaled::new(Scaling::OldShare, distilled).into(),
     ];
     recipe
 }

@@ -1,6 +1,7 @@
 //! A learning step's gradient by finite differences in `f64`: all passes, both teachers, generated images and every
 //! term.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cil_backbone::{Architecture, HeadKind};
@@ -19,6 +20,9 @@ use dtid::dual::{DtidConfig, DualForm};
 use super::*;
 use crate::loss::nca::NcaForm;
 use crate::recipe::{Columns, Regressor, ReplaySpec, Rows, SyntheticNorm, Teachers, TermSpec, Training};
+use crate::term::{
+    CrossEntropy, DualTeacher, LessForget, LogitKd, MarginRanking, Nca, PodFlat, PodSpatial, Vid,
+};
 use candle_core::{DType, Device};
 use cil_data::augment::Preparation;
 use cil_engine::ForwardSpec;
@@ -48,39 +52,34 @@ fn network(kind: HeadKind, blocks: &[usize], seed: u64) -> Result<Network> {
 
 fn terms(form: DualForm, trained: Trained) -> Vec<TermSpec> {
     let (columns, rows) = (Columns::Seen, Rows::All);
-    let vid = |teachers, rows, regressor| TermSpec::Vid {
-        weight: 2.0,
-        teachers,
-        stages: vec![3, 1],
-        rows,
-        new_rows: Rows::New,
-        regressor,
+    let vid = |teachers, rows, regressor| {
+        TermSpec::Vid(Vid { weight: 2.0, teachers, stages: vec![3, 1], rows, new_rows: Rows::New, regressor })
     };
     let on_maps = vec![
         vid(Teachers::Old, Rows::Old, Regressor::Normed),
         vid(Teachers::New, Rows::All, Regressor::Plain),
-        TermSpec::PodSpatial { weight: 0.9, adaptive: true, rows: Rows::Old },
+        TermSpec::PodSpatial(PodSpatial { weight: 0.9, adaptive: true, rows: Rows::Old }),
     ];
     let mut terms = vec![
-        TermSpec::CrossEntropy { weight: 0.7, rows, columns, balanced: true, smoothing: 0.1 },
-        TermSpec::Nca { weight: 0.5, form: NcaForm::Released, rows, balanced: true },
-        TermSpec::CrossEntropy {
+        TermSpec::CrossEntropy(CrossEntropy { weight: 0.7, rows, columns, balanced: true, smoothing: 0.1 }),
+        TermSpec::Nca(Nca { weight: 0.5, form: NcaForm::Released, rows, balanced: true }),
+        TermSpec::CrossEntropy(CrossEntropy {
             weight: 0.4,
             rows: Rows::New,
             columns: Columns::New,
             balanced: false,
             smoothing: 0.2,
-        },
-        TermSpec::LogitKd { weight: 0.3, temperature: 2.0, rows: Rows::Real },
-        TermSpec::LessForget { weight: 0.5, adaptive: true, rows },
-        TermSpec::PodFlat { weight: 0.3, adaptive: true, rows: Rows::Real },
-        TermSpec::MarginRanking { weight: 0.6, margin: 1.7, negatives: 2, rows: Rows::Old },
-        TermSpec::DualTeacher {
+        }),
+        TermSpec::LogitKd(LogitKd { weight: 0.3, temperature: 2.0, rows: Rows::Real }),
+        TermSpec::LessForget(LessForget { weight: 0.5, adaptive: true, rows }),
+        TermSpec::PodFlat(PodFlat { weight: 0.3, adaptive: true, rows: Rows::Real }),
+        TermSpec::MarginRanking(MarginRanking { weight: 0.6, margin: 1.7, negatives: 2, rows: Rows::Old }),
+        TermSpec::DualTeacher(DualTeacher {
             weight: 0.8,
             config: DtidConfig { temperature: 1.5, form },
             rows: Rows::All,
             new_rows: Rows::New,
-        },
+        }),
     ];
     if trained == Trained::All {
         terms.extend(on_maps);
@@ -252,10 +251,10 @@ fn the_gradient_is_right_when_the_head_alone_is_trained() -> Result<()> {
 /// PODNet's loss in the paper's form, whose margin needs the scale.
 fn podnet(trained: Trained) -> Vec<TermSpec> {
     let form = NcaForm::Paper { margin: 0.6 };
-    let mut terms = vec![TermSpec::Nca { weight: 1.0, form, rows: Rows::All, balanced: true }];
+    let mut terms = vec![TermSpec::Nca(Nca { weight: 1.0, form, rows: Rows::All, balanced: true })];
     if trained == Trained::All {
-        terms.push(TermSpec::PodFlat { weight: 1.0, adaptive: true, rows: Rows::All });
-        terms.push(TermSpec::PodSpatial { weight: 3.0, adaptive: true, rows: Rows::All });
+        terms.push(TermSpec::PodFlat(PodFlat { weight: 1.0, adaptive: true, rows: Rows::All }));
+        terms.push(TermSpec::PodSpatial(PodSpatial { weight: 3.0, adaptive: true, rows: Rows::All }));
     }
     terms
 }
@@ -272,6 +271,31 @@ fn the_gradient_is_right_when_weights_of_classes_alone_are_trained() -> Result<(
     for norm in [SyntheticNorm::Joint, SyntheticNorm::Running] {
         check_terms(PROXIES, podnet(Trained::ClassWeights), 1, norm, Trained::ClassWeights, false)?;
     }
+    Ok(())
+}
+
+/// A term of the list has a check here, and one name in configurations and events.
+#[test]
+fn every_term_of_the_list_has_its_gradient_checked() -> Result<()> {
+    let checked = [
+        terms(COLUMNS, Trained::All),
+        podnet(Trained::All),
+        rivals::of_shares(),
+        rivals::data_free(),
+        rivals::head_alone(),
+    ]
+    .concat();
+    let graph = Architecture::lucir(8).graph(Shape::Map { channels: 3, height: 32, width: 32 })?;
+    let mut kinds = BTreeSet::new();
+    for spec in &checked {
+        let written = serde_json::to_value(spec).unwrap();
+        assert_eq!(written["kind"], spec.kind());
+        let name = spec.inner().settings().build(&graph)?.name();
+        assert_eq!(name, spec.inner().kind());
+        kinds.extend([spec.kind(), spec.inner().kind()]);
+    }
+    let all = TermSpec::kinds();
+    assert!(all.iter().all(|kind| kinds.contains(kind)), "{kinds:?} are checked, of {all:?}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 
 use super::{Recipe, TermSpec, Training};
 use crate::event::PhaseKind;
-use dtid::dual::DualForm;
+use crate::term::Scaled;
 
 /// Published rates of SGD are 2 at most (iCaRL), those of Adam 0.01.
 const RATES: (f64, f64) = (2.0, 0.01);
@@ -117,27 +117,16 @@ fn of_inversion(key: &str, inversion: &dfgr::InversionConfig) -> Vec<Suspect> {
 }
 
 fn of_term(key: &str, term: &TermSpec, found: &mut Vec<Suspect>) {
-    if let TermSpec::Scaled { term, .. } = term {
+    if let TermSpec::Scaled(Scaled { term, .. }) = term {
         return of_term(&format!("{key}.term"), term, found);
     }
-    found.push(Suspect::large(format!("{key}.weight"), term.weight(), WEIGHT));
-    match *term {
-        TermSpec::LogitKd { temperature, .. } | TermSpec::GlobalKd { temperature, .. } => {
-            found.push(Suspect::temperature(format!("{key}.temperature"), temperature));
-        }
-        TermSpec::DualTeacher { config, .. } => {
-            found.push(Suspect::temperature(format!("{key}.config.temperature"), config.temperature));
-            let weights = match config.form {
-                DualForm::Columns { old, new } => vec![("columns.old", old), ("columns.new", new)],
-                DualForm::Joint { weight, .. } => vec![("joint.weight", weight)],
-            };
-            let weights = weights.into_iter();
-            found.extend(
-                weights.map(|(name, it)| Suspect::large(format!("{key}.config.form.{name}"), it, WEIGHT)),
-            );
-        }
-        _ => {}
+    let settings = term.settings();
+    found.push(Suspect::large(format!("{key}.weight"), settings.weight(), WEIGHT));
+    if let Some((name, temperature)) = settings.temperature() {
+        found.push(Suspect::temperature(format!("{key}.{name}"), temperature));
     }
+    let factors = settings.factors().into_iter();
+    found.extend(factors.map(|(name, factor)| Suspect::large(format!("{key}.{name}"), factor, WEIGHT)));
 }
 
 #[cfg(test)]
@@ -148,6 +137,7 @@ mod tests {
     use super::*;
     use crate::methods::lwf;
     use crate::recipe::{ReplaySpec, SyntheticNorm};
+    use crate::term::LogitKd;
 
     #[test]
     fn the_number_that_is_furthest_from_published_ones_is_named() {
@@ -168,7 +158,7 @@ mod tests {
         assert_eq!(told(&recipe, PhaseKind::Student), plain);
         let plain = "a lower recipe.base.training.learning-rate than 0.1 may help";
         assert_eq!(recipe.advice(PhaseKind::Student, 0), plain);
-        let TermSpec::LogitKd { temperature, weight, .. } = &mut recipe.increment.terms[1] else {
+        let TermSpec::LogitKd(LogitKd { temperature, weight, .. }) = &mut recipe.increment.terms[1] else {
             panic!("lwf distils logits")
         };
         (*temperature, *weight) = (0.01, 500.0);

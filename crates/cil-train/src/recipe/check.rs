@@ -6,12 +6,8 @@
 use anyhow::{Context, Result, anyhow, bail};
 use cil_backbone::{Architecture, HeadKind};
 use cil_engine::bounds::{LARGEST_DECAY, LARGEST_RATE, LARGEST_WEIGHT, positive, within};
-use dtid::dual::DualForm;
-use dtid::kl::check_temperature;
 
-use crate::loss::nca::NcaForm;
-
-use super::{Columns, DiscriminantSpec, PhaseSpec, Recipe, Rows, Teachers, TermSpec, Trained, Training};
+use super::{DiscriminantSpec, PhaseSpec, Recipe, Rows, Teachers, TermSpec, Trained, Training};
 
 /// Most images in a step: what one of them takes in a network is some hundred kilobytes.
 const LARGEST_BATCH: usize = 1 << 16;
@@ -19,8 +15,6 @@ const LARGEST_BATCH: usize = 1 << 16;
 const MOST_EPOCHS: usize = 1_000_000;
 /// Most weights of a class; 10 in PODNet.
 const MOST_PROXIES: usize = 1024;
-/// Widest projection, in widths of the features; 2 in R-DFCIL.
-const WIDEST_PROJECTION: usize = 64;
 /// Largest element of a gradient that a limit may let through; 5 in PODNet's code.
 const LARGEST_GRADIENT: f64 = 1e6;
 
@@ -130,7 +124,8 @@ impl Recipe {
         let phases = [("base", Some(&self.base)), ("increment", Some(&self.increment))];
         for (key, phase) in phases.into_iter().chain([("balance", self.balance.as_ref())]) {
             for (at, term) in phase.iter().flat_map(|it| it.terms.iter().enumerate()) {
-                if let Some(stage) = term.stages().unwrap_or(&[]).iter().find(|it| **it > n_stages) {
+                if let Some(stage) = term.settings().stages().unwrap_or(&[]).iter().find(|it| **it > n_stages)
+                {
                     bail!(
                         "{key}.terms.{at}: stages holds {stage}; {architecture} has stages 1 to {n_stages}"
                     );
@@ -165,12 +160,8 @@ impl Recipe {
     /// Of terms that need the new teacher.
     fn two_teachers(&self) -> Result<()> {
         for term in &self.increment.terms {
-            let kind = match term.inner() {
-                TermSpec::DualTeacher { .. } => "dual-teacher",
-                TermSpec::DoubleRegression { .. } => "double-regression",
-                _ => continue,
-            };
-            if self.new_teacher.is_none() {
+            if term.settings().needs_new_teacher() && self.new_teacher.is_none() {
+                let kind = term.inner().kind();
                 bail!("increment.terms has a {kind} term; add the table new-teacher");
             }
         }
@@ -224,7 +215,7 @@ impl Recipe {
     fn on_maps(&self, key: &str, phase: &PhaseSpec) -> Result<()> {
         let (mut old, mut new) = (0, 0);
         for (at, term) in phase.terms.iter().enumerate() {
-            let Some(stages) = term.stages() else { continue };
+            let Some(stages) = term.settings().stages() else { continue };
             let at = format!("{key}.terms.{at}");
             if phase.trained != Trained::All {
                 bail!("{at} acts on the backbone's maps; set {key}.trained to \"all\"");
@@ -237,7 +228,7 @@ impl Recipe {
             {
                 bail!("{at}: stages holds {stage} twice; name it once");
             }
-            let Some(teachers) = term.vid_teachers() else { continue };
+            let Some(teachers) = term.settings().vid_teachers() else { continue };
             old += usize::from(teachers != Teachers::New);
             new += usize::from(teachers != Teachers::Old);
             if teachers != Teachers::Old && self.new_teacher.is_none() {
@@ -253,51 +244,12 @@ impl Recipe {
     }
 
     fn term(&self, term: &TermSpec) -> Result<()> {
-        let weight = term.weight();
-        within("weight", weight, 0.0, LARGEST_WEIGHT)?;
-        if self.exemplars.is_none() && term.selections().contains(&Rows::Exemplars) {
+        let settings = term.settings();
+        within("weight", settings.weight(), 0.0, LARGEST_WEIGHT)?;
+        if self.exemplars.is_none() && settings.selections().contains(&Rows::Exemplars) {
             bail!("rows is \"exemplars\" and no exemplar is kept; keep exemplars");
         }
-        match *term {
-            TermSpec::Scaled { ref term, .. } => self.term(term),
-            TermSpec::CrossEntropy { rows, columns: Columns::New, .. } if rows != Rows::New => {
-                bail!("columns is \"new\" and rows is not; only rows \"new\" have their label among them")
-            }
-            TermSpec::CrossEntropy { smoothing, .. } => Ok(within("smoothing", smoothing, 0.0, 0.9)?),
-            TermSpec::LogitKd { temperature, .. } | TermSpec::GlobalKd { temperature, .. } => {
-                Ok(check_temperature(temperature)?)
-            }
-            TermSpec::Nca { form: NcaForm::Paper { margin }, .. } => {
-                if !self.head.is_scaled() {
-                    bail!(
-                        "form is \"paper\"; its margin is between cosines, so set head to \"cosine\" or \
-                         \"multi-proxy\""
-                    )
-                }
-                // Cosines are at most 2 apart.
-                Ok(within("form.paper.margin", margin, -2.0, 2.0)?)
-            }
-            TermSpec::AngleRelation { projection, .. } if projection > WIDEST_PROJECTION => {
-                bail!("projection is {projection}; use a value from 0 to {WIDEST_PROJECTION}")
-            }
-            TermSpec::OldHead { .. } if self.head.is_scaled() => {
-                bail!("old-head compares the outputs of linear weights; use a head without cosines")
-            }
-            TermSpec::MarginRanking { .. } if self.head != HeadKind::Cosine => {
-                bail!("margin-ranking compares cosines, so set head to \"cosine\"")
-            }
-            TermSpec::MarginRanking { rows: Rows::New | Rows::Real | Rows::All, .. } => {
-                bail!("margin-ranking is of old images; set rows to \"old\", \"exemplars\" or \"synthetic\"")
-            }
-            TermSpec::MarginRanking { margin, .. } => Ok(within("margin", margin, -2.0, 2.0)?),
-            TermSpec::DualTeacher { config, rows, .. } => {
-                if matches!(config.form, DualForm::Joint { .. }) && rows != Rows::All {
-                    bail!("form is \"joint\", which follows both teachers on new-rows; leave rows out")
-                }
-                config.check().map_err(|error| anyhow!("config.{error}"))
-            }
-            _ => Ok(()),
-        }
+        settings.check(self.head)
     }
 }
 

@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use cil_backbone::align::Length;
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, PhaseSpec, Recipe, Rows, TermSpec, Trained, Training};
+use super::{Columns, PhaseSpec, Recipe, Rows, Trained, Training};
+use crate::term::CrossEntropy;
 
 /// Weight aligning (WA, Zhao et al. 2020): the newest classes' logits times the mean length of old weight rows over
 /// that of new ones.
@@ -43,16 +44,9 @@ impl BiasCorrectionSpec {
 
     /// The phase that trains both numbers.
     pub fn phase(&self) -> PhaseSpec {
-        let (rows, columns) = (Rows::Real, Columns::Seen);
         PhaseSpec {
             trained: Trained::Correction,
-            terms: vec![TermSpec::CrossEntropy {
-                weight: 1.0,
-                rows,
-                columns,
-                balanced: false,
-                smoothing: 0.0,
-            }],
+            terms: vec![CrossEntropy::plain(Rows::Real, Columns::Seen).into()],
             training: self.training.clone(),
         }
     }

@@ -15,11 +15,11 @@ impl Recipe {
     /// # Errors
     /// Naming the key within the recipe, the task and what would be right.
     pub fn check_increments(&self, sizes: &[usize]) -> Result<()> {
-        let doubled = |term: &TermSpec| matches!(term.inner(), TermSpec::DoubleRegression { .. });
-        let needs_new_teacher = [
-            ("new-replay is set", self.new_replay.is_some()),
-            ("increment.terms has a double-regression term", self.increment.terms.iter().any(doubled)),
-        ];
+        let needs = |it: &&TermSpec| !it.settings().applies_without_new_teacher();
+        let term = self.increment.terms.iter().find(needs).map(|it| it.inner().kind());
+        let term_given = format!("increment.terms has a {} term", term.as_deref().unwrap_or_default());
+        let needs_new_teacher =
+            [("new-replay is set".to_owned(), self.new_replay.is_some()), (term_given, term.is_some())];
         for (told, _) in needs_new_teacher.into_iter().filter(|it| it.1) {
             let has_none = |size: &usize| !self.new_teacher.as_ref().is_some_and(|it| it.applies_to(*size));
             if let Some(at) = sizes.iter().skip(1).position(has_none) {

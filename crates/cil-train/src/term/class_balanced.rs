@@ -1,17 +1,37 @@
 //! Cross-entropy in which every class counts the same, by how many images of each there are (R-DFCIL).
 
 use candle_core::{Result, Tensor, bail};
+use cil_engine::Graph;
 use cil_engine::uploads;
+use serde::{Deserialize, Serialize};
 
-use super::{Term, narrow};
+use super::{Settings, Term, narrow};
 use crate::loss::cross_entropy::{Divisor, balanced_class_weights, weighted_cross_entropy};
-use crate::recipe::Rows;
-use crate::step::Step;
+use crate::step::{Rows, Step};
 
-/// See [`crate::recipe::TermSpec::ClassBalanced`].
-#[derive(Debug)]
-pub(super) struct ClassBalanced {
-    pub(super) rows: Rows,
+/// Cross-entropy over all classes seen in which every class counts the same, by how many images of each an epoch
+/// sees (R-DFCIL's refinement of the head).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ClassBalanced {
+    /// Weight in the objective; 0.5 in R-DFCIL.
+    pub weight: f64,
+    /// Rows with a label to learn.
+    pub rows: Rows,
+}
+
+impl Settings for ClassBalanced {
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn selections(&self) -> Vec<Rows> {
+        vec![self.rows]
+    }
+
+    fn build(&self, _graph: &Graph) -> Result<Box<dyn Term>> {
+        Ok(Box::new(self.clone()))
+    }
 }
 
 impl Term for ClassBalanced {

@@ -1,22 +1,69 @@
 //! Both teachers' logits, distilled at once (DT-ID at the output).
 
 use candle_core::{Result, Tensor};
+use cil_backbone::HeadKind;
+use cil_engine::Graph;
 use cil_engine::uploads;
 use dtid::dual::{DtidConfig, DualForm, Teacher, dual_teacher_kl};
+use serde::{Deserialize, Serialize};
 
-use super::{Term, narrow};
+use super::{Settings, Term, defaults, narrow};
 use crate::loss::logits::logit_kd;
-use crate::recipe::Rows;
-use crate::step::Step;
+use crate::step::{Rows, Step};
 
-/// See [`crate::recipe::TermSpec::DualTeacher`].
-#[derive(Debug)]
-pub(super) struct DualTeacher {
-    pub(super) config: DtidConfig,
-    /// Where the old teacher is followed.
-    pub(super) rows: Rows,
-    /// Where the new teacher is followed.
-    pub(super) new_rows: Rows,
+/// KL of both teachers on the logits (DT-ID at the output).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DualTeacher {
+    /// Weight in the objective.
+    pub weight: f64,
+    /// Form and temperature.
+    pub config: DtidConfig,
+    /// Rows on which the old teacher is followed; `all` where it is not written. Not of the joint form, which
+    /// follows both teachers on the rows of the new one.
+    #[serde(default = "defaults::all", skip_serializing_if = "defaults::is_all")]
+    pub rows: Rows,
+    /// Rows on which the new teacher is followed; `new` where it is not written, the images that it was trained on.
+    #[serde(default = "defaults::new", skip_serializing_if = "defaults::is_new")]
+    pub new_rows: Rows,
+}
+
+impl Settings for DualTeacher {
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn selections(&self) -> Vec<Rows> {
+        vec![self.rows, self.new_rows]
+    }
+
+    fn check(&self, _head: HeadKind) -> anyhow::Result<()> {
+        if matches!(self.config.form, DualForm::Joint { .. }) && self.rows != Rows::All {
+            anyhow::bail!("form is \"joint\", which follows both teachers on new-rows; leave rows out")
+        }
+        self.config.check().map_err(|error| anyhow::anyhow!("config.{error}"))
+    }
+
+    fn needs_new_teacher(&self) -> bool {
+        true
+    }
+
+    fn temperature(&self) -> Option<(&'static str, f64)> {
+        Some(("config.temperature", self.config.temperature))
+    }
+
+    fn factors(&self) -> Vec<(&'static str, f64)> {
+        match self.config.form {
+            DualForm::Columns { old, new } => {
+                vec![("config.form.columns.old", old), ("config.form.columns.new", new)]
+            }
+            DualForm::Joint { weight, .. } => vec![("config.form.joint.weight", weight)],
+        }
+    }
+
+    fn build(&self, _graph: &Graph) -> Result<Box<dyn Term>> {
+        Ok(Box::new(self.clone()))
+    }
 }
 
 impl Term for DualTeacher {

@@ -1,17 +1,37 @@
 //! Cross-entropy that moves the head alone (ABD).
 
 use candle_core::{Result, Tensor};
+use cil_engine::Graph;
+use serde::{Deserialize, Serialize};
 
-use super::{Term, narrow};
+use super::{Settings, Term, narrow};
 use crate::loss::cross_entropy::{Divisor, cross_entropy, weighted_cross_entropy};
-use crate::recipe::Rows;
-use crate::step::Step;
+use crate::step::{Rows, Step};
 
-/// See [`crate::recipe::TermSpec::HeadCrossEntropy`].
-#[derive(Debug)]
-pub(super) struct HeadCrossEntropy {
-    pub(super) rows: Rows,
-    pub(super) balanced: bool,
+/// Cross-entropy over all classes seen that moves the head alone (ABD).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HeadCrossEntropy {
+    /// Weight in the objective; 0.5 in ABD, whose weights of rows are half of ours.
+    pub weight: f64,
+    /// Rows with a label to learn.
+    pub rows: Rows,
+    /// Whether rows are weighted so that every class counts the same.
+    pub balanced: bool,
+}
+
+impl Settings for HeadCrossEntropy {
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn selections(&self) -> Vec<Rows> {
+        vec![self.rows]
+    }
+
+    fn build(&self, _graph: &Graph) -> Result<Box<dyn Term>> {
+        Ok(Box::new(self.clone()))
+    }
 }
 
 impl Term for HeadCrossEntropy {

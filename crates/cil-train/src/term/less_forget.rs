@@ -1,21 +1,76 @@
 //! Features keep their direction (LUCIR's less-forget constraint, PODNet's POD-flat).
 
 use candle_core::{Result, Tensor};
+use cil_engine::Graph;
+use serde::{Deserialize, Serialize};
 
-use super::{Growth, Term, narrow};
+use super::{Growth, Settings, Term, narrow};
 use crate::loss::features::less_forget;
-use crate::recipe::Rows;
-use crate::step::Step;
+use crate::step::{Rows, Step};
 
-/// See [`crate::recipe::TermSpec::LessForget`] and [`crate::recipe::TermSpec::PodFlat`].
-#[derive(Debug)]
-pub(super) struct LessForget {
-    pub(super) name: &'static str,
-    pub(super) growth: Growth,
-    pub(super) rows: Rows,
+/// One minus the cosine between the student's and the old teacher's features (LUCIR).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LessForget {
+    /// Weight before the factor below; 5 on CIFAR-100, 10 on ImageNet (LUCIR's code).
+    pub weight: f64,
+    /// Whether the weight is multiplied by sqrt(old classes / new classes), as LUCIR does.
+    pub adaptive: bool,
+    /// Rows to agree on.
+    pub rows: Rows,
 }
 
-impl Term for LessForget {
+impl Settings for LessForget {
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn selections(&self) -> Vec<Rows> {
+        vec![self.rows]
+    }
+
+    fn build(&self, _graph: &Graph) -> Result<Box<dyn Term>> {
+        let growth = if self.adaptive { Growth::OldOverNew } else { Growth::None };
+        Ok(Box::new(SameDirection { name: "less-forget", growth, rows: self.rows }))
+    }
+}
+
+/// The same by PODNet (POD-flat), whose weight grows otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PodFlat {
+    /// Weight before the factor below; 1 on CIFAR-100, 10 on ImageNet (PODNet's code).
+    pub weight: f64,
+    /// Whether the weight is multiplied by sqrt(classes seen / new classes), as PODNet does.
+    pub adaptive: bool,
+    /// Rows to agree on.
+    pub rows: Rows,
+}
+
+impl Settings for PodFlat {
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn selections(&self) -> Vec<Rows> {
+        vec![self.rows]
+    }
+
+    fn build(&self, _graph: &Graph) -> Result<Box<dyn Term>> {
+        let growth = if self.adaptive { Growth::SeenOverNew } else { Growth::None };
+        Ok(Box::new(SameDirection { name: "pod-flat", growth, rows: self.rows }))
+    }
+}
+
+/// Either term.
+#[derive(Debug)]
+struct SameDirection {
+    name: &'static str,
+    growth: Growth,
+    rows: Rows,
+}
+
+impl Term for SameDirection {
     fn name(&self) -> &'static str {
         self.name
     }

@@ -1,18 +1,52 @@
 //! PODNet's classification loss over the classes seen so far, plain or class-balanced.
 
 use candle_core::{Result, Tensor};
+use cil_backbone::HeadKind;
+use cil_engine::Graph;
+use cil_engine::bounds::within;
+use serde::{Deserialize, Serialize};
 
-use super::{Term, narrow};
+use super::{Settings, Term, narrow};
 use crate::loss::nca::{NcaForm, nca};
-use crate::recipe::Rows;
-use crate::step::Step;
+use crate::step::{Rows, Step};
 
-/// See [`crate::recipe::TermSpec::Nca`].
-#[derive(Debug)]
-pub(super) struct Nca {
-    pub(super) form: NcaForm,
-    pub(super) rows: Rows,
-    pub(super) balanced: bool,
+/// PODNet's classification loss on the labels, over all classes seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Nca {
+    /// Weight in the objective; 1 in PODNet.
+    pub weight: f64,
+    /// The released code's, or the paper's.
+    pub form: NcaForm,
+    /// Rows with a label to learn.
+    pub rows: Rows,
+    /// Whether rows are weighted so that every class counts the same.
+    pub balanced: bool,
+}
+
+impl Settings for Nca {
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn selections(&self) -> Vec<Rows> {
+        vec![self.rows]
+    }
+
+    fn check(&self, head: HeadKind) -> anyhow::Result<()> {
+        let NcaForm::Paper { margin } = self.form else { return Ok(()) };
+        if !head.is_scaled() {
+            anyhow::bail!(
+                "form is \"paper\"; its margin is between cosines, so set head to \"cosine\" or \"multi-proxy\""
+            )
+        }
+        // Cosines are at most 2 apart.
+        Ok(within("form.paper.margin", margin, -2.0, 2.0)?)
+    }
+
+    fn build(&self, _graph: &Graph) -> Result<Box<dyn Term>> {
+        Ok(Box::new(self.clone()))
+    }
 }
 
 impl Term for Nca {

@@ -1,16 +1,44 @@
 //! Features as the old teacher's head sees them (ABD's importance-weighted feature distillation).
 
 use candle_core::{Result, Tensor};
+use cil_backbone::HeadKind;
+use cil_engine::Graph;
+use serde::{Deserialize, Serialize};
 
-use super::{Term, narrow};
+use super::{Settings, Term, narrow};
 use crate::loss::features::old_head_feature_kd;
-use crate::recipe::Rows;
-use crate::step::Step;
+use crate::step::{Rows, Step};
 
-/// See [`crate::recipe::TermSpec::OldHead`].
-#[derive(Debug)]
-pub(super) struct OldHead {
-    pub(super) rows: Rows,
+/// Squared difference between what the old teacher's head makes of the student's features and of its own (ABD's
+/// importance-weighted feature distillation); linear heads only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct OldHead {
+    /// Weight in the objective; 0.1 in ABD.
+    pub weight: f64,
+    /// Rows to agree on.
+    pub rows: Rows,
+}
+
+impl Settings for OldHead {
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn selections(&self) -> Vec<Rows> {
+        vec![self.rows]
+    }
+
+    fn check(&self, head: HeadKind) -> anyhow::Result<()> {
+        if head.is_scaled() {
+            anyhow::bail!("old-head compares the outputs of linear weights; use a head without cosines")
+        }
+        Ok(())
+    }
+
+    fn build(&self, _graph: &Graph) -> Result<Box<dyn Term>> {
+        Ok(Box::new(self.clone()))
+    }
 }
 
 impl Term for OldHead {

@@ -4,14 +4,84 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use cil_engine::measures::{self, Gaussian};
 use cil_engine::{Graph, GraphBuilder, Op, Shape};
 use dtid::vid::{VARIANCE_FLOOR, VidGrads, initial_raw_variance, vid_grads};
+use serde::{Deserialize, Serialize};
 
-use super::{AuxNet, MapGrads, OUTPUT, Term, narrow};
-use crate::recipe::{Regressor, Rows, Teachers};
-use crate::step::Step;
+use super::{AuxNet, MapGrads, OUTPUT, Settings, Term, defaults, narrow, stage_maps};
+use crate::step::{Rows, Step};
 
-/// See [`crate::recipe::TermSpec::Vid`].
+/// The teachers whose maps a term distils.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Teachers {
+    /// The model of the task before.
+    Old,
+    /// The teacher of the new classes.
+    New,
+    /// Either, each with regressors of its own.
+    Both,
+}
+
+/// The network from the student's map to a teacher's in variational information distillation; the number of channels
+/// stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Regressor {
+    /// Three 1x1 convolutions with ReLU between, as RepDistiller's port of the authors' code.
+    Plain,
+    /// 1x1 convolution, batch norm, ReLU, 1x1 convolution (ours): a third less work, and scaled by its batch.
+    Normed,
+    /// None: the student's map itself is the Gaussian's mean, and variances alone are learned. Student and teachers are
+    /// of one form, so maps fit.
+    Identity,
+}
+
+/// Variational information distillation of the teachers' stage maps, summed over stages and teachers (DT-ID at
+/// intermediate layers). Regressors and variances train with the student and end with the phase.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Vid {
+    /// Weight in the objective; 1 in RepDistiller's code.
+    pub weight: f64,
+    /// The teachers whose maps are distilled. In a task without a new teacher, the old one's alone.
+    pub teachers: Teachers,
+    /// Stages by number, from 1; empty for all.
+    pub stages: Vec<usize>,
+    /// Rows on which the old teacher is followed: best `all`, as LUCIR and PODNet distil on new images too, or
+    /// `old`.
+    pub rows: Rows,
+    /// Rows on which the new teacher is followed; `new` where it is not written, the images that it was trained on.
+    #[serde(default = "defaults::new", skip_serializing_if = "defaults::is_new")]
+    pub new_rows: Rows,
+    /// Form of the regressors.
+    pub regressor: Regressor,
+}
+
+impl Settings for Vid {
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn selections(&self) -> Vec<Rows> {
+        vec![self.rows, self.new_rows]
+    }
+
+    fn stages(&self) -> Option<&[usize]> {
+        Some(&self.stages)
+    }
+
+    fn vid_teachers(&self) -> Option<Teachers> {
+        Some(self.teachers)
+    }
+
+    fn build(&self, graph: &Graph) -> Result<Box<dyn Term>> {
+        let maps = stage_maps(graph, &self.stages)?;
+        Ok(Box::new(Links::new(self.teachers, &maps, (self.rows, self.new_rows), self.regressor)))
+    }
+}
+
+/// The term on a network's maps.
 #[derive(Debug)]
-pub(super) struct Vid {
+struct Links {
     links: Vec<Link>,
 }
 
@@ -27,14 +97,9 @@ struct Link {
     regressor: Regressor,
 }
 
-impl Vid {
+impl Links {
     /// On `maps`, taps and their shapes; `rows` are the old teacher's and the new one's.
-    pub(super) fn new(
-        teachers: Teachers,
-        maps: &[(String, Shape)],
-        rows: (Rows, Rows),
-        regressor: Regressor,
-    ) -> Self {
+    fn new(teachers: Teachers, maps: &[(String, Shape)], rows: (Rows, Rows), regressor: Regressor) -> Self {
         let mut links = Vec::new();
         for (new, there) in [(false, teachers != Teachers::New), (true, teachers != Teachers::Old)] {
             for (map, shape) in maps.iter().filter(|_| there) {
@@ -87,7 +152,7 @@ impl Link {
     }
 }
 
-impl Term for Vid {
+impl Term for Links {
     fn name(&self) -> &'static str {
         "vid"
     }

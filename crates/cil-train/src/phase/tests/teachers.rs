@@ -4,11 +4,11 @@ use super::*;
 
 fn dual(rows: Rows, new_rows: Rows) -> TermSpec {
     let config = DtidConfig { temperature: 1.5, form: COLUMNS };
-    TermSpec::DualTeacher { weight: 0.8, config, rows, new_rows }
+    TermSpec::DualTeacher(DualTeacher { weight: 0.8, config, rows, new_rows })
 }
 
 fn vid(teachers: Teachers, rows: Rows, regressor: Regressor) -> TermSpec {
-    TermSpec::Vid { weight: 0.7, teachers, stages: vec![2], rows, new_rows: rows, regressor }
+    TermSpec::Vid(Vid { weight: 0.7, teachers, stages: vec![2], rows, new_rows: rows, regressor })
 }
 
 #[test]
@@ -18,7 +18,12 @@ fn the_gradient_is_right_whatever_images_teachers_are_followed_on() -> Result<()
         (dual(Rows::Old, Rows::All), vid(Teachers::Both, Rows::All, Regressor::Identity)),
         (dual(Rows::Synthetic, Rows::Real), vid(Teachers::New, Rows::Old, Regressor::Normed)),
         (
-            TermSpec::DualTeacher { weight: 0.8, config: joint, rows: Rows::All, new_rows: Rows::Real },
+            TermSpec::DualTeacher(DualTeacher {
+                weight: 0.8,
+                config: joint,
+                rows: Rows::All,
+                new_rows: Rows::Real,
+            }),
             vid(Teachers::Old, Rows::Synthetic, Regressor::Identity),
         ),
     ];
@@ -82,7 +87,7 @@ fn a_loss_on_all_rows_is_made_of_those_on_its_parts() -> Result<()> {
     let near = |left: f64, right: f64| assert!((left - right).abs() < 1e-9, "{left} is not {right}");
     let one_sided = |old: f64, new: f64, rows: Rows, new_rows: Rows| {
         let config = DtidConfig { temperature: 1.5, form: DualForm::Columns { old, new } };
-        value(TermSpec::DualTeacher { weight: 1.0, config, rows, new_rows }, "dual-teacher")
+        value(TermSpec::DualTeacher(DualTeacher { weight: 1.0, config, rows, new_rows }), "dual-teacher")
     };
     let old = |rows| one_sided(1.0, 0.0, rows, Rows::New);
     let new = |rows| one_sided(0.0, 1.0, Rows::All, rows);

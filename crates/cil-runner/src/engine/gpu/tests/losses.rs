@@ -8,7 +8,7 @@ use cil_engine::captures::{Captures, Repeatable};
 use cil_engine::{GraphBuilder, Op, Shape, uploads};
 use cil_train::recipe::{Columns, Rows, TermSpec};
 use cil_train::step::Step;
-use cil_train::term::Objective;
+use cil_train::term::{CrossEntropy, HeadCrossEntropy, Objective};
 
 use super::super::*;
 use super::{bits, noise, turn};
@@ -85,14 +85,14 @@ fn graph() -> Graph {
 
 fn adding(device: &Device) -> Adding {
     let terms = [
-        TermSpec::CrossEntropy {
+        TermSpec::CrossEntropy(CrossEntropy {
             weight: 1.0,
             rows: Rows::All,
             columns: Columns::Seen,
             balanced: true,
             smoothing: 0.0,
-        },
-        TermSpec::HeadCrossEntropy { weight: 0.5, rows: Rows::All, balanced: true },
+        }),
+        TermSpec::HeadCrossEntropy(HeadCrossEntropy { weight: 0.5, rows: Rows::All, balanced: true }),
     ];
     let weights = vec![noise(&[CLASSES[0] + CLASSES[1], WIDTH], "head").to_device(device).unwrap()];
     Adding {

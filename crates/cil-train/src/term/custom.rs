@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::term::Term;
+use candle_core::Result;
+use cil_engine::Graph;
+
+use super::{Settings, Term};
+use crate::step::Rows;
 
 /// A weight and what makes the term: a phase makes its terms anew, since they may hold networks of their own.
 #[derive(Clone)]
@@ -16,21 +20,25 @@ impl CustomTerm {
     pub fn new(weight: f64, make: impl Fn() -> Box<dyn Term> + Send + Sync + 'static) -> Self {
         Self { weight, make: Arc::new(make) }
     }
+}
 
-    /// Weight in the objective.
-    pub fn weight(&self) -> f64 {
+impl Settings for CustomTerm {
+    fn weight(&self) -> f64 {
         self.weight
     }
 
-    /// The term for a phase.
-    pub(crate) fn term(&self) -> Box<dyn Term> {
-        (self.make)()
+    fn selections(&self) -> Vec<Rows> {
+        Vec::new()
+    }
+
+    fn build(&self, _graph: &Graph) -> Result<Box<dyn Term>> {
+        Ok((self.make)())
     }
 }
 
 impl std::fmt::Debug for CustomTerm {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "CustomTerm({} times {:?})", self.weight, self.term())
+        write!(formatter, "CustomTerm({} times {:?})", self.weight, (self.make)())
     }
 }
 
