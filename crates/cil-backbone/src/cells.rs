@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::resnet::Architecture;
+use crate::backbone::Backbone;
 
 /// Most cells a side; more than the small networks' last maps have pixels.
 const MOST_CELLS: usize = 16;
@@ -40,19 +40,19 @@ pub fn taps(stages: &[StageCells]) -> Vec<String> {
 }
 
 /// Width of the features of these stages, which pass [`check`].
-pub fn width(architecture: &Architecture, stages: &[StageCells]) -> usize {
-    stages.iter().map(|it| architecture.stage_channels(it.stage) * it.cells * it.cells).sum()
+pub fn width(backbone: &Backbone, stages: &[StageCells]) -> usize {
+    stages.iter().map(|it| backbone.stage_channels(it.stage) * it.cells * it.cells).sum()
 }
 
 /// Refuses stages that the network does not have, and features that are too wide.
 ///
 /// # Errors
 /// Naming the entry, its value and what would be right.
-pub fn check(architecture: &Architecture, stages: &[StageCells]) -> Result<()> {
+pub fn check(backbone: &Backbone, stages: &[StageCells]) -> Result<()> {
     for (at, StageCells { stage, cells, .. }) in stages.iter().enumerate() {
-        let n_stages = architecture.stages();
+        let n_stages = backbone.stages();
         if !(1..=n_stages).contains(stage) {
-            bail!("stages.{at}.stage is {stage}; {architecture} has stages 1 to {n_stages}");
+            bail!("stages.{at}.stage is {stage}; {backbone} has stages 1 to {n_stages}");
         }
         if !(1..=MOST_CELLS).contains(cells) {
             bail!("stages.{at}.cells is {cells}; use a value from 1 to {MOST_CELLS}");
@@ -61,7 +61,7 @@ pub fn check(architecture: &Architecture, stages: &[StageCells]) -> Result<()> {
             bail!("stages.{at}.stage is {stage} again; name each stage once");
         }
     }
-    match width(architecture, stages) {
+    match width(backbone, stages) {
         width if width > WIDEST => bail!(
             "stages have {width} features together; use fewer cells or stages, so that they have at most {WIDEST}"
         ),

@@ -13,14 +13,16 @@ use safetensors::tensor::{Dtype, TensorInfo, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::backbone::Backbone;
 use crate::head::Head;
 use crate::network::{Snapshot, check_form};
-use crate::resnet::Architecture;
 
 /// Version of the metadata of a network and its card.
 const PLAIN: u32 = 1;
 /// Version of the metadata that hold anything else as well.
 const EXTENDED: u32 = 2;
+/// Version of the metadata that hold the graph of a backbone that is no known architecture.
+const WITH_GRAPH: u32 = 3;
 /// The metadata's key; what other programs write under other keys is left alone.
 const KEY: &str = "cil";
 /// Begins the names of tensors that are not the network's.
@@ -76,7 +78,8 @@ pub struct Model {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Metadata {
     format: u32,
-    architecture: Architecture,
+    #[serde(rename = "architecture")]
+    backbone: Backbone,
     /// Channels, height, width.
     image_dims: [usize; 3],
     head: Head,
@@ -142,8 +145,12 @@ impl Model {
         check_resize(*resize, height.max(width))?;
         let is_plain = resize.is_none() && record.is_none() && attached.iter().next().is_none();
         let metadata = Metadata {
-            format: if is_plain { PLAIN } else { EXTENDED },
-            architecture: snapshot.architecture,
+            format: match snapshot.backbone {
+                Backbone::Own(_) => WITH_GRAPH,
+                Backbone::Resnet(_) if is_plain => PLAIN,
+                Backbone::Resnet(_) => EXTENDED,
+            },
+            backbone: snapshot.backbone.clone(),
             image_dims: [channels, height, width],
             head: snapshot.head.clone(),
             card: card.clone(),
@@ -182,14 +189,18 @@ impl Model {
         let Some(text) = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY)) else {
             bail!("a safetensors file without the metadata {KEY:?}: not a model of this program");
         };
-        let Metadata {
-            architecture, image_dims: [channels, height, width], head, card, resize, record, ..
-        } = parse(text)?;
+        let Metadata { format, backbone, image_dims: [channels, height, width], head, card, resize, record } =
+            parse(text)?;
+        if (format == WITH_GRAPH) != matches!(backbone, Backbone::Own(_)) {
+            bail!(
+                "a model file of format {format} has another form of network than that format; write it again"
+            );
+        }
         let images = Shape::Map { channels, height, width };
         let (extra, infos): (BTreeMap<String, _>, BTreeMap<String, _>) =
             header.tensors().into_iter().partition(|(name, _)| name.starts_with(ATTACHED));
         let dims = infos.iter().map(|(name, info)| (name.as_str(), info.shape.as_slice())).collect();
-        check_form(architecture, images, &head, &dims)?;
+        check_form(&backbone, images, &head, &dims)?;
         card.check(channels, head.classes())?;
         check_resize(resize, height.max(width))?;
         let data = &bytes[size_of::<u64>() + header_bytes..];
@@ -208,7 +219,7 @@ impl Model {
             attached.insert(name[ATTACHED.len()..].to_owned(), read(info, data, &Device::Cpu)?);
         }
         let parameters = Parameters::from_tensors(tensors);
-        let snapshot = Snapshot { architecture, images, head, parameters };
+        let snapshot = Snapshot { backbone, images, head, parameters };
         Ok(Self { snapshot, card, resize, record, attached: Parameters::from_tensors(attached) })
     }
 }
@@ -258,8 +269,8 @@ fn parse(text: &str) -> Result<Metadata> {
     let unreadable = |error| Error::Msg(format!("the metadata {KEY:?} cannot be read: {error}"));
     // First, to distinguish a later version's file from a broken one.
     let Version { format } = serde_json::from_str(text).map_err(unreadable)?;
-    if ![PLAIN, EXTENDED].contains(&format) {
-        bail!("a model file of format {format}, this program reads {PLAIN} and {EXTENDED}");
+    if !(PLAIN..=WITH_GRAPH).contains(&format) {
+        bail!("a model file of format {format}, this program reads {PLAIN} to {WITH_GRAPH}");
     }
     serde_json::from_str(text).map_err(unreadable)
 }

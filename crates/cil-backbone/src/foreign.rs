@@ -75,7 +75,7 @@ pub fn from_bytes(bytes: &[u8], config: Option<&str>, hints: &Hints, device: &De
     let tensors = tensors.into_iter().map(|(name, value)| Ok((name, value.to_device(device)?)));
     let parameters = Parameters::from_tensors(tensors.collect::<Result<_>>()?);
     let card = told.card(layout.channels, layout.classes)?;
-    Ok(Model::new(Snapshot { architecture, images, head, parameters }, card))
+    Ok(Model::new(Snapshot { backbone: architecture.into(), images, head, parameters }, card))
 }
 
 /// A network's tensors in the names and the order of channels that torchvision and timm, or akamaster's code for
@@ -84,7 +84,9 @@ pub fn from_bytes(bytes: &[u8], config: Option<&str>, hints: &Hints, device: &De
 /// # Errors
 /// If the network is of another family, or its head is not linear in the features.
 pub fn to_torch(snapshot: &Snapshot) -> Result<BTreeMap<String, Tensor>> {
-    let architecture = snapshot.architecture;
+    let Some(architecture) = snapshot.backbone.architecture() else {
+        bail!("{} has no counterpart in torchvision or timm; use --onnx", snapshot.backbone)
+    };
     match architecture.variant {
         Variant::He | Variant::Torchvision | Variant::TorchvisionSmall => {}
         _ => bail!(

@@ -35,7 +35,7 @@ struct Inner {
 
 impl std::fmt::Debug for Frozen {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Frozen({}, {} classes)", self.inner.snapshot.architecture, self.classes())
+        write!(formatter, "Frozen({}, {} classes)", self.inner.snapshot.backbone, self.classes())
     }
 }
 
@@ -143,7 +143,7 @@ impl Frozen {
 
     /// Width of the pooled features, whatever the head reads.
     pub fn feature_width(&self) -> usize {
-        self.inner.snapshot.architecture.feature_width()
+        self.inner.snapshot.backbone.feature_width()
     }
 
     /// Looks at `[rows, channels, height, width]` images with running statistics.

@@ -5,6 +5,7 @@
 //! nothing can train it. This crate contains neither tasks nor losses.
 
 pub mod align;
+pub mod backbone;
 pub mod cells;
 pub mod file;
 pub mod foreign;
@@ -13,6 +14,7 @@ pub mod head;
 pub mod network;
 pub mod resnet;
 
+pub use backbone::{Backbone, OwnBackbone};
 pub use cells::StageCells;
 pub use file::{Model, ModelCard};
 pub use frozen::{Frozen, Probe, Running};

@@ -10,10 +10,10 @@ use candle_core::{Device, Error, Result, Tensor, bail};
 use cil_engine::{Executor, ExecutorFactory, ParameterKind, Parameters, Shape};
 
 use crate::POOLED;
+use crate::backbone::Backbone;
 use crate::cells;
 use crate::frozen::Frozen;
 use crate::head::{Head, HeadKind};
-use crate::resnet::Architecture;
 
 /// The outputs of a network.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub struct Outputs {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The backbone's form.
-    pub architecture: Architecture,
+    pub backbone: Backbone,
     /// Shape of one image.
     pub images: Shape,
     /// The head's form.
@@ -51,7 +51,7 @@ impl Snapshot {
     pub fn check(&self) -> Result<()> {
         let dims: BTreeMap<&str, &[usize]> =
             self.parameters.iter().map(|(name, tensor)| (name, tensor.dims())).collect();
-        check_form(self.architecture, self.images, &self.head, &dims)?;
+        check_form(&self.backbone, self.images, &self.head, &dims)?;
         let mut types = self.parameters.iter().map(|(name, tensor)| (name, tensor.dtype()));
         let Some((first, dtype)) = types.next() else { return Ok(()) };
         match types.find(|(_, other)| *other != dtype) {
@@ -65,35 +65,35 @@ impl Snapshot {
 
 /// Refuses tensors, by name and dimensions, that are not those of a form.
 pub(crate) fn check_form(
-    architecture: Architecture,
+    backbone: &Backbone,
     images: Shape,
     head: &Head,
     tensors: &BTreeMap<&str, &[usize]>,
 ) -> Result<()> {
     head.check()?;
-    let graph = architecture.graph(images)?;
+    let graph = backbone.graph(images)?;
     let width = match head.stages.as_slice() {
-        [] => architecture.feature_width(),
+        [] => backbone.feature_width(),
         stages => {
-            cells::check(&architecture, stages).map_err(|error| Error::Msg(format!("head.{error}")))?;
-            cells::width(&architecture, stages)
+            cells::check(backbone, stages).map_err(|error| Error::Msg(format!("head.{error}")))?;
+            cells::width(backbone, stages)
         }
     };
     if head.width != width {
-        bail!("the head takes features of width {}, {architecture} gives {width}", head.width);
+        bail!("the head takes features of width {}, {backbone} gives {width}", head.width);
     }
     let mut left = tensors.clone();
     for spec in graph.parameter_specs().into_iter().chain(head.specs()) {
         match left.remove(spec.name.as_str()) {
-            None => bail!("tensor {} is missing; {architecture} has one", spec.name),
+            None => bail!("tensor {} is missing; {backbone} has one", spec.name),
             Some(dims) if dims != spec.dims => {
-                bail!("tensor {} is {dims:?}, {architecture} needs {:?}", spec.name, spec.dims)
+                bail!("tensor {} is {dims:?}, {backbone} needs {:?}", spec.name, spec.dims)
             }
             Some(_) => {}
         }
     }
     match left.keys().next() {
-        Some(name) => bail!("tensor {name} is too many: {architecture} with this head has none of that name"),
+        Some(name) => bail!("tensor {name} is too many: {backbone} with this head has none of that name"),
         None => Ok(()),
     }
 }
@@ -107,7 +107,7 @@ pub(crate) fn executor(
     let read = cells::taps(&snapshot.head.stages);
     let read = read.iter().filter(|name| !maps.contains(name));
     let taps: Vec<&str> = maps.iter().chain(read).map(String::as_str).chain([POOLED]).collect();
-    executors(snapshot.architecture.graph(snapshot.images)?.with_taps(&taps)?)
+    executors(snapshot.backbone.graph(snapshot.images)?.with_taps(&taps)?)
 }
 
 /// A backbone and a head that grows. A pass returns the pooled features alone; see [`Network::with_maps`].
@@ -121,7 +121,7 @@ pub struct Network {
 
 impl std::fmt::Debug for Network {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Network({}, {} classes)", self.state.architecture, self.state.head.classes())
+        write!(formatter, "Network({}, {} classes)", self.state.backbone, self.state.head.classes())
     }
 }
 
@@ -129,19 +129,20 @@ impl Network {
     /// A network without classes, with initial values from `seed`.
     ///
     /// # Errors
-    /// If the architecture does not suit the images.
+    /// If the backbone does not suit the images.
     pub fn new(
-        architecture: Architecture,
+        backbone: impl Into<Backbone>,
         images: Shape,
         kind: HeadKind,
         executors: &ExecutorFactory,
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
-        let graph = architecture.graph(images)?;
+        let backbone = backbone.into();
+        let graph = backbone.graph(images)?;
         let parameters = Parameters::init(&graph, seed, device)?;
-        let head = Head::new(kind, architecture.feature_width());
-        let state = Snapshot { architecture, images, head, parameters };
+        let head = Head::new(kind, backbone.feature_width());
+        let state = Snapshot { backbone, images, head, parameters };
         let executor = executor(&state, &[], executors)?;
         Ok(Self { state, executor, executors: Arc::clone(executors), device: device.clone(), seed })
     }
@@ -208,8 +209,8 @@ impl Network {
     }
 
     /// The backbone's form.
-    pub fn architecture(&self) -> Architecture {
-        self.state.architecture
+    pub fn backbone(&self) -> &Backbone {
+        &self.state.backbone
     }
 
     /// Shape of one image.

@@ -12,7 +12,7 @@ use crate::POOLED;
 /// Layers of the deepest network that He et al. 2016 trained.
 const DEEPEST: usize = 1202;
 /// Side of the largest image; a bound, so that a damaged model file is refused before its sizes are multiplied.
-const LARGEST: usize = 8192;
+pub(crate) const LARGEST: usize = 8192;
 
 /// The published code that the ResNet follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,10 +7,12 @@
 //! This module runs nothing; see [`crate::Executor`].
 
 mod builder;
+mod stored;
 
 pub use builder::GraphBuilder;
 
 use candle_core::{Result, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::parameters::{Init, ParameterKind, ParameterSpec};
 
@@ -26,7 +28,8 @@ impl NodeId {
 }
 
 /// Shape of one sample of a node's output; the batch axis comes first and is not named here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Shape {
     /// A feature map or an image: `[channels, height, width]`.
     Map {
@@ -79,7 +82,8 @@ impl Shape {
 }
 
 /// The operation of a node.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum Op {
     /// The graph's only input.
     Input,
@@ -166,7 +170,7 @@ pub enum Op {
 }
 
 /// One step of the network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Unique name; the prefix of its parameters' names.
     pub name: String,
@@ -180,8 +184,9 @@ pub struct Node {
     pub init: Init,
 }
 
-/// A network: nodes in order, and the names of its taps.
-#[derive(Clone, Debug)]
+/// A network: nodes in order, and the names of its taps. As plain data it is built again when it is read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "stored::StoredGraph", into = "stored::StoredGraph")]
 pub struct Graph {
     nodes: Vec<Node>,
     taps: Vec<(String, NodeId)>,

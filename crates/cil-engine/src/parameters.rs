@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use cil_random::Draw;
+use serde::{Deserialize, Serialize};
 
 use crate::executor::NormUpdate;
 use crate::graph::Graph;
@@ -25,7 +26,8 @@ pub enum ParameterKind {
 }
 
 /// How a weight starts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum Init {
     /// PyTorch's default for convolutions and linear layers: uniform within `1 / sqrt(fan_in)`.
     TorchDefault,

@@ -79,7 +79,7 @@ impl Kept {
             _ => bail!("what was kept is of another head"),
         };
         let blocks = model.snapshot().head.blocks.clone();
-        let head = Head { blocks, ..spec.head(&model.snapshot().architecture) };
+        let head = Head { blocks, ..spec.head(&model.snapshot().backbone) };
         let (of_class, width) = (head.rows_of_class(), answer.weights.ncols());
         let tensor = |values: Vec<f64>, dims: &[usize]| -> Result<Tensor> {
             Ok(Tensor::from_vec(values, dims, &Device::Cpu)?.to_dtype(model.dtype())?.to_device(device)?)

@@ -76,8 +76,8 @@ impl Learner {
     /// If the recipe or the architecture does not pass its check.
     pub fn new(plan: Plan) -> Result<Self> {
         plan.recipe.check().context("recipe")?;
-        plan.architecture.check()?;
-        plan.recipe.check_network(&plan.architecture).context("recipe")?;
+        plan.backbone.check()?;
+        plan.recipe.check_network(&plan.backbone).context("recipe")?;
         plan.recipe.check_increments(plan.increments.sizes()).context("recipe")?;
         Ok(Self {
             plan,
@@ -104,8 +104,8 @@ impl Learner {
         if self.task > 0 || self.stage != Stage::Before {
             bail!("a base model can only be taken before the run begins");
         }
-        if base.architecture != plan.architecture {
-            bail!("the base model is {}, the run needs {}", base.architecture, plan.architecture);
+        if base.backbone != plan.backbone {
+            bail!("the base model is {}, the run needs {}", base.backbone, plan.backbone);
         }
         if !base.head.stages.is_empty() {
             bail!(

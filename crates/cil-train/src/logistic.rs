@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use cil_backbone::head::Head;
-use cil_backbone::{Architecture, Frozen, Snapshot, StageCells, cells};
+use cil_backbone::{Backbone, Frozen, Snapshot, StageCells, cells};
 use cil_data::store::{SampleId, TrainSet};
 use cil_random::Draw;
 use dfgr::Replay;
@@ -107,7 +107,7 @@ impl At<'_> {
 /// A model whose head reads what `spec` says: as it is, or one of pooled features, which the last stage's averages are,
 /// with zeros for what it did not read.
 fn widened(model: &Frozen, spec: &LogisticSpec) -> Result<Frozen> {
-    let Snapshot { architecture, head, parameters, .. } = model.snapshot();
+    let Snapshot { backbone, head, parameters, .. } = model.snapshot();
     if head.stages == spec.stages {
         return Ok(model.clone());
     }
@@ -118,9 +118,9 @@ fn widened(model: &Frozen, spec: &LogisticSpec) -> Result<Frozen> {
             spec.stages
         );
     }
-    let width = cells::width(architecture, &spec.stages);
+    let width = cells::width(backbone, &spec.stages);
     let wide = Head { stages: spec.stages.clone(), width, ..head.clone() };
-    let before = width_before_pooled(architecture, &spec.stages);
+    let before = width_before_pooled(backbone, &spec.stages);
     let mut tensors = BTreeMap::new();
     for name in head.names() {
         let value = parameters.get(&name)?;
@@ -134,9 +134,9 @@ fn widened(model: &Frozen, spec: &LogisticSpec) -> Result<Frozen> {
 }
 
 /// Width of what is read before the last stage's averages, which are the pooled features.
-fn width_before_pooled(architecture: &Architecture, stages: &[StageCells]) -> usize {
-    let before = stages.iter().take_while(|it| it.stage != architecture.stages());
-    before.map(|it| cells::width(architecture, &[*it])).sum()
+fn width_before_pooled(backbone: &Backbone, stages: &[StageCells]) -> usize {
+    let before = stages.iter().take_while(|it| it.stage != backbone.stages());
+    before.map(|it| cells::width(backbone, &[*it])).sum()
 }
 
 /// The model as it was before any class was appended whose statistics are kept: what a generator is trained from.
@@ -144,7 +144,7 @@ fn width_before_pooled(architecture: &Architecture, stages: &[StageCells]) -> us
 /// # Errors
 /// If the statistics are not of whole blocks of the model's head.
 pub(crate) fn original(model: &Frozen, appended: usize) -> Result<Frozen> {
-    let Snapshot { architecture, head, parameters, .. } = model.snapshot();
+    let Snapshot { backbone, head, parameters, .. } = model.snapshot();
     if appended == 0 {
         return Ok(model.clone());
     }
@@ -156,8 +156,8 @@ pub(crate) fn original(model: &Frozen, appended: usize) -> Result<Frozen> {
             .context("the statistics kept beside the model are not of whole blocks of its head")?;
         left -= last;
     }
-    let width = architecture.feature_width();
-    let before = width_before_pooled(architecture, &head.stages);
+    let width = backbone.feature_width();
+    let before = width_before_pooled(backbone, &head.stages);
     let plain = Head { blocks, stages: Vec::new(), width, ..head.clone() };
     let mut tensors = BTreeMap::new();
     for name in plain.names() {

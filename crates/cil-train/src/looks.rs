@@ -79,7 +79,7 @@ impl<'a> Looked<'a> {
 /// # Errors
 /// If the device refuses it.
 pub(crate) fn projection(plan: &Plan, spec: &DiscriminantSpec) -> Result<Option<Tensor>> {
-    let drawn = spec.head(&plan.architecture).projection_spec();
+    let drawn = spec.head(&plan.backbone).projection_spec();
     Ok(drawn.map(|drawn| initial_value(&drawn, plan.seed, &plan.device)).transpose()?)
 }
 

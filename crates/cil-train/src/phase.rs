@@ -118,7 +118,7 @@ impl Job {
         let groups = groups(&mut network, &spec, classes.freeze_old_head)?;
         let training = &spec.training;
         let config = OptimizerConfig::Sgd { momentum: training.momentum, nesterov: training.nesterov };
-        let objective = Objective::new(&spec.terms, &network.architecture().graph(network.images())?)?;
+        let objective = Objective::new(&spec.terms, &network.backbone().graph(network.images())?)?;
         let maps = objective.maps();
         let draw = Draw { task, ..Draw::new(seed, purpose(kind)) };
         let (aux_nets, values) = (objective.aux_nets(network.device())?, objective.values());

@@ -1,7 +1,7 @@
 //! The plan of a learner.
 
 use candle_core::Device;
-use cil_backbone::Architecture;
+use cil_backbone::Backbone;
 use cil_data::augment::Preparation;
 use cil_data::split::Increments;
 use cil_engine::ExecutorFactory;
@@ -15,7 +15,7 @@ pub struct Plan {
     /// The method.
     pub recipe: Recipe,
     /// The network.
-    pub architecture: Architecture,
+    pub backbone: Backbone,
     /// Classes of each task.
     pub increments: Increments,
     /// How images are changed and normalised.

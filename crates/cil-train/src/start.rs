@@ -78,7 +78,7 @@ pub(crate) fn fresh(
     [channels, height, width]: [usize; 3],
 ) -> Result<Network> {
     let images = Shape::Map { channels, height, width };
-    Ok(Network::new(plan.architecture, images, head, &plan.executors, seed, &plan.device)?)
+    Ok(Network::new(plan.backbone.clone(), images, head, &plan.executors, seed, &plan.device)?)
 }
 
 /// The old model's features of each new class, `[images, width]`.
@@ -125,7 +125,7 @@ fn imprint(plan: &Plan, network: &mut Network, task: usize, features: &[Tensor])
 
 /// `[classes * proxies, width]`: centres of groups of each class's normalised features.
 fn centres(plan: &Plan, task: usize, features: &[Tensor], proxies: usize) -> Result<Tensor> {
-    let width = plan.architecture.feature_width();
+    let width = plan.backbone.feature_width();
     let mut centres = Vec::new();
     for (class, features) in features.iter().enumerate() {
         let directions = head::normalized(features)?.flatten_all()?.to_vec1::<f32>()?;

@@ -123,7 +123,7 @@ fn appending(sizes: &[usize], cells: &[(usize, usize)]) -> Plan {
     let stages = stages.collect();
     recipe.logistic = Some(LogisticSpec { generated: 300, penalty: 0.003, given_up: 0.1, stages });
     let architecture = Architecture { width: 4, ..Architecture::small(Variant::He, 8) };
-    Plan { architecture, ..plan(recipe, sizes, 3) }
+    Plan { backbone: architecture.into(), ..plan(recipe, sizes, 3) }
 }
 
 fn logits(of: &Frozen, images: &TrainSet) -> Tensor {
@@ -176,10 +176,10 @@ fn a_head_of_several_stages_is_gone_on_from_by_appending_alone() {
     let whole = TrainSet::after(dataset().train().clone(), 6, 0).unwrap();
     let (_, first) = run(appending(&SIZES[..2], &[(3, 1), (2, 2)]), &whole);
     let model = first.classifier().unwrap().unwrap().snapshot().clone();
-    let architecture = model.architecture;
+    let backbone = model.backbone.clone();
     let mut recipe = fine_tune(training(1), training(1));
     recipe.head = HeadKind::Linear;
-    let mut other = Learner::new(Plan { architecture, ..plan(recipe, &SIZES, 3) }).unwrap();
+    let mut other = Learner::new(Plan { backbone, ..plan(recipe, &SIZES, 3) }).unwrap();
     let told = other.adopt(model.clone(), None, Exemplars::default()).unwrap_err().to_string();
     assert!(told.contains("reads several stages"), "{told}");
     let mut learner = Learner::new(appending(&SIZES, &[(3, 1)])).unwrap();

@@ -116,12 +116,14 @@ fn what_these_heads_cannot_be_is_refused_in_a_sentence() {
     // Of the network.
     let lucir = cil_backbone::Architecture::lucir(8);
     let pooled = DiscriminantSpec { stages: Vec::new(), ..fecam(FecamSpec::per_class()) };
-    let told = with(pooled.clone()).check_network(&lucir).unwrap_err().to_string();
+    let told = with(pooled.clone()).check_network(&lucir.into()).unwrap_err().to_string();
     assert!(told.contains("may be negative") && told.contains("stage=3"), "{told}");
-    with(pooled).check_network(&cil_backbone::Architecture::small(cil_backbone::Variant::He, 8)).unwrap();
+    with(pooled)
+        .check_network(&cil_backbone::Architecture::small(cil_backbone::Variant::He, 8).into())
+        .unwrap();
     let wide = vec![StageCells { stage: 3, cells: 4, normalised: true }];
     let wide = DiscriminantSpec { stages: wide, ..fecam(FecamSpec::per_class()) };
-    let told = with(wide).check_network(&lucir).unwrap_err().to_string();
+    let told = with(wide).check_network(&lucir.into()).unwrap_err().to_string();
     assert!(told.contains("1024 features") && told.contains("at most 512"), "{told}");
     // Of the images.
     let one = with(fecam(FecamSpec::per_class())).check_images(&[2, 1], &[3, 3, 1]).unwrap_err().to_string();

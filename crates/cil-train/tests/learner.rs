@@ -147,7 +147,7 @@ fn a_run_goes_on_from_a_base_model_as_from_its_own() {
         assert!(error.contains(part), "{error}");
     };
     let mut other = plan(recipe(), &[3, 2], 1);
-    other.architecture = Architecture { width: 4, ..Architecture::lucir(14) };
+    other.backbone = Architecture { width: 4, ..Architecture::lucir(14) }.into();
     refused(other, "ResNet-8 of width 4, the run needs LUCIR's ResNet-14");
     refused(plan(recipe(), &[2, 3], 1), "blocks [3]");
     refused(plan(fine_tune(training(1), training(1)), &[3, 2], 1), "Linear");

@@ -195,6 +195,6 @@ fn nonsense_is_named() {
         "acts on the backbone's maps; set increment.trained to \"all\"",
     );
     let mut podnet = plan(with(SyntheticNorm::Joint, 1, vid(Teachers::Old, &[4])), &[2, 2], 1);
-    podnet.architecture = Architecture { width: 4, ..Architecture::podnet(8) };
+    podnet.backbone = Architecture { width: 4, ..Architecture::podnet(8) }.into();
     assert!(Learner::new(podnet).is_ok());
 }

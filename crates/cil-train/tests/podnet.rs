@@ -29,7 +29,7 @@ const GOLDEN: &str = include_str!("golden/losses.json");
 
 fn plan(recipe: Recipe, increments: &[usize]) -> Plan {
     let architecture = Architecture { width: 4, ..Architecture::podnet(8) };
-    Plan { architecture, ..support::plan(recipe, increments, 1) }
+    Plan { backbone: architecture.into(), ..support::plan(recipe, increments, 1) }
 }
 
 fn recipe(exemplars: usize) -> Recipe {

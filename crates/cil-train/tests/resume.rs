@@ -195,7 +195,7 @@ fn appended_classes_go_on_to_the_same_bits() {
             ..fine_tune(training(2), training(1))
         };
         let architecture = Architecture { width: 4, ..Architecture::small(Variant::He, 8) };
-        let plan = Plan { architecture, ..plan(recipe, &[2, 2, 1], 1) };
+        let plan = Plan { backbone: architecture.into(), ..plan(recipe, &[2, 2, 1], 1) };
         let midway = check(&plan, &train, Learner::new(plan.clone()).unwrap());
         assert_eq!(midway, BTreeSet::from([PhaseKind::Inversion, PhaseKind::Student]));
     }

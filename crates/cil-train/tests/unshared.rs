@@ -115,7 +115,7 @@ fn the_student_depends_on_no_new_image() {
     for recipe in [balanced(SyntheticNorm::Separate), balanced(SyntheticNorm::Running), proxies()] {
         let mut plan = plan(recipe, &increments, 1);
         if plan.recipe.head.proxies() > 1 {
-            plan.architecture = Architecture { width: 4, ..Architecture::podnet(8) };
+            plan.backbone = Architecture { width: 4, ..Architecture::podnet(8) }.into();
         }
         let (wanted, found) = (exchanged(&plan, &train, &train), exchanged(&plan, &train, &other));
         assert_eq!(format!("{:?}", found.0), format!("{:?}", wanted.0));
@@ -155,7 +155,7 @@ fn new_classes_are_learned_from_generated_images() {
     let second = recipe.new_replay.as_mut().unwrap();
     (second.inversion.iterations, second.images_per_class) = (200, 100);
     let mut plan = plan(recipe, &[4, 2], 1);
-    plan.architecture.width = 8;
+    plan.backbone = Architecture { width: 8, ..Architecture::lucir(8) }.into();
     let learner = run(plan.clone(), &train).1;
     let means = learner.class_means(&train).unwrap();
     let of = (&plan.increments, &plan.preparation, &plan.device);

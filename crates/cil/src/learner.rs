@@ -1,14 +1,14 @@
 //! The learner: built with defaults, taught task by task, evaluated after each.
 
 use anyhow::bail;
-use cil_backbone::{Architecture, Frozen, HeadKind};
+use cil_backbone::{Architecture, Backbone, Frozen, HeadKind};
 use cil_data::augment::{Augmentation, Preparation};
 use cil_data::normalise::Normalisation;
 use cil_data::split::Increments;
 use cil_data::store::{TestSet, TrainSet};
 use cil_train::evaluate::Evaluator;
 use cil_train::event::{Evaluation, Event};
-use cil_train::learner::Plan;
+use cil_train::learner::{Plan, Saved};
 use cil_train::metrics;
 
 use crate::method::Method;
@@ -40,7 +40,7 @@ impl Resnet {
     }
 }
 
-/// A network that a learner can have.
+/// A residual network of some width.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Network(Architecture);
@@ -53,9 +53,9 @@ impl Network {
     }
 }
 
-impl From<Architecture> for Network {
-    fn from(architecture: Architecture) -> Self {
-        Self(architecture)
+impl From<Network> for Backbone {
+    fn from(network: Network) -> Self {
+        network.0.into()
     }
 }
 
@@ -64,7 +64,7 @@ impl From<Architecture> for Network {
 #[must_use]
 pub struct LearnerBuilder {
     method: Method,
-    network: Network,
+    backbone: Backbone,
     tasks: Vec<usize>,
     device: Option<Device>,
     seed: u64,
@@ -72,9 +72,10 @@ pub struct LearnerBuilder {
 }
 
 impl LearnerBuilder {
-    /// The network; LUCIR's ResNet-32, or PODNet's where the method is PODNet's, unless set.
-    pub fn network(self, network: impl Into<Network>) -> Self {
-        Self { network: network.into(), ..self }
+    /// The network, a [`Resnet`] or a [`Backbone::own`]; LUCIR's ResNet-32, or PODNet's where the method is PODNet's,
+    /// unless set.
+    pub fn network(self, network: impl Into<Backbone>) -> Self {
+        Self { backbone: network.into(), ..self }
     }
 
     /// New classes of each task, the base task first.
@@ -109,21 +110,32 @@ impl LearnerBuilder {
     /// # Errors
     /// If no task is named, one has no class, or the method does not fit the network or the tasks.
     pub fn build(self) -> Result<Learner> {
+        Ok(Learner { inner: cil_train::learner::Learner::new(self.plan()?)? })
+    }
+
+    /// The learner where [`Learner::save`] left it, to the same bits: one of the same settings, over the same images.
+    ///
+    /// # Errors
+    /// As [`Self::build`], and if the state is not one of these settings and images.
+    pub fn restore(self, saved: &Saved, train: &TrainSet) -> Result<Learner> {
+        Ok(Learner { inner: cil_train::learner::Learner::restore(self.plan()?, saved, train)? })
+    }
+
+    fn plan(self) -> Result<Plan> {
         if self.tasks.is_empty() {
             bail!("a learner without tasks: call .tasks([base classes, later classes, ..])");
         }
         let device = self.device.map_or_else(Device::best, Ok)?;
         let classes = self.tasks.iter().sum();
-        let plan = Plan {
+        Ok(Plan {
             recipe: self.method.recipe(),
-            architecture: self.network.0,
+            backbone: self.backbone,
             increments: Increments::new(self.tasks, classes)?,
             preparation: self.preparation,
             seed: self.seed,
             executors: device.executors,
             device: device.place,
-        };
-        Ok(Learner { inner: cil_train::learner::Learner::new(plan)? })
+        })
     }
 }
 
@@ -145,7 +157,7 @@ impl Learner {
         let augmentation = Augmentation { crop_padding: 4, flip: true, ..Augmentation::none() };
         LearnerBuilder {
             method,
-            network: if podnet { Resnet::podnet(32) } else { Resnet::lucir(32) },
+            backbone: if podnet { Resnet::podnet(32) } else { Resnet::lucir(32) }.into(),
             tasks: Vec::new(),
             device: None,
             seed: 1,
@@ -156,6 +168,14 @@ impl Learner {
     /// Learns the tasks that are left, one at each step of the iterator.
     pub fn tasks<'a>(&'a mut self, train: &'a TrainSet) -> Tasks<'a> {
         Tasks { learner: &mut self.inner, train }
+    }
+
+    /// The state between two units of work, such as two tasks; see [`LearnerBuilder::restore`].
+    ///
+    /// # Errors
+    /// If the device refuses a tensor.
+    pub fn save(&self) -> Result<Saved> {
+        self.inner.save()
     }
 
     /// The learner of the crate `cil-train`, which advances by single units of work, saves and restores.

@@ -34,13 +34,16 @@
 //! ```
 //!
 //! A loss of your own is a [`Term`](cil_train::term::Term): `examples/own_term.rs` has one of twenty lines, and
-//! `docs/new-method.md` explains it.
+//! `docs/new-method.md` explains it. A network of your own is a [`Backbone`] of a graph that a function builds, as in
+//! `examples/own_backbone.rs`.
 
 mod data;
 mod device;
 mod learner;
 mod method;
 
+pub use cil_backbone::Backbone;
+pub use cil_train::learner::Saved;
 pub use data::{ClassOrder, Dataset, Ordered, Procedural};
 pub use device::Device;
 pub use learner::{Answer, Learned, Learner, LearnerBuilder, Resnet, Tasks};
@@ -57,7 +60,8 @@ pub type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
 /// The names that most programs need.
 pub mod prelude {
     pub use crate::{
-        ClassOrder, Dataset, Device, DfGr, DtId, Learner, Resnet, Sgd, fine_tune, joint, lucir, lwf, podnet,
+        Backbone, ClassOrder, Dataset, Device, DfGr, DtId, Learner, Resnet, Sgd, fine_tune, joint, lucir,
+        lwf, podnet,
     };
 }
 

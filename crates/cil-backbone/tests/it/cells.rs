@@ -136,10 +136,10 @@ fn stages_have_as_many_channels_as_their_maps() -> Result<()> {
         let found: Vec<usize> = every.iter().map(|it| maps[&it.tap()].dims()[1]).collect();
         let said: Vec<usize> = every.iter().map(|it| architecture.stage_channels(it.stage)).collect();
         assert_eq!(found, said, "{architecture}");
-        assert_eq!(cells::features(&maps, &every)?.dims()[1], cells::width(&architecture, &every));
+        assert_eq!(cells::features(&maps, &every)?.dims()[1], cells::width(&architecture.into(), &every));
     }
     let wide = [1, 2, 3].map(|stage| StageCells { stage, cells: 16, normalised: true });
-    let told = cells::check(&of(Variant::Lucir, 32, 16), &wide).unwrap_err().to_string();
+    let told = cells::check(&of(Variant::Lucir, 32, 16).into(), &wide).unwrap_err().to_string();
     assert!(
         told.starts_with(
             "stages have 28672 features together; use fewer cells or stages, so that they have at most 8192"

@@ -68,8 +68,8 @@ fn a_model_comes_back_bit_for_bit() -> Result<()> {
         let (read, card_read) = read(&bytes)?;
         assert_eq!(bits(&read.parameters), bits(&snapshot.parameters));
         assert_eq!(
-            (read.architecture, read.images, &read.head),
-            (snapshot.architecture, snapshot.images, &snapshot.head)
+            (&read.backbone, read.images, &read.head),
+            (&snapshot.backbone, snapshot.images, &snapshot.head)
         );
         assert_eq!(card_read, card());
         assert_eq!(to_bytes(&read, &card_read)?, bytes);
@@ -98,7 +98,7 @@ fn models_without_classes_and_of_either_family_are_files_too() -> Result<()> {
     let card =
         ModelCard { class_names: Vec::new(), mean: vec![0.5], deviation: vec![0.25], trained_on: None };
     let (snapshot, read) = read(&to_bytes(&network.snapshot(), &card)?)?;
-    assert_eq!((snapshot.architecture, snapshot.images, read), (architecture, images, card));
+    assert_eq!((snapshot.backbone, snapshot.images, read), (architecture.into(), images, card));
     Ok(())
 }
 
@@ -226,8 +226,8 @@ fn a_file_that_does_not_say_what_it_was_trained_on_is_read() {
 #[test]
 fn other_versions_and_unknown_keys_are_named() {
     let metadata = |change: &dyn Fn(&mut Value), part: &str| refused(&with_metadata(change), part);
-    metadata(&|it| *it = json!({ "format": 3, "layers": [] }), "of format 3, this program reads 1 and 2");
-    metadata(&|it| it["format"] = json!(0), "of format 0, this program reads 1 and 2");
+    metadata(&|it| *it = json!({ "format": 4, "layers": [] }), "of format 4, this program reads 1 to 3");
+    metadata(&|it| it["format"] = json!(0), "of format 0, this program reads 1 to 3");
     metadata(&|it| it["format"] = json!("one"), "cannot be read");
     metadata(&|it| drop(it.as_object_mut().unwrap().remove("format")), "missing field `format`");
     metadata(&|it| drop(it.as_object_mut().unwrap().remove("card")), "missing field `card`");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Result, Tensor};
 use cil_backbone::foreign::{self, Hints, to_torch};
-use cil_backbone::{Architecture, HeadKind, Model, Network, Variant};
+use cil_backbone::{Architecture, Backbone, HeadKind, Model, Network, Variant};
 use cil_engine::{ExecutorFactory, Shape};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
@@ -206,7 +206,10 @@ fn files_saved_from_several_gpus_and_without_biases_are_read_too() -> Result<()>
     tensors.remove("module.linear.bias");
     let bare = foreign::from_bytes(&file(&tensors, &TOLD), None, &Hints::default(), &Device::Cpu)?;
     let expected = Architecture { variant: Variant::He, depth: 8, width: 2 };
-    assert_eq!((prefixed.snapshot.architecture, bare.snapshot.architecture), (expected, expected));
+    assert_eq!(
+        (prefixed.snapshot.backbone, bare.snapshot.backbone),
+        (Backbone::from(expected), expected.into())
+    );
     assert_eq!(
         (prefixed.snapshot.head.kind, bare.snapshot.head.kind),
         (HeadKind::Linear, HeadKind::WithoutBias)

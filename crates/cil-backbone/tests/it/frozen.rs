@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use cil_backbone::{Frozen, HeadKind, Network, POOLED, Snapshot};
+use cil_backbone::{Architecture, Frozen, HeadKind, Network, POOLED, Snapshot};
 use cil_engine::{ExecutorFactory, ForwardSpec, Gradients, MomentGradient, Parameters, Upstream};
 
 use crate::backbones::{IMAGES, ROWS, architecture, golden};
@@ -242,7 +242,7 @@ fn values_that_are_not_those_of_the_form_are_named() -> Result<()> {
     refused(&|it| it.head.width = 9, "width 9");
     refused(&|it| it.head.blocks[1] = 0, "head.blocks[1] is 0");
     refused(&|it| it.head.kind = HeadKind::Cosine, "head.scale is missing");
-    refused(&|it| it.architecture.depth = 14, "is missing");
+    refused(&|it| it.backbone = Architecture { width: 2, ..Architecture::lucir(14) }.into(), "is missing");
 
     let mut network = tiny(HeadKind::Linear);
     network.parameters_mut().remove("stem.conv.weight");
@@ -253,7 +253,7 @@ fn values_that_are_not_those_of_the_form_are_named() -> Result<()> {
 #[test]
 fn a_network_without_classes_gives_features_only() -> Result<()> {
     for kind in [HeadKind::Linear, HeadKind::Cosine, HeadKind::MultiProxy { proxies: 3 }] {
-        let architecture = tiny(kind).architecture();
+        let architecture = tiny(kind).backbone().clone();
         let network = Network::new(architecture, tiny(kind).images(), kind, &cpu(), 0, &Device::Cpu)?;
         let frozen = network.freeze()?;
         assert_eq!(frozen.probe(&images(2))?.features.dims(), [2, frozen.feature_width()]);

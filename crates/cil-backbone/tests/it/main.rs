@@ -8,5 +8,6 @@ mod file;
 mod foreign;
 mod frozen;
 mod heads;
+mod own;
 mod real_images;
 mod support;

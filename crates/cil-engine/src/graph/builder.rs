@@ -35,6 +35,11 @@ impl GraphBuilder {
         NodeId(0)
     }
 
+    /// Nodes so far, the input included.
+    pub(super) fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Shape of one sample of a node.
     pub fn shape(&self, id: NodeId) -> Shape {
         self.nodes[id.0].shape

@@ -71,7 +71,7 @@ pub(super) fn extend(
     let names: Vec<String> = opened.class_names().iter().chain(&folder.classes).cloned().collect();
     let sets = sets(arguments, &opened, &folder, &names, &engine, &progress)?;
     let (method, recipe) = recipe(arguments, &opened, &sets)?;
-    let recipe = recipes::changed(recipe, &arguments.set, &opened.model.snapshot.architecture)?;
+    let recipe = recipes::changed(recipe, &arguments.set, &opened.model.snapshot.backbone)?;
     check_features(&opened, &recipe)?;
     let old = opened.classifier(&engine)?;
     let alike = told::alike(&old, &sets.train, sets.new, &names, &opened, &engine)?;
@@ -148,7 +148,7 @@ pub(super) fn extend(
 fn recipe(arguments: &Extend, opened: &Opened, sets: &Sets) -> Result<(Method, Recipe)> {
     let beginning = recipes::Beginning {
         head: opened.model.snapshot.head.kind,
-        architecture: opened.model.snapshot.architecture,
+        backbone: opened.model.snapshot.backbone.clone(),
         statistics: opened.record.discriminant.clone(),
         appended: opened.record.logistic.clone(),
         images: sets.new,
@@ -273,7 +273,7 @@ fn plan(opened: &Opened, folder: &Folder, recipe: &Recipe, global: &Global, engi
     let classes = sizes.iter().sum();
     Ok(Plan {
         recipe: recipe.clone(),
-        architecture: opened.model.snapshot.architecture,
+        backbone: opened.model.snapshot.backbone.clone(),
         increments: Increments::new(sizes, classes)?,
         preparation: Preparation {
             augmentation: recipes::augmentation(opened.fit.side),

@@ -107,7 +107,7 @@ pub(super) fn generate(
 fn plan(arguments: &Generate, opened: &Opened, global: &Global, engine: &Engine) -> Result<Plan> {
     let beginning = recipes::Beginning {
         head: opened.model.snapshot.head.kind,
-        architecture: opened.model.snapshot.architecture,
+        backbone: opened.model.snapshot.backbone.clone(),
         statistics: None,
         appended: None,
         images: 2000,
@@ -122,7 +122,7 @@ fn plan(arguments: &Generate, opened: &Opened, global: &Global, engine: &Engine)
     let classes = sizes.iter().sum();
     Ok(Plan {
         recipe,
-        architecture: opened.model.snapshot.architecture,
+        backbone: opened.model.snapshot.backbone.clone(),
         increments: cil_data::split::Increments::new(sizes, classes)?,
         preparation: crate::models::measure::preparation(&opened.normalisation),
         seed: global.seed.unwrap_or(super::train::SEED),

@@ -1,6 +1,7 @@
 //! `train`: a first model from a folder of images.
 
 use anyhow::{Context, Result};
+use cil_backbone::Backbone;
 use cil_backbone::file::{Model, ModelCard};
 use cil_data::augment::Preparation;
 use cil_data::fit::Fit;
@@ -65,16 +66,17 @@ pub(super) fn train(
     }
     let fit = Fit::of(arguments.image_side.into());
     let architecture = recipes::architecture(arguments.network, fit.side);
-    let statistics = (!arguments.no_statistics).then(|| recipes::statistics(&architecture, fit.side));
+    let backbone = Backbone::from(architecture);
+    let statistics = (!arguments.no_statistics).then(|| recipes::statistics(&backbone, fit.side));
     let recipe = recipes::first(&architecture, arguments.epochs, folder.train.len(), statistics);
-    let recipe = recipes::changed(recipe, &arguments.set, &architecture)?;
+    let recipe = recipes::changed(recipe, &arguments.set, &backbone)?;
     let dataset = engine.keep(folders::decode(&folder, fit, arguments.skip_broken, &progress)?)?;
     let images = dataset.train();
     let normalisation = Normalisation::measured(images);
     let classes = folder.classes.len();
     let augmentation = recipes::augmentation(fit.side);
     let plan = Plan {
-        architecture,
+        backbone,
         increments: Increments::new(vec![classes], classes)?,
         preparation: Preparation { augmentation, normalisation: normalisation.clone() },
         seed: global.seed.unwrap_or(SEED),

@@ -200,7 +200,7 @@ impl RunConfig {
         self.architecture.check().map_err(|error| bad_input(error.to_string()))?;
         self.recipe
             .check()
-            .and_then(|()| self.recipe.check_network(&self.architecture))
+            .and_then(|()| self.recipe.check_network(&self.architecture.into()))
             .and_then(|()| self.recipe.check_increments(&self.increments))
             .map_err(|error| {
                 bad_input(format!("recipe.{}", sentence(&error).trim_start_matches("recipe: ")))

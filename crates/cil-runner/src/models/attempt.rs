@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use cil_backbone::{Architecture, Frozen};
+use cil_backbone::{Backbone, Frozen};
 use cil_data::store::TrainSet;
 use cil_train::Diverged;
 use cil_train::event::Event;
@@ -41,7 +41,8 @@ pub struct Settings {
     /// Seed of weights, batches, augmentation and noise.
     pub seed: u64,
     /// The network.
-    pub architecture: Architecture,
+    #[serde(rename = "architecture")]
+    pub backbone: Backbone,
     /// Height and width that images are brought to.
     pub image_side: usize,
     /// SHA-256 over labels and pixels of the new images and, if there are any, of the exemplars.
@@ -59,8 +60,8 @@ impl Settings {
         let code_version = env!("CIL_CODE_VERSION").to_owned();
         let (images, model) = (Vec::new(), None);
         let kernels = engine.kernels.to_owned();
-        let Plan { recipe, seed, architecture, .. } = plan.clone();
-        Self { code_version, kernels, seed, architecture, image_side, images, model, recipe }
+        let Plan { recipe, seed, backbone, .. } = plan.clone();
+        Self { code_version, kernels, seed, backbone, image_side, images, model, recipe }
     }
 }
 

@@ -29,7 +29,7 @@ pub fn card(opened: &Opened, address: &Address, license: Option<&str>) -> String
          | {answers} |\n| file | {:.2} MB, SHA-256 `{}` |\n\n## Classes\n\n{}\n",
         address.name,
         opened.class_names().len(),
-        snapshot.architecture,
+        snapshot.backbone,
         opened.fit.shorter,
         list(&card.mean),
         list(&card.deviation),

@@ -48,7 +48,7 @@ pub fn to_bytes(snapshot: &Snapshot, about: &About<'_>) -> Result<Vec<u8>> {
         [] => vec![POOLED],
         read => read.iter().map(String::as_str).collect(),
     };
-    let graph = snapshot.architecture.graph(snapshot.images)?.with_taps(&taps)?;
+    let graph = snapshot.backbone.graph(snapshot.images)?.with_taps(&taps)?;
     let mut writer = Writer { snapshot, nodes: Vec::new(), values: Vec::new() };
     let colours = |name: &str, values: &[f32]| tensor(name, &[1, values.len(), 1, 1], values);
     writer.values.push(colours("mean", about.mean));
@@ -79,7 +79,7 @@ pub fn to_bytes(snapshot: &Snapshot, about: &About<'_>) -> Result<Vec<u8>> {
             .collect(),
         graph: Some(proto::Graph {
             node: writer.nodes,
-            name: snapshot.architecture.to_string(),
+            name: snapshot.backbone.to_string(),
             initializer: writer.values,
             input: vec![value_info(INPUT, &[channels, height, width])],
             output: vec![value_info(OUTPUT, &[snapshot.head.classes()])],
@@ -259,7 +259,7 @@ impl Writer<'_> {
         let name = &node.name;
         let part = |part: &str| format!("{name}.{part}");
         let channels =
-            self.snapshot.architecture.graph(self.snapshot.images)?.node(node.inputs[0]).shape.channels();
+            self.snapshot.backbone.graph(self.snapshot.images)?.node(node.inputs[0]).shape.channels();
         self.integers(&part("starts"), &[0, 0]);
         self.integers(&part("ends"), &[i64::MAX, i64::MAX]);
         self.integers(&part("axes"), &[2, 3]);

@@ -4,7 +4,7 @@
 //! ours, measured as docs/models.md says.
 
 use anyhow::Result;
-use cil_backbone::{Architecture, HeadKind, StageCells, Variant};
+use cil_backbone::{Architecture, Backbone, HeadKind, StageCells, Variant};
 use cil_data::augment::Augmentation;
 use cil_engine::optim::{Decay, Schedule};
 use cil_train::methods::data_free::frozen_features;
@@ -80,9 +80,9 @@ pub fn augmentation(side: usize) -> Augmentation {
 /// Statistics of a first model's features, from which later extensions compute their classifier: of networks with three
 /// stages, averages over cells of all stages of an image and its mirror image, as chosen for `frozen-stages`
 /// (docs/results.md); of others, whose stages are wide, pooled features.
-pub fn statistics(architecture: &Architecture, side: usize) -> DiscriminantSpec {
+pub fn statistics(backbone: &Backbone, side: usize) -> DiscriminantSpec {
     let pooled = DiscriminantSpec::pooled(SHRINKAGE);
-    if architecture.stages() != 3 {
+    if backbone.stages() != 3 {
         return pooled;
     }
     let stage = |stage, most| {
@@ -120,7 +120,7 @@ pub struct Beginning {
     /// The head that the old model was trained with.
     pub head: HeadKind,
     /// Its network.
-    pub architecture: Architecture,
+    pub backbone: Backbone,
     /// How statistics in its file answer, if there are any.
     pub statistics: Option<DiscriminantSpec>,
     /// How classes were appended to it before, if any were.
@@ -143,12 +143,12 @@ pub fn usual(effort: Effort, beginning: &Beginning) -> Method {
 }
 
 /// How new classes are appended to a head that stays.
-fn logistic(architecture: &Architecture) -> LogisticSpec {
-    let last = architecture.stages();
+fn logistic(backbone: &Backbone) -> LogisticSpec {
+    let last = backbone.stages();
     let cells = |stage, cells| StageCells { stage, cells, normalised: false };
-    let stages = match architecture.ends_in_relu() {
+    let stages = match backbone.ends_in_relu() && last > 1 {
         true => {
-            let side = if architecture.stage_channels(last - 1) <= WIDE_STAGE { 2 } else { 1 };
+            let side = if backbone.stage_channels(last - 1) <= WIDE_STAGE { 2 } else { 1 };
             vec![cells(last, 1), cells(last - 1, side)]
         }
         false => Vec::new(),
@@ -158,7 +158,7 @@ fn logistic(architecture: &Architecture) -> LogisticSpec {
 
 /// Of an extension.
 pub fn extension(method: Method, beginning: &Beginning) -> Recipe {
-    let Beginning { head, architecture, statistics, appended, images, side } = beginning.clone();
+    let Beginning { head, backbone, statistics, appended, images, side } = beginning.clone();
     let increment = sgd(INCREMENT_EPOCHS, 0.02, images);
     let mut recipe = match method {
         Method::FineTune => fine_tune(increment.clone(), increment),
@@ -171,7 +171,7 @@ pub fn extension(method: Method, beginning: &Beginning) -> Recipe {
     recipe.imprint = head.is_scaled() && method != Method::FineTune;
     recipe.freeze_old_head = recipe.imprint;
     if method == Method::Logistic {
-        recipe.logistic = Some(appended.unwrap_or_else(|| logistic(&architecture)));
+        recipe.logistic = Some(appended.unwrap_or_else(|| logistic(&backbone)));
     }
     recipe.discriminant = match (method, statistics) {
         (Method::FineTune | Method::Head | Method::Logistic, _) => None,
@@ -258,7 +258,7 @@ fn batch(images: usize) -> usize {
 ///
 /// # Errors
 /// Naming the key that is none, or that cannot be run.
-pub fn changed(recipe: Recipe, changes: &[String], architecture: &Architecture) -> Result<Recipe> {
+pub fn changed(recipe: Recipe, changes: &[String], backbone: &Backbone) -> Result<Recipe> {
     let mut recipe = recipe;
     if !changes.is_empty() {
         let mut table = Table::try_from(&recipe)?;
@@ -269,7 +269,7 @@ pub fn changed(recipe: Recipe, changes: &[String], architecture: &Architecture) 
     }
     recipe
         .check()
-        .and_then(|()| recipe.check_network(architecture))
+        .and_then(|()| recipe.check_network(backbone))
         .map_err(|error| bad_input(format!("recipe: {error:#}")))?;
     Ok(recipe)
 }
@@ -287,20 +287,21 @@ mod tests {
             for network in [None, Some(NetworkName::Cifar20), Some(NetworkName::Torchvision50)] {
                 let architecture = architecture(network, side);
                 architecture.check().unwrap();
-                let recipe = first(&architecture, None, 5000, Some(statistics(&architecture, side)));
-                changed(recipe, &["base.training.epochs=3".to_owned()], &architecture).unwrap();
+                let backbone = Backbone::from(architecture);
+                let recipe = first(&architecture, None, 5000, Some(statistics(&backbone, side)));
+                changed(recipe, &["base.training.epochs=3".to_owned()], &backbone).unwrap();
                 let of_generated = DiscriminantSpec { generated: Some(100), ..DiscriminantSpec::pooled(1.0) };
                 for statistics in [None, Some(DiscriminantSpec::pooled(0.1)), Some(of_generated)] {
                     for head in [HeadKind::Linear, HeadKind::Cosine, HeadKind::WithoutBias] {
                         let (statistics, appended) = (statistics.clone(), None);
-                        let beginning =
-                            Beginning { head, architecture, statistics, appended, images: 300, side };
+                        let backbone = backbone.clone();
+                        let beginning = Beginning { head, backbone, statistics, appended, images: 300, side };
                         for method in ALL {
                             if method == Method::Logistic && head != HeadKind::Linear {
                                 continue;
                             }
                             let recipe = extension(method, &beginning);
-                            changed(recipe.clone(), &[], &architecture).unwrap();
+                            changed(recipe.clone(), &[], &architecture.into()).unwrap();
                             assert_eq!(recipe.head, head);
                         }
                     }
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn statistics_are_of_cells_that_divide_the_maps() {
         let cells = |architecture: &Architecture, side| -> Vec<usize> {
-            statistics(architecture, side).stages.iter().map(|it| it.cells).collect()
+            statistics(&(*architecture).into(), side).stages.iter().map(|it| it.cells).collect()
         };
         let small = architecture(Some(NetworkName::Resnet20), 32);
         assert_eq!(cells(&small, 32), [2, 4, 4]);
@@ -325,7 +326,7 @@ mod tests {
     fn a_key_that_is_none_is_named() {
         let architecture = architecture(None, 32);
         let recipe = first(&architecture, None, 100, None);
-        let error = changed(recipe, &["base.training.epoch=3".to_owned()], &architecture).unwrap_err();
+        let error = changed(recipe, &["base.training.epoch=3".to_owned()], &architecture.into()).unwrap_err();
         assert!(error.to_string().contains("epochs"), "{error}");
     }
 
@@ -333,7 +334,7 @@ mod tests {
     fn statistics_in_the_file_are_used_and_no_image_is_generated() {
         let beginning = Beginning {
             head: HeadKind::Cosine,
-            architecture: architecture(None, 32),
+            backbone: architecture(None, 32).into(),
             appended: None,
             statistics: Some(DiscriminantSpec::pooled(0.01)),
             images: 500,
@@ -351,7 +352,7 @@ mod tests {
     fn a_linear_head_without_statistics_stays_and_gets_new_rows() {
         let linear = Beginning {
             head: HeadKind::Linear,
-            architecture: architecture(Some(NetworkName::Cifar20), 32),
+            backbone: architecture(Some(NetworkName::Cifar20), 32).into(),
             statistics: None,
             appended: None,
             images: 500,
@@ -360,7 +361,7 @@ mod tests {
         assert_eq!(usual(Effort::Quick, &linear), Method::Logistic);
         assert_eq!(usual(Effort::Full, &linear), Method::Dfgr);
         let spec = extension(Method::Logistic, &linear).logistic.unwrap();
-        assert_eq!(spec.head(&linear.architecture).width, 64 + 4 * 32);
+        assert_eq!(spec.head(&linear.backbone).width, 64 + 4 * 32);
         // The head reads the same features as in the file, even if the default has changed.
         let plain = LogisticSpec { stages: Vec::new(), ..spec };
         let appended = Beginning { appended: Some(plain.clone()), ..linear };

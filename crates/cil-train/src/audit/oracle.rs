@@ -101,7 +101,7 @@ pub fn oracle(
     let truth = ClassStatistics::of((0..classes).map(of_class), form).context("true statistics")?;
     let kept = match (kept, &own) {
         (Some(values), Some(_)) => {
-            let width = spec.width(&plan.architecture);
+            let width = spec.width(&plan.backbone);
             Some(ClassStatistics::restore(values, classes, width, form).context("the run's statistics")?)
         }
         _ => None,

@@ -35,8 +35,8 @@ impl Learner {
         if self.task > 0 || self.stage != Stage::Before || self.model.is_some() {
             bail!("a model can only be taken before the run begins");
         }
-        if model.architecture != plan.architecture {
-            bail!("the model is {}, the plan has {}", model.architecture, plan.architecture);
+        if model.backbone != plan.backbone {
+            bail!("the model is {}, the plan has {}", model.backbone, plan.backbone);
         }
         if model.head.kind != plan.recipe.head {
             bail!("the model's head is {:?}, the recipe has {:?}", model.head.kind, plan.recipe.head);
@@ -58,9 +58,8 @@ impl Learner {
             bail!("discriminant.fecam and fetril are of a whole run; leave them out to go on from a model");
         }
         if let (Some(spec), Some(values)) = (&plan.recipe.logistic, statistics) {
-            let found =
-                ClassStatistics::restore_all(values, spec.head(&model.architecture).width, Form::Wide)
-                    .context("the statistics kept beside the model")?;
+            let found = ClassStatistics::restore_all(values, spec.head(&model.backbone).width, Form::Wide)
+                .context("the statistics kept beside the model")?;
             if found.classes() >= model.head.classes() {
                 bail!(
                     "the statistics in the file are of {} classes, which the model does not have",
@@ -113,7 +112,7 @@ pub fn classifier_of(
 
 /// The statistics of a model's classes.
 fn restored(spec: &DiscriminantSpec, model: &Snapshot, values: &Parameters) -> Result<ClassStatistics> {
-    let (classes, width) = (model.head.classes(), spec.width(&model.architecture));
+    let (classes, width) = (model.head.classes(), spec.width(&model.backbone));
     ClassStatistics::restore(values, classes, width, memory::form_of(spec))
         .context("the statistics kept beside the model")
 }
@@ -141,6 +140,6 @@ pub(super) fn answering(
     if let Some(projection) = projection {
         tensors.insert(PROJECTION.to_owned(), projection.to_dtype(model.dtype())?);
     }
-    let head = Head { blocks: blocks.clone(), ..spec.head(&model.snapshot().architecture) };
+    let head = Head { blocks: blocks.clone(), ..spec.head(&model.snapshot().backbone) };
     Ok(model.with_head(head, tensors)?)
 }

@@ -131,14 +131,13 @@ impl Learner {
             of_new.map(|(teacher, spec)| replay(teacher, &spec.inversion, NEW_GENERATOR)).transpose()?;
         (learner.replay, learner.new_replay) = (of_old, of_new);
         if let (Some(_), Some(spec)) = (statistics, &recipe.discriminant) {
-            let (seen, width) = (plan.increments.seen(learner.task - 1), spec.width(&plan.architecture));
+            let (seen, width) = (plan.increments.seen(learner.task - 1), spec.width(&plan.backbone));
             let form = memory::form(plan);
             let values = ClassStatistics::restore(store(&saved.fixed, STATISTICS)?, seen, width, form);
             learner.statistics = Some(values.context(STATISTICS)?);
         }
         if let (Some(_), Some(spec)) = (kept, &learner.plan.recipe.discriminant) {
-            let form =
-                (learner.plan.increments.seen(learner.task - 1), spec.width(&learner.plan.architecture));
+            let form = (learner.plan.increments.seen(learner.task - 1), spec.width(&learner.plan.backbone));
             learner.kept = Some(Kept::restore(store(&saved.fixed, KEPT)?, spec, form).context(KEPT)?);
         }
         if appended.is_some() {
@@ -150,11 +149,11 @@ impl Learner {
 
     /// Statistics of the classes that were appended, if any were.
     fn appended_before(&self, saved: &Saved) -> Result<Option<ClassStatistics>> {
-        let Plan { recipe, architecture, .. } = &self.plan;
+        let Plan { recipe, backbone, .. } = &self.plan;
         let (Some(spec), Some(values)) = (&recipe.logistic, saved.fixed.get(STATISTICS)) else {
             return Ok(None);
         };
-        let width = spec.head(architecture).width;
+        let width = spec.head(backbone).width;
         Ok(Some(ClassStatistics::restore_all(values, width, Form::Wide).context(STATISTICS)?))
     }
 
@@ -231,10 +230,10 @@ impl Learner {
 
     /// A head of this plan with those blocks; one that classes were appended to may read more than pooled features.
     fn head(&self, blocks: &[usize], reads_pooled: bool) -> Head {
-        let Plan { recipe, architecture, .. } = &self.plan;
+        let Plan { recipe, backbone, .. } = &self.plan;
         let head = match &recipe.logistic {
-            Some(spec) if !reads_pooled => spec.head(architecture),
-            _ => Head::new(recipe.head, architecture.feature_width()),
+            Some(spec) if !reads_pooled => spec.head(backbone),
+            _ => Head::new(recipe.head, backbone.feature_width()),
         };
         Head { blocks: blocks.to_vec(), ..head }
     }
@@ -244,7 +243,7 @@ impl Learner {
         let plan = &self.plan;
         let [channels, height, width] = train.image_dims();
         let snapshot = Snapshot {
-            architecture: plan.architecture,
+            backbone: plan.backbone.clone(),
             images: Shape::Map { channels, height, width },
             head,
             parameters: values.clone(),

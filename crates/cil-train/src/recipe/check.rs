@@ -4,7 +4,7 @@
 //! run.
 
 use anyhow::{Context, Result, anyhow, bail};
-use cil_backbone::{Architecture, HeadKind};
+use cil_backbone::{Backbone, HeadKind};
 use cil_engine::bounds::{LARGEST_DECAY, LARGEST_RATE, LARGEST_WEIGHT, positive, within};
 
 use super::{DiscriminantSpec, PhaseSpec, Recipe, Rows, Teachers, TermSpec, Trained, Training};
@@ -113,22 +113,20 @@ impl Recipe {
     ///
     /// # Errors
     /// Naming the key within the recipe, its value and what would be right.
-    pub fn check_network(&self, architecture: &Architecture) -> Result<()> {
+    pub fn check_network(&self, backbone: &Backbone) -> Result<()> {
         if let Some(discriminant) = &self.discriminant {
-            discriminant.check_network(architecture)?;
+            discriminant.check_network(backbone)?;
         }
         if let Some(logistic) = &self.logistic {
-            logistic.check_network(architecture)?;
+            logistic.check_network(backbone)?;
         }
-        let n_stages = architecture.stages();
+        let n_stages = backbone.stages();
         let phases = [("base", Some(&self.base)), ("increment", Some(&self.increment))];
         for (key, phase) in phases.into_iter().chain([("balance", self.balance.as_ref())]) {
             for (at, term) in phase.iter().flat_map(|it| it.terms.iter().enumerate()) {
                 if let Some(stage) = term.settings().stages().unwrap_or(&[]).iter().find(|it| **it > n_stages)
                 {
-                    bail!(
-                        "{key}.terms.{at}: stages holds {stage}; {architecture} has stages 1 to {n_stages}"
-                    );
+                    bail!("{key}.terms.{at}: stages holds {stage}; {backbone} has stages 1 to {n_stages}");
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! configuration without these keys means pooled features of images as they are.
 
 use anyhow::{Result, anyhow, bail};
-use cil_backbone::{Architecture, Head, HeadKind, StageCells, cells};
+use cil_backbone::{Backbone, Head, HeadKind, StageCells, cells};
 use cil_engine::bounds;
 use serde::{Deserialize, Serialize};
 
@@ -69,10 +69,10 @@ impl DiscriminantSpec {
     }
 
     /// The head that answers, without classes.
-    pub fn head(&self, architecture: &Architecture) -> Head {
+    pub fn head(&self, backbone: &Backbone) -> Head {
         let (kind, width) = match self.stages.as_slice() {
-            [] => (HeadKind::LinearOfDirections, architecture.feature_width()),
-            stages => (HeadKind::Linear, cells::width(architecture, stages)),
+            [] => (HeadKind::LinearOfDirections, backbone.feature_width()),
+            stages => (HeadKind::Linear, cells::width(backbone, stages)),
         };
         let kind = match &self.fecam {
             Some(FecamSpec { covariance: Covariance::PerClass, .. }) => HeadKind::Mahalanobis,
@@ -90,8 +90,8 @@ impl DiscriminantSpec {
     }
 
     /// Width of the features that statistics are of.
-    pub fn width(&self, architecture: &Architecture) -> usize {
-        self.random_features.unwrap_or_else(|| self.head(architecture).width)
+    pub fn width(&self, backbone: &Backbone) -> usize {
+        self.random_features.unwrap_or_else(|| self.head(backbone).width)
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -128,18 +128,18 @@ impl DiscriminantSpec {
         }
     }
 
-    pub(super) fn check_network(&self, architecture: &Architecture) -> Result<()> {
-        cells::check(architecture, &self.stages).map_err(|error| anyhow!("discriminant.{error}"))?;
+    pub(super) fn check_network(&self, backbone: &Backbone) -> Result<()> {
+        cells::check(backbone, &self.stages).map_err(|error| anyhow!("discriminant.{error}"))?;
         let Some(fecam) = &self.fecam else { return Ok(()) };
-        if fecam.is_powered() && self.stages.is_empty() && !architecture.ends_in_relu() {
-            let last = architecture.stages();
+        if fecam.is_powered() && self.stages.is_empty() && !backbone.ends_in_relu() {
+            let last = backbone.stages();
             bail!(
-                "discriminant.fecam.tukey is {}, and pooled features of {architecture} may be negative; use \
+                "discriminant.fecam.tukey is {}, and pooled features of {backbone} may be negative; use \
                  discriminant.stages=[{{stage={last}, cells=1, normalised=false}}], which are of the last ReLU, or tukey 1",
                 fecam.tukey
             );
         }
-        let width = self.width(architecture);
+        let width = self.width(backbone);
         if fecam.covariance == Covariance::PerClass && width > WIDEST_OF_A_CLASS {
             bail!(
                 "discriminant.fecam.covariance is \"per-class\" of {width} features; use at most \

@@ -1,7 +1,7 @@
 //! New classes beside a frozen head, as data.
 
 use anyhow::{Result, anyhow, bail};
-use cil_backbone::{Architecture, Head, HeadKind, StageCells, cells};
+use cil_backbone::{Backbone, Head, HeadKind, StageCells, cells};
 use cil_engine::bounds;
 use serde::{Deserialize, Serialize};
 
@@ -43,17 +43,17 @@ impl LogisticSpec {
         Ok(())
     }
 
-    pub(super) fn check_network(&self, architecture: &Architecture) -> Result<()> {
+    pub(super) fn check_network(&self, backbone: &Backbone) -> Result<()> {
         if self.stages.is_empty() {
             return Ok(());
         }
-        cells::check(architecture, &self.stages).map_err(|error| anyhow!("logistic.{error}"))?;
-        if !architecture.ends_in_relu() {
+        cells::check(backbone, &self.stages).map_err(|error| anyhow!("logistic.{error}"))?;
+        if !backbone.ends_in_relu() {
             bail!(
-                "logistic.stages is set, whose features are averages after ReLU, and {architecture} pools before it; leave stages out"
+                "logistic.stages is set, whose features are averages after ReLU, and {backbone} pools before it; leave stages out"
             );
         }
-        let last = architecture.stages();
+        let last = backbone.stages();
         let pooled = StageCells { stage: last, cells: 1, normalised: false };
         if !self.stages.contains(&pooled) {
             bail!(
@@ -64,10 +64,10 @@ impl LogisticSpec {
     }
 
     /// The head that answers, without classes.
-    pub fn head(&self, architecture: &Architecture) -> Head {
+    pub fn head(&self, backbone: &Backbone) -> Head {
         let width = match self.stages.as_slice() {
-            [] => architecture.feature_width(),
-            stages => cells::width(architecture, stages),
+            [] => backbone.feature_width(),
+            stages => cells::width(backbone, stages),
         };
         Head { stages: self.stages.clone(), ..Head::new(HeadKind::Linear, width) }
     }

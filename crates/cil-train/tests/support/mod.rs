@@ -50,7 +50,7 @@ pub(crate) fn training(epochs: usize) -> Training {
 pub(crate) fn plan(recipe: Recipe, increments: &[usize], seed: u64) -> Plan {
     Plan {
         recipe,
-        architecture: Architecture { width: 4, ..Architecture::lucir(8) },
+        backbone: Architecture { width: 4, ..Architecture::lucir(8) }.into(),
         increments: Increments::new(increments.to_vec(), increments.iter().sum()).unwrap(),
         preparation: Preparation {
             augmentation: Augmentation {

@@ -62,7 +62,7 @@ impl Learning {
         let augmentation = Augmentation { crop_padding: 4, flip: true, ..Augmentation::none() };
         let mut learner = Learner::new(Plan {
             recipe,
-            architecture,
+            backbone: architecture.into(),
             increments: Increments::new(vec![OLD, new], OLD + new)?,
             preparation: Preparation { augmentation, normalisation },
             seed,

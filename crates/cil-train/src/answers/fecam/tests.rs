@@ -13,7 +13,7 @@ fn after_both(spec: &FecamSpec) -> Fecam {
 fn answers(spec: &FecamSpec) -> Vec<Vec<f64>> {
     let golden = golden();
     let answer = after_both(spec).answer(spec, golden["shrinkage"].as_f64().unwrap()).unwrap();
-    let head = spec_of(Some(spec.clone())).head(&cil_backbone::Architecture::lucir(8));
+    let head = spec_of(Some(spec.clone())).head(&cil_backbone::Architecture::lucir(8).into());
     said(&head, &answer, &golden["images"])
 }
 

@@ -11,7 +11,7 @@ fn the_classifier_is_scikit_learns_on_moved_features() {
         let tasks = [0, 1].map(|task| classes(&golden["tasks"][task]).into_iter().map(Ok));
         let [base, later] = tasks;
         let first = Fetril::after(None, base, cost).unwrap();
-        let head = || spec_of(None).head(&cil_backbone::Architecture::lucir(8));
+        let head = || spec_of(None).head(&cil_backbone::Architecture::lucir(8).into());
         // LIBLINEAR's tolerance ends both a little before the minimum, here and there.
         let found = plainly(&head(), &first.answer(), &golden["images"]);
         assert_close(&found, &golden["fetril-base"][at], 5e-3, "base");
