@@ -34,11 +34,11 @@ fn two_layers(side: usize, width: usize) -> Result<Backbone> {
 }
 
 fn main() -> cil::Result<()> {
-    let data = Dataset::procedural(4).images(60, 20).build()?;
+    let data = Dataset::procedural(4).images(100, 30).build()?;
     let (train, test) = data.in_order(ClassOrder::as_labelled()).split()?;
-    let method = lucir(Sgd::epochs(6).batch(16))
-        .later_tasks(Sgd::epochs(4).batch(16).rate(0.02))
-        .with(DfGr::iterations(20).batch(16).channels(16))
+    let method = lucir(Sgd::epochs(20).batch(16))
+        .later_tasks(Sgd::epochs(15).batch(16).rate(0.02))
+        .with(DfGr::iterations(100).batch(16).channels(16))
         .with(DtId::logits());
     let builder = Learner::builder(method).network(two_layers(32, 32)?).tasks([2, 2]);
 

@@ -3,11 +3,16 @@
 use std::path::Path;
 
 use cil_data::dataset::Evaluate;
+use cil_data::fit::Fit;
+use cil_data::folder::Decode;
 use cil_data::order;
 use cil_data::procedural::ProceduralConfig;
 use cil_data::store::{Images, TestSet, TrainSet};
 
 use crate::Result;
+
+/// Share of each class that is evaluated on where a folder has no part for it.
+const HELD_OUT: f64 = 0.2;
 
 /// Named classes with their training and test images.
 #[derive(Clone, Debug)]
@@ -28,6 +33,20 @@ impl Dataset {
     /// If a file is missing, or its contents are not those that the manifest names.
     pub fn load(folder: impl AsRef<Path>, name: &str) -> Result<Self> {
         Ok(Self { inner: cil_data::dataset::Dataset::load(folder.as_ref(), name)? })
+    }
+
+    /// A folder of pictures, a folder a class, as squares of `side` pixels; see [`cil_data::folder`] for how it may
+    /// look. Where it has no part to evaluate on, a fifth of each class is held out for it.
+    ///
+    /// # Errors
+    /// If the folder has no classes, a class has no picture, or a picture cannot be read: all such are named.
+    pub fn folder(folder: impl AsRef<Path>, side: usize) -> Result<Self> {
+        let mut found = cil_data::folder::scan(folder.as_ref())?;
+        if found.test.is_empty() {
+            found = found.held_out(HELD_OUT);
+        }
+        let by = Decode { fit: Fit::of(side), skip_broken: false };
+        Ok(Self { inner: found.decode(&by, &|_| {})?.dataset })
     }
 
     /// Images in memory; see [`Images::new`].

@@ -35,7 +35,7 @@
 //!
 //! A loss of your own is a [`Term`](cil_train::term::Term): `examples/own_term.rs` has one of twenty lines, and
 //! `docs/new-method.md` explains it. A network of your own is a [`Backbone`] of a graph that a function builds, as in
-//! `examples/own_backbone.rs`.
+//! `examples/own_backbone.rs`. A folder of your own images is [`Dataset::folder`], as in `examples/own_images.rs`.
 
 mod data;
 mod device;
