@@ -11,7 +11,7 @@ pub mod device_images;
 pub mod exemplars;
 pub mod fit;
 pub mod folder;
-mod known;
+pub mod known;
 mod manifest;
 pub mod normalise;
 pub mod order;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::known::{self, Constants};
 use crate::store::Images;
 
 /// Subtracted from and divided into pixels in `[0, 1]`, by colour channel.
@@ -14,44 +15,25 @@ pub struct Normalisation {
     pub deviation: [f32; 3],
 }
 
+impl From<&Constants> for Normalisation {
+    fn from(constants: &Constants) -> Self {
+        Self { mean: constants.mean, deviation: constants.deviation }
+    }
+}
+
 impl Normalisation {
-    /// LUCIR's constants for CIFAR-100 (its deviations are means of per-image deviations).
-    pub fn cifar100_lucir() -> Self {
-        Self { mean: [0.5071, 0.4866, 0.4409], deviation: [0.2009, 0.1984, 0.2023] }
+    /// The constants by which a source normalises a known data set, such as `cifar100` by `lucir`; they are in
+    /// `datasets/known.json`.
+    pub fn published(dataset: &str, source: &str) -> Option<Self> {
+        known::constants().find(|it| (it.0, it.1) == (dataset, source)).map(|it| it.2.into())
     }
 
-    /// PODNet's constants for CIFAR-100: mean and deviation over all pixels.
-    pub fn cifar100_podnet() -> Self {
-        Self { mean: [0.5071, 0.4867, 0.4408], deviation: [0.2675, 0.2565, 0.2761] }
-    }
-
-    /// CIFAR-10: mean and deviation over all pixels of its training images, as widely used.
-    pub fn cifar10() -> Self {
-        Self { mean: [0.4914, 0.4822, 0.4465], deviation: [0.2470, 0.2435, 0.2616] }
-    }
-
-    /// The constants that everyone uses for ImageNet.
-    pub fn imagenet() -> Self {
-        Self { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] }
-    }
-
-    /// The constants that are widely used for Tiny-ImageNet: mean and deviation over all pixels.
-    pub fn tiny_imagenet() -> Self {
-        Self { mean: [0.4802, 0.4481, 0.3975], deviation: [0.2770, 0.2691, 0.2821] }
-    }
-
-    /// ABD's constants for CIFAR-100: mean and deviation over all pixels, in full.
-    pub fn cifar100_abd() -> Self {
-        Self {
-            mean: [0.507_075_2, 0.486_548_87, 0.440_917_84],
-            deviation: [0.267_334_3, 0.256_438_46, 0.276_150_47],
-        }
-    }
-
-    /// iCaRL's for CIFAR-100: a mean is subtracted (of each pixel there, of each colour here), and nothing is divided
-    /// by.
-    pub fn cifar100_icarl() -> Self {
-        Self { deviation: [1.0; 3], ..Self::cifar100_abd() }
+    /// The known data sets that a source normalises so.
+    pub fn datasets(&self) -> Vec<&'static str> {
+        let mut found: Vec<_> =
+            known::constants().filter(|it| *self == it.2.into()).map(|(dataset, ..)| dataset).collect();
+        found.dedup();
+        found
     }
 
     /// One half and one quarter: for images of unknown statistics.
@@ -100,5 +82,21 @@ impl Normalisation {
             anyhow::bail!("deviation holds {value:?}; use a value from 0.001 to 1000");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_constants_are_found_by_data_set_and_source_and_back() {
+        let lucir = Normalisation::published("cifar100", "lucir").unwrap();
+        assert_eq!((lucir.mean[1], lucir.datasets()), (0.4866, vec!["cifar100"]));
+        assert_eq!(Normalisation::published("cifar100", "usual"), None);
+        assert!(Normalisation::half().datasets().is_empty());
+        for (_, source, constants) in known::constants() {
+            Normalisation::from(constants).check().expect(source);
+        }
     }
 }

@@ -235,7 +235,7 @@ fn cifar100_is_loaded_whole() {
             brightness: 63.0 / 255.0,
             ..Augmentation::none()
         },
-        normalisation: Normalisation::cifar100_podnet(),
+        normalisation: Normalisation::published("cifar100", "podnet").unwrap(),
     };
     let samples: Vec<_> = train.samples(0..100).into_iter().step_by(390).take(128).collect();
     let started = std::time::Instant::now();

@@ -32,7 +32,7 @@ fn preparation() -> Preparation {
             brightness: 63.0 / 255.0,
             ..Augmentation::none()
         },
-        normalisation: Normalisation::cifar100_podnet(),
+        normalisation: Normalisation::published("cifar100", "podnet").unwrap(),
     }
 }
 

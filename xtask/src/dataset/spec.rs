@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
-use super::{IMAGE_BYTES, SIDE, Split};
+use super::{IMAGE_BYTES, Split};
 
 /// How an official archive stores the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +80,6 @@ pub struct Spec {
 }
 
 /// Digests of labels and pixels, in canonical order, of a data set as it was published.
-///
-/// They stand in `datasets/digests.json`, which the crate that learns from the images reads too.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
@@ -90,19 +88,37 @@ pub struct Known {
 }
 
 impl Known {
-    const DIGESTS: &str = include_str!("../../../datasets/digests.json");
-
-    /// Those of the data set `name`. The file is part of this program, and a test reads it.
-    fn of(name: &str) -> Option<Self> {
-        serde_json::from_str::<BTreeMap<String, Self>>(Self::DIGESTS).ok()?.remove(name)
-    }
-
     /// The digest of `split`.
     pub fn split(&self, split: Split) -> &str {
         match split {
             Split::Train => &self.train,
             Split::Test => &self.test,
         }
+    }
+}
+
+/// The entry of a data set in `datasets/known.json`, which the crate that learns from the images reads too.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Listed {
+    #[serde(default)]
+    classes: usize,
+    #[serde(default)]
+    side: usize,
+    #[serde(default)]
+    train_per_class: usize,
+    #[serde(default)]
+    test_per_class: usize,
+    digests: Option<Known>,
+}
+
+impl Listed {
+    /// The entry of the data set `name`.
+    fn of(name: &str) -> Self {
+        let text = include_str!("../../../datasets/known.json");
+        let mut all: BTreeMap<String, Self> =
+            serde_json::from_str(text).expect("datasets/known.json is compiled in, and a test reads it");
+        all.remove(name).expect("every data set that can be fetched is in datasets/known.json")
     }
 }
 
@@ -127,20 +143,21 @@ impl Spec {
             test: "test".into(),
             names: "meta".into(),
         };
+        let listed = Listed::of("cifar100");
         Self {
             name: "cifar100".into(),
-            classes: 100,
-            side: SIDE,
+            classes: listed.classes,
+            side: listed.side,
             in_parts: false,
-            train_per_class: 500,
-            test_per_class: 100,
+            train_per_class: listed.train_per_class,
+            test_per_class: listed.test_per_class,
             coarse_labels: true,
             archives: vec![binary, python],
             hub_label: "fine_label".into(),
             python_labels: "fine_labels".into(),
             python_names: "fine_label_names".into(),
             hub_repository: "uoft-cs/cifar100".into(),
-            known: Known::of("cifar100"),
+            known: listed.digests,
         }
     }
 
@@ -164,36 +181,38 @@ impl Spec {
             test: "test_batch".into(),
             names: "batches.meta".into(),
         };
+        let listed = Listed::of("cifar10");
         Self {
             name: "cifar10".into(),
-            classes: 10,
-            side: SIDE,
+            classes: listed.classes,
+            side: listed.side,
             in_parts: false,
-            train_per_class: 5000,
-            test_per_class: 1000,
+            train_per_class: listed.train_per_class,
+            test_per_class: listed.test_per_class,
             coarse_labels: false,
             archives: vec![binary, python],
             hub_label: "label".into(),
             python_labels: "labels".into(),
             python_names: "label_names".into(),
             hub_repository: "uoft-cs/cifar10".into(),
-            known: Known::of("cifar10"),
+            known: listed.digests,
         }
     }
 
     /// Tiny-ImageNet (Stanford's CS231n, 2015): 200 classes of ImageNet at 64 pixels. Its test images have no labels,
     /// so the validation images are what is evaluated on, as everywhere.
     pub fn tiny_imagenet() -> Self {
+        let listed = Listed::of("tiny-imagenet");
         Self {
             name: "tiny-imagenet".into(),
-            classes: 200,
-            side: 64,
+            classes: listed.classes,
+            side: listed.side,
             in_parts: true,
-            train_per_class: 500,
-            test_per_class: 50,
+            train_per_class: listed.train_per_class,
+            test_per_class: listed.test_per_class,
             archives: Vec::new(),
             hub_repository: String::new(),
-            known: None,
+            known: listed.digests,
             ..Self::cifar10()
         }
     }

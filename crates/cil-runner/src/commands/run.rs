@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use cil_data::normalise::Normalisation;
 use cil_engine::ranks::Ranks;
 
 use crate::cli::args::{Checkpoints, Global, Run};
@@ -54,11 +53,9 @@ pub(super) fn run(
 /// The warning about images that are normalised by another data set's numbers.
 fn other_normalisation(checked: &Checked) -> Option<String> {
     let config = checked.config();
-    let of_cifar100 = [Normalisation::cifar100_lucir(), Normalisation::cifar100_podnet()];
-    let is_other = match config.dataset.name() {
-        "cifar100" => config.normalisation == Normalisation::cifar10(),
-        _ => of_cifar100.contains(&config.normalisation),
-    };
+    let owners = config.normalisation.datasets();
+    // ImageNet's constants are used for all photographs.
+    let is_other = !owners.is_empty() && !owners.contains(&config.dataset.name()) && owners != ["imagenet"];
     is_other.then(|| {
         let name = config.dataset.name();
         let right = match name {

@@ -1,8 +1,8 @@
 //! The `dataset` key: a data set's name, `{ name = "..", classes = N }`, or `{ folder = "..", side = N }`.
 //!
 //! The number of classes is read from the data set's manifest or counted in its folder, and is written into the
-//! configuration that a run records, so that a record can be read without the images. For published data sets it is
-//! built in.
+//! configuration that a run records, so that a record can be read without the images. Of a published data set it is
+//! known (`datasets/known.json`).
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use anyhow::Result;
 use cil_data::dataset::{Dataset, Outline};
 use cil_data::fit::Fit;
 use cil_data::folder::{self, BrokenImages, Decode, Folder, Subset};
+use cil_data::known;
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -17,8 +18,6 @@ use crate::cli::failure::bad_input;
 
 /// Where decoded pictures are kept, among the data sets; it may be deleted at any time when nothing runs.
 const CACHE: &str = ".cache";
-/// Classes of published data sets.
-const PUBLISHED: [(&str, usize); 3] = [("cifar100", 100), ("cifar10", 10), ("tiny-imagenet", 200)];
 
 /// Which images are learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +100,7 @@ impl DatasetSpec {
     pub fn classes(&self) -> Result<usize> {
         match self {
             Self::Named(Named { name, classes }) => {
-                let known =
-                    PUBLISHED.iter().find(|(published, _)| published == name).map(|(_, count)| *count);
+                let known = known::classes(name);
                 classes.or(known).ok_or_else(|| {
                     bad_input(format!(
                         "dataset: how many classes {name:?} has is not known here; write dataset = {{ name = \
@@ -160,8 +158,7 @@ impl DatasetSpec {
             }
             Self::Named(Named { name, classes: classes @ None }) if name != Self::PROCEDURAL => {
                 let found = data_dir.map(|data_dir| Dataset::outline(data_dir, name));
-                let known =
-                    PUBLISHED.iter().find(|(published, _)| published == name).map(|(_, count)| *count);
+                let known = known::classes(name);
                 match (found, known) {
                     (Some(Ok(outline)), known) if known != Some(outline.classes) => {
                         *classes = Some(outline.classes);

@@ -4,7 +4,6 @@ use cil_backbone::Variant;
 use cil_data::augment::{Augmentation, Policy, Preparation};
 use cil_data::dataset::Evaluate;
 use cil_data::exemplars::Budget;
-use cil_data::normalise::Normalisation;
 use cil_engine::optim::Decay;
 use cil_train::recipe::Training;
 use dfgr::InversionConfig;
@@ -53,13 +52,13 @@ pub(super) struct Family {
 /// As in LUCIR's code.
 pub(super) fn images_of_lucir() -> Preparation {
     let augmentation = Augmentation { crop_padding: 4, flip: true, ..Augmentation::none() };
-    Preparation { augmentation, normalisation: Normalisation::cifar100_lucir() }
+    Preparation { augmentation, normalisation: settings::normalisation("cifar100", "lucir") }
 }
 
 /// As in PODNet's code.
 pub(super) fn images_of_podnet() -> Preparation {
     let augmentation = Augmentation { brightness: 63.0 / 255.0, ..images_of_lucir().augmentation };
-    Preparation { augmentation, normalisation: Normalisation::cifar100_podnet() }
+    Preparation { augmentation, normalisation: settings::normalisation("cifar100", "podnet") }
 }
 
 impl Family {

@@ -6,14 +6,13 @@
 use cil_backbone::{Architecture, Variant};
 use cil_data::augment::{Augmentation, Fill, Preparation};
 use cil_data::exemplars::Budget;
-use cil_data::normalise::Normalisation;
 use cil_engine::optim::Decay;
 use cil_train::recipe::Training;
 
 use super::cifar100::{Family, images_of_lucir, images_of_podnet};
 use super::method::{Base, MethodName};
 use super::protocol::Made;
-use super::settings::{Lengths, sgd};
+use super::settings::{self, Lengths, sgd};
 
 /// The base methods that have settings of their own.
 pub(super) const BASES: [Base; 8] = [
@@ -60,7 +59,10 @@ pub(super) fn in_equal_tasks(method: &MethodName, increments: &[usize]) -> Optio
                     rate 0.1 divided by 10 at 100, 150 and 200, decay 1e-4",
             lengths: weight_aligning(),
             architecture: Architecture::lucir(32),
-            images: Preparation { normalisation: Normalisation::cifar100_podnet(), ..images_of_lucir() },
+            images: Preparation {
+                normalisation: settings::normalisation("cifar100", "podnet"),
+                ..images_of_lucir()
+            },
             order: "lucir_1993",
         },
         _ => return None,
@@ -109,18 +111,18 @@ fn of_rdfcil() -> Printed {
 /// As in ABD's code: both jitters, of whole images.
 fn images_of_abd() -> Preparation {
     let augmentation = Augmentation { contrast: 0.8, ..images_of_podnet().augmentation };
-    Preparation { augmentation, normalisation: Normalisation::cifar100_abd() }
+    Preparation { augmentation, normalisation: settings::normalisation("cifar100", "abd") }
 }
 
 /// As in R-DFCIL's code: cropped after normalisation.
 fn images_of_rdfcil() -> Preparation {
     let augmentation = Augmentation { crop_fill: Fill::Mean, ..images_of_lucir().augmentation };
-    Preparation { augmentation, normalisation: Normalisation::cifar100_podnet() }
+    Preparation { augmentation, normalisation: settings::normalisation("cifar100", "podnet") }
 }
 
 /// As in iCaRL's code: cropped after the mean is subtracted.
 fn images_of_icarl() -> Preparation {
-    Preparation { normalisation: Normalisation::cifar100_icarl(), ..images_of_rdfcil() }
+    Preparation { normalisation: settings::normalisation("cifar100", "icarl"), ..images_of_rdfcil() }
 }
 
 /// ABD's settings of everything that it compares.

@@ -84,7 +84,7 @@ fn tiny(steps: usize) -> Spec {
         increments: base_and(100, steps),
         architecture: Architecture::imagenet_small(),
         augmentation: Augmentation { crop_padding: 8, flip: true, ..Augmentation::none() },
-        normalisation: Normalisation::tiny_imagenet(),
+        normalisation: settings::normalisation("tiny-imagenet", "usual"),
         lengths: Lengths {
             base: decayed(sgd(160, 0.1, milestones())),
             increment: decayed(sgd(160, 0.1, milestones())),
@@ -129,7 +129,7 @@ fn imagenet(classes: usize, steps: usize) -> Spec {
             resized_crop: Some(ResizedCrop::imagenet()),
             ..Augmentation::none()
         },
-        normalisation: Normalisation::imagenet(),
+        normalisation: settings::normalisation("imagenet", "usual"),
         lengths: Lengths {
             base: decayed(sgd(90, 0.1, milestones())),
             increment: decayed(sgd(90, 0.1, milestones())),

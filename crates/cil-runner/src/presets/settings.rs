@@ -4,6 +4,7 @@
 
 use cil_backbone::{Architecture, StageCells};
 use cil_data::exemplars::Budget;
+use cil_data::normalise::Normalisation;
 use cil_engine::optim::{Decay, Schedule};
 use cil_train::methods::data_free::{
     always_be_dreaming, frozen_features, generated_deep_inversion, model_consolidation, rdfcil,
@@ -194,6 +195,12 @@ fn discriminant(head: Head) -> Option<DiscriminantSpec> {
 fn last_relu(fecam: Option<FecamSpec>) -> DiscriminantSpec {
     let stages = vec![StageCells { stage: 3, cells: 1, normalised: false }];
     DiscriminantSpec { fecam, stages, ..DiscriminantSpec::pooled(1.0) }
+}
+
+/// The constants that a known data set is normalised with by a source.
+pub(super) fn normalisation(dataset: &str, source: &str) -> Normalisation {
+    Normalisation::published(dataset, source)
+        .expect("presets name constants of datasets/known.json, as a test sees")
 }
 
 /// The network that a method was published with, for small images.

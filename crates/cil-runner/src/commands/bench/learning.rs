@@ -58,7 +58,7 @@ impl Learning {
         let mut base =
             Network::new(architecture, images, HeadKind::Cosine, &engine.executors, seed, &engine.device)?;
         base.grow(OLD)?;
-        let normalisation = Normalisation::cifar100_lucir();
+        let normalisation = Normalisation::published("cifar100", "lucir").unwrap_or_else(Normalisation::half);
         let augmentation = Augmentation { crop_padding: 4, flip: true, ..Augmentation::none() };
         let mut learner = Learner::new(Plan {
             recipe,

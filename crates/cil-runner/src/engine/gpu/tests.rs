@@ -63,7 +63,7 @@ fn batches_are_the_processors_bits() {
     let (there, tested_there) = split(DeviceCache(Some(turn.gpu.clone())).keep(dataset()).unwrap());
     let mut samples = here.samples(0..2);
     samples.reverse();
-    let normalisation = Normalisation::cifar100_lucir();
+    let normalisation = cil_data::normalise::Normalisation::published("cifar100", "lucir").unwrap();
     let simple = |crop_padding, flip, brightness| Augmentation {
         crop_padding,
         flip,
