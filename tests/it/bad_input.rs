@@ -5,11 +5,11 @@ use std::process::Command;
 
 use crate::{Place, SMALL, SMALL_REPLAY, small_run};
 
-fn told_by_set(change: &str) -> String {
+fn message_of_set(change: &str) -> String {
     let place = Place::new();
-    let told = place.told(2, &["run", "demo-lwf", "--set", change]);
+    let message = place.message(2, &["run", "demo-lwf", "--set", change]);
     assert_eq!(place.list("."), Vec::<String>::new(), "something was left behind");
-    told
+    message
 }
 
 #[test]
@@ -51,30 +51,30 @@ fn a_wrong_key_value_or_preset_is_told() {
         ("procedural.config.classes=25", "procedural.config.classes is 25"),
     ];
     for (change, part) in cases {
-        let told = told_by_set(change);
-        assert!(told.starts_with("error: ") && told.contains(part), "{change}: {told}");
+        let message = message_of_set(change);
+        assert!(message.starts_with("error: ") && message.contains(part), "{change}: {message}");
     }
     let place = Place::new();
-    let told = place.told(2, &["run", "demo-lwff"]);
-    assert_eq!(told, "error: there is no preset \"demo-lwff\"; did you mean \"demo-lwf\"?");
-    let told = place.told(2, &["run", "none.toml"]);
-    assert!(told.contains("cannot read none.toml"), "{told}");
+    let message = place.message(2, &["run", "demo-lwff"]);
+    assert_eq!(message, "error: there is no preset \"demo-lwff\"; did you mean \"demo-lwf\"?");
+    let message = place.message(2, &["run", "none.toml"]);
+    assert!(message.contains("cannot read none.toml"), "{message}");
     fs::write(place.path().join("broken.toml"), "seed = = 1\n").expect("a file");
-    let told = place.told(2, &["run", "broken.toml"]);
-    assert!(told.contains("broken.toml is not TOML") && told.contains("line 1"), "{told}");
+    let message = place.message(2, &["run", "broken.toml"]);
+    assert!(message.contains("broken.toml is not TOML") && message.contains("line 1"), "{message}");
     for name in ["a.partial", "a.tmp", "../a", ".a", ""] {
-        let told = place.told(2, &["run", "demo-lwf", "--name", name]);
-        assert!(told.contains(&format!("{name:?} is not a name")), "{told}");
+        let message = place.message(2, &["run", "demo-lwf", "--name", name]);
+        assert!(message.contains(&format!("{name:?} is not a name")), "{message}");
     }
-    let told = place.told(2, &["run", "demo-lwf", "--device", "cuda"]);
-    assert!(told.contains("--device cuda"), "{told}");
+    let message = place.message(2, &["run", "demo-lwf", "--device", "cuda"]);
+    assert!(message.contains("--device cuda"), "{message}");
 }
 
 #[test]
 fn a_seed_that_no_file_can_hold_is_refused_and_the_largest_one_comes_back() {
     let place = Place::new();
-    let told = place.told(2, &["run", "demo-lwf", "--seed", "18446744073709551615"]);
-    assert_eq!(told, "error: seed is 18446744073709551615; use at most 9223372036854775807");
+    let message = place.message(2, &["run", "demo-lwf", "--seed", "18446744073709551615"]);
+    assert_eq!(message, "error: seed is 18446744073709551615; use at most 9223372036854775807");
     assert_eq!(place.list("."), Vec::<String>::new());
     let text = place.ok(&["run", "demo-lwf", "--seed", "9223372036854775807", "--dry-run", "--no-estimate"]);
     fs::write(place.path().join("own.toml"), text).expect("a file");
@@ -93,10 +93,10 @@ fn a_model_that_its_last_step_made_diverge_is_an_error_and_no_result() {
         "recipe.increment.training.batch=1000",
         "recipe.increment.training.learning-rate=1e5",
     ];
-    let told = place.told(1, &small_run("demo-fine-tune", &changes));
-    assert!(told.contains("the student diverged in task 2, student phase: "), "{told}");
-    assert!(told.contains("recipe.increment.training.learning-rate is 100000.0"), "{told}");
-    assert!(!told.contains("cil-runner resume"), "{told}");
+    let message = place.message(1, &small_run("demo-fine-tune", &changes));
+    assert!(message.contains("the student diverged in task 2, student phase: "), "{message}");
+    assert!(message.contains("recipe.increment.training.learning-rate is 100000.0"), "{message}");
+    assert!(!message.contains("cil-runner resume"), "{message}");
     assert_eq!(place.list("runs"), ["demo-fine-tune-s3.partial"]);
 }
 
@@ -105,8 +105,8 @@ fn an_output_folder_that_exists_is_refused_and_kept() {
     let place = Place::new();
     fs::create_dir_all(place.path().join("runs/demo-lwf-s3")).expect("a folder");
     fs::write(place.path().join("runs/demo-lwf-s3/mine"), "precious").expect("a file");
-    let told = place.told(2, &small_run("demo-lwf", &[]));
-    assert!(told.contains("the output folder runs/demo-lwf-s3 exists"), "{told}");
+    let message = place.message(2, &small_run("demo-lwf", &[]));
+    assert!(message.contains("the output folder runs/demo-lwf-s3 exists"), "{message}");
     assert_eq!(place.list("runs"), ["demo-lwf-s3"]);
     assert_eq!(place.list("runs/demo-lwf-s3"), ["mine"]);
 }
@@ -123,8 +123,8 @@ fn a_model_of_another_form_is_refused() {
     let refused = |more: &[&str], part: &str| {
         let mut arguments = small_run("demo-lucir-e0", &[&[order], more].concat());
         arguments.extend(["--name", "other", "--base-model", base]);
-        let told = place.told(2, &arguments);
-        assert!(told.contains(base) && told.contains(part), "{told}");
+        let message = place.message(2, &arguments);
+        assert!(message.contains(base) && message.contains(part), "{message}");
         assert_eq!(place.list("runs"), ["demo-lucir-e0-s3"]);
     };
     refused(&["architecture.width=8"], "of width 4, the run needs LUCIR's ResNet-8 of width 8");
@@ -140,8 +140,8 @@ fn a_model_of_another_form_is_refused() {
     for change in SMALL.iter().chain(&SMALL_REPLAY).chain(&["class-order=[1, 0, 2, 3]"]) {
         audit.extend(["--set", change]);
     }
-    let told = place.told(2, &audit);
-    assert!(told.contains(base) && told.contains("the model's class 0 is "), "{told}");
+    let message = place.message(2, &audit);
+    assert!(message.contains(base) && message.contains("the model's class 0 is "), "{message}");
     let path = place.path().join(base);
     let bytes = fs::read(&path).expect("a model");
     let mut broken = bytes.clone();
@@ -166,8 +166,8 @@ fn a_disk_that_is_full_leaves_nothing_half_written() {
         Command::new("bash").current_dir(place.path()).args(["-c", &line]).output().expect("bash runs");
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    let told = text.lines().last().expect("an error");
-    assert!(told.starts_with("error: ") && told.contains("cannot write"), "{told}");
+    let message = text.lines().last().expect("an error");
+    assert!(message.starts_with("error: ") && message.contains("cannot write"), "{message}");
     let left = place.list("runs");
     assert!(left.iter().all(|name| name.ends_with(".partial")), "{left:?}");
 }

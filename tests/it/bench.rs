@@ -33,16 +33,16 @@ fn every_line_is_answered_by_two_times() {
 
 #[test]
 fn a_line_that_names_no_work_ends_it_with_one_sentence() {
-    let told = |arguments: &[&str], lines: &str| {
+    let message = |arguments: &[&str], lines: &str| {
         let output = serve(arguments, lines);
         assert_eq!(output.status.code(), Some(2));
         (output.stdout, String::from_utf8(output.stderr).expect("text"))
     };
-    let (answers, text) = told(&["--batch", "2"], "eval\ntrian\n");
+    let (answers, text) = message(&["--batch", "2"], "eval\ntrian\n");
     assert_eq!(answers.iter().filter(|byte| **byte == b'\n').count(), 1);
     let sentence = "error: line 2 of standard input is \"trian\"; write train, eval, invert or step\n";
     assert_eq!(text, sentence);
-    let (_, text) = told(&["--batch", "2", "--model", "resnet18"], "step\n");
+    let (_, text) = message(&["--batch", "2", "--model", "resnet18"], "step\n");
     assert!(text.starts_with("error: --model resnet18 cannot step") && text.lines().count() == 1, "{text}");
 }
 
@@ -69,9 +69,9 @@ fn a_table_and_json_tell_every_work() {
 #[test]
 fn what_cannot_be_measured_is_told() {
     let place = Place::new();
-    let told = place.told(2, &["bench", "--work", "invert", "--model", "resnet18"]);
-    assert!(told.contains("--model resnet18 cannot invert"), "{told}");
+    let message = place.message(2, &["bench", "--work", "invert", "--model", "resnet18"]);
+    assert!(message.contains("--model resnet18 cannot invert"), "{message}");
     for wrong in [["--batch", "1"], ["--rounds", "0"], ["--work", "tarin"]] {
-        place.told(2, &["bench", wrong[0], wrong[1]]);
+        place.message(2, &["bench", wrong[0], wrong[1]]);
     }
 }

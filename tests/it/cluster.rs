@@ -82,13 +82,13 @@ fn tasks_in_any_order_give_what_the_sweep_gives_and_do_nothing_twice() {
     let log = place.list("runs/s/logs").into_iter().filter(|it| !it.contains('-')).collect::<Vec<_>>();
     let text = fs::read_to_string(place.path().join("runs/s/logs").join(&log[0])).expect("a log");
     assert_eq!(text.matches("sweep: begun").count(), 1, "{text}");
-    let told = place.ok(&["sweep", "task", "s.toml", "--index", "0"]);
-    assert!(told.starts_with("job 0, ") && told.contains("was done already"), "{told}");
+    let printed = place.ok(&["sweep", "task", "s.toml", "--index", "0"]);
+    assert!(printed.starts_with("job 0, ") && printed.contains("was done already"), "{printed}");
 
     place.ok(&["sweep", "run", "s.toml", "--out", "straight"]);
     assert_eq!(products(&place.path().join("runs/s")), products(&place.path().join("straight/s")));
-    let told = place.told(2, &["sweep", "task", "s.toml", "--index", "3"]);
-    assert_eq!(told, "error: --index 3: the sweep has jobs 0 to 2");
+    let message = place.message(2, &["sweep", "task", "s.toml", "--index", "3"]);
+    assert_eq!(message, "error: --index 3: the sweep has jobs 0 to 2");
 }
 
 #[cfg(unix)]
@@ -201,8 +201,8 @@ fn the_other_schedulers_get_the_same_tasks() {
     assert!(calls[1].starts_with("hq submit --name s --array 1-2 --cpus 1 --crash-limit 5 -- "), "{calls:?}");
     assert!(calls[1].contains("s.toml --index-from HQ_TASK_ID --out "), "{calls:?}");
 
-    let told = place.told(2, &["sweep", "script", "s.toml", "--for", "kubernetes"]);
-    assert!(told.starts_with("error: --for kubernetes needs --image"), "{told}");
+    let message = place.message(2, &["sweep", "script", "s.toml", "--for", "kubernetes"]);
+    assert!(message.starts_with("error: --for kubernetes needs --image"), "{message}");
     let manifest =
         ["sweep", "script", "s.toml", "--for", "kubernetes", "--image", "me/cil:1", "--claim", "data"];
     let manifest = place.ok(&manifest);
@@ -210,6 +210,6 @@ fn the_other_schedulers_get_the_same_tasks() {
         assert!(manifest.lines().any(|it| it == line), "{manifest}");
     }
     assert!(manifest.contains("--index-from JOB_COMPLETION_INDEX"), "{manifest}");
-    let told = place.told(2, &["sweep", "script", "s.toml", "--for", "slurm", "--time", "4;rm"]);
-    assert!(told.contains("more information") || told.contains("HH:MM:SS"), "{told}");
+    let message = place.message(2, &["sweep", "script", "s.toml", "--for", "slurm", "--time", "4;rm"]);
+    assert!(message.contains("more information") || message.contains("HH:MM:SS"), "{message}");
 }

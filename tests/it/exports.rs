@@ -62,6 +62,9 @@ fn a_run_that_may_not_be_written_to_is_shown() {
     let output = place.output(&["report", RUN]);
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stdout), shown);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("result.json") && told.contains("the result is shown and not kept"), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        message.contains("result.json") && message.contains("the result is shown and not kept"),
+        "{message}"
+    );
 }

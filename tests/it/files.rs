@@ -105,8 +105,8 @@ fn a_damaged_data_set_is_refused_by_name() {
     for (part, damage) in damages {
         let place = place();
         damage(&place.path().join("data/cifar10"));
-        let told = place.told(1, &arguments());
-        assert!(told.starts_with("error: ") && told.contains(part), "{told}");
+        let message = place.message(1, &arguments());
+        assert!(message.starts_with("error: ") && message.contains(part), "{message}");
         assert_eq!(place.list("runs"), Vec::<String>::new());
     }
 }

@@ -206,10 +206,10 @@ fn a_model_is_pushed_and_read_by_its_address() {
     let token = [("HF_TOKEN", TOKEN)];
 
     // Without a token that may write, and without a connection.
-    let told = hub.refused(&place, &[], &push);
-    assert!(told.contains("hf://somebody/two-trees: ") && told.contains("Authentication"), "{told}");
-    let told = hub.refused(&place, &[("HF_HUB_OFFLINE", "1")], &push);
-    assert!(told.contains("HF_HUB_OFFLINE forbids a connection"), "{told}");
+    let message = hub.refused(&place, &[], &push);
+    assert!(message.contains("hf://somebody/two-trees: ") && message.contains("Authentication"), "{message}");
+    let message = hub.refused(&place, &[("HF_HUB_OFFLINE", "1")], &push);
+    assert!(message.contains("HF_HUB_OFFLINE forbids a connection"), "{message}");
 
     // A dry run prints what the push writes.
     let asked = hub.asked();
@@ -217,8 +217,8 @@ fn a_model_is_pushed_and_read_by_its_address() {
     assert_eq!(hub.asked(), asked, "a dry run opens no connection");
     // The first push makes the repository, the second finds it.
     for _ in 0..2 {
-        let told = hub.ok(&place, &token, &push);
-        assert!(told.contains(&format!("http://hub/somebody/two-trees/commit/{COMMIT}")), "{told}");
+        let printed = hub.ok(&place, &token, &push);
+        assert!(printed.contains(&format!("http://hub/somebody/two-trees/commit/{COMMIT}")), "{printed}");
     }
     let files = hub.files("somebody/two-trees");
     assert_eq!(files.keys().collect::<Vec<_>>(), ["README.md", "model.safetensors"]);
@@ -237,8 +237,8 @@ fn a_model_is_pushed_and_read_by_its_address() {
     let offline = [("HF_HUB_OFFLINE", "1")];
     let asked = hub.asked();
     assert_eq!(hub.ok(&place, &offline, &["predict", "hf://somebody/two-trees", "photos", "--csv"]), own);
-    let told = hub.refused(&place, &offline, &["inspect", "hf://somebody/else"]);
-    assert!(told.contains("model.safetensors is not in the cache"), "{told}");
+    let message = hub.refused(&place, &offline, &["inspect", "hf://somebody/else"]);
+    assert!(message.contains("model.safetensors is not in the cache"), "{message}");
     assert_eq!(hub.asked(), asked, "no connection was opened");
 }
 
@@ -254,21 +254,21 @@ fn a_model_of_another_program_is_read_with_its_config() {
     hub.put("another/net", "weights/best.safetensors", bytes);
     hub.put("another/net", "README.md", b"no model".to_vec());
 
-    let told = hub.refused(&place, &[], &["inspect", "hf://another/net"]);
+    let message = hub.refused(&place, &[], &["inspect", "hf://another/net"]);
     assert!(
-        told.contains(
+        message.contains(
             "it has no model.safetensors; name one of its files (weights/best.safetensors), such as"
-        ) && told.contains("hf://another/net/weights/best.safetensors"),
-        "{told}"
+        ) && message.contains("hf://another/net/weights/best.safetensors"),
+        "{message}"
     );
     let found = hub.ok(&place, &[], &["inspect", "hf://another/net/weights/best.safetensors", "--json"]);
     let found: Value = serde_json::from_str(&found).expect("JSON");
     assert_eq!(found["classes"], json!(["ash", "birch"]));
-    let told = hub.refused(&place, &[], &["push", "torch.safetensors", "hf://somebody/net", "--dry-run"]);
-    assert!(told.contains("it is a model of another program"), "{told}");
-    let told = hub.refused(&place, &[], &["inspect", "hf://nobody/nothing"]);
-    assert!(told.contains("hf://nobody/nothing: "), "{told}");
-    assert_eq!(told.lines().count(), 1, "{told}");
+    let message = hub.refused(&place, &[], &["push", "torch.safetensors", "hf://somebody/net", "--dry-run"]);
+    assert!(message.contains("it is a model of another program"), "{message}");
+    let message = hub.refused(&place, &[], &["inspect", "hf://nobody/nothing"]);
+    assert!(message.contains("hf://nobody/nothing: "), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
 }
 
 #[test]
@@ -287,6 +287,6 @@ fn a_blob_that_rotted_in_the_cache_is_refused() {
     let last = content.len() - 1;
     content[last] ^= 1;
     fs::write(&blob, content).expect("a blob");
-    let told = hub.refused(&place, &[], &["inspect", "hf://somebody/net"]);
-    assert!(told.contains("not that of its name; remove it"), "{told}");
+    let message = hub.refused(&place, &[], &["inspect", "hf://somebody/net"]);
+    assert!(message.contains("not that of its name; remove it"), "{message}");
 }

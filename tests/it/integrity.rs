@@ -100,8 +100,8 @@ fn every_bit_of_a_run_that_is_half_done_counts() {
     // A resumed run is compared with the digests, too.
     let path = folder.join("base.safetensors");
     damage(&path);
-    let told = place.told(1, &["resume", "runs/half"]);
-    assert!(told.contains("runs/half.partial/base.safetensors is not what the run wrote"), "{told}");
+    let message = place.message(1, &["resume", "runs/half"]);
+    assert!(message.contains("runs/half.partial/base.safetensors is not what the run wrote"), "{message}");
 }
 
 fn damage(path: &Path) {
@@ -129,8 +129,8 @@ fn whoever_reads_a_damaged_run_says_so() {
         (2, &from_base),
         (2, &audit),
     ] {
-        let told = place.told(status, line);
-        assert!(told.contains(&part), "{line:?}: {told}");
+        let message = place.message(status, line);
+        assert!(message.contains(&part), "{line:?}: {message}");
     }
     let output = place.output(&["report", "runs", "--verify"]);
     let text = String::from_utf8_lossy(&output.stdout);
@@ -149,16 +149,16 @@ fn a_record_of_before_there_were_digests_is_read_and_said_to_be_unverified() {
     let folder = place.path().join("runs/demo-fine-tune-s3");
     let shown = place.ok(&["report", "runs/demo-fine-tune-s3"]);
     fs::remove_file(folder.join("SHA256SUMS")).expect("digests");
-    let told = place.told(1, &["report", "runs/demo-fine-tune-s3"]);
-    assert!(told.contains("SHA256SUMS is missing"), "its events have checks: {told}");
+    let message = place.message(1, &["report", "runs/demo-fine-tune-s3"]);
+    assert!(message.contains("SHA256SUMS is missing"), "its events have checks: {message}");
     let log = fs::read_to_string(folder.join("events.jsonl")).expect("a log");
     let before =
         |line: &str| line.rsplit_once(",\"check\":").map(|(rest, _)| format!("{rest}}}\n")).expect("a check");
     fs::write(folder.join("events.jsonl"), log.lines().map(before).collect::<String>()).expect("a log");
     let output = place.output(&["report", "runs/demo-fine-tune-s3"]);
-    let told = String::from_utf8_lossy(&output.stderr);
+    let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), shown);
-    assert_eq!(told, "runs/demo-fine-tune-s3: unverified, it was written before digests were kept\n");
+    assert_eq!(message, "runs/demo-fine-tune-s3: unverified, it was written before digests were kept\n");
     let text = place.ok(&["report", "runs", "--verify"]);
     assert!(text.contains("runs/demo-fine-tune-s3: unverified"), "{text}");
 }
@@ -172,11 +172,11 @@ fn a_record_whose_models_were_taken_out_is_read_and_so_are_the_documents_own() {
     fs::remove_file(folder.join("base.safetensors")).expect("a model");
     assert_eq!(place.ok(&["report", run]), shown);
     let output = place.output(&["report", run, "--verify"]);
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(!output.status.success() && told.contains("base.safetensors is missing"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && printed.contains("base.safetensors is missing"), "{printed}");
     // What else is missing is missed.
     fs::remove_file(folder.join("env.json")).expect("a file");
-    assert!(place.told(1, &["report", run]).contains("env.json is missing"));
+    assert!(place.message(1, &["report", run]).contains("env.json is missing"));
 
     let records = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/runs");
     let mut names: Vec<_> =
@@ -202,8 +202,8 @@ fn a_kill_before_a_run_began_stops_nobody() {
     fs::write(partial.join("config.toml.tmp"), "preset = ").expect("a file");
     let arguments = small_run("demo-fine-tune", &[]);
     for line in [["resume", "runs/demo-fine-tune-s3"], ["report", "runs/demo-fine-tune-s3.partial"]] {
-        let told = place.told(2, &line);
-        assert!(told.contains("nothing of this run was begun"), "{told}");
+        let message = place.message(2, &line);
+        assert!(message.contains("nothing of this run was begun"), "{message}");
     }
     place.ok(&arguments);
     assert_eq!(place.list("runs"), ["demo-fine-tune-s3"]);

@@ -83,8 +83,8 @@ fn what_a_run_writes_while_it_goes_is_what_a_report_writes_of_it() {
     fs::write(place.path().join("file"), "").expect("a file");
     let mut wrong = small_run("demo-fine-tune", &[]);
     wrong.extend(["--name", "other", "--tensorboard", "file"]);
-    let told = place.told(2, &wrong);
-    assert!(told.contains("--tensorboard file: "), "{told}");
+    let message = place.message(2, &wrong);
+    assert!(message.contains("--tensorboard file: "), "{message}");
     assert_eq!(place.list("runs"), [NAME]);
 }
 

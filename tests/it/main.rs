@@ -81,7 +81,7 @@ impl Place {
     }
 
     /// The last line of standard error; the program must end with `status`.
-    pub(crate) fn told(&self, status: i32, arguments: &[&str]) -> String {
+    pub(crate) fn message(&self, status: i32, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {text}");

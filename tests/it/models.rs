@@ -68,13 +68,13 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
 }
 
-fn told_percent(share: &Value) -> String {
+fn percent_text(share: &Value) -> String {
     format!("{:.1} %", 100.0 * share.as_f64().expect("a number"))
 }
 
 fn accuracy(place: &Place, model: &str, folder: &str) -> f64 {
-    let told = json(&place.ok(&["evaluate", model, folder, "--json"]));
-    let accuracy = told["accuracy"].as_f64().expect("a number");
+    let report = json(&place.ok(&["evaluate", model, folder, "--json"]));
+    let accuracy = report["accuracy"].as_f64().expect("a number");
     assert!((0.0..=1.0).contains(&accuracy));
     accuracy
 }
@@ -86,19 +86,19 @@ fn a_model_is_trained_extended_measured_and_exported() {
     images(&place, "more", 3..5, 24, 1);
     images(&place, "test", 0..5, 8, 7);
     images(&place, "test-new", 3..5, 8, 7);
-    let told = place.ok(&with(&["train", "photos", "--out", "first.safetensors"], &SHORT));
-    assert!(told.contains("3 classes from 72 images"), "{told}");
+    let printed = place.ok(&with(&["train", "photos", "--out", "first.safetensors"], &SHORT));
+    assert!(printed.contains("3 classes from 72 images"), "{printed}");
     let before = fs::read(place.path().join("first.safetensors")).expect("a model");
     fs::remove_dir_all(place.path().join("photos")).expect("the images are gone");
 
     let extend = ["extend", "first.safetensors", "more", "--out", "second.safetensors", "--eval", "test"];
-    let told = json(&place.ok(&with(&extend, &["--effort", "quick", "--report", "page.html", "--json"])));
+    let report = json(&place.ok(&with(&extend, &["--effort", "quick", "--report", "page.html", "--json"])));
     assert_eq!(fs::read(place.path().join("first.safetensors")).expect("a model"), before);
-    assert_eq!(told["method"], "statistics");
-    assert_eq!(told["new_classes"], serde_json::json!(["fir tree", "écorce"]));
-    assert_eq!(told["all"]["images"], 40);
+    assert_eq!(report["method"], "statistics");
+    assert_eq!(report["new_classes"], serde_json::json!(["fir tree", "écorce"]));
+    assert_eq!(report["all"]["images"], 40);
     for part in ["old_before", "old_after", "new"] {
-        let accuracy = told[part]["accuracy"].as_f64().expect("a number");
+        let accuracy = report[part]["accuracy"].as_f64().expect("a number");
         assert!(accuracy > 0.6, "{part}: {accuracy}");
     }
     let page = fs::read_to_string(place.path().join("page.html")).expect("a page");
@@ -106,13 +106,13 @@ fn a_model_is_trained_extended_measured_and_exported() {
 
     // Statistics in the file are of the features that they are of.
     let other = ["extend", "first.safetensors", "more", "--out", "x.safetensors", "--set"];
-    let said = place.told(2, &with(&other, &["discriminant.random-features=8"]));
+    let said = place.message(2, &with(&other, &["discriminant.random-features=8"]));
     assert!(said.contains("leave discriminant.random-features out of --set"), "{said}");
 
-    assert_eq!(accuracy(&place, "second.safetensors", "test"), told["all"]["accuracy"].as_f64().unwrap());
+    assert_eq!(accuracy(&place, "second.safetensors", "test"), report["all"]["accuracy"].as_f64().unwrap());
     // Some of the classes; all compete.
     let some = json(&place.ok(&["evaluate", "second.safetensors", "test-new", "--json"]));
-    assert_eq!(some["accuracy"], told["new"]["accuracy"]);
+    assert_eq!(some["accuracy"], report["new"]["accuracy"]);
     assert_eq!(some["classes"][0]["accuracy"], Value::Null);
 
     let file = "test/birch/003.png";
@@ -129,7 +129,7 @@ fn a_model_is_trained_extended_measured_and_exported() {
     assert!(inspected["tasks"][1]["from"]["sha256"].is_string());
     assert!(inspected["statistics_bytes"].as_u64().is_some_and(|it| it > 0));
     let card = place.ok(&["push", "second.safetensors", "hf://somebody/trees", "--dry-run"]);
-    let new = told_percent(&told["new"]["accuracy"]);
+    let new = percent_text(&report["new"]["accuracy"]);
     for part in ["| 2 | fir tree, écorce | 48 | extend, statistics |", &new, "hf://somebody/trees photo.jpg"]
     {
         assert!(card.contains(part), "{part}: {card}");
@@ -140,12 +140,12 @@ fn a_model_is_trained_extended_measured_and_exported() {
     for (model, more) in [("first", &[][..]), ("second", &[][..]), ("second", &["--keep-batch-norms"][..])] {
         let onnx = format!("{model}{}.onnx", more.len());
         let model = format!("{model}.safetensors");
-        let told = place.ok(&with(&["export", &model, "--onnx", &onnx], more));
-        assert!(told.contains("opset 17"), "{told}");
+        let printed = place.ok(&with(&["export", &model, "--onnx", &onnx], more));
+        assert!(printed.contains("opset 17"), "{printed}");
         onnx_runtime_agrees(&place, &model, &onnx);
     }
-    let told = place.told(2, &["export", "second.safetensors", "--torch", "torch.safetensors"]);
-    assert!(told.contains("no counterpart in torchvision"), "{told}");
+    let message = place.message(2, &["export", "second.safetensors", "--torch", "torch.safetensors"]);
+    assert!(message.contains("no counterpart in torchvision"), "{message}");
 }
 
 /// Compares probabilities of `predict` with those of ONNX Runtime's logits, where a Python has it.
@@ -159,17 +159,17 @@ fn onnx_runtime_agrees(place: &Place, model: &str, onnx: &str) {
         );
         return;
     }
-    let told = json(&place.ok(&["predict", model, "test", "--top-k", "9", "--json"]));
+    let report = json(&place.ok(&["predict", model, "test", "--top-k", "9", "--json"]));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/it/run_onnx.py");
     let mut command = Command::new(&wanted);
     command.arg(script).arg(onnx).current_dir(place.path());
-    for image in told.as_array().expect("images") {
+    for image in report.as_array().expect("images") {
         command.arg(image["file"].as_str().expect("a name"));
     }
     let output = command.output().expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found = json(&String::from_utf8(output.stdout).expect("text"));
-    let images = told.as_array().expect("images");
+    let images = report.as_array().expect("images");
     assert_eq!(found.as_object().map(serde_json::Map::len), Some(images.len()));
     for image in images {
         let own = &found[image["file"].as_str().expect("a name")];
@@ -206,11 +206,11 @@ fn a_model_without_statistics_is_extended_by_generated_images() {
 
     let to = ["--out", "second.safetensors", "--effort", "quick", "--json"];
     let extend = with(&with(&["extend", "torch.safetensors", "more"], &to), &SHORT_REPLAY);
-    let told = json(&place.ok(&extend));
-    assert_eq!(told["old_classes"], serde_json::json!(["ash", "birch"]));
-    assert!(told["agreement_on_generated"].as_f64().is_some_and(|it| it > 0.5), "{told}");
-    assert!(told["new"]["accuracy"].as_f64().is_some_and(|it| it > 0.5), "{told}");
-    assert_eq!(told["method"], "logistic");
+    let report = json(&place.ok(&extend));
+    assert_eq!(report["old_classes"], serde_json::json!(["ash", "birch"]));
+    assert!(report["agreement_on_generated"].as_f64().is_some_and(|it| it > 0.5), "{report}");
+    assert!(report["new"]["accuracy"].as_f64().is_some_and(|it| it > 0.5), "{report}");
+    assert_eq!(report["method"], "logistic");
     appended_once_more(&place);
 
     let generate = ["generate", "own.safetensors", "--iterations", "20", "--images", "40"];
@@ -221,20 +221,20 @@ fn a_model_without_statistics_is_extended_by_generated_images() {
         made["classes"].as_array().unwrap().iter().map(|it| it["images"].as_u64().unwrap()).sum();
     assert_eq!(count, 40);
     assert_eq!(place.list("made"), ["ash", "birch"]);
-    let told = place.told(2, &with(&generate, &["--out", "made"]));
-    assert!(told.contains("it exists already"), "{told}");
+    let message = place.message(2, &with(&generate, &["--out", "made"]));
+    assert!(message.contains("it exists already"), "{message}");
 }
 
-/// A model whose head reads several stages goes on, answers, and is exported; what cannot go on from it is told.
+/// A model whose head reads several stages goes on, answers, and is exported; what cannot go on from it is refused.
 fn appended_once_more(place: &Place) {
     let second = json(&place.ok(&["inspect", "second.safetensors", "--json"]));
     assert_eq!(second["head"]["stages"].as_array().map(Vec::len), Some(2));
     assert!(second["statistics_bytes"].as_u64().is_some_and(|it| it > 0), "{second}");
     images(place, "last", 4..5, 24, 1);
     let extend = ["extend", "second.safetensors", "last", "--out", "third.safetensors"];
-    let told = json(&place.ok(&with(&with(&extend, &["--json"]), &SHORT_REPLAY)));
-    assert_eq!(told["method"], "logistic");
-    assert_eq!(told["old_classes"], serde_json::json!(["ash", "birch", "cedar", "écorce"]));
+    let report = json(&place.ok(&with(&with(&extend, &["--json"]), &SHORT_REPLAY)));
+    assert_eq!(report["method"], "logistic");
+    assert_eq!(report["old_classes"], serde_json::json!(["ash", "birch", "cedar", "écorce"]));
     images(place, "all", 0..5, 8, 7);
     assert!(accuracy(place, "third.safetensors", "all") > 0.5);
     for more in [&[][..], &["--keep-batch-norms"]] {
@@ -248,8 +248,8 @@ fn appended_once_more(place: &Place) {
         (vec!["export", "third.safetensors", "--torch", "third-torch.safetensors"], "use --onnx"),
     ] {
         let output = place.output(&arguments);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && told.contains(part), "{arguments:?}: {told}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && message.contains(part), "{arguments:?}: {message}");
     }
 }
 
@@ -293,21 +293,21 @@ fn a_stopped_command_is_resumed_by_the_same_command_to_the_same_bits() {
         (&extend, "straight2.safetensors", "stopped2.safetensors"),
     ] {
         place.ok(&command(straight));
-        let (status, told) = stopped(&place, &command(other));
-        assert_eq!(status, Some(75), "{told}");
+        let (status, message) = stopped(&place, &command(other));
+        assert_eq!(status, Some(75), "{message}");
         assert!(
-            told.contains(&format!("saved in {other}.unfinished; the same command resumes it")),
-            "{told}"
+            message.contains(&format!("saved in {other}.unfinished; the same command resumes it")),
+            "{message}"
         );
         assert!(!place.path().join(other).exists());
         // Other settings do not resume it.
-        let told = place.told(2, &with(&command(other), &["--seed", "7"]));
-        assert!(told.contains("has seed 1, this command 7; use the first value, or remove"), "{told}");
+        let message = place.message(2, &with(&command(other), &["--seed", "7"]));
+        assert!(message.contains("has seed 1, this command 7; use the first value, or remove"), "{message}");
         let network = |it: &'static str| if it == "cifar-20" { "resnet20" } else { it };
         let other_network: Vec<&str> = command(other).into_iter().map(network).collect();
         if other_network != command(other) {
-            let told = place.told(2, &other_network);
-            assert!(told.contains("has architecture.variant \"he\", this command \"lucir\""), "{told}");
+            let message = place.message(2, &other_network);
+            assert!(message.contains("has architecture.variant \"he\", this command \"lucir\""), "{message}");
         }
         place.ok(&command(other));
         let read = |file: &str| fs::read(place.path().join(file)).expect("a model");
@@ -328,7 +328,7 @@ fn every_mistake_is_a_sentence() {
     place.ok(&with(&["train", "photos", "--out", "own.safetensors"], &short));
     fs::write(place.path().join("broken.safetensors"), b"no model").expect("a file");
     fs::write(place.path().join("other/écorce/x.png"), b"\x89PNG\r\n\x1a\nno image").expect("a file");
-    let train = |more: &[&'static str]| place.told(2, &with(&["train"], more));
+    let train = |more: &[&'static str]| place.message(2, &with(&["train"], more));
     for (arguments, part) in [
         (&["none", "--out", "a.safetensors"][..], "none is not there"),
         (&["one", "--out", "a.safetensors"], "has one class, \"ash\""),
@@ -338,8 +338,8 @@ fn every_mistake_is_a_sentence() {
         (&["photos", "--out", "a.safetensors", "--set", "base.training.epochs=0"], "epochs is 0"),
         (&["other", "--out", "a.safetensors"], "has one class"),
     ] {
-        let told = train(arguments);
-        assert!(told.contains(part), "{arguments:?}: {told}");
+        let message = train(arguments);
+        assert!(message.contains(part), "{arguments:?}: {message}");
     }
     for (arguments, part) in [
         (&["extend", "own.safetensors", "photos", "--out", "b.safetensors"][..], "has ash, birch already"),
@@ -361,12 +361,15 @@ fn every_mistake_is_a_sentence() {
         #[cfg(not(feature = "hub"))]
         (&["push", "own.safetensors", "hf://somebody/trees"], "build it with --features hub"),
     ] {
-        let told = place.told(2, arguments);
-        assert!(told.contains(part), "{arguments:?}: {told}");
+        let message = place.message(2, arguments);
+        assert!(message.contains(part), "{arguments:?}: {message}");
     }
     let output = place.output(&["extend", "own.safetensors", "other", "--out", "b.safetensors"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && told.contains("x.png") && told.contains("--skip-broken"), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && message.contains("x.png") && message.contains("--skip-broken"),
+        "{message}"
+    );
     assert!(!place.path().join("b.safetensors").exists());
     let skipped = ["extend", "own.safetensors", "other", "--out", "b.safetensors", "--skip-broken"];
     place.ok(&with(&skipped, &["--effort", "quick"]));

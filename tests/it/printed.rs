@@ -198,10 +198,10 @@ fn the_examples_of_runs_reports_and_sweeps_are_done() {
     let mut arguments = vec!["report"];
     arguments.extend(named.iter().map(String::as_str));
     let output = place.output(&arguments);
-    let (shown, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && shown.contains("\nlwf ") && shown.contains("\njoint "), "{told}");
-    assert!(told.contains("left out: runs/compare is not a run folder"), "{told}");
-    assert!(told.contains("left out: runs/report.html is a file"), "{told}");
+    let (shown, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && shown.contains("\nlwf ") && shown.contains("\njoint "), "{message}");
+    assert!(message.contains("left out: runs/compare is not a run folder"), "{message}");
+    assert!(message.contains("left out: runs/report.html is a file"), "{message}");
 }
 
 /// What docs/new-method.md quotes of the sources is there, but for how far it is indented. (Its worked example is

@@ -84,12 +84,12 @@ fn runs_are_compared_and_exported() {
     assert!((figures["mean"].as_f64().expect("a mean") - (last[0] + last[1]) / 2.0).abs() < 1e-12);
     assert_eq!(compared["groups"][1]["runs"], serde_json::json!([format!("{REPLAY}-s3")]));
 
-    let told = place.told(2, &["report", "runs/none"]);
-    assert_eq!(told, "error: runs/none is not a run folder; there is no such folder");
-    let told = place.told(2, &["report", &runs[0], &runs[0]]);
-    assert_eq!(told, format!("error: the run folder {} is named twice", runs[0]));
-    let told = place.told(2, &["report", &runs[0], "--html", "runs"]);
-    assert_eq!(told, "error: --html runs: it is a folder, a file is to be written");
+    let message = place.message(2, &["report", "runs/none"]);
+    assert_eq!(message, "error: runs/none is not a run folder; there is no such folder");
+    let message = place.message(2, &["report", &runs[0], &runs[0]]);
+    assert_eq!(message, format!("error: the run folder {} is named twice", runs[0]));
+    let message = place.message(2, &["report", &runs[0], "--html", "runs"]);
+    assert_eq!(message, "error: --html runs: it is a folder, a file is to be written");
 
     if let Some(python) = python("import tensorboard") {
         tensorboard_reads(&python, &place, &result(0));
@@ -107,9 +107,9 @@ fn files_of_a_paper(place: &Place, runs: &[String]) {
     let named = ["--latex", "t.tex", "--markdown", "t.md", "--figures", "figures", "--baseline", "fine-tune"];
     arguments.extend(named.iter().chain(&["--columns", "last,tasks"]));
     let output = place.output(&arguments);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("wrote t.tex\n") && told.contains("wrote figures (4 figures"), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
+    assert!(message.contains("wrote t.tex\n") && message.contains("wrote figures (4 figures"), "{message}");
     let read = |name: &str| fs::read_to_string(place.path().join(name)).expect("a file");
     assert!(
         read("t.tex").contains("\\begin{tabular}{lrrrrr}")
@@ -118,10 +118,10 @@ fn files_of_a_paper(place: &Place, runs: &[String]) {
     let names = place.list("figures");
     assert!(names.contains(&"accuracy.svg".to_owned()) && names.len() == 8, "{names:?}");
     assert!(read("figures/accuracy.svg").starts_with("<?xml"));
-    let told = place.told(2, &["report", &runs[0], "--html", "x", "--csv", "./x"]);
-    assert_eq!(told, "error: --html and --csv both name ./x; give each a place of its own");
-    let told = place.told(2, &["report", &runs[0], "--baseline", "fine-tun"]);
-    assert!(told.ends_with("did you mean \"fine-tune\"?"), "{told}");
+    let message = place.message(2, &["report", &runs[0], "--html", "x", "--csv", "./x"]);
+    assert_eq!(message, "error: --html and --csv both name ./x; give each a place of its own");
+    let message = place.message(2, &["report", &runs[0], "--baseline", "fine-tun"]);
+    assert!(message.ends_with("did you mean \"fine-tune\"?"), "{message}");
 }
 
 /// What TensorBoard reads is what the run recorded.
@@ -176,8 +176,8 @@ fn fits(browser: &str, place: &Place, page: &str, width: usize) {
         .arg(format!("file://{}", path.display()))
         .output()
         .expect("the browser runs");
-    let (shown, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (shown, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let title = shown.split("<title>").nth(1).and_then(|it| it.split("</title>").next()).unwrap_or_default();
-    assert_eq!(title, format!("width {width} of {width}"), "{told}");
-    assert!(!told.contains("CONSOLE"), "{told}");
+    assert_eq!(title, format!("width {width} of {width}"), "{message}");
+    assert!(!message.contains("CONSOLE"), "{message}");
 }

@@ -113,10 +113,10 @@ fn a_run_that_is_asked_to_stop_saves_and_a_second_process_is_refused() {
     let mut process = started(&place, &[&run("a")[..], &["--threads", "1"]].concat());
     wait_for(&place.path().join("runs/a.partial/events.jsonl"), 4, &mut process);
     signal(&process, "-STOP");
-    let told = place.told(2, &["resume", "runs/a"]);
-    assert!(told.contains("another process works on runs/a.partial"), "{told}");
-    let told = place.told(2, &run("a"));
-    assert!(told.contains("`cil-runner resume runs/a.partial` resumes it"), "{told}");
+    let message = place.message(2, &["resume", "runs/a"]);
+    assert!(message.contains("another process works on runs/a.partial"), "{message}");
+    let message = place.message(2, &run("a"));
+    assert!(message.contains("`cil-runner resume runs/a.partial` resumes it"), "{message}");
     signal(&process, "-TERM");
     signal(&process, "-CONT");
     assert_eq!(process.wait().expect("a status").code(), Some(75));
@@ -124,7 +124,7 @@ fn a_run_that_is_asked_to_stop_saves_and_a_second_process_is_refused() {
     assert_same(&place, "a");
     assert_eq!(resumes(&place, "a"), 1);
     assert!(place.ok(&["resume", "runs/a"]).contains("runs/a is already finished"));
-    assert!(place.told(2, &["resume", "runs/b"]).contains("there is no run folder runs/b.partial"));
+    assert!(place.message(2, &["resume", "runs/b"]).contains("there is no run folder runs/b.partial"));
 }
 
 #[test]
@@ -207,9 +207,12 @@ fn what_is_damaged_is_passed_over_aloud() {
     text.extend(b"{\"seconds\":1.0,\"ev");
     fs::write(&log, text).expect("it can be torn");
     let output = place.output(&["resume", "runs/a"]);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("it is damaged") && told.contains("the checkpoint before it is used"), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
+    assert!(
+        message.contains("it is damaged") && message.contains("the checkpoint before it is used"),
+        "{message}"
+    );
     assert_same(&place, "a");
 }
 
@@ -234,8 +237,8 @@ fn a_configuration_that_was_edited_is_refused_by_its_key() {
         assert!(begun.contains(from), "{from} is not in {begun}");
         fs::write(&config, begun.replace(from, to)).expect("it can be edited");
         let before = place.list("runs/a.partial");
-        let told = place.told(2, &["resume", "runs/a"]);
-        assert!(told.contains("runs/a.partial/config.toml: ") && told.contains(part), "{told}");
+        let message = place.message(2, &["resume", "runs/a"]);
+        assert!(message.contains("runs/a.partial/config.toml: ") && message.contains(part), "{message}");
         assert_eq!(place.list("runs/a.partial"), before);
     }
     fs::write(&config, begun).expect("it can be put back");
@@ -252,12 +255,12 @@ fn without_a_whole_checkpoint_nothing_is_begun() {
         fs::write(path, bytes).expect("it can be damaged");
     }
     let before = place.list("runs/a.partial");
-    let told = place.told(1, &["resume", "runs/a"]);
-    assert!(told.contains("no checkpoint in runs/a.partial is whole"), "{told}");
+    let message = place.message(1, &["resume", "runs/a"]);
+    assert!(message.contains("no checkpoint in runs/a.partial is whole"), "{message}");
     assert_eq!(place.list("runs/a.partial"), before);
-    let told = place.told(2, &["resume", "runs/a", "--kernels", "reference"]);
-    assert!(told.contains("--kernels"), "{told}");
-    assert!(place.told(2, &["resume", "runs/a", "--seed", "4"]).contains("no use for --seed"));
+    let message = place.message(2, &["resume", "runs/a", "--kernels", "reference"]);
+    assert!(message.contains("--kernels"), "{message}");
+    assert!(place.message(2, &["resume", "runs/a", "--seed", "4"]).contains("no use for --seed"));
 }
 
 #[test]
@@ -274,10 +277,10 @@ fn a_full_disk_loses_nothing_and_a_base_model_may_go() {
     let mut limited = Command::new("bash");
     limited.current_dir(place.path()).arg("-c").arg("trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"");
     let output = limited.arg(program.get_program()).args(program.get_args()).output().expect("bash");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    let last = told.lines().last().unwrap_or_default();
-    assert!(last.contains("cannot write") && last.contains("resume runs/full.partial"), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let last = message.lines().last().unwrap_or_default();
+    assert!(last.contains("cannot write") && last.contains("resume runs/full.partial"), "{message}");
     fs::remove_file(place.path().join("base.safetensors")).expect("a base model");
     place.ok(&["resume", "runs/full"]);
     assert_same(&place, "full");

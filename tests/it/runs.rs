@@ -78,8 +78,8 @@ fn a_second_generator_s_images_are_kept_and_shown() {
     }
 
     let one = small_run(preset, &["increments=[3, 1]"]);
-    let told = place.told(2, &one);
-    assert!(told.contains("recipe.new-replay is set and task 2 has one class"), "{told}");
+    let message = place.message(2, &one);
+    assert!(message.contains("recipe.new-replay is set and task 2 has one class"), "{message}");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_protocol_and_a_method_are_a_preset() {
     let numbers = place.ok(&["show", "cifar100-b50-t5", "lucir"]);
     assert!(numbers.contains("63.42") && numbers.contains("63.6") && numbers.contains("54.8"), "{numbers}");
     assert_eq!(numbers, place.ok(&["show", "cifar100-b50-t5-lucir"]));
-    for (words, told) in [
+    for (words, message) in [
         (&["run", "cifar100-b50-t5", "wa"][..], "has no settings for wa; use one of "),
         (&["run", "demo", "wa+dfgr"], "not to wa; leave them out"),
         (&["run", "demo", "lucier"], "did you mean \"lucir\"?"),
@@ -189,7 +189,7 @@ fn a_protocol_and_a_method_are_a_preset() {
     ] {
         let output = place.output(words);
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(2) && error.contains(told), "{words:?}: {error}");
+        assert!(output.status.code() == Some(2) && error.contains(message), "{words:?}: {error}");
     }
 }
 
@@ -243,8 +243,8 @@ fn a_finished_run_is_held_beside_true_statistics() {
         assert_eq!(place.list(&folder), before, "the folder was written to");
         assert!(place.ok(&["audit", "--oracle", &folder]).contains("\nall "));
     }
-    let told = place.told(2, &["audit", "--oracle", "runs/demo-lwf-s3", "--seed", "4"]);
-    assert!(told.contains("leave --seed out"), "{told}");
-    let told = place.told(2, &["audit", "--oracle", "runs/none"]);
-    assert!(told.contains("is not a run folder"), "{told}");
+    let message = place.message(2, &["audit", "--oracle", "runs/demo-lwf-s3", "--seed", "4"]);
+    assert!(message.contains("leave --seed out"), "{message}");
+    let message = place.message(2, &["audit", "--oracle", "runs/none"]);
+    assert!(message.contains("is not a run folder"), "{message}");
 }

@@ -42,8 +42,8 @@ fn a_sweep_shares_its_base_gives_the_same_bits_and_does_only_what_is_missing() {
     let plan = place.ok(&["sweep", "plan", "s.toml", "--no-estimate"]);
     assert!(plan.contains("2 runs in runs/s, 0 of them done; 2 of them share 1 base models"), "{plan}");
     assert_eq!(place.list("runs"), Vec::<String>::new(), "a plan writes nothing");
-    let told = place.told(2, &["sweep", "report", "s.toml", "--html", "s.html"]);
-    assert_eq!(told, "error: --html s.html: no run of the sweep is done yet");
+    let message = place.message(2, &["sweep", "report", "s.toml", "--html", "s.html"]);
+    assert_eq!(message, "error: --html s.html: no run of the sweep is done yet");
 
     let table = place.ok(&["sweep", "run", "s.toml", "--threads", "2"]);
     assert!(table.contains("| lucir-e0-dfgr-dtidkl | 1 |"), "{table}");
@@ -92,10 +92,10 @@ fn a_run_that_diverges_stops_no_other_and_is_tried_again_only_if_that_is_asked_f
     let fails = "[[method]]\nname = \"fails\"\npreset = \"demo-lwf\"\n\
                  set = [\"recipe.increment.training.learning-rate=1e6\", \"recipe.increment.training.epochs=3\"]\n";
     write(&place, &format!("seeds = [3]\n{}{fails}{}", small(), method("lwf", &[])));
-    let told = place.told(1, &["sweep", "run", "s.toml"]);
+    let message = place.message(1, &["sweep", "run", "s.toml"]);
     let end = "error: 1 of 2 runs failed; their logs are in runs/s/logs; 1 diverged and will not be tried again, \
                since the same settings would diverge again: change them, or use --retry-failed";
-    assert_eq!(told, end);
+    assert_eq!(message, end);
     let status = place.ok(&["sweep", "status", "s.toml", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     let row = |name: &str| {
@@ -113,16 +113,22 @@ fn a_run_that_diverges_stops_no_other_and_is_tried_again_only_if_that_is_asked_f
     let name = row("fails")["name"].as_str().expect("a name").to_owned();
     let log = place.path().join("runs/s/logs").join(format!("{name}.log"));
     let tries = || String::from_utf8_lossy(&read(log.clone())).matches("sweep: begun").count();
-    assert_eq!((place.told(1, &["sweep", "run", "s.toml"]), tries()), (end.to_owned(), 1));
+    assert_eq!((place.message(1, &["sweep", "run", "s.toml"]), tries()), (end.to_owned(), 1));
     let index = row("fails")["index"].to_string();
-    let told = place.told(1, &["sweep", "task", "s.toml", "--index", &index]);
-    assert!(told.contains(&format!("{name} diverged and is not tried again")), "{told}");
-    assert!(told.contains("use --retry-failed") && tries() == 1, "{told}");
+    let message = place.message(1, &["sweep", "task", "s.toml", "--index", &index]);
+    assert!(message.contains(&format!("{name} diverged and is not tried again")), "{message}");
+    assert!(message.contains("use --retry-failed") && tries() == 1, "{message}");
     let partial = format!("runs/s/{name}.partial");
-    let told = place.told(2, &["resume", &partial]);
-    assert!(told.starts_with(&format!("error: {partial} is kept for inspection; resuming it")), "{told}");
-    assert_eq!((place.told(1, &["sweep", "run", "s.toml", "--retry-failed"]), tries()), (end.to_owned(), 2));
-    place.told(1, &["sweep", "task", "s.toml", "--index", &index, "--retry-failed"]);
+    let message = place.message(2, &["resume", &partial]);
+    assert!(
+        message.starts_with(&format!("error: {partial} is kept for inspection; resuming it")),
+        "{message}"
+    );
+    assert_eq!(
+        (place.message(1, &["sweep", "run", "s.toml", "--retry-failed"]), tries()),
+        (end.to_owned(), 2)
+    );
+    place.message(1, &["sweep", "task", "s.toml", "--index", &index, "--retry-failed"]);
     assert_eq!(tries(), 3);
 }
 
@@ -151,8 +157,8 @@ fn a_killed_sweep_goes_on_and_a_second_one_is_refused() {
     let place = Place::new();
     write(&place, &long_sweep());
     let mut child = begun(&place, "2");
-    let told = place.told(1, &["sweep", "run", "s.toml"]);
-    assert!(told.contains("another process runs the sweep in runs/s"), "{told}");
+    let message = place.message(1, &["sweep", "run", "s.toml"]);
+    assert!(message.contains("another process runs the sweep in runs/s"), "{message}");
     child.kill().expect("a kill");
     child.wait().expect("an end");
     // Its children stop by themselves; the next sweep waits for them.
@@ -189,16 +195,16 @@ fn a_signal_reaches_the_runs_and_the_sweep_leaves_with_75() {
 fn what_is_wrong_with_a_file_is_told_before_anything_is_written() {
     let place = Place::new();
     write(&place, "seeds = []\n[[method]]\npreset = \"demo-lwf\"\n");
-    let told = place.told(2, &["sweep", "run", "s.toml"]);
-    assert_eq!(told, "error: s.toml: seeds is empty; a sweep needs at least one, such as [1, 2, 3]");
+    let message = place.message(2, &["sweep", "run", "s.toml"]);
+    assert_eq!(message, "error: s.toml: seeds is empty; a sweep needs at least one, such as [1, 2, 3]");
     write(&place, "seeds = [1]\n[[method]]\npreset = \"demo-lvf\"\n");
-    let told = place.told(2, &["sweep", "plan", "s.toml"]);
-    assert_eq!(told, "error: s.toml: there is no preset \"demo-lvf\"; did you mean \"demo-lwf\"?");
-    let told = place.told(2, &["sweep", "run", "none.toml"]);
-    assert!(told.starts_with("error: cannot read none.toml"), "{told}");
-    let told = place.told(2, &["sweep", "run", "s.toml", "--seed", "3"]);
+    let message = place.message(2, &["sweep", "plan", "s.toml"]);
+    assert_eq!(message, "error: s.toml: there is no preset \"demo-lvf\"; did you mean \"demo-lwf\"?");
+    let message = place.message(2, &["sweep", "run", "none.toml"]);
+    assert!(message.starts_with("error: cannot read none.toml"), "{message}");
+    let message = place.message(2, &["sweep", "run", "s.toml", "--seed", "3"]);
     assert_eq!(
-        told,
+        message,
         "error: `sweep run` has no use for --seed; leave it out; the seeds of a sweep are in its file"
     );
     assert_eq!(place.list("."), ["s.toml"]);

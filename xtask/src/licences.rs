@@ -98,8 +98,8 @@ pub fn run(out: &mut dyn Write) -> Result<()> {
     packages.sort_by(|left: &Package, right| left.id.cmp(&right.id));
     packages.dedup_by(|left, right| left.id == right.id);
     let found: Vec<String> = packages.iter().filter_map(|it| breach(it, &rules)).collect();
-    for told in &found {
-        writeln!(out, "error: {told}")?;
+    for finding in &found {
+        writeln!(out, "error: {finding}")?;
     }
     writeln!(out, "licences: {} crates, {} errors", packages.len(), found.len())?;
     if !found.is_empty() {

@@ -90,10 +90,10 @@ fn a_wrong_digest_is_told_and_nothing_is_left() {
     let (spec, archive, folder) = setup();
     let mut wrong = archive.clone();
     wrong[50] ^= 1;
-    let told = md5(&wrong);
+    let wrong_md5 = md5(&wrong);
     let server = Server::start(move |_, asked| Reply::ranged(&wrong, asked));
     let message = fetch_with(&spec, folder.path(), official(&server.url), false).unwrap_err();
-    assert!(message.contains(&told) && message.contains(&md5(&archive)), "{message}");
+    assert!(message.contains(&wrong_md5) && message.contains(&md5(&archive)), "{message}");
     assert_eq!(server.asked().len(), 1);
     assert!(!part(folder.path()).exists());
     assert_nothing_is_there(folder.path());

@@ -64,29 +64,31 @@ fn a_part_of_the_classes_is_taken_and_told() {
         assert_eq!(pixels.len(), 6 * 3 * 64 * 64);
         // The class n01 was written second, with more red.
         assert!(pixels[..4096].iter().all(|red| (95..=125).contains(red)), "{}", pixels[0]);
-        let mut told = Vec::new();
-        fetch::verify(&spec(), data.path(), &mut told).unwrap();
-        assert!(String::from_utf8(told).unwrap().contains("is intact: 2 classes"));
+        let mut printed = Vec::new();
+        fetch::verify(&spec(), data.path(), &mut printed).unwrap();
+        assert!(String::from_utf8(printed).unwrap().contains("is intact: 2 classes"));
     }
 }
 
 #[test]
 fn what_is_wrong_is_told_by_the_file() {
-    let told = |spoil: &dyn Fn(&Path)| {
+    let message = |spoil: &dyn Fn(&Path)| {
         let place = unpacked();
         spoil(&place.path().join("tiny-imagenet-200"));
         fetched(&spec(), place.path()).unwrap_err()
     };
     assert!(
-        told(&|root| fs::write(root.join("val/val_annotations.txt"), "").unwrap())
+        message(&|root| fs::write(root.join("val/val_annotations.txt"), "").unwrap())
             .contains("says nothing of val/images/")
     );
-    assert!(told(&|root| fs::remove_file(root.join("words.txt")).unwrap()).contains("words.txt is missing"));
-    let broken = told(&|root| fs::write(root.join("train/n01/images/n01_1.JPEG"), "no").unwrap());
+    assert!(
+        message(&|root| fs::remove_file(root.join("words.txt")).unwrap()).contains("words.txt is missing")
+    );
+    let broken = message(&|root| fs::write(root.join("train/n01/images/n01_1.JPEG"), "no").unwrap());
     assert!(broken.contains("train/n01/images/n01_1.JPEG is a broken JPEG"), "{broken}");
-    let missing = told(&|root| fs::remove_file(root.join("train/n01/images/n01_1.JPEG")).unwrap());
+    let missing = message(&|root| fs::remove_file(root.join("train/n01/images/n01_1.JPEG")).unwrap());
     assert!(missing.contains("train has 5 images, tiny-imagenet has 6"), "{missing}");
-    let small = told(&|root| {
+    let small = message(&|root| {
         let path = root.join("train/n02/images/n02_0.JPEG");
         RgbImage::new(32, 64).save_with_format(path, ImageFormat::Jpeg).unwrap();
     });
@@ -99,6 +101,9 @@ fn what_is_wrong_is_told_by_the_file() {
         offline: false,
         force: false,
     };
-    let told = fetch::run(&spec(), &request, &mut Vec::new()).unwrap_err().to_string();
-    assert!(told.contains("`cargo xtask fetch-data tiny-imagenet --from tiny-imagenet-200.zip`"), "{told}");
+    let message = fetch::run(&spec(), &request, &mut Vec::new()).unwrap_err().to_string();
+    assert!(
+        message.contains("`cargo xtask fetch-data tiny-imagenet --from tiny-imagenet-200.zip`"),
+        "{message}"
+    );
 }

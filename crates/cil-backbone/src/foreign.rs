@@ -43,8 +43,8 @@ pub fn from_bytes(bytes: &[u8], config: Option<&str>, hints: &Hints, device: &De
     let data = &bytes[size_of::<u64>() + header_bytes..];
     let infos = renamed(header.tensors().into_iter())?;
     let layout = Layout::of(&infos.iter().map(|(name, (_, info))| (name.as_str(), &*info.shape)).collect())?;
-    let told = about::gather(header.metadata().as_ref(), config, hints)?;
-    let side = told.side.unwrap_or(layout.usual_side());
+    let gathered = about::gather(header.metadata().as_ref(), config, hints)?;
+    let side = gathered.side.unwrap_or(layout.usual_side());
     let images = Shape::Map { channels: layout.channels, height: side, width: side };
     let architecture = layout.architecture;
     let graph = architecture.graph(images)?;
@@ -74,7 +74,7 @@ pub fn from_bytes(bytes: &[u8], config: Option<&str>, hints: &Hints, device: &De
     }
     let tensors = tensors.into_iter().map(|(name, value)| Ok((name, value.to_device(device)?)));
     let parameters = Parameters::from_tensors(tensors.collect::<Result<_>>()?);
-    let card = told.card(layout.channels, layout.classes)?;
+    let card = gathered.card(layout.channels, layout.classes)?;
     Ok(Model::new(Snapshot { backbone: architecture.into(), images, head, parameters }, card))
 }
 
@@ -203,6 +203,6 @@ fn reordered(architecture: Architecture, name: &str, value: &Tensor, back: bool)
 }
 
 /// A complaint with what came before it.
-pub(crate) fn told(place: &str, error: &dyn std::fmt::Display) -> Error {
+pub(crate) fn unreadable(place: &str, error: &dyn std::fmt::Display) -> Error {
     Error::Msg(format!("{place}: {error}"))
 }

@@ -139,30 +139,30 @@ impl Augmentation {
 /// In a few words, for a table.
 impl fmt::Display for Augmentation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut told = Vec::new();
+        let mut parts = Vec::new();
         if self.resized_crop.is_some() {
-            told.push("resized crop".to_owned());
+            parts.push("resized crop".to_owned());
         }
         if self.crop_padding > 0 {
-            told.push(format!("crop with {} pixels of padding", self.crop_padding));
+            parts.push(format!("crop with {} pixels of padding", self.crop_padding));
         }
         for (name, value) in [("brightness", self.brightness), ("contrast", self.contrast)] {
             if value > 0.0 {
-                told.push(format!("{name} {value:.2}"));
+                parts.push(format!("{name} {value:.2}"));
             }
         }
         if self.flip {
-            told.push("flip".to_owned());
+            parts.push("flip".to_owned());
         }
         match self.policy {
-            Some(Policy::TrivialAugmentWide) => told.push("TrivialAugmentWide".to_owned()),
-            Some(Policy::AutoAugmentCifar) => told.push("AutoAugment's policy for CIFAR".to_owned()),
+            Some(Policy::TrivialAugmentWide) => parts.push("TrivialAugmentWide".to_owned()),
+            Some(Policy::AutoAugmentCifar) => parts.push("AutoAugment's policy for CIFAR".to_owned()),
             None => {}
         }
         if self.cutout > 0 {
-            told.push(format!("cutout of {} pixels", self.cutout));
+            parts.push(format!("cutout of {} pixels", self.cutout));
         }
-        formatter.write_str(&if told.is_empty() { "as they are".to_owned() } else { told.join(", ") })
+        formatter.write_str(&if parts.is_empty() { "as they are".to_owned() } else { parts.join(", ") })
     }
 }
 

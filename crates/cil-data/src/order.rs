@@ -179,8 +179,8 @@ mod tests {
             let order = ClassOrder::published("cifar100", &name).unwrap();
             assert_eq!(ClassOrder::from_labels(order.labels().to_vec(), 100).unwrap().len(), 100, "{name}");
         }
-        let told = ClassOrder::published("cifar100", "lucir").unwrap_err().to_string();
-        assert!(told.contains("no order \"lucir\"") && told.contains("lucir_1993"), "{told}");
+        let message = ClassOrder::published("cifar100", "lucir").unwrap_err().to_string();
+        assert!(message.contains("no order \"lucir\"") && message.contains("lucir_1993"), "{message}");
         assert!(
             ClassOrder::published("cifar10", "a").unwrap_err().to_string().contains("no published order")
         );
@@ -188,10 +188,10 @@ mod tests {
 
     #[test]
     fn labels_are_checked() {
-        let told = |labels: &[usize]| ClassOrder::from_labels(labels.to_vec(), 4).unwrap_err().to_string();
-        assert!(told(&[0, 4]).contains("label 4"));
-        assert!(told(&[0, 1, 0]).contains("label 0 twice"));
-        assert!(told(&[]).contains("no label"));
+        let message = |labels: &[usize]| ClassOrder::from_labels(labels.to_vec(), 4).unwrap_err().to_string();
+        assert!(message(&[0, 4]).contains("label 4"));
+        assert!(message(&[0, 1, 0]).contains("label 0 twice"));
+        assert!(message(&[]).contains("no label"));
         let order = ClassOrder::from_labels(vec![3, 1], 4).unwrap();
         assert_eq!(order.clone().take(1).unwrap().labels(), [3]);
         assert!(order.take(3).is_err());

@@ -108,7 +108,7 @@ fn decoded(bytes: &[u8]) -> Result<Picture> {
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits(MOST_PIXELS));
-    let mut decoder = reader.into_decoder().map_err(told)?;
+    let mut decoder = reader.into_decoder().map_err(decoding_error)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if width == 0 || height == 0 || width.max(height) > LONGEST_SIDE || pixels > MOST_PIXELS {
@@ -116,11 +116,11 @@ fn decoded(bytes: &[u8]) -> Result<Picture> {
             "it has {width}x{height} pixels; sides of 1 to {LONGEST_SIDE} and at most {MOST_PIXELS} pixels are read"
         );
     }
-    decoder.set_limits(limits(pixels)).map_err(told)?;
+    decoder.set_limits(limits(pixels)).map_err(decoding_error)?;
     let _held = gate::enter(pixels * BYTES_PER_PIXEL + bytes.len() as u64);
     // EXIF that cannot be read is no reason to refuse an image.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(told)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(decoding_error)?;
     image.apply_orientation(orientation);
     Ok(opaque(image))
 }
@@ -142,7 +142,7 @@ fn limits(pixels: u64) -> Limits {
 }
 
 /// A decoder's message, without the name of its error type.
-fn told(error: image::ImageError) -> anyhow::Error {
+fn decoding_error(error: image::ImageError) -> anyhow::Error {
     use image::ImageError;
     match error {
         ImageError::Limits(_) => anyhow::anyhow!(

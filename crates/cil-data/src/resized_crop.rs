@@ -174,10 +174,10 @@ mod tests {
 
     #[test]
     fn wrong_values_are_told() {
-        let told = |scale, ratio| ResizedCrop { scale, ratio }.check().unwrap_err().to_string();
-        assert!(told([0.5, 0.2], [1.0, 1.0]).starts_with("scale is [0.5, 0.2]"));
-        assert!(told([0.5, f64::NAN], [1.0, 1.0]).starts_with("scale"));
-        assert!(told([0.5, 1.0], [0.0, 1.0]).starts_with("ratio is [0.0, 1.0]"));
+        let message = |scale, ratio| ResizedCrop { scale, ratio }.check().unwrap_err().to_string();
+        assert!(message([0.5, 0.2], [1.0, 1.0]).starts_with("scale is [0.5, 0.2]"));
+        assert!(message([0.5, f64::NAN], [1.0, 1.0]).starts_with("scale"));
+        assert!(message([0.5, 1.0], [0.0, 1.0]).starts_with("ratio is [0.0, 1.0]"));
         ResizedCrop::imagenet().check().unwrap();
     }
 }

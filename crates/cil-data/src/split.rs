@@ -73,10 +73,10 @@ mod tests {
 
     #[test]
     fn what_does_not_add_up_is_told() {
-        let told = |sizes: &[usize]| Increments::new(sizes.to_vec(), 7).unwrap_err().to_string();
-        assert_eq!(told(&[4, 2]), "[4, 2] add up to 6, there are 7 classes");
-        assert!(told(&[7, 0]).starts_with("task 2 has 0 classes"));
-        assert!(told(&[]).contains("[7]"));
-        assert!(told(&[usize::MAX, 8]).contains("more than can be counted"));
+        let message = |sizes: &[usize]| Increments::new(sizes.to_vec(), 7).unwrap_err().to_string();
+        assert_eq!(message(&[4, 2]), "[4, 2] add up to 6, there are 7 classes");
+        assert!(message(&[7, 0]).starts_with("task 2 has 0 classes"));
+        assert!(message(&[]).contains("[7]"));
+        assert!(message(&[usize::MAX, 8]).contains("more than can be counted"));
     }
 }

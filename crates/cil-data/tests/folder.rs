@@ -39,7 +39,7 @@ fn photos() -> TempDir {
     root
 }
 
-fn told(root: &TempDir) -> String {
+fn message(root: &TempDir) -> String {
     let error = folder::scan(root.path()).unwrap_err();
     format!("{error:#}").replace(&root.path().display().to_string(), "F")
 }
@@ -96,7 +96,7 @@ fn parts_are_found_by_their_names() {
     assert!(folder::scan(root.path()).unwrap().test[0].path.ends_with("val/cat/2.png"));
     fs::remove_dir_all(root.path().join("val")).unwrap();
     assert_eq!(
-        told(&root),
+        message(&root),
         "F/test has a folder \"images\", which F/train lacks; name its folders as the classes there, or move it away"
     );
 }
@@ -114,7 +114,7 @@ fn a_class_may_be_called_train() {
     );
     // Parts without folders of classes are no classes.
     fs::remove_dir_all(root.path().join("tram")).unwrap();
-    assert!(told(&root).starts_with("F/train has no folder of a class"), "{}", told(&root));
+    assert!(message(&root).starts_with("F/train has no folder of a class"), "{}", message(&root));
     // Both parts have a class of that name.
     let root = tempfile::tempdir().unwrap();
     for path in ["train/train/1.png", "train/tram/2.png", "val/train/3.png"] {
@@ -128,20 +128,21 @@ fn a_class_may_be_called_train() {
 fn wrong_folders_are_told() {
     let root = tempfile::tempdir().unwrap();
     assert!(
-        told(&root).starts_with("F has no folder of a class; put the pictures of each class into a folder")
+        message(&root)
+            .starts_with("F has no folder of a class; put the pictures of each class into a folder")
     );
     png(root.path(), "1.png", 9);
-    assert!(told(&root).starts_with("F has no folder of a class"));
+    assert!(message(&root).starts_with("F has no folder of a class"));
     png(root.path(), "cat/1.png", 9);
     fs::create_dir(root.path().join("dog")).unwrap();
-    assert_eq!(told(&root), "F: the folder dog holds no picture; move it away");
+    assert_eq!(message(&root), "F: the folder dog holds no picture; move it away");
     fs::create_dir(root.path().join("elk")).unwrap();
-    assert_eq!(told(&root), "F: the folders dog, elk hold no picture; move them away");
+    assert_eq!(message(&root), "F: the folders dog, elk hold no picture; move them away");
     let missing = folder::scan(&root.path().join("none")).unwrap_err();
     assert!(format!("{missing:#}").contains("cannot read the folder"));
     use std::os::unix::ffi::OsStrExt;
     fs::create_dir(root.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe"))).unwrap();
-    assert!(told(&root).contains("a name that is not Unicode"));
+    assert!(message(&root).contains("a name that is not Unicode"));
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn written() -> (TempDir, PathBuf) {
 }
 
 /// The error for a valid data set after `spoil` changed its folder.
-fn told(spoil: impl FnOnce(&Path)) -> String {
+fn error_text(spoil: impl FnOnce(&Path)) -> String {
     let (data, folder) = written();
     spoil(&folder);
     let error = Dataset::load(data.path(), NAME).expect_err("a spoilt data set was loaded");
@@ -72,8 +72,8 @@ fn told(spoil: impl FnOnce(&Path)) -> String {
 }
 
 /// The error after the manifest's value at `pointer` became `value`.
-fn told_of(pointer: &str, value: Value) -> String {
-    told(|folder| {
+fn message_of(pointer: &str, value: Value) -> String {
+    error_text(|folder| {
         let path = folder.join("manifest.json");
         let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         *manifest.pointer_mut(pointer).unwrap() = value;
@@ -116,25 +116,25 @@ fn a_missing_data_set_says_how_to_get_it() {
 #[test]
 fn files_of_the_wrong_length_are_told_before_they_are_read() {
     assert_eq!(
-        told(|folder| change(folder, "train.images", |it| it.truncate(299))),
+        error_text(|folder| change(folder, "train.images", |it| it.truncate(299))),
         "F/train.images has 299 bytes, its manifest says 300"
     );
     assert_eq!(
-        told(|folder| change(folder, "test.labels", |it| it.extend([0; 2]))),
+        error_text(|folder| change(folder, "test.labels", |it| it.extend([0; 2]))),
         "F/test.labels has 6 bytes, its manifest says 4"
     );
-    let huge = told_of("/splits/train/count", json!(3_000_000_000u32));
+    let huge = message_of("/splits/train/count", json!(3_000_000_000u32));
     assert_eq!(huge, "F/train.labels has 10 bytes, its manifest says 6000000000");
     assert_eq!(
-        told_of("/splits/train/count", json!(u64::MAX)),
+        message_of("/splits/train/count", json!(u64::MAX)),
         "in F/manifest.json: splits.train.count is 18446744073709551615; use at most 4294967295 images"
     );
-    assert!(told_of("/splits/test/count", json!(0)).contains("its manifest says 0"));
+    assert!(message_of("/splits/test/count", json!(0)).contains("its manifest says 0"));
     assert!(
-        told(|folder| fs::remove_file(folder.join("test.images")).unwrap())
+        error_text(|folder| fs::remove_file(folder.join("test.images")).unwrap())
             .contains("cannot read F/test.images")
     );
-    let folder_for_file = told(|folder| {
+    let folder_for_file = error_text(|folder| {
         fs::remove_file(folder.join("test.images")).unwrap();
         fs::create_dir(folder.join("test.images")).unwrap();
     });
@@ -144,42 +144,45 @@ fn files_of_the_wrong_length_are_told_before_they_are_read() {
 #[test]
 fn wrong_content_is_told() {
     assert_eq!(
-        told(|folder| change(folder, "train.labels", |it| it[8] = 2)),
+        error_text(|folder| change(folder, "train.labels", |it| it[8] = 2)),
         "F/train.labels: image 4 has label 2, there are 2 classes"
     );
     let digest = "F/train.images and train.labels are not what F/manifest.json says: the digest differs; \
                   run `cargo xtask fetch-data tiny --force`";
-    assert_eq!(told(|folder| change(folder, "train.images", |it| it[77] ^= 1)), digest);
-    assert_eq!(told(|folder| change(folder, "train.labels", |it| it.swap(4, 6))), digest);
+    assert_eq!(error_text(|folder| change(folder, "train.images", |it| it[77] ^= 1)), digest);
+    assert_eq!(error_text(|folder| change(folder, "train.labels", |it| it.swap(4, 6))), digest);
     let two_images_changed_places =
-        told(|folder| change(folder, "train.images", |it| it.rotate_left(IMAGE_BYTES)));
+        error_text(|folder| change(folder, "train.images", |it| it.rotate_left(IMAGE_BYTES)));
     assert_eq!(two_images_changed_places, digest);
-    assert_eq!(told_of("/splits/train/content_sha256", json!("00")), digest);
+    assert_eq!(message_of("/splits/train/content_sha256", json!("00")), digest);
 }
 
 #[test]
 fn a_manifest_of_another_kind_is_told() {
     assert!(
-        told(|folder| change(folder, "manifest.json", |it| it.truncate(40))).contains("is not a manifest")
+        error_text(|folder| change(folder, "manifest.json", |it| it.truncate(40)))
+            .contains("is not a manifest")
     );
     assert!(
-        told(|folder| change(folder, "manifest.json", |it| *it = b"[".repeat(100_000)))
+        error_text(|folder| change(folder, "manifest.json", |it| *it = b"[".repeat(100_000)))
             .contains("not a manifest")
     );
-    assert!(told(|folder| change(folder, "manifest.json", |it| it.push(0xff))).contains("manifest.json"));
-    let long = told(|folder| change(folder, "manifest.json", |it| it.resize((1 << 20) + 1, b' ')));
+    assert!(
+        error_text(|folder| change(folder, "manifest.json", |it| it.push(0xff))).contains("manifest.json")
+    );
+    let long = error_text(|folder| change(folder, "manifest.json", |it| it.resize((1 << 20) + 1, b' ')));
     assert_eq!(long, "F/manifest.json is longer than 1048576 bytes");
-    assert_eq!(told_of("/format", json!(2)), "in F/manifest.json: format is 2, this program reads 1");
+    assert_eq!(message_of("/format", json!(2)), "in F/manifest.json: format is 2, this program reads 1");
     assert_eq!(
-        told_of("/name", json!("cifar100")),
+        message_of("/name", json!("cifar100")),
         "in F/manifest.json: the data set is \"cifar100\", \"tiny\" was asked for"
     );
     for (pointer, value) in [("/channels", 1u64), ("/height", 0), ("/width", 1 << 40)] {
-        assert!(told_of(pointer, json!(value)).contains("use three channels and sides from 1 to 4096"));
+        assert!(message_of(pointer, json!(value)).contains("use three channels and sides from 1 to 4096"));
     }
-    assert!(told_of("/classes", json!([])).contains("there are 0 classes"));
+    assert!(message_of("/classes", json!([])).contains("there are 0 classes"));
     for file in ["../train.images", "/etc/hostname", "", ".", "a/b"] {
-        let message = told_of("/splits/train/images", json!(file));
+        let message = message_of("/splits/train/images", json!(file));
         assert!(message.contains("is not the name of a file in the same folder"), "{message}");
     }
 }

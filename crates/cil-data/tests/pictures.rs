@@ -106,12 +106,12 @@ fn what_was_cut_off_is_refused() {
             assert!(picture::decode(part).is_err(), "{percent} % of {name} were taken for an image");
         }
     }
-    let told = |name: &str| {
+    let message = |name: &str| {
         let file = file(name);
         picture::decode(&file[..file.len() * 2 / 3]).unwrap_err().to_string()
     };
-    assert_eq!(told("jpeg baseline"), "it is cut off: a JPEG without its end marker");
-    assert_eq!(told("bmp"), "it is cut off");
+    assert_eq!(message("jpeg baseline"), "it is cut off: a JPEG without its end marker");
+    assert_eq!(message("bmp"), "it is cut off");
     assert_eq!(picture::decode(&[]).unwrap_err().to_string(), "it is empty");
     assert_eq!(
         picture::decode(b"not an image").unwrap_err().to_string(),

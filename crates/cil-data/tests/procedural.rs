@@ -75,14 +75,14 @@ fn no_image_comes_twice_and_classes_have_names_of_their_own() {
 
 #[test]
 fn what_cannot_be_generated_is_told() {
-    let told = |config| Dataset::procedural(&config, 1).unwrap_err().to_string();
+    let message = |config| Dataset::procedural(&config, 1).unwrap_err().to_string();
     for classes in [0, 25, usize::MAX] {
         let expected = format!("classes is {classes}; there are shapes and fillings for 1 to 24");
-        assert_eq!(told(config(classes, 1, 1)), expected);
+        assert_eq!(message(config(classes, 1, 1)), expected);
     }
-    assert_eq!(told(config(1, 0, 1)), "train-per-class is 0; use a value from 1 to 10000");
+    assert_eq!(message(config(1, 0, 1)), "train-per-class is 0; use a value from 1 to 10000");
     assert_eq!(
-        told(config(1, 1, usize::MAX)),
+        message(config(1, 1, usize::MAX)),
         format!("test-per-class is {}; use a value from 1 to 10000", usize::MAX)
     );
 }

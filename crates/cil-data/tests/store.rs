@@ -182,18 +182,18 @@ fn a_test_set_gives_the_first_classes_in_batches() {
 #[test]
 fn what_cannot_be_split_is_told() {
     let data = dataset();
-    let told = |order: &ClassOrder, held_out, evaluate| {
+    let error_text = |order: &ClassOrder, held_out, evaluate| {
         data.split(order, held_out, evaluate).unwrap_err().to_string()
     };
-    let message = told(&order(&[0, 1]), 12, Evaluate::Test);
+    let message = error_text(&order(&[0, 1]), 12, Evaluate::Test);
     assert_eq!(message, "validation-per-class is 12; class 0 of procedural has 12 training images");
-    let message = told(&order(&[0, 1]), 0, Evaluate::Validation);
+    let message = error_text(&order(&[0, 1]), 0, Evaluate::Validation);
     assert_eq!(
         message,
         "validation-per-class is 0; evaluating on held-out images needs at least 1 of each class"
     );
     let foreign = ClassOrder::from_labels(vec![1, 7], 10).unwrap();
-    let message = told(&foreign, 0, Evaluate::Test);
+    let message = error_text(&foreign, 0, Evaluate::Test);
     assert_eq!(message, "the class order has label 7; procedural has 5 classes");
 }
 
@@ -209,8 +209,8 @@ fn shuffled_batches_hold_every_sample_once() {
 #[test]
 fn images_in_memory_are_a_data_set_if_they_are_whole() {
     let images = |pixels: usize, labels: &[u16]| Images::new(2, 2, vec![7; pixels], labels.to_vec());
-    let told = images(23, &[0, 1]).unwrap_err().to_string();
-    assert!(told.contains("23 bytes for 2 images of 3x2x2; pass 24"), "{told}");
+    let error_text = images(23, &[0, 1]).unwrap_err().to_string();
+    assert!(error_text.contains("23 bytes for 2 images of 3x2x2; pass 24"), "{error_text}");
     let of = |labels: &[u16]| {
         let images = images(24, labels).unwrap();
         Dataset::of_images("two", vec!["a".to_owned(), "b".to_owned()], images.clone(), images)

@@ -47,9 +47,9 @@ mod tests {
         for value in [f64::NAN, f64::INFINITY, -1.0, 2.1] {
             assert!(within("a", value, 0.0, 2.0).is_err() && positive("a", value, 2.0).is_err(), "{value}");
         }
-        let told = within("a.b", 1e308, 0.0, 2.0).unwrap_err().to_string();
-        assert!(told.starts_with("a.b is 1e308; use a value from 0 to 2"), "{told}");
-        let told = positive("a.b", 0.0, 1e6).unwrap_err().to_string();
-        assert!(told.starts_with("a.b is 0.0; use a value above 0 and at most 1000000"), "{told}");
+        let message = within("a.b", 1e308, 0.0, 2.0).unwrap_err().to_string();
+        assert!(message.starts_with("a.b is 1e308; use a value from 0 to 2"), "{message}");
+        let message = positive("a.b", 0.0, 1e6).unwrap_err().to_string();
+        assert!(message.starts_with("a.b is 0.0; use a value above 0 and at most 1000000"), "{message}");
     }
 }

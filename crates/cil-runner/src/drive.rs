@@ -117,12 +117,12 @@ pub fn resume(partial: &Path, checked: &Checked, context: &RunContext<'_>) -> Re
     let mut environment = read_environment(partial)?;
     let (mut progress, dataset) = loaded(checked, context)?;
     let own = Environment::new(context.engine, &dataset, None);
-    environment.check_same(&own).map_err(|told| bad_input(format!("{}: {told}", partial.display())))?;
+    environment.check_same(&own).map_err(|message| bad_input(format!("{}: {message}", partial.display())))?;
     same_everywhere(checked, &own, context)?;
     let images = Images::new(checked, dataset)?;
     progress.expect(items(checked, &images.sizes, environment.base_model.is_some())?);
     let (checkpoint, wrong) = checkpoint::newest(partial, &context.engine.device)?;
-    wrong.iter().for_each(|told| progress.say(&format!("{told}; the checkpoint before it is used")));
+    wrong.iter().for_each(|message| progress.say(&format!("{message}; the checkpoint before it is used")));
     same_configuration(partial, checked, &checkpoint.config)?;
     let place = || format!("the checkpoint of {} is not one of its config.toml", partial.display());
     let learner = Learner::restore(plan(checked, context.engine), &checkpoint.saved, &images.train)

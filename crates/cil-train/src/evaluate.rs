@@ -185,10 +185,10 @@ mod tests {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let error = numbers(&said(value), "the classifier", 1).unwrap_err();
             assert!(error.is::<Diverged>(), "{error}");
-            let told = error.to_string();
+            let message = error.to_string();
             assert!(
-                told.starts_with("the classifier diverged; the evaluation after task 2 found it"),
-                "{told}"
+                message.starts_with("the classifier diverged; the evaluation after task 2 found it"),
+                "{message}"
             );
         }
     }

@@ -63,9 +63,9 @@ impl At<'_> {
         let mut left = self.spec.generated;
         while left > 0 {
             let images = self.replay.sample(left.min(INFERENCE_BATCH), draw)?;
-            let told = images.labels.to_vec()?;
-            seen.add(&self.features(&looked, &images.images)?, |row| told[row] as usize)?;
-            left -= told.len();
+            let labels = images.labels.to_vec()?;
+            seen.add(&self.features(&looked, &images.images)?, |row| labels[row] as usize)?;
+            left -= labels.len();
             draw.position += 1;
         }
         if let Some(statistics) = self.statistics {

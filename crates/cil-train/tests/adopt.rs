@@ -109,8 +109,8 @@ fn statistics_that_were_never_kept_are_of_generated_images() {
 
     recipe.discriminant = Some(DiscriminantSpec::pooled(1.0));
     let mut without = Learner::new(plan(recipe, &SIZES[..2], 3)).unwrap();
-    let told = without.adopt(model, None, Exemplars::default()).unwrap_err().to_string();
-    assert!(told.contains("set discriminant.generated to the number"), "{told}");
+    let message = without.adopt(model, None, Exemplars::default()).unwrap_err().to_string();
+    assert!(message.contains("set discriminant.generated to the number"), "{message}");
 }
 
 /// A network whose features end in a ReLU, and a recipe that appends classes to its head.
@@ -165,7 +165,8 @@ fn appended_classes_stand_beside_a_head_that_stays() {
         // hasty here.
         let answers = said[2].argmax(1).unwrap().to_vec1::<u32>().unwrap();
         let samples = whole.samples(0..6);
-        let right = samples.iter().zip(&answers).filter(|(it, told)| whole.class_of(**it) == **told as usize);
+        let right =
+            samples.iter().zip(&answers).filter(|(it, answer)| whole.class_of(**it) == **answer as usize);
         let new = right.filter(|(it, _)| whole.class_of(**it) >= 3).count();
         assert!(new >= 18, "{cells:?}: {new} of 36");
     }
@@ -180,16 +181,16 @@ fn a_head_of_several_stages_is_gone_on_from_by_appending_alone() {
     let mut recipe = fine_tune(training(1), training(1));
     recipe.head = HeadKind::Linear;
     let mut other = Learner::new(Plan { backbone, ..plan(recipe, &SIZES, 3) }).unwrap();
-    let told = other.adopt(model.clone(), None, Exemplars::default()).unwrap_err().to_string();
-    assert!(told.contains("reads several stages"), "{told}");
+    let message = other.adopt(model.clone(), None, Exemplars::default()).unwrap_err().to_string();
+    assert!(message.contains("reads several stages"), "{message}");
     let mut learner = Learner::new(appending(&SIZES, &[(3, 1)])).unwrap();
     let statistics = first.kept_statistics().unwrap();
     assert!(learner.adopt(model, statistics.as_ref(), Exemplars::default()).is_err());
     for (cells, part) in
         [(&[(2, 2)][..], "lacks stage 3 with 1 cell"), (&[(3, 1), (4, 1)], "logistic.stages.1.stage is 4")]
     {
-        let told = format!("{:#}", Learner::new(appending(&SIZES, cells)).err().unwrap());
-        assert!(told.contains(part), "{told}");
+        let message = format!("{:#}", Learner::new(appending(&SIZES, cells)).err().unwrap());
+        assert!(message.contains(part), "{message}");
     }
 }
 
@@ -204,16 +205,16 @@ fn a_model_of_another_form_is_refused() {
         network.snapshot()
     };
     let own = Architecture { width: 4, ..Architecture::lucir(8) };
-    let told = |model| {
+    let message = |model| {
         let mut learner = Learner::new(plan(recipe.clone(), &SIZES, 1)).unwrap();
         learner.adopt(model, None, Exemplars::default()).unwrap_err().to_string()
     };
     assert!(
-        told(network(&[2], HeadKind::Linear, own)).contains("has blocks [2]; the plan's tasks [3, 2, 1]")
+        message(network(&[2], HeadKind::Linear, own)).contains("has blocks [2]; the plan's tasks [3, 2, 1]")
     );
-    assert!(told(network(&[3, 2, 1], HeadKind::Linear, own)).contains("do not continue them"));
-    assert!(told(network(&[3], HeadKind::Cosine, own)).contains("head is Cosine"));
-    assert!(told(network(&[3], HeadKind::Linear, Architecture::lucir(8))).contains("the plan has"));
+    assert!(message(network(&[3, 2, 1], HeadKind::Linear, own)).contains("do not continue them"));
+    assert!(message(network(&[3], HeadKind::Cosine, own)).contains("head is Cosine"));
+    assert!(message(network(&[3], HeadKind::Linear, Architecture::lucir(8))).contains("the plan has"));
     let mut twice = Learner::new(plan(recipe, &SIZES, 1)).unwrap();
     twice.adopt(network(&[3], HeadKind::Linear, own), None, Exemplars::default()).unwrap();
     let again = twice.adopt(network(&[3], HeadKind::Linear, own), None, Exemplars::default());

@@ -91,13 +91,13 @@ fn nothing_is_trained_otherwise() {
 
 #[test]
 fn what_these_heads_cannot_be_is_refused_in_a_sentence() {
-    let told = |recipe: &Recipe| recipe.check().unwrap_err().to_string();
+    let message = |recipe: &Recipe| recipe.check().unwrap_err().to_string();
     let with = |spec: DiscriminantSpec| Recipe {
         discriminant: Some(spec),
         ..frozen_features(training(2), training(1))
     };
     let trained = Recipe { discriminant: Some(fetril()), ..lucir(training(2), training(1), 0) };
-    assert!(told(&trained).contains("increment.trained should be \"head\""), "{}", told(&trained));
+    assert!(message(&trained).contains("increment.trained should be \"head\""), "{}", message(&trained));
     for (spec, part) in [
         (DiscriminantSpec { fetril: true, ..fecam(FecamSpec::shared()) }, "fecam and discriminant.fetril"),
         (DiscriminantSpec { ridge: true, ..fetril() }, "fetril and discriminant.ridge"),
@@ -108,23 +108,23 @@ fn what_these_heads_cannot_be_is_refused_in_a_sentence() {
         (fecam(FecamSpec { rounds: 0, ..FecamSpec::shared() }), "fecam.rounds is 0"),
     ] {
         let recipe = with(spec);
-        assert!(told(&recipe).contains(part), "{}", told(&recipe));
+        assert!(message(&recipe).contains(part), "{}", message(&recipe));
     }
     let mut scored = with(fetril());
     (scored.head, scored.imprint) = (HeadKind::Mahalanobis, false);
-    assert!(told(&scored).contains("one that is trained"), "{}", told(&scored));
+    assert!(message(&scored).contains("one that is trained"), "{}", message(&scored));
     // Of the network.
     let lucir = cil_backbone::Architecture::lucir(8);
     let pooled = DiscriminantSpec { stages: Vec::new(), ..fecam(FecamSpec::per_class()) };
-    let told = with(pooled.clone()).check_network(&lucir.into()).unwrap_err().to_string();
-    assert!(told.contains("may be negative") && told.contains("stage=3"), "{told}");
+    let message = with(pooled.clone()).check_network(&lucir.into()).unwrap_err().to_string();
+    assert!(message.contains("may be negative") && message.contains("stage=3"), "{message}");
     with(pooled)
         .check_network(&cil_backbone::Architecture::small(cil_backbone::Variant::He, 8).into())
         .unwrap();
     let wide = vec![StageCells { stage: 3, cells: 4, normalised: true }];
     let wide = DiscriminantSpec { stages: wide, ..fecam(FecamSpec::per_class()) };
-    let told = with(wide).check_network(&lucir.into()).unwrap_err().to_string();
-    assert!(told.contains("1024 features") && told.contains("at most 512"), "{told}");
+    let message = with(wide).check_network(&lucir.into()).unwrap_err().to_string();
+    assert!(message.contains("1024 features") && message.contains("at most 512"), "{message}");
     // Of the images.
     let one = with(fecam(FecamSpec::per_class())).check_images(&[2, 1], &[3, 3, 1]).unwrap_err().to_string();
     assert!(one.contains("class 2 of task 2 has 1 training images"), "{one}");

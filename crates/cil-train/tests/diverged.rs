@@ -14,7 +14,7 @@ use support::{data, data_free, plan, training};
 #[test]
 fn a_network_that_diverges_is_named_with_task_phase_and_the_likely_key() {
     let (train, _) = data(4);
-    let told = |recipe: Recipe, sizes: &[usize]| {
+    let message = |recipe: Recipe, sizes: &[usize]| {
         let mut learner = Learner::new(plan(recipe, sizes, 1)).unwrap();
         loop {
             match learner.advance(&train) {
@@ -34,21 +34,21 @@ fn a_network_that_diverges_is_named_with_task_phase_and_the_likely_key() {
     };
     // Many steps: a loss shows it. One step: its loss is that of the weights before it, so the logits show it.
     for (epochs, part) in [(1, "its logits hold "), (20, "the loss ")] {
-        let base = told(fine_tune(fast(epochs), training(1)), &[2]);
+        let base = message(fine_tune(fast(epochs), training(1)), &[2]);
         assert!(base.contains(part), "{base}");
         assert!(base.starts_with("the base model diverged in task 1, student phase: "), "{base}");
         assert!(
             base.contains("recipe.base.training.learning-rate is 1000000.0, which is far from"),
             "{base}"
         );
-        let later = told(fine_tune(training(1), fast(epochs)), &[2, 2]);
+        let later = message(fine_tune(training(1), fast(epochs)), &[2, 2]);
         assert!(later.starts_with("the student diverged in task 2, student phase: "), "{later}");
         assert!(later.contains("recipe.increment.training.learning-rate is 1000000.0"), "{later}");
     }
     let with = |change: &dyn Fn(&mut Recipe)| {
         let mut recipe = data_free(SyntheticNorm::Joint);
         change(&mut recipe);
-        told(recipe, &[2, 2])
+        message(recipe, &[2, 2])
     };
     let teacher = with(&|it| it.new_teacher.as_mut().unwrap().training = fast(1));
     assert!(teacher.starts_with("the new teacher diverged in task 2, new-teacher phase: "), "{teacher}");

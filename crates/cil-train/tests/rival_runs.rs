@@ -201,17 +201,18 @@ fn a_bias_correction_multiplies_and_moves_the_newest_logits_alone() {
 #[test]
 fn a_bias_correction_without_an_image_to_hold_out_is_refused() {
     let recipe = bias_correction(training(1), training(1), Budget::PerClass(9), training(1));
-    let told =
+    let error_text =
         Learner::new(plan(recipe.clone(), &[2, 2], 1)).err().map(|error| format!("{error:#}")).unwrap();
     assert!(
-        told.contains("held-out is 0.1 of 9 exemplars a class in task 2") && told.contains("10 exemplars"),
-        "{told}"
+        error_text.contains("held-out is 0.1 of 9 exemplars a class in task 2")
+            && error_text.contains("10 exemplars"),
+        "{error_text}"
     );
     // A budget for all classes runs out in a later task.
     let recipe = Recipe { exemplars: Budget::Total(40), ..recipe };
     assert!(recipe.check_increments(&[2, 2, 2]).is_ok());
-    let told = recipe.check_increments(&[2, 2, 2, 2]).unwrap_err().to_string();
-    assert!(told.contains("6 exemplars a class in task 4"), "{told}");
+    let error_text = recipe.check_increments(&[2, 2, 2, 2]).unwrap_err().to_string();
+    assert!(error_text.contains("6 exemplars a class in task 4"), "{error_text}");
     let refused = |change: &dyn Fn(&mut Recipe), part: &str| {
         let mut recipe = recipe.clone();
         change(&mut recipe);

@@ -100,13 +100,13 @@ fn phases_units_and_images_are_those_of_a_learner() {
         let schedule = plan.schedule(ImageCounts { train: &images, test: &shown }, false);
         let (events, _) = run(plan, &train);
         // The learner never holds the evaluation images.
-        let told: Vec<_> = schedule
+        let scheduled: Vec<_> = schedule
             .iter()
             .filter(|it| it.activity != Activity::Evaluation)
             .map(|it| (it.task, it.activity, it.units, it.images))
             .collect();
-        assert_eq!(told, reported(&events), "{name}");
-        seen.extend(told.iter().map(|it| it.1));
+        assert_eq!(scheduled, reported(&events), "{name}");
+        seen.extend(scheduled.iter().map(|it| it.1));
     }
     seen.sort_unstable();
     seen.dedup();

@@ -168,8 +168,9 @@ fn new_classes_are_learned_from_generated_images() {
         of.2,
     )
     .unwrap();
-    let told = |rows: &Confusion| [0..4, 4..6].map(|classes| accuracy(rows, classes).unwrap());
-    let (classifier, nearest) = (told(&found.classifier), told(found.nearest_mean.as_ref().unwrap()));
+    let accuracies = |rows: &Confusion| [0..4, 4..6].map(|classes| accuracy(rows, classes).unwrap());
+    let (classifier, nearest) =
+        (accuracies(&found.classifier), accuracies(found.nearest_mean.as_ref().unwrap()));
     // A guess is right in 17 of 100; it was 76 and 44, and 56 and 49 by the nearest mean.
     assert!(classifier.iter().chain(&nearest).all(|it| *it > 0.3), "{classifier:?}, nearest {nearest:?}");
 }
@@ -207,12 +208,12 @@ fn what_needs_a_real_new_image_is_refused() {
     refused(&batch, "new-replay.inversion.batch is 1");
 
     let recipe = unshared(SyntheticNorm::Joint);
-    let told = recipe.check_increments(&[3, 2, 1]).unwrap_err().to_string();
-    assert!(told.starts_with("new-replay is set and task 3 has one class;"), "{told}");
+    let error_text = recipe.check_increments(&[3, 2, 1]).unwrap_err().to_string();
+    assert!(error_text.starts_with("new-replay is set and task 3 has one class;"), "{error_text}");
     assert!(recipe.check_increments(&[1, 2, 2]).is_ok());
     assert!(data_free(SyntheticNorm::Joint).check_increments(&[3, 2, 1]).is_ok());
-    let told = format!("{:#}", Learner::new(plan(recipe, &[3, 1], 1)).err().unwrap());
-    assert!(told.contains("task 2 has one class"), "{told}");
+    let error_text = format!("{:#}", Learner::new(plan(recipe, &[3, 1], 1)).err().unwrap());
+    assert!(error_text.contains("task 2 has one class"), "{error_text}");
 }
 
 #[test]

@@ -280,9 +280,10 @@ mod tests {
         let known = spec.known.clone().unwrap();
         for split in Split::ALL {
             spec.check_content(split, known.split(split)).unwrap();
-            let told = spec.check_content(split, &"0".repeat(64)).unwrap_err().to_string();
+            let message = spec.check_content(split, &"0".repeat(64)).unwrap_err().to_string();
             assert!(
-                told.contains(&format!("the {} images and labels are not those of cifar100", split.name()))
+                message
+                    .contains(&format!("the {} images and labels are not those of cifar100", split.name()))
             );
         }
         Spec { known: None, ..spec }.check_content(Split::Train, "0").unwrap();

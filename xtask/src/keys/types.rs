@@ -76,8 +76,8 @@ pub(super) fn read(text: &str) -> Result<Vec<Item>> {
     for item in syn::parse_file(text)?.items {
         match item {
             syn::Item::Struct(it) if is_serde(&it.attrs) => {
-                let told = serde(&it.attrs)?;
-                let form = Form::Table(fields(&it.fields, told.rename_all)?);
+                let options = serde(&it.attrs)?;
+                let form = Form::Table(fields(&it.fields, options.rename_all)?);
                 items.push(Item { name: it.ident.to_string(), about: about(&it.attrs), form });
             }
             syn::Item::Enum(it) if is_serde(&it.attrs) || BY_HAND.iter().any(|name| it.ident == name) => {
@@ -96,8 +96,8 @@ pub(super) fn read(text: &str) -> Result<Vec<Item>> {
 }
 
 fn choice(of: &syn::ItemEnum) -> Result<Item> {
-    let mut told = serde(&of.attrs)?;
-    told.untagged |= BY_HAND.iter().any(|name| of.ident == name);
+    let mut options = serde(&of.attrs)?;
+    options.untagged |= BY_HAND.iter().any(|name| of.ident == name);
     let mut variants = Vec::new();
     for variant in &of.variants {
         let own = serde(&variant.attrs)?;
@@ -105,29 +105,29 @@ fn choice(of: &syn::ItemEnum) -> Result<Item> {
             continue;
         }
         let rust = variant.ident.to_string();
-        let name = own.rename.unwrap_or(if told.rename_all { kebab(&rust) } else { rust });
+        let name = own.rename.unwrap_or(if options.rename_all { kebab(&rust) } else { rust });
         variants.push(Variant {
             name,
             about: about(&variant.attrs),
-            fields: fields(&variant.fields, told.rename_all_fields || own.rename_all)?,
+            fields: fields(&variant.fields, options.rename_all_fields || own.rename_all)?,
             is_plain: matches!(variant.fields, Fields::Unnamed(_)),
         });
     }
-    let form = Form::Choice { tag: told.tag, untagged: told.untagged, variants };
+    let form = Form::Choice { tag: options.tag, untagged: options.untagged, variants };
     Ok(Item { name: of.ident.to_string(), about: about(&of.attrs), form })
 }
 
 fn fields(fields: &Fields, kebab_case: bool) -> Result<Vec<Field>> {
     let mut read = Vec::new();
     for field in fields {
-        let told = serde(&field.attrs)?;
-        if told.skip {
+        let options = serde(&field.attrs)?;
+        if options.skip {
             continue;
         }
         let rust = field.ident.as_ref().map(ToString::to_string).unwrap_or_default();
-        let key = told.rename.unwrap_or(if kebab_case { rust.replace('_', "-") } else { rust });
+        let key = options.rename.unwrap_or(if kebab_case { rust.replace('_', "-") } else { rust });
         let (of, is_list, is_option) = innermost(&field.ty);
-        let is_optional = is_option || told.default;
+        let is_optional = is_option || options.default;
         read.push(Field { key, about: about(&field.attrs), of, is_list, is_optional });
     }
     Ok(read)
@@ -173,7 +173,7 @@ fn is_serde(attributes: &[Attribute]) -> bool {
 }
 
 fn serde(attributes: &[Attribute]) -> Result<Serde> {
-    let mut told = Serde::default();
+    let mut options = Serde::default();
     for attribute in attributes.iter().filter(|it| it.path().is_ident("serde")) {
         attribute.parse_nested_meta(|meta| {
             let name = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
@@ -185,19 +185,19 @@ fn serde(attributes: &[Attribute]) -> Result<Serde> {
                 Err(_) => None,
             };
             match name.as_str() {
-                "rename_all" => told.rename_all = true,
-                "rename_all_fields" => told.rename_all_fields = true,
-                "rename" => told.rename = value,
-                "tag" => told.tag = value,
-                "untagged" => told.untagged = true,
-                "default" => told.default = true,
-                "skip" | "skip_deserializing" => told.skip = true,
+                "rename_all" => options.rename_all = true,
+                "rename_all_fields" => options.rename_all_fields = true,
+                "rename" => options.rename = value,
+                "tag" => options.tag = value,
+                "untagged" => options.untagged = true,
+                "default" => options.default = true,
+                "skip" | "skip_deserializing" => options.skip = true,
                 _ => {}
             }
             Ok(())
         })?;
     }
-    Ok(told)
+    Ok(options)
 }
 
 /// A doc comment as one paragraph.

@@ -35,7 +35,7 @@ pub(super) fn document(items: &[&Item]) -> String {
                     }
                 }
             }
-            // Told where it is used; those with keys of their own have a section.
+            // Described where it is used; those with keys of their own have a section.
             Form::Choice { variants, untagged, .. } => {
                 if variants.iter().any(|it| !it.fields.is_empty()) {
                     text.push_str(&heading(item, items));
@@ -116,9 +116,9 @@ fn value(field: &Field, items: &[&Item]) -> (String, String) {
                 if variants.iter().all(|it| it.fields.is_empty()) =>
             {
                 let names: Vec<String> = variants.iter().map(|it| format!("`\"{}\"`", it.name)).collect();
-                let told: String =
+                let meanings: String =
                     variants.iter().map(|it| format!(" `\"{}\"`: {}", it.name, it.about)).collect();
-                (names.join(" or "), told)
+                (names.join(" or "), meanings)
             }
             Some(_) => (format!("[{other}](#{})", other.to_lowercase()), String::new()),
             None => (other.to_owned(), String::new()),

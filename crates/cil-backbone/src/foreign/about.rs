@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{Result, bail};
 use serde_json::Value;
 
-use super::{card, told};
+use super::{card, unreadable};
 use crate::file::ModelCard;
 
 /// Largest side that a file may name; a bound, so that sizes are not multiplied unseen.
@@ -77,11 +77,11 @@ pub(super) fn gather(
     hints: &Hints,
 ) -> Result<Hints> {
     let of_file = match metadata {
-        Some(metadata) => of_metadata(metadata).map_err(|error| told("the file's metadata", &error))?,
+        Some(metadata) => of_metadata(metadata).map_err(|error| unreadable("the file's metadata", &error))?,
         None => Hints::default(),
     };
     let of_config = match config {
-        Some(text) => of_config(text).map_err(|error| told("config.json", &error))?,
+        Some(text) => of_config(text).map_err(|error| unreadable("config.json", &error))?,
         None => Hints::default(),
     };
     Ok(hints.clone().or(of_file).or(of_config))

@@ -10,7 +10,7 @@ use cil_engine::{
 };
 use serde_json::Value;
 
-use crate::support::{check_told, cpu, golden_network, noise, reference, values};
+use crate::support::{check_summary, cpu, golden_network, noise, reference, values};
 
 pub(crate) const IMAGES: Shape = Shape::Map { channels: 3, height: 12, width: 10 };
 pub(crate) const ROWS: usize = 4;
@@ -46,7 +46,7 @@ fn compare(
     let mut upstream = Upstream::default();
     assert_eq!(pass.taps.keys().collect::<Vec<_>>(), taps.keys().collect::<Vec<_>>());
     for (name, tap) in &pass.taps {
-        check_told(name, tap, &taps[name], tolerance);
+        check_summary(name, tap, &taps[name], tolerance);
         upstream.taps.insert(name.clone(), to(name, tap.dims())?);
     }
     let moments = golden["moments"].as_array().unwrap();
@@ -54,8 +54,8 @@ fn compare(
     for (seen, golden) in pass.moments.iter().zip(moments) {
         assert_eq!(golden[0], seen.name);
         let (mean, variance) = (format!("{}.mean", seen.name), format!("{}.variance", seen.name));
-        check_told(&mean, &seen.mean, &golden[1], tolerance);
-        check_told(&variance, &seen.variance, &golden[2], tolerance);
+        check_summary(&mean, &seen.mean, &golden[1], tolerance);
+        check_summary(&variance, &seen.variance, &golden[2], tolerance);
         let dims = seen.mean.dims();
         let gradient = MomentGradient { mean: to(&mean, dims)?, variance: to(&variance, dims)? };
         upstream.moments.insert(seen.name.clone(), gradient);
@@ -64,12 +64,12 @@ fn compare(
     let mut gradients = Gradients::default();
     let tape = pass.tape.expect("a tape was asked for");
     let input = network.executor().backward(network.parameters(), tape, &upstream, &mut gradients)?;
-    check_told("input", &input.expect("asked for"), &golden["input"], tolerance);
+    check_summary("input", &input.expect("asked for"), &golden["input"], tolerance);
     let expected: BTreeMap<String, Value> = serde_json::from_value(golden["gradients"].clone()).unwrap();
     let names: Vec<_> = gradients.iter().map(|(name, _)| name).collect();
     assert_eq!(names, expected.keys().collect::<Vec<_>>());
     for (name, gradient) in gradients.iter() {
-        check_told(name, gradient, &expected[name], tolerance);
+        check_summary(name, gradient, &expected[name], tolerance);
     }
     let mut weights = network.backbone_weights();
     weights.sort();
@@ -81,8 +81,8 @@ fn compare(
         let statistics: BTreeMap<String, Value> =
             serde_json::from_value(golden["statistics"].clone()).unwrap();
         assert_eq!(statistics.len(), 2 * moments.len());
-        for (name, told) in &statistics {
-            check_told(name, network.parameters().get(name)?, told, tolerance);
+        for (name, expected) in &statistics {
+            check_summary(name, network.parameters().get(name)?, expected, tolerance);
         }
     }
     Ok(())

@@ -98,8 +98,8 @@ fn a_model_file_holds_what_the_head_reads() -> Result<()> {
     let refused = |change: &dyn Fn(&mut Head), part: &str| {
         let mut wrong = snapshot.clone();
         change(&mut wrong.head);
-        let told = to_bytes(&wrong, &card()).unwrap_err().to_string();
-        assert!(told.contains(part), "{told}");
+        let message = to_bytes(&wrong, &card()).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
     };
     refused(
         &|head| head.stages[1].stage = 4,
@@ -139,12 +139,12 @@ fn stages_have_as_many_channels_as_their_maps() -> Result<()> {
         assert_eq!(cells::features(&maps, &every)?.dims()[1], cells::width(&architecture.into(), &every));
     }
     let wide = [1, 2, 3].map(|stage| StageCells { stage, cells: 16, normalised: true });
-    let told = cells::check(&of(Variant::Lucir, 32, 16).into(), &wide).unwrap_err().to_string();
+    let message = cells::check(&of(Variant::Lucir, 32, 16).into(), &wide).unwrap_err().to_string();
     assert!(
-        told.starts_with(
+        message.starts_with(
             "stages have 28672 features together; use fewer cells or stages, so that they have at most 8192"
         ),
-        "{told}"
+        "{message}"
     );
     Ok(())
 }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
-use crate::support::{check_told, cpu, noise, reference};
+use crate::support::{check_summary, cpu, noise, reference};
 
 fn golden() -> BTreeMap<String, Value> {
     serde_json::from_str(include_str!("../golden/foreign.json")).unwrap()
@@ -77,7 +77,7 @@ fn logits_are_those_of_the_programs_that_the_networks_come_from() -> Result<()> 
         let images = noise(&format!("images {name}"), &[3, 3, side, side])?.to_dtype(DType::F32)?;
         for (executors, kind) in [(reference(), "reference"), (cpu(), "cpu")] {
             let found = logits(&model, &images, &executors)?;
-            check_told("logits", &found, &golden["logits"], 2e-5);
+            check_summary("logits", &found, &golden["logits"], 2e-5);
             assert_eq!(found.dims(), [3, 7], "{name} on {kind}");
         }
         // And back, bit for bit.
@@ -122,7 +122,7 @@ fn refused(tensors: &BTreeMap<String, Tensor>, metadata: &[(&str, &str)], config
     assert!(message.to_string().contains(part), "{message}");
 }
 
-const TOLD: [(&str, &str); 3] =
+const GIVEN: [(&str, &str); 3] =
     [("classes", "a,b, c,d"), ("mean", "[0.5, 0.5, 0.5]"), ("std", "0.25,0.25,0.25")];
 
 #[test]
@@ -133,52 +133,57 @@ fn what_does_not_fit_is_named_with_its_shape() -> Result<()> {
         tensors
     };
     let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
-    foreign::from_bytes(&file(&small(), &TOLD), None, &Hints::default(), &Device::Cpu)?;
+    foreign::from_bytes(&file(&small(), &GIVEN), None, &Hints::default(), &Device::Cpu)?;
     let without = |name: &'static str| changed(&|it| drop(it.remove(name)));
     let with = |name: &'static str, dims: &'static [usize]| {
         changed(&|it| drop(it.insert(name.to_owned(), zeros(dims))))
     };
-    refused(&without("layer2.0.bn2.bias"), &TOLD, None, "tensor layer2.0.bn2.bias is missing");
-    refused(&without("conv1.weight"), &TOLD, None, "tensor conv1.weight is missing");
-    refused(&without("linear.weight"), &TOLD, None, "tensor linear.weight is missing");
+    refused(&without("layer2.0.bn2.bias"), &GIVEN, None, "tensor layer2.0.bn2.bias is missing");
+    refused(&without("conv1.weight"), &GIVEN, None, "tensor conv1.weight is missing");
+    refused(&without("linear.weight"), &GIVEN, None, "tensor linear.weight is missing");
     refused(
         &with("layer2.0.downsample.0.weight", &[4, 2, 1, 1]),
-        &TOLD,
+        &GIVEN,
         None,
         "tensor layer2.0.downsample.0.weight [4, 2, 1, 1] is too many",
     );
     refused(
         &with("layer3.0.conv1.weight", &[8, 4, 1, 1]),
-        &TOLD,
+        &GIVEN,
         None,
         "tensor layer3.0.conv1.weight is [8, 4, 1, 1], He's ResNet-8 of width 2 needs [8, 4, 3, 3]",
     );
-    refused(&with("conv1.weight", &[2, 3, 5, 5]), &TOLD, None, "the first kernel of a ResNet is 3x3 or 7x7");
-    refused(&with("conv1.weight", &[2, 3]), &TOLD, None, "tensor conv1.weight is [2, 3]");
-    refused(&with("linear.weight", &[4, 9]), &TOLD, None, "tensor linear.weight is [4, 9]");
-    refused(&with("linear.weight", &[0, 8]), &TOLD, None, "head.blocks[0] is 0");
-    refused(&with("layer1.1.conv1.weight", &[2, 2, 3, 3]), &TOLD, None, "have [2, 1, 1] blocks");
+    refused(&with("conv1.weight", &[2, 3, 5, 5]), &GIVEN, None, "the first kernel of a ResNet is 3x3 or 7x7");
+    refused(&with("conv1.weight", &[2, 3]), &GIVEN, None, "tensor conv1.weight is [2, 3]");
+    refused(&with("linear.weight", &[4, 9]), &GIVEN, None, "tensor linear.weight is [4, 9]");
+    refused(&with("linear.weight", &[0, 8]), &GIVEN, None, "head.blocks[0] is 0");
+    refused(&with("layer1.1.conv1.weight", &[2, 2, 3, 3]), &GIVEN, None, "have [2, 1, 1] blocks");
     let other = BTreeMap::from([("encoder.weight".to_owned(), zeros(&[2]))]);
-    refused(&other, &TOLD, None, "(the first is encoder.weight) are of an unknown network");
+    refused(&other, &GIVEN, None, "(the first is encoder.weight) are of an unknown network");
     let infinite = changed(&|it| {
         it.insert("bn1.bias".to_owned(), Tensor::new(&[0f32, f32::NAN], &Device::Cpu).unwrap());
     });
-    refused(&infinite, &TOLD, None, "tensor bn1.bias holds NaN");
+    refused(&infinite, &GIVEN, None, "tensor bn1.bias holds NaN");
     let twice = changed(&|it| drop(it.insert("module.bn1.bias".to_owned(), zeros(&[2]))));
-    refused(&twice, &TOLD, None, "one and the same");
+    refused(&twice, &GIVEN, None, "one and the same");
     Ok(())
 }
 
 #[test]
 fn what_the_images_are_is_told_or_asked_for() -> Result<()> {
-    refused(&small(), &TOLD[1..], None, "does not name its 4 classes; name them with --classes");
-    refused(&small(), &TOLD[..2], None, "say it with --mean and --std");
-    refused(&small(), &[("classes", "a,b,c"), TOLD[1], TOLD[2]], None, "3 class names for a classifier of 4");
-    refused(&small(), &[TOLD[0], TOLD[1], ("std", "0,1,1")], None, "deviation holds 0");
-    refused(&small(), &[TOLD[0], TOLD[1], ("std", "one")], None, "std is not a list of numbers");
-    refused(&small(), &TOLD, Some("{"), "config.json: it is not JSON");
+    refused(&small(), &GIVEN[1..], None, "does not name its 4 classes; name them with --classes");
+    refused(&small(), &GIVEN[..2], None, "say it with --mean and --std");
+    refused(
+        &small(),
+        &[("classes", "a,b,c"), GIVEN[1], GIVEN[2]],
+        None,
+        "3 class names for a classifier of 4",
+    );
+    refused(&small(), &[GIVEN[0], GIVEN[1], ("std", "0,1,1")], None, "deviation holds 0");
+    refused(&small(), &[GIVEN[0], GIVEN[1], ("std", "one")], None, "std is not a list of numbers");
+    refused(&small(), &GIVEN, Some("{"), "config.json: it is not JSON");
     let gap = r#"{"id2label": {"0": "a", "2": "b"}}"#;
-    refused(&small(), &TOLD[1..], Some(gap), "config.json: id2label has no name for class 1");
+    refused(&small(), &GIVEN[1..], Some(gap), "config.json: id2label has no name for class 1");
 
     let read = |config: &Value, hints: &Hints| {
         foreign::from_bytes(&file(&small(), &[]), Some(&config.to_string()), hints, &Device::Cpu)
@@ -191,9 +196,9 @@ fn what_the_images_are_is_told_or_asked_for() -> Result<()> {
     assert_eq!(model.card.class_names, ["ant", "bee", "cat", "dog"]);
     assert_eq!((model.card.mean, model.card.deviation), (vec![0.5, 0.25, 0.5], vec![0.25, 0.25, 0.5]));
     assert_eq!(model.snapshot.images, Shape::Map { channels: 3, height: 16, width: 16 });
-    let told = read(&config, &Hints { side: Some(24), mean: Some(vec![0.0; 3]), ..Hints::default() })?;
-    assert_eq!(told.card.mean, [0.0; 3]);
-    assert_eq!(told.snapshot.images, Shape::Map { channels: 3, height: 24, width: 24 });
+    let read_so = read(&config, &Hints { side: Some(24), mean: Some(vec![0.0; 3]), ..Hints::default() })?;
+    assert_eq!(read_so.card.mean, [0.0; 3]);
+    assert_eq!(read_so.snapshot.images, Shape::Map { channels: 3, height: 24, width: 24 });
     Ok(())
 }
 
@@ -202,9 +207,9 @@ fn files_saved_from_several_gpus_and_without_biases_are_read_too() -> Result<()>
     let mut tensors: BTreeMap<String, Tensor> =
         small().into_iter().map(|(name, it)| (format!("module.{name}"), it)).collect();
     tensors.insert("module.bn1.num_batches_tracked".to_owned(), Tensor::zeros((), DType::F32, &Device::Cpu)?);
-    let prefixed = foreign::from_bytes(&file(&tensors, &TOLD), None, &Hints::default(), &Device::Cpu)?;
+    let prefixed = foreign::from_bytes(&file(&tensors, &GIVEN), None, &Hints::default(), &Device::Cpu)?;
     tensors.remove("module.linear.bias");
-    let bare = foreign::from_bytes(&file(&tensors, &TOLD), None, &Hints::default(), &Device::Cpu)?;
+    let bare = foreign::from_bytes(&file(&tensors, &GIVEN), None, &Hints::default(), &Device::Cpu)?;
     let expected = Architecture { variant: Variant::He, depth: 8, width: 2 };
     assert_eq!(
         (prefixed.snapshot.backbone, bare.snapshot.backbone),
@@ -242,7 +247,7 @@ proptest! {
         removed in 0usize..40,
         bytes in prop::collection::vec(any::<u8>(), 0..40),
     ) {
-        let mut bytes_of_file = file(&small(), &TOLD);
+        let mut bytes_of_file = file(&small(), &GIVEN);
         let at = at.index(bytes_of_file.len());
         let end = (at + removed).min(bytes_of_file.len());
         bytes_of_file.splice(at..end, bytes);
@@ -254,7 +259,7 @@ proptest! {
 
     #[test]
     fn any_config_is_an_error_or_told(text in ".{0,60}") {
-        let bytes = file(&small(), &TOLD);
+        let bytes = file(&small(), &GIVEN);
         if let Ok(model) = foreign::from_bytes(&bytes, Some(&text), &Hints::default(), &Device::Cpu) {
             prop_assert_eq!(model.card.class_names.len(), 4);
         }

@@ -8,7 +8,7 @@ use cil_backbone::{Architecture, Frozen, HeadKind, Network, POOLED, Snapshot};
 use cil_engine::{ExecutorFactory, ForwardSpec, Gradients, MomentGradient, Parameters, Upstream};
 
 use crate::backbones::{IMAGES, ROWS, architecture, golden};
-use crate::support::{bits, check_told, cpu, golden_network, noise, reference, tiny, values};
+use crate::support::{bits, check_summary, cpu, golden_network, noise, reference, tiny, values};
 
 fn images(rows: usize) -> Tensor {
     noise("images 3", &[rows, 3, 4, 4]).unwrap().to_dtype(DType::F32).unwrap()
@@ -30,21 +30,21 @@ fn compare_probe(executors: &ExecutorFactory, dtype: DType, tolerance: f64) -> R
         };
 
         let probe = frozen.probe(&images)?;
-        check_told("pooled", &probe.features, &golden["running"]["taps"]["pooled"], tolerance);
+        check_summary("pooled", &probe.features, &golden["running"]["taps"]["pooled"], tolerance);
         for (seen, golden) in probe.moments.iter().zip(golden["running"]["moments"].as_array().unwrap()) {
             assert_eq!(golden[0], seen.name);
-            check_told(&format!("{}.mean", seen.name), &seen.mean, &golden[1], tolerance);
-            check_told(&format!("{}.variance", seen.name), &seen.variance, &golden[2], tolerance);
+            check_summary(&format!("{}.mean", seen.name), &seen.mean, &golden[1], tolerance);
+            check_summary(&format!("{}.variance", seen.name), &seen.variance, &golden[2], tolerance);
         }
         let moments = gradients(&probe)?;
         let to_features = to("pooled", probe.features.dims())?;
         let both = frozen.probe_backward(probe, Some(to_features.clone()), moments.clone())?;
-        check_told("input", &both, &golden["probe"], tolerance);
+        check_summary("input", &both, &golden["probe"], tolerance);
 
         // Each gradient alone, too: together they are the sum.
         let one = frozen.probe_backward(frozen.probe(&images)?, Some(to_features), BTreeMap::new())?;
         let other = frozen.probe_backward(frozen.probe(&images)?, None, moments)?;
-        check_told("input", &(one + other)?, &golden["probe"], tolerance);
+        check_summary("input", &(one + other)?, &golden["probe"], tolerance);
     }
     Ok(())
 }

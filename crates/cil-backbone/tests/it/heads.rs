@@ -143,13 +143,13 @@ fn distances_by_hand() -> Result<()> {
 
 #[test]
 fn a_power_goes_with_directions_alone() {
-    let told = |head: Head| head.check().unwrap_err().to_string();
+    let error_text = |head: Head| head.check().unwrap_err().to_string();
     for kind in [HeadKind::Linear, HeadKind::Cosine, HeadKind::WithoutBias] {
         let wrong = Head { powered: true, ..Head::new(kind, WIDTH) };
-        assert!(told(wrong).contains("head.powered is true"));
+        assert!(error_text(wrong).contains("head.powered is true"));
     }
     let random = Head { powered: true, random: Some(3), ..Head::new(HeadKind::LinearOfDirections, WIDTH) };
-    assert!(told(random).contains("without random ones"));
+    assert!(error_text(random).contains("without random ones"));
     let head = Head { powered: true, blocks: vec![2, 1], ..Head::new(HeadKind::Mahalanobis, WIDTH) };
     head.check().unwrap();
     let dims: Vec<_> = head.specs().into_iter().map(|it| (it.name, it.dims)).collect();

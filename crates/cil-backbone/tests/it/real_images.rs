@@ -14,7 +14,7 @@ use cil_backbone::{Architecture, POOLED};
 use cil_engine::{ExecutorFactory, ForwardSpec, Gradients, Keep, Norm, Shape, Upstream};
 use serde_json::Value;
 
-use crate::support::{check_told, cpu, golden_network, noise, reference};
+use crate::support::{check_summary, cpu, golden_network, noise, reference};
 
 const IMAGES: Shape = Shape::Map { channels: 3, height: 32, width: 32 };
 
@@ -68,20 +68,20 @@ fn compare(
     assert!((found / expected - 1.0).abs() < tolerance, "{mode}: loss {found}, PyTorch has {expected}");
 
     let grads = loss.backward()?;
-    check_told("head", grads.get(&head).unwrap(), &golden["head"], tolerance);
+    check_summary("head", grads.get(&head).unwrap(), &golden["head"], tolerance);
     let mut upstream = Upstream::default();
     upstream.taps.insert(POOLED.to_owned(), grads.get(&features).unwrap().clone());
     let mut gradients = Gradients::default();
     let tape = pass.tape.expect("a tape was asked for");
     let input = network.executor().backward(network.parameters(), tape, &upstream, &mut gradients)?;
-    check_told("input", &input.expect("asked for"), &golden["input"], tolerance);
+    check_summary("input", &input.expect("asked for"), &golden["input"], tolerance);
     let expected: BTreeMap<String, Value> = serde_json::from_value(golden["gradients"].clone()).unwrap();
     assert_eq!(
         gradients.iter().map(|(name, _)| name).collect::<Vec<_>>(),
         expected.keys().collect::<Vec<_>>()
     );
     for (name, gradient) in gradients.iter() {
-        check_told(name, gradient, &expected[name], tolerance);
+        check_summary(name, gradient, &expected[name], tolerance);
     }
     Ok(())
 }

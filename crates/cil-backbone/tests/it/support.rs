@@ -100,8 +100,8 @@ pub(crate) fn bits(parameters: &Parameters) -> Vec<(String, Vec<usize>, Vec<u32>
 
 /// Compares a tensor with what `golden/*.py` recorded of it: its dot product with noise, and its length.
 #[track_caller]
-pub(crate) fn check_told(name: &str, got: &Tensor, told: &serde_json::Value, tolerance: f64) {
-    let [dot, length]: [f64; 2] = serde_json::from_value(told.clone()).unwrap();
+pub(crate) fn check_summary(name: &str, got: &Tensor, expected: &serde_json::Value, tolerance: f64) {
+    let [dot, length]: [f64; 2] = serde_json::from_value(expected.clone()).unwrap();
     let noise = values(&noise(&format!("told {name}"), got.dims()).unwrap());
     let got = values(got);
     let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();

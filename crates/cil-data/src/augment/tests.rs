@@ -122,18 +122,18 @@ fn every_place_and_both_sides_are_drawn_alike_often() {
 
 #[test]
 fn wrong_values_are_told() {
-    let told = |augmentation: Augmentation| augmentation.check().unwrap_err().to_string();
+    let message = |augmentation: Augmentation| augmentation.check().unwrap_err().to_string();
     let none = Augmentation::none();
     assert_eq!(
-        told(Augmentation { brightness: 1.5, ..none.clone() }),
+        message(Augmentation { brightness: 1.5, ..none.clone() }),
         "brightness is 1.5; use a value from 0 to 1"
     );
     assert!(Augmentation { brightness: f64::NAN, ..none.clone() }.check().is_err());
     assert_eq!(
-        told(Augmentation { contrast: -0.5, ..none.clone() }),
+        message(Augmentation { contrast: -0.5, ..none.clone() }),
         "contrast is -0.5; use a value from 0 to 1"
     );
-    assert!(told(Augmentation { crop_padding: usize::MAX, ..none.clone() }).contains("at most 1024"));
+    assert!(message(Augmentation { crop_padding: usize::MAX, ..none.clone() }).contains("at most 1024"));
     assert!(
         serde_json::from_str::<Augmentation>(r#"{"crop_padding":1,"flip":true,"brightness":0}"#).is_err()
     );

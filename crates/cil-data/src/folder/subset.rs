@@ -95,8 +95,8 @@ mod tests {
         assert_eq!((lucir.train[1].label, lucir.train[1].path.to_str().unwrap()), (1, "11.png"));
         assert!(LUCIR.is_sorted_by(|a, b| a < b));
         assert_eq!(folder(100).of(Subset::Lucir100).unwrap(), folder(100));
-        let told = folder(10).of(Subset::First100).unwrap_err().to_string();
-        assert!(told.starts_with("imagenet has 10 classes"), "{told}");
+        let message = folder(10).of(Subset::First100).unwrap_err().to_string();
+        assert!(message.starts_with("imagenet has 10 classes"), "{message}");
     }
 
     /// The choice is the beginning of the published order of all 1000 classes, which the same generator made.

@@ -29,8 +29,8 @@ pub(super) fn explain(error: DriverError, doing: &str) -> Error {
 pub(super) fn driver_version() -> Result<()> {
     let mut version = 0;
     // SAFETY: the call writes one number; it needs no context.
-    let told = unsafe { sys::cuDriverGetVersion(&mut version) }.result();
-    told.map_err(|error| explain(error, "asking for the driver's version"))?;
+    let status = unsafe { sys::cuDriverGetVersion(&mut version) }.result();
+    status.map_err(|error| explain(error, "asking for the driver's version"))?;
     let built = sys::CUDA_VERSION as i32;
     // Any driver of the same major release runs what was built for it (NVIDIA's minor version compatibility).
     if version / 1000 < built / 1000 {

@@ -232,8 +232,8 @@ impl Gpu {
     /// If the driver does not report it.
     pub fn free_memory(&self) -> Result<usize> {
         self.bind()?;
-        let told = self.inner.stream.context().mem_get_info();
-        told.map(|(free, _)| free).map_err(|error| explain(error, "asking for free memory"))
+        let info = self.inner.stream.context().mem_get_info();
+        info.map(|(free, _)| free).map_err(|error| explain(error, "asking for free memory"))
     }
 
     /// Runs a kernel of `kernels.cu`; see [`launch_on`].

@@ -42,8 +42,8 @@ impl Blas {
     fn version(&self) -> Result<String> {
         let mut version = 0;
         // SAFETY: the call writes one number.
-        let told = unsafe { cublas::sys::cublasGetVersion_v2(*self.handle.handle(), &raw mut version) };
-        told.result().map_err(|error| unable(error, "telling its version"))?;
+        let status = unsafe { cublas::sys::cublasGetVersion_v2(*self.handle.handle(), &raw mut version) };
+        status.result().map_err(|error| unable(error, "telling its version"))?;
         Ok(numbers(version.unsigned_abs() as usize, 10_000))
     }
 }
@@ -85,8 +85,8 @@ impl Versions {
         let name = stream.context().name();
         let mut version = 0;
         // SAFETY: the call writes one number.
-        let told = unsafe { driver::cuDriverGetVersion(&raw mut version) };
-        told.result().map_err(|error| explain(error, "asking for the driver's version"))?;
+        let status = unsafe { driver::cuDriverGetVersion(&raw mut version) };
+        status.result().map_err(|error| explain(error, "asking for the driver's version"))?;
         Ok(Self {
             gpu: name.map_err(|error| explain(error, "asking for the GPU's name"))?,
             cuda: format!("{}.{}", version / 1000, version % 1000 / 10),

@@ -145,7 +145,7 @@ mod tests {
         ] {
             right.check(8, "epochs").unwrap();
         }
-        for (wrong, told) in [
+        for (wrong, expected) in [
             (after(8, Decay::Constant), "warm-up is 8 of 8 epochs; use fewer"),
             (after(usize::MAX, Decay::Constant), "of 8 epochs"),
             (step(0, 0.1), "decay.every is 0; use a value from 1"),
@@ -162,7 +162,7 @@ mod tests {
             (cosine(5.0), "decay.minimum is 5"),
         ] {
             let message = wrong.check(8, "epochs").unwrap_err().to_string();
-            assert!(message.contains(told), "{message}");
+            assert!(message.contains(expected), "{message}");
         }
     }
 

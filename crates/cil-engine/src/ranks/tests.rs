@@ -52,8 +52,8 @@ fn sums_have_the_order_of_ranks_and_are_the_same_everywhere() -> Result<()> {
 #[test]
 fn what_differs_is_told_by_all_and_one_voice_is_enough() -> Result<()> {
     let digest = |of: u8| [of; 32];
-    let told = each(4, |ranks| first_that_differs(&*ranks, &digest(u8::from(ranks.rank() >= 2))))?;
-    assert_eq!(told, [Some(2); 4]);
+    let found = each(4, |ranks| first_that_differs(&*ranks, &digest(u8::from(ranks.rank() >= 2))))?;
+    assert_eq!(found, [Some(2); 4]);
     assert_eq!(each(3, |ranks| first_that_differs(&*ranks, &digest(7)))?, [None; 3]);
     assert_eq!(each(3, |ranks| any(&*ranks, ranks.rank() == 2))?, [true; 3]);
     assert_eq!(each(3, |ranks| any(&*ranks, false))?, [false; 3]);
@@ -62,7 +62,7 @@ fn what_differs_is_told_by_all_and_one_voice_is_enough() -> Result<()> {
 
 #[test]
 fn a_rank_that_ends_is_an_error_for_those_that_wait() {
-    let told = thread::scope(|scope| {
+    let found = thread::scope(|scope| {
         let mut ranks = threads(3).into_iter();
         drop(ranks.next());
         let waiting: Vec<_> = ranks.map(|rank| scope.spawn(move || any(&rank, true))).collect();
@@ -71,7 +71,7 @@ fn a_rank_that_ends_is_an_error_for_those_that_wait() {
             .map(|it| it.join().expect("no panic").unwrap_err().to_string())
             .collect::<Vec<_>>()
     });
-    assert!(told.iter().all(|it| it.contains("ended while rank")), "{told:?}");
+    assert!(found.iter().all(|it| it.contains("ended while rank")), "{found:?}");
 }
 
 /// Everything a pass gives, on each of `count` ranks.
@@ -176,11 +176,11 @@ fn what_cannot_be_shared_is_refused() -> Result<()> {
     let (graph, mut dice) = (residual_net(9, 8)?, Dice::new(25));
     let parameters = parameters(&graph, &mut dice)?;
     let input = dice.tensor(&[4, 3, 9, 8], -1.0, 1.0)?;
-    let told = each(2, |ranks| {
+    let found = each(2, |ranks| {
         let reference = crate::reference::ReferenceExecutor::new(graph.clone());
         let shared = Shared::new(Arc::new(reference), &ranks);
         Ok(shared.forward(&parameters, &input, crate::ForwardSpec::TRAIN).unwrap_err().to_string())
     })?;
-    assert!(told[0].contains("cannot share a batch"), "{told:?}");
+    assert!(found[0].contains("cannot share a batch"), "{found:?}");
     Ok(())
 }

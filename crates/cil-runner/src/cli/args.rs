@@ -78,7 +78,7 @@ impl Cli {
         let mut command = Self::shown();
         let matches = command.try_get_matches_from_mut(line)?;
         ignored::check(&matches)
-            .map_err(|told| clap::Error::raw(ErrorKind::ArgumentConflict, format!("{told}\n")))?;
+            .map_err(|message| clap::Error::raw(ErrorKind::ArgumentConflict, format!("{message}\n")))?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 }

@@ -13,7 +13,7 @@ use crate::render::progress::Progress;
 use crate::render::table;
 
 #[derive(Debug, Serialize)]
-struct Told {
+struct Report {
     model: String,
     folder: String,
     #[serde(flatten)]
@@ -42,15 +42,15 @@ pub(super) fn evaluate(arguments: &EvaluateModel, global: &Global, output: &mut 
     let accuracies = accuracies(&counts, &top5, names);
     if output.json {
         let (model, folder) = (arguments.model.display().to_string(), folder.display().to_string());
-        return output.value(&Told { model, folder, accuracies });
+        return output.value(&Report { model, folder, accuracies });
     }
     output.text(&text(&accuracies))
 }
 
-fn text(told: &Accuracies) -> String {
+fn text(measured: &Accuracies) -> String {
     let percent = |share: f64| format!("{:.1}", 100.0 * share);
     let mut rows = vec![["class", "images", "right, %", "mostly taken for"].map(str::to_owned).to_vec()];
-    for class in told.classes.iter().filter(|class| class.images > 0) {
+    for class in measured.classes.iter().filter(|class| class.images > 0) {
         rows.push(vec![
             class.class.clone(),
             class.images.to_string(),
@@ -58,7 +58,7 @@ fn text(told: &Accuracies) -> String {
             class.mostly_taken_for.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }
-    let absent = told.classes.iter().filter(|class| class.images == 0).count();
+    let absent = measured.classes.iter().filter(|class| class.images == 0).count();
     let absent = match absent {
         0 => String::new(),
         count => format!("; {count} of the model's classes have no image here, and compete all the same"),
@@ -66,9 +66,9 @@ fn text(told: &Accuracies) -> String {
     table::layout(&rows)
         + &format!(
             "{} % of {} images right, {} % among the five likeliest, {} % as the mean of classes{absent}\n",
-            percent(told.accuracy),
-            told.images,
-            percent(told.top5),
-            percent(told.mean_class_accuracy)
+            percent(measured.accuracy),
+            measured.images,
+            percent(measured.top5),
+            percent(measured.mean_class_accuracy)
         )
 }

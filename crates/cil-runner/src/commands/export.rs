@@ -18,7 +18,7 @@ use crate::folder::files::write_atomic;
 use crate::models::{Opened, onnx};
 
 #[derive(Debug, Serialize)]
-struct Told {
+struct Report {
     file: String,
     format: &'static str,
     bytes: usize,
@@ -33,7 +33,7 @@ pub(super) fn export(arguments: &Export, global: &Global, output: &mut Output<'_
     let engine = Engine::new(global)?;
     let opened = Opened::read(&arguments.model, &arguments.about, &engine)?;
     let classifier = opened.classifier(&engine)?;
-    let mut told = Vec::new();
+    let mut reports = Vec::new();
     if let Some(path) = &arguments.onnx {
         super::check_out(path, Some(&arguments.model))?;
         let card = &opened.model.card;
@@ -45,7 +45,7 @@ pub(super) fn export(arguments: &Export, global: &Global, output: &mut Output<'_
         };
         let bytes = onnx::to_bytes(classifier.snapshot(), &about)
             .map_err(|error| bad_input(format!("{}: {error:#}", arguments.model.display())))?;
-        told.push(written(path, "onnx", &bytes, Some(onnx::OPSET))?);
+        reports.push(written(path, "onnx", &bytes, Some(onnx::OPSET))?);
     }
     if let Some(path) = &arguments.torch {
         super::check_out(path, Some(&arguments.model))?;
@@ -64,20 +64,20 @@ pub(super) fn export(arguments: &Export, global: &Global, output: &mut Output<'_
             .iter()
             .map(|(name, (dims, bytes))| Ok((name, TensorView::new(Dtype::F32, dims.clone(), bytes)?)));
         let bytes = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata))?;
-        told.push(written(path, "torch", &bytes, None)?);
+        reports.push(written(path, "torch", &bytes, None)?);
     }
     if output.json {
-        return output.value(&told);
+        return output.value(&reports);
     }
-    told.iter().try_for_each(|it| {
+    reports.iter().try_for_each(|it| {
         let opset = it.opset.map_or(String::new(), |opset| format!(", opset {opset}"));
         output.text(&format!("{}: {} of {:.2} MB{opset}\n", it.file, it.format, it.bytes as f64 / 1e6))
     })
 }
 
-fn written(path: &Path, format: &'static str, bytes: &[u8], opset: Option<i64>) -> Result<Told> {
+fn written(path: &Path, format: &'static str, bytes: &[u8], opset: Option<i64>) -> Result<Report> {
     write_atomic(path, bytes)?;
-    Ok(Told { file: path.display().to_string(), format, bytes: bytes.len(), opset })
+    Ok(Report { file: path.display().to_string(), format, bytes: bytes.len(), opset })
 }
 
 /// Dimensions and bytes.

@@ -3,7 +3,7 @@
 //! The old file is only read. A recipe (`models::recipes`) continues from the model as a run would from its
 //! own; the report is measured on images that were not used for training.
 
-pub(super) mod told;
+pub(super) mod report;
 
 use std::time::Instant;
 
@@ -74,7 +74,7 @@ pub(super) fn extend(
     let recipe = recipes::changed(recipe, &arguments.set, &opened.model.snapshot.backbone)?;
     check_features(&opened, &recipe)?;
     let old = opened.classifier(&engine)?;
-    let alike = told::alike(&old, &sets.train, sets.new, &names, &opened, &engine)?;
+    let alike = report::alike(&old, &sets.train, sets.new, &names, &opened, &engine)?;
     alike.iter().for_each(|sentence| progress.say(sentence));
 
     let plan = plan(&opened, &folder, &recipe, global, &engine)?;
@@ -100,7 +100,7 @@ pub(super) fn extend(
     let learner = attempt.run(begun, &mut progress, interrupt)?;
     let (trained, classifier) = learned(&learner)?;
 
-    let about = told::About {
+    let about = report::About {
         opened: &opened,
         old: &old,
         classifier: &classifier,
@@ -112,36 +112,36 @@ pub(super) fn extend(
         engine: &engine,
     };
     // The model is written even if it cannot be measured.
-    let told = progress.during("measuring", || told::measure(&about));
+    let report = progress.during("measuring", || report::measure(&about));
     let task = Task {
         classes: folder.classes.clone(),
         images: Some(sets.new),
         data_digest: sets.digests.first().cloned(),
-        method: format!("extend, {}", told::method_name(method)),
+        method: format!("extend, {}", report::method_name(method)),
         recipe: Some(toml::to_string(&recipe).context("the recipe is not TOML")?),
         seed: Some(seed),
         code_version: Some(env!("CIL_CODE_VERSION").to_owned()),
         from: Some(Before { file: opened.path.display().to_string(), sha256: opened.sha256.clone() }),
-        measured: told.as_ref().ok().map(told::Told::measured),
+        measured: report.as_ref().ok().map(report::Report::measured),
     };
     let attached = learner.kept_statistics()?.unwrap_or_default();
     let model = extended(&opened, trained.snapshot().clone(), attached, task, &recipe)?;
     let bytes = model.to_bytes()?;
     write_atomic(&arguments.out, &bytes)?;
     attempt.remove()?;
-    let mut told = told?;
-    told.seconds = started.elapsed().as_secs_f64();
-    (told.model, told.bytes) = (arguments.out.display().to_string(), bytes.len());
-    told.statistics_bytes = super::attached_bytes(&model);
-    told.warnings = alike;
+    let mut report = report?;
+    report.seconds = started.elapsed().as_secs_f64();
+    (report.model, report.bytes) = (arguments.out.display().to_string(), bytes.len());
+    report.statistics_bytes = super::attached_bytes(&model);
+    report.warnings = alike;
     if let Some(path) = &arguments.report {
-        write_atomic(path, super::extend_page::page(&told, learner.replay(), &opened)?.as_bytes())?;
+        write_atomic(path, super::extend_page::page(&report, learner.replay(), &opened)?.as_bytes())?;
     }
     progress.finish();
     if output.json {
-        return output.value(&told);
+        return output.value(&report);
     }
-    output.text(&told::text(&told))
+    output.text(&report::text(&report))
 }
 
 /// The method that is asked for, or the usual one, and its recipe.

@@ -7,7 +7,7 @@ use cil_random::Draw;
 use dfgr::Replay;
 use maud::{DOCTYPE, Markup, html};
 
-use super::extend::told::Told;
+use super::extend::report::Report;
 use crate::models::Opened;
 use crate::models::measure::Accuracies;
 use crate::render::pictures;
@@ -26,40 +26,40 @@ const PICTURED: (usize, usize) = (400, 10);
 ///
 /// # Errors
 /// If the generator fails.
-pub(super) fn page(told: &Told, replay: Option<&Replay>, opened: &Opened) -> Result<String> {
+pub(super) fn page(report: &Report, replay: Option<&Replay>, opened: &Opened) -> Result<String> {
     let picture = replay.map(|replay| picture(replay, opened)).transpose()?;
-    let names: Vec<&String> = told.old_classes.iter().chain(&told.new_classes).collect();
+    let names: Vec<&String> = report.old_classes.iter().chain(&report.new_classes).collect();
     Ok(html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width";
-                title { "New classes: " (told.new_classes.join(", ")) }
+                title { "New classes: " (report.new_classes.join(", ")) }
                 style { (maud::PreEscaped(STYLE)) }
             }
             body {
-                h1 { (told.new_classes.len()) " new classes, " (told.old_classes.len()) " old ones" }
+                h1 { (report.new_classes.len()) " new classes, " (report.old_classes.len()) " old ones" }
                 p {
-                    (opened.path.display()) " learned " (told.new_classes.join(", ")) " from " (told.images)
-                    " images by the method " code { (told.method) } "; the result is " (told.model) "."
+                    (opened.path.display()) " learned " (report.new_classes.join(", ")) " from " (report.images)
+                    " images by the method " code { (report.method) } "; the result is " (report.model) "."
                 }
-                @for warning in &told.warnings { p.warning { (warning) } }
+                @for warning in &report.warnings { p.warning { (warning) } }
                 h2 { "Accuracy" }
-                p { "Measured on " (told.measured_on) "." }
-                (summary(told))
-                @if !told.confusion.is_empty() {
+                p { "Measured on " (report.measured_on) "." }
+                (summary(report))
+                @if !report.confusion.is_empty() {
                     h2 { "Confusions between old and new classes" }
-                    (between(told, &names))
+                    (between(report, &names))
                 }
                 h2 { "What was kept" }
                 p {
-                    (format!("{:.2} MB", told.bytes as f64 / 1e6)) ", of which statistics of features are "
-                    (format!("{:.2} MB", told.statistics_bytes as f64 / 1e6)) ". No image is kept."
+                    (format!("{:.2} MB", report.bytes as f64 / 1e6)) ", of which statistics of features are "
+                    (format!("{:.2} MB", report.statistics_bytes as f64 / 1e6)) ". No image is kept."
                 }
                 @if let Some(picture) = picture {
                     h2 { "Generated images of the old classes" }
-                    p { "A row for each class that the old model sees, in the order " (told.old_classes.join(", ")) "." }
+                    p { "A row for each class that the old model sees, in the order " (report.old_classes.join(", ")) "." }
                     img alt="generated images" src=(format!("data:image/png;base64,{picture}"));
                 }
             }
@@ -72,24 +72,24 @@ fn percent(share: Option<f64>) -> String {
     share.map_or("-".to_owned(), |it| format!("{:.1} %", 100.0 * it))
 }
 
-fn summary(told: &Told) -> Markup {
+fn summary(report: &Report) -> Markup {
     let of = |part: &Option<Accuracies>| percent(part.as_ref().map(|it| it.accuracy));
     html! {
         table {
             tr { th { "" } th { "right" } }
-            tr { td { "old classes before, among themselves" } td { (of(&told.old_before)) } }
-            tr { td { "old classes now, among all" } td { (of(&told.old_after)) } }
-            tr { td { "new classes, among all" } td { (of(&told.new)) } }
-            tr { td { "new images predicted as an old class" } td { (percent(told.new_taken_for_old)) } }
+            tr { td { "old classes before, among themselves" } td { (of(&report.old_before)) } }
+            tr { td { "old classes now, among all" } td { (of(&report.old_after)) } }
+            tr { td { "new classes, among all" } td { (of(&report.new)) } }
+            tr { td { "new images predicted as an old class" } td { (percent(report.new_taken_for_old)) } }
             tr {
                 td { "agreement with the old model on generated images" }
-                td { (percent(told.agreement_on_generated)) }
+                td { (percent(report.agreement_on_generated)) }
             }
         }
-        @if let Some(new) = &told.new {
+        @if let Some(new) = &report.new {
             table {
                 tr { th { "class" } th { "images" } th { "right" } th { "mostly taken for" } }
-                @for class in told.old_after.iter().chain([new]).flat_map(|it| &it.classes) {
+                @for class in report.old_after.iter().chain([new]).flat_map(|it| &it.classes) {
                     @if class.images > 0 {
                         tr {
                             td { (class.class) }
@@ -105,10 +105,10 @@ fn summary(told: &Told) -> Markup {
 }
 
 /// The ten commonest confusions between an old and a new class.
-fn between(told: &Told, names: &[&String]) -> Markup {
-    let n_old = told.old_classes.len();
+fn between(report: &Report, names: &[&String]) -> Markup {
+    let n_old = report.old_classes.len();
     let mut pairs = Vec::new();
-    for (class, row) in told.confusion.iter().enumerate() {
+    for (class, row) in report.confusion.iter().enumerate() {
         for (answer, count) in row.iter().enumerate() {
             if *count > 0 && (class < n_old) != (answer < n_old) {
                 pairs.push((*count, class, answer));

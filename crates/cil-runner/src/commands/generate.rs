@@ -27,7 +27,7 @@ use crate::render::progress::Progress;
 const BATCH: usize = 250;
 
 #[derive(Debug, Serialize)]
-struct Told {
+struct Report {
     out: String,
     images: usize,
     /// Images by the class that the model sees in them.
@@ -91,17 +91,23 @@ pub(super) fn generate(
     }
     progress.finish();
     let of = |(class, images): (&String, &Vec<_>)| OfClass { class: class.clone(), images: images.len() };
-    let told = Told {
+    let report = Report {
         out: arguments.out.display().to_string(),
         images: count,
         classes: opened.class_names().iter().zip(&by_class).map(of).collect(),
         seconds: started.elapsed().as_secs_f64(),
     };
     if output.json {
-        return output.value(&told);
+        return output.value(&report);
     }
-    let classes: Vec<String> = told.classes.iter().map(|it| format!("{} {}", it.images, it.class)).collect();
-    output.text(&format!("{}: {} images, as the model sees them: {}\n", told.out, count, classes.join(", ")))
+    let classes: Vec<String> =
+        report.classes.iter().map(|it| format!("{} {}", it.images, it.class)).collect();
+    output.text(&format!(
+        "{}: {} images, as the model sees them: {}\n",
+        report.out,
+        count,
+        classes.join(", ")
+    ))
 }
 
 fn plan(arguments: &Generate, opened: &Opened, global: &Global, engine: &Engine) -> Result<Plan> {

@@ -12,7 +12,7 @@ use crate::models::record::{Answers, Task};
 
 /// The description of a model, as JSON.
 #[derive(Debug, Serialize)]
-struct Told<'a> {
+struct Report<'a> {
     file: String,
     sha256: &'a str,
     bytes: usize,
@@ -42,7 +42,7 @@ pub(super) fn inspect(arguments: &Inspect, global: &Global, output: &mut Output<
     let snapshot = &opened.model.snapshot;
     let size = |tensor: &candle_core::Tensor| tensor.elem_count();
     let attached = opened.model.attached.iter();
-    let told = Told {
+    let report = Report {
         file: opened.path.display().to_string(),
         sha256: &opened.sha256,
         bytes: opened.bytes,
@@ -63,33 +63,33 @@ pub(super) fn inspect(arguments: &Inspect, global: &Global, output: &mut Output<
         tasks: &opened.record.tasks,
     };
     if output.json {
-        return output.value(&told);
+        return output.value(&report);
     }
-    output.text(&text(&told))
+    output.text(&text(&report))
 }
 
-fn text(told: &Told<'_>) -> String {
+fn text(report: &Report<'_>) -> String {
     let list = |values: &[f32]| values.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
-    let [height, width] = told.image;
+    let [height, width] = report.image;
     let mut text = format!(
         "{}\n  sha256        {}\n  network       {}, {} values, {:.1} MB\n  images        RGB {height}x{width}, shorter \
          side first resized to {}; mean {}; deviation {}\n  classifier    {}\n  statistics    {}\n  classes       {}\n",
-        told.file,
-        told.sha256,
-        told.architecture_name,
-        told.parameters,
-        told.bytes as f64 / 1e6,
-        told.resize_shorter_side,
-        list(told.mean),
-        list(told.deviation),
-        told.answers_by,
-        match told.statistics_bytes {
+        report.file,
+        report.sha256,
+        report.architecture_name,
+        report.parameters,
+        report.bytes as f64 / 1e6,
+        report.resize_shorter_side,
+        list(report.mean),
+        list(report.deviation),
+        report.answers_by,
+        match report.statistics_bytes {
             0 => "none".to_owned(),
             bytes => format!("{:.2} MB", bytes as f64 / 1e6),
         },
-        told.classes.join(", "),
+        report.classes.join(", "),
     );
-    for (number, task) in told.tasks.iter().enumerate() {
+    for (number, task) in report.tasks.iter().enumerate() {
         let images = task.images.map_or(String::new(), |it| format!(" from {it} images"));
         let from = task.from.as_ref().map_or(String::new(), |it| format!(", from {}", it.file));
         let code = task.code_version.as_ref().map_or(String::new(), |it| format!(", code {it}"));

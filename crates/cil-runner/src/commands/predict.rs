@@ -21,7 +21,7 @@ use crate::render::progress::Progress;
 const CHUNK: usize = 500;
 
 #[derive(Debug, Serialize)]
-struct Told {
+struct Report {
     file: String,
     predictions: Vec<Guess>,
 }
@@ -46,10 +46,10 @@ pub(super) fn predict(arguments: &Predict, global: &Global, output: &mut Output<
     for path in &arguments.images {
         files.extend(pictures(path).map_err(|error| bad_input(format!("{error:#}")))?);
     }
-    let mut told = Vec::with_capacity(files.len());
+    let mut reports = Vec::with_capacity(files.len());
     let mut broken = Vec::new();
     for chunk in files.chunks(CHUNK) {
-        let what = format!("classifying image {} of {}", told.len() + broken.len() + 1, files.len());
+        let what = format!("classifying image {} of {}", reports.len() + broken.len() + 1, files.len());
         let (whole, pixels) = progress.during(&what, || decoded(chunk, opened.fit, &mut broken));
         if whole.is_empty() || (!broken.is_empty() && !arguments.skip_broken) {
             continue;
@@ -60,13 +60,13 @@ pub(super) fn predict(arguments: &Predict, global: &Global, output: &mut Output<
             let guess =
                 |class: usize| Guess { class: opened.class_names()[class].clone(), probability: row[class] };
             let predictions = largest(&row, arguments.top_k.into()).into_iter().map(guess).collect();
-            told.push(Told { file: file.display().to_string(), predictions });
+            reports.push(Report { file: file.display().to_string(), predictions });
         }
     }
     progress.finish();
     if !broken.is_empty() {
         let count = format!("{} of {} images cannot be read", broken.len(), files.len());
-        if !arguments.skip_broken || told.is_empty() {
+        if !arguments.skip_broken || reports.is_empty() {
             return Err(bad_input(format!(
                 "{count}; repair or remove them, or leave them out with --skip-broken: {}",
                 broken.join("; ")
@@ -75,12 +75,12 @@ pub(super) fn predict(arguments: &Predict, global: &Global, output: &mut Output<
         progress.say(&format!("{count} and were left out: {}", broken.join("; ")));
     }
     if arguments.csv {
-        return output.text(&csv(&told)?);
+        return output.text(&csv(&reports)?);
     }
     if output.json {
-        return output.value(&told);
+        return output.value(&reports);
     }
-    told.iter().try_for_each(|it| output.text(&line(it)))
+    reports.iter().try_for_each(|it| output.text(&line(it)))
 }
 
 /// The images that can be decoded, and the bytes of all of them; the others are added to `broken`.
@@ -99,15 +99,15 @@ fn decoded(files: &[PathBuf], fit: Fit, broken: &mut Vec<String>) -> (Vec<PathBu
     (whole, pixels)
 }
 
-fn line(told: &Told) -> String {
-    let guesses = told.predictions.iter().map(|it| format!("{} {:.1} %", it.class, 100.0 * it.probability));
-    format!("{}: {}\n", told.file, guesses.collect::<Vec<_>>().join(", "))
+fn line(report: &Report) -> String {
+    let guesses = report.predictions.iter().map(|it| format!("{} {:.1} %", it.class, 100.0 * it.probability));
+    format!("{}: {}\n", report.file, guesses.collect::<Vec<_>>().join(", "))
 }
 
-fn csv(told: &[Told]) -> Result<String> {
+fn csv(reports: &[Report]) -> Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["file", "rank", "class", "probability"])?;
-    for image in told {
+    for image in reports {
         for (rank, guess) in image.predictions.iter().enumerate() {
             let (rank, probability) = ((rank + 1).to_string(), format!("{:.6}", guess.probability));
             writer.write_record([image.file.as_str(), &rank, &guess.class, &probability])?;

@@ -97,7 +97,7 @@ mod tests {
         assert!(shown(Some("-icarl"), false).unwrap().contains("cifar100-t5-icarl"), "a part of a name");
         assert!(shown(Some("cifar100-10c-lwf"), false).unwrap().contains("expected: "));
         assert!(shown(None, true).unwrap().matches("    source: ").count() > 250);
-        let told = shown(Some("demoo"), false).unwrap_err().to_string();
-        assert_eq!(told, "there is no protocol or preset \"demoo\"; did you mean \"demo\"?");
+        let message = shown(Some("demoo"), false).unwrap_err().to_string();
+        assert_eq!(message, "there is no protocol or preset \"demoo\"; did you mean \"demo\"?");
     }
 }

@@ -39,7 +39,7 @@ pub fn show(arguments: &Report, output: &mut Output<'_>) -> Result<()> {
     }
     check_apart(&arguments.files)?;
     let gathered = gather(&arguments.runs)?;
-    gathered.left_out.iter().for_each(|told| note(&format!("left out: {told}")));
+    gathered.left_out.iter().for_each(|path_and_why| note(&format!("left out: {path_and_why}")));
     let summary = Summary::new(gathered.runs, Orders::Apart)?;
     for run in summary.runs.iter().filter(|run| run.finished) {
         if let Some(result) = &run.result {
@@ -162,7 +162,7 @@ fn text(summary: &Summary, compared: &Comparison) -> String {
         [run] => run.result.as_ref().map_or_else(String::new, table::single) + &made(run),
         _ => several(summary, compared),
     };
-    images::told(summary).iter().for_each(|told| text.push_str(&format!("{told}\n")));
+    images::sentences(summary).iter().for_each(|sentence| text.push_str(&format!("{sentence}\n")));
     for run in summary.runs.iter().filter(|run| !run.finished) {
         let (done, all) = run.tasks();
         text.push_str(&format!("{} is not finished: {done} of {all} tasks were evaluated\n", run.name));

@@ -32,8 +32,8 @@ pub(super) fn run(
 ) -> Result<()> {
     let target = named(&arguments.target)?;
     let checked = configuration_of(&target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
-    if let (Some(told), 0) = (other_normalisation(&checked), ranks.rank()) {
-        note(&format!("note: {told}"));
+    if let (Some(warning), 0) = (other_normalisation(&checked), ranks.rank()) {
+        note(&format!("note: {warning}"));
     }
     let engine = Engine::of_ranks(global, ranks)?;
     if arguments.dry_run {
@@ -88,24 +88,24 @@ fn dry_run(
         return estimate.transpose().map(|_| ());
     }
     if output.json {
-        let (told, reason) = match &estimate {
+        let (reported, reason) = match &estimate {
             Some(Ok(it)) => (Some(it), None),
             Some(Err(error)) => (None, Some(sentence(error))),
             None => (None, None),
         };
         return output.value(&serde_json::json!({
-            "config": checked.config(), "estimate": told, "no_estimate": reason,
+            "config": checked.config(), "estimate": reported, "no_estimate": reason,
         }));
     }
     output.text(&commented(checked.text()))?;
-    let told = match estimate {
+    let text = match estimate {
         Some(Ok(it)) => it.text(),
         // Images that are not there yet are no reason to refuse the configuration.
         Some(Err(error)) => format!("no estimate: {}", sentence(&error)),
         None => return Ok(()),
     };
     output.text("\n")?;
-    told.lines().try_for_each(|line| output.text(&format!("# {line}\n")))
+    text.lines().try_for_each(|line| output.text(&format!("# {line}\n")))
 }
 
 /// The context of a run of that name with these settings; it trains its base classes, and its progress has its name.

@@ -221,9 +221,9 @@ mod tests {
             let text = String::from_utf8(bytes).unwrap();
             assert!((15..45).contains(&text.lines().count()), "{text}");
         }
-        let told = |name: &str| shown(name, None).unwrap_err().to_string();
-        assert!(told("lucir+foo").contains("there is no part"), "{}", told("lucir+foo"));
-        assert!(told("demoo").contains("did you mean \"demo\""), "{}", told("demoo"));
-        assert!(told("cifar100-10c-lwff").contains("did you mean \"cifar100-10c-lwf\""));
+        let message = |name: &str| shown(name, None).unwrap_err().to_string();
+        assert!(message("lucir+foo").contains("there is no part"), "{}", message("lucir+foo"));
+        assert!(message("demoo").contains("did you mean \"demo\""), "{}", message("demoo"));
+        assert!(message("cifar100-10c-lwff").contains("did you mean \"cifar100-10c-lwf\""));
     }
 }

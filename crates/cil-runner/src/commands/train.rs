@@ -28,7 +28,7 @@ use crate::render::progress::Progress;
 pub(super) const SEED: u64 = 1;
 
 #[derive(Debug, Serialize)]
-struct Told {
+struct Report {
     model: String,
     bytes: usize,
     statistics_bytes: usize,
@@ -135,7 +135,7 @@ pub(super) fn train(
     write_atomic(&arguments.out, &bytes)?;
     attempt.remove()?;
     progress.finish();
-    let told = Told {
+    let report = Report {
         model: arguments.out.display().to_string(),
         bytes: bytes.len(),
         statistics_bytes: super::attached_bytes(&model),
@@ -145,16 +145,16 @@ pub(super) fn train(
         seconds: started.elapsed().as_secs_f64(),
     };
     if output.json {
-        return output.value(&told);
+        return output.value(&report);
     }
     let accuracy =
-        told.accuracy.map_or(String::new(), |it| format!(", {:.1} % of its test images right", 100.0 * it));
+        report.accuracy.map_or(String::new(), |it| format!(", {:.1} % of its test images right", 100.0 * it));
     output.text(&format!(
         "{}: {} classes from {} images{accuracy}; {:.2} MB, {:.2} MB of them statistics for later extensions\n",
-        told.model,
-        told.classes.len(),
-        told.images,
-        told.bytes as f64 / 1e6,
-        told.statistics_bytes as f64 / 1e6,
+        report.model,
+        report.classes.len(),
+        report.images,
+        report.bytes as f64 / 1e6,
+        report.statistics_bytes as f64 / 1e6,
     ))
 }

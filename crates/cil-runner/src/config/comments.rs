@@ -79,8 +79,9 @@ fn meaning(known: &Known, whole: &Table, path: &str) -> Option<&'static str> {
             };
         }
         if part.parse::<usize>().is_err() {
-            let (_, (leads, told)) = known.iter().find(|((table, key), _)| *table == of && key == part)?;
-            about = Some(*told);
+            let (_, (leads, sentence)) =
+                known.iter().find(|((table, key), _)| *table == of && key == part)?;
+            about = Some(*sentence);
             // A choice by its own name leads on by that name.
             let inner = format!("{of}.{part}");
             of = if *leads == "-" { inner } else { (*leads).to_owned() };

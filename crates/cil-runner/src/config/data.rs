@@ -338,11 +338,14 @@ mod tests {
 
     #[test]
     fn what_is_no_data_set_is_told() {
-        let told = |text: &str| read(text).unwrap().check().unwrap_err().to_string();
-        assert_eq!(told("\"../x\""), "dataset: \"../x\" is not the name of a data set");
-        assert_eq!(told("{ folder = \"x\", side = 0 }"), "dataset.side is 0; use a value from 1 to 1024");
-        assert!(told("{ folder = \"x\", side = 9223372036854775807 }").contains("from 1 to 1024"));
-        assert!(told("{ name = \"x\", classes = 0 }").starts_with("dataset.classes is 0"));
+        let error_text = |text: &str| read(text).unwrap().check().unwrap_err().to_string();
+        assert_eq!(error_text("\"../x\""), "dataset: \"../x\" is not the name of a data set");
+        assert_eq!(
+            error_text("{ folder = \"x\", side = 0 }"),
+            "dataset.side is 0; use a value from 1 to 1024"
+        );
+        assert!(error_text("{ folder = \"x\", side = 9223372036854775807 }").contains("from 1 to 1024"));
+        assert!(error_text("{ name = \"x\", classes = 0 }").starts_with("dataset.classes is 0"));
         let unknown = read("\"mine\"").unwrap().classes().unwrap_err().to_string();
         assert!(unknown.contains("write dataset = { name = \"mine\", classes = N }"), "{unknown}");
     }
@@ -370,13 +373,14 @@ mod tests {
         assert!(root.path().join(".cache").is_dir());
         let DatasetSpec::Folder(folder) = &mut spec else { panic!("it is a folder") };
         folder.classes = Some(3);
-        let told = spec.load(root.path(), &|_| {}).unwrap_err().to_string();
-        assert!(told.contains("has 2 classes, the configuration says 3"), "{told}");
+        let error_text = spec.load(root.path(), &|_| {}).unwrap_err().to_string();
+        assert!(error_text.contains("has 2 classes, the configuration says 3"), "{error_text}");
         std::fs::write(root.path().join("a/2.jpg"), "no picture").unwrap();
-        let told = spec.load(root.path(), &|_| {}).unwrap_err().to_string();
+        let error_text = spec.load(root.path(), &|_| {}).unwrap_err().to_string();
         assert!(
-            told.contains("a/2.jpg: it is not an image") && told.contains("dataset.skip-broken = true"),
-            "{told}"
+            error_text.contains("a/2.jpg: it is not an image")
+                && error_text.contains("dataset.skip-broken = true"),
+            "{error_text}"
         );
     }
 }

@@ -132,12 +132,12 @@ impl RunConfig {
         }
         overlay::read(table, origin).map_err(|error| {
             // Most often a change that is meant for several methods, one of which has no such table.
-            let told = sentence(&error);
-            match made.iter().find(|(table, _)| told.contains(&format!("the key {table}."))) {
+            let message = sentence(&error);
+            match made.iter().find(|(table, _)| message.contains(&format!("the key {table}."))) {
                 Some((table, change)) => bad_input(format!(
                     "--set {change}: {origin} has no table {table}; leave this out, use it for a method that has \
                      one, \
-                     or set all keys of {table}: {told}"
+                     or set all keys of {table}: {message}"
                 )),
                 None => error,
             }

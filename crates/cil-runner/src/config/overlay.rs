@@ -29,8 +29,8 @@ pub fn set(table: &mut Table, change: &str) -> Result<Option<String>> {
         )));
     }
     if parts.len() > DEEPEST {
-        let told = format!("a key has at most {DEEPEST} parts, this one {}", parts.len());
-        return Err(bad_input(format!("--set {change}: {told}")));
+        let error_text = format!("a key has at most {DEEPEST} parts, this one {}", parts.len());
+        return Err(bad_input(format!("--set {change}: {error_text}")));
     }
     let mut root = Value::Table(std::mem::take(table));
     let made = missing(&root, &parts).map(|count| parts[..count].join("."));
@@ -270,7 +270,7 @@ mod tests {
         read(table, "preset x")
     }
 
-    fn told(change: &str) -> String {
+    fn error_text(change: &str) -> String {
         changed(&[change]).unwrap_err().to_string()
     }
 
@@ -287,23 +287,23 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_told_with_the_nearest_right_one() {
-        assert_eq!(told("sead=1"), "preset x: there is no key sead; did you mean seed?");
+        assert_eq!(error_text("sead=1"), "preset x: there is no key sead; did you mean seed?");
         assert_eq!(
-            told("inner.epoch=1"),
+            error_text("inner.epoch=1"),
             "preset x: there is no key inner.epoch; did you mean inner.epochs?"
         );
         assert_eq!(
-            told("list.0.learning-rat=1"),
+            error_text("list.0.learning-rat=1"),
             "preset x: there is no key list.learning-rat; did you mean list.learning-rate?"
         );
         assert_eq!(
-            told("inner.zzz=1"),
+            error_text("inner.zzz=1"),
             "preset x: there is no key inner.zzz; its table has the keys epochs, learning-rate"
         );
         // One level too high, one too low, and where there is but one of the name.
-        assert_eq!(told("epochs=1"), "preset x: there is no key epochs; did you mean inner.epochs?");
-        assert_eq!(told("inner.seed=1"), "preset x: there is no key inner.seed; did you mean seed?");
-        assert_eq!(told("iner.epochs=1"), "preset x: there is no key iner; did you mean inner?");
+        assert_eq!(error_text("epochs=1"), "preset x: there is no key epochs; did you mean inner.epochs?");
+        assert_eq!(error_text("inner.seed=1"), "preset x: there is no key inner.seed; did you mean seed?");
+        assert_eq!(error_text("iner.epochs=1"), "preset x: there is no key iner; did you mean inner?");
     }
 
     #[test]
@@ -314,8 +314,8 @@ mod tests {
         assert_eq!(made("list.0.epochs=1"), None);
         assert_eq!(made("other.epochs=1").as_deref(), Some("other"));
         assert_eq!(made("inner.other.more.epochs=1").as_deref(), Some("inner.other"));
-        assert_eq!(told("inner={ epochs = 1 }"), "preset x: the key inner.learning-rate is missing");
-        assert_eq!(told("inner=1"), "preset x: inner: invalid type: integer `1`, expected a table");
+        assert_eq!(error_text("inner={ epochs = 1 }"), "preset x: the key inner.learning-rate is missing");
+        assert_eq!(error_text("inner=1"), "preset x: inner: invalid type: integer `1`, expected a table");
     }
 
     #[test]
@@ -324,29 +324,35 @@ mod tests {
         assert_eq!(got.list.iter().map(|it| it.epochs).collect::<Vec<_>>(), [3, 8]);
         let got = changed(&["list.+.epochs=5", "list.1.learning-rate=2"]).unwrap();
         assert_eq!((got.list[1].epochs, got.list[1].learning_rate), (5, 2.0));
-        assert!(told("inner.+=1").contains("there is no key inner.+"));
+        assert!(error_text("inner.+=1").contains("there is no key inner.+"));
     }
 
     #[test]
     fn a_wrong_type_or_form_is_told() {
         assert_eq!(
-            told("seed=abc"),
+            error_text("seed=abc"),
             "preset x: seed: invalid type: string \"abc\", expected a whole number from 0 up"
         );
         assert_eq!(
-            told("inner.epochs=1.5"),
+            error_text("inner.epochs=1.5"),
             "preset x: inner.epochs: invalid type: floating point `1.5`, expected a whole number from 0 up"
         );
         assert_eq!(
-            told("colour=dark-rd"),
+            error_text("colour=dark-rd"),
             "preset x: colour: there is no \"dark-rd\"; did you mean \"dark-red\"?"
         );
-        assert_eq!(told("colour=xyz"), "preset x: colour: there is no \"xyz\"; it may be dark-red, green");
-        assert_eq!(told("seed"), "--set seed: write key=value");
-        assert_eq!(told("a..b=1"), "--set a..b=1: \"a..b\" is not a key such as recipe.base.training.epochs");
-        assert_eq!(told("seed.x=1"), "--set seed.x=1: \"x\" cannot be set in the integer before it");
         assert_eq!(
-            told("list.1.epochs=1"),
+            error_text("colour=xyz"),
+            "preset x: colour: there is no \"xyz\"; it may be dark-red, green"
+        );
+        assert_eq!(error_text("seed"), "--set seed: write key=value");
+        assert_eq!(
+            error_text("a..b=1"),
+            "--set a..b=1: \"a..b\" is not a key such as recipe.base.training.epochs"
+        );
+        assert_eq!(error_text("seed.x=1"), "--set seed.x=1: \"x\" cannot be set in the integer before it");
+        assert_eq!(
+            error_text("list.1.epochs=1"),
             "--set list.1.epochs=1: \"1\" is not a position in a list of 1; count from 0, or append with +"
         );
         assert_eq!(crate::cli::failure::exit_status(&changed(&["seed=-1"]).unwrap_err()), 2);

@@ -94,19 +94,19 @@ mod tests {
 
     #[test]
     fn a_number_that_toml_cannot_hold_is_refused_by_its_key() {
-        let told = configuration("demo-lwf", &[], Some(u64::MAX)).unwrap_err().to_string();
-        assert_eq!(told, "seed is 18446744073709551615; use at most 9223372036854775807");
+        let message = configuration("demo-lwf", &[], Some(u64::MAX)).unwrap_err().to_string();
+        assert_eq!(message, "seed is 18446744073709551615; use at most 9223372036854775807");
         let most = configuration("demo-lwf", &[], Some(LARGEST)).unwrap();
         let again: RunConfig = toml::from_str(most.text()).unwrap();
         assert_eq!(&again, most.config());
         let mut config = most.config().clone();
         config.procedural.as_mut().unwrap().seed = LARGEST + 1;
-        let told = config.clone().check().unwrap_err().to_string();
-        assert!(told.starts_with("procedural.seed is 9223372036854775808; use at most"), "{told}");
+        let message = config.clone().check().unwrap_err().to_string();
+        assert!(message.starts_with("procedural.seed is 9223372036854775808; use at most"), "{message}");
         config.procedural.as_mut().unwrap().seed = 1;
         config.class_order = super::super::OrderSpec::Seeded { seed: u64::MAX };
-        let told = config.check().unwrap_err().to_string();
-        assert!(told.starts_with("class-order.seed is 18446744073709551615"), "{told}");
+        let message = config.check().unwrap_err().to_string();
+        assert!(message.starts_with("class-order.seed is 18446744073709551615"), "{message}");
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn ranks_write_one_folder_and_stop_and_go_on_together() {
 fn ranks_that_cannot_work_together_are_told_before_anything_is_written() {
     let out = tempfile::tempdir().expect("a folder");
     let of = |lines: [&'static [&'static str]; 2], changes: [&'static [&'static str]; 2]| {
-        let told = on_threads(2, |ranks| {
+        let message = on_threads(2, |ranks| {
             let line = [&["cil-runner"], lines[ranks.rank()]].concat();
             let global = Cli::try_parse_from(line).expect("a command line").global;
             let interrupt = Interrupt::default();
@@ -128,24 +128,24 @@ fn ranks_that_cannot_work_together_are_told_before_anything_is_written() {
             let error = ended.expect_err("it is refused");
             (exit_status(&error), error.to_string())
         });
-        assert!(told.iter().all(|it| *it == told[0]) && told[0].0 == 2, "{told:?}");
-        told[0].1.clone()
+        assert!(message.iter().all(|it| *it == message[0]) && message[0].0 == 2, "{message:?}");
+        message[0].1.clone()
     };
-    let told = of([&["--device", "cuda"], &["--device", "cuda"]], [&[], &[]]);
-    assert!(told.ends_with("use --device cpu"), "{told}");
-    let told = of([&["--kernels", "reference"], &["--kernels", "reference"]], [&[], &[]]);
-    assert!(told.contains("shares no batch"), "{told}");
-    let told = of([&["--device", "cpu"], &["--device", "cpu", "--kernels", "portable"]], [&[], &[]]);
-    assert!(told.starts_with("rank 1 has the kernels portable, and rank 0 has"), "{told}");
-    let told = of([&["--device", "cpu"], &["--device", "cpu"]], [&[], &["seed=9"]]);
-    assert!(told.contains("rank 1 has a configuration of digest"), "{told}");
+    let message = of([&["--device", "cuda"], &["--device", "cuda"]], [&[], &[]]);
+    assert!(message.ends_with("use --device cpu"), "{message}");
+    let message = of([&["--kernels", "reference"], &["--kernels", "reference"]], [&[], &[]]);
+    assert!(message.contains("shares no batch"), "{message}");
+    let message = of([&["--device", "cpu"], &["--device", "cpu", "--kernels", "portable"]], [&[], &[]]);
+    assert!(message.starts_with("rank 1 has the kernels portable, and rank 0 has"), "{message}");
+    let message = of([&["--device", "cpu"], &["--device", "cpu"]], [&[], &["seed=9"]]);
+    assert!(message.contains("rank 1 has a configuration of digest"), "{message}");
     assert!(names(out.path()).is_empty());
 }
 
 #[test]
 fn a_rank_that_holds_other_values_is_named() {
     let checked = checked(&[]);
-    let told = on_threads(3, |ranks| {
+    let message = on_threads(3, |ranks| {
         let global = Cli::try_parse_from(["cil-runner", "--device", "cpu"]).expect("a command line").global;
         let engine = Engine::new(&global).expect("an engine");
         let dataset = load(&checked, Path::new("none")).expect("images");
@@ -162,5 +162,5 @@ fn a_rank_that_holds_other_values_is_named() {
             it.starts_with("after task 1 student epoch 1 rank 1 computed other values than rank 0")
         })
     };
-    assert!(told.iter().all(of), "{told:?}");
+    assert!(message.iter().all(of), "{message:?}");
 }

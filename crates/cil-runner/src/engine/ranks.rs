@@ -19,7 +19,8 @@ use crate::cli::failure::{Kept, bad_input, exit_status, sentence};
 
 /// The environment variables by which an MPI tells a process that it is one of several: Open MPI, MPICH and its kin,
 /// PMIx (`srun --mpi=pmix`).
-pub(crate) const TOLD_BY: [&str; 4] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK"];
+pub(crate) const LAUNCHER_VARIABLES: [&str; 4] =
+    ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK"];
 /// How many processes there are; `srun` counts those of its step.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 
@@ -59,7 +60,7 @@ impl Job {
 
     #[cfg(feature = "mpi")]
     fn shared(_: usize) -> Result<Self> {
-        if !TOLD_BY.iter().any(|name| std::env::var_os(name).is_some()) {
+        if !LAUNCHER_VARIABLES.iter().any(|name| std::env::var_os(name).is_some()) {
             return Ok(Self::alone());
         }
         let (world, ranks) = with_mpi::World::join()?;
@@ -92,16 +93,16 @@ impl Job {
     pub fn end(self, done: &Result<()>, errors: &mut dyn Write) -> ExitCode {
         let (rank, count) = (self.ranks.rank(), self.ranks.count());
         let Err(error) = done else { return self.left(0) };
-        let (told, status) = (sentence(error), exit_status(error));
+        let (message, status) = (sentence(error), exit_status(error));
         // Best effort: where standard error is gone, the exit status still shows it.
         let _ = match rank {
-            0 => writeln!(errors, "error: {told}"),
+            0 => writeln!(errors, "error: {message}"),
             // All ranks have agreed to stop.
             _ if error.is::<Kept>() => return self.left(0),
             _ => {
                 // An error that all ranks found is printed by rank 0, which ends the job.
                 std::thread::sleep(std::time::Duration::from_secs(3));
-                writeln!(errors, "error: rank {rank} of {count}: {told}")
+                writeln!(errors, "error: rank {rank} of {count}: {message}")
             }
         };
         if count > 1 && !error.is::<Kept>() {
@@ -159,11 +160,11 @@ fn work(cli: &Cli) -> Work {
 }
 
 /// How many processes an MPI started, from its environment variables; 1 where there are none.
-fn size(told: impl Fn(&str) -> Option<String>) -> usize {
-    if !TOLD_BY.iter().any(|name| told(name).is_some()) {
+fn size(variable: impl Fn(&str) -> Option<String>) -> usize {
+    if !LAUNCHER_VARIABLES.iter().any(|name| variable(name).is_some()) {
         return 1;
     }
-    SIZES.iter().find_map(|name| told(name)?.parse().ok()).unwrap_or(1)
+    SIZES.iter().find_map(|name| variable(name)?.parse().ok()).unwrap_or(1)
 }
 
 /// Refuses a job whose ranks do not have the same `what`.
@@ -180,15 +181,15 @@ pub fn same(ranks: &dyn Ranks, what: &str, own: &str, right: &str) -> Result<()>
     let mut rest = all.as_slice();
     let mut first = None;
     for (rank, length) in lengths.iter().enumerate() {
-        let (told, behind) = rest.split_at(*length);
+        let (value, behind) = rest.split_at(*length);
         rest = behind;
         match first {
-            None => first = Some(told),
-            Some(first) if first == told => {}
+            None => first = Some(value),
+            Some(first) if first == value => {}
             Some(first) => {
-                let [told, first] = [told, first].map(String::from_utf8_lossy);
+                let [value, first] = [value, first].map(String::from_utf8_lossy);
                 return Err(bad_input(format!(
-                    "rank {rank} has {what} {told}, and rank 0 has {first}; {right}"
+                    "rank {rank} has {what} {value}, and rank 0 has {first}; {right}"
                 )));
             }
         }
@@ -207,10 +208,10 @@ mod tests {
 
     #[test]
     fn a_job_is_told_by_the_environment() {
-        let of = |told: &[(&str, &str)]| {
-            let told: BTreeMap<_, _> =
-                told.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-            size(|name| told.get(name).cloned())
+        let of = |variables: &[(&str, &str)]| {
+            let variables: BTreeMap<_, _> =
+                variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+            size(|name| variables.get(name).cloned())
         };
         assert_eq!(of(&[]), 1);
         assert_eq!(of(&[("OMPI_COMM_WORLD_SIZE", "4"), ("PMIX_RANK", "0")]), 4);
@@ -244,8 +245,8 @@ mod tests {
             })
         };
         assert!(of(&["avx2", "avx2", "avx2"]).iter().all(Result::is_ok));
-        let told = of(&["avx2", "avx2", "avx512"]);
+        let found = of(&["avx2", "avx2", "avx512"]);
         let expected = "rank 2 has the kernels avx512, and rank 0 has avx2; use --kernels avx2";
-        assert!(told.iter().all(|it| it.as_ref().is_err_and(|it| it == expected)), "{told:?}");
+        assert!(found.iter().all(|it| it.as_ref().is_err_and(|it| it == expected)), "{found:?}");
     }
 }

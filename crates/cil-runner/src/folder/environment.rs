@@ -251,8 +251,11 @@ mod tests {
             Gpu { cublas: "13.2.0".to_owned(), ..h100() },
         ];
         for other in others {
-            let told = begun.check_same(&on(Some(other.clone()))).unwrap_err();
-            assert!(told.contains(&h100().to_string()) && told.contains(&other.to_string()), "{told}");
+            let message = begun.check_same(&on(Some(other.clone()))).unwrap_err();
+            assert!(
+                message.contains(&h100().to_string()) && message.contains(&other.to_string()),
+                "{message}"
+            );
         }
         // It was not recorded, or there is none.
         assert_eq!(on(None).check_same(&on(Some(h100()))), Ok(()));

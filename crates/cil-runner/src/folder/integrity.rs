@@ -53,12 +53,13 @@ pub struct Wrong {
     /// Its name.
     pub file: String,
     /// The error, in a sentence.
-    pub told: String,
+    #[serde(rename = "told")]
+    pub message: String,
 }
 
 impl Wrong {
-    fn new(file: &str, told: String) -> Self {
-        Self { file: file.to_owned(), told }
+    fn new(file: &str, message: String) -> Self {
+        Self { file: file.to_owned(), message }
     }
 }
 
@@ -91,8 +92,8 @@ fn once(folder: &Path, is_partial: bool) -> Verdict {
     files += checkpoints.len();
     let damaged = checkpoints.into_iter().filter(|it| !it.1);
     wrong.extend(damaged.map(|(path, _)| {
-        let told = format!("{} is damaged: its digest is another", path.display());
-        Wrong::new(&path.file_name().unwrap_or_default().to_string_lossy(), told)
+        let message = format!("{} is damaged: its digest is another", path.display());
+        Wrong::new(&path.file_name().unwrap_or_default().to_string_lossy(), message)
     }));
     match sums {
         None if is_checked && wrong.is_empty() && (!is_partial || folder.join(CONFIG).exists()) => {
@@ -100,10 +101,10 @@ fn once(folder: &Path, is_partial: bool) -> Verdict {
         }
         None => {}
         Some(sums) => {
-            let told = sums.names().filter(|name| !(is_partial && *name == EVENTS));
+            let listed = sums.names().filter(|name| !(is_partial && *name == EVENTS));
             let mut count = 0;
-            let told = told.inspect(|_| count += 1);
-            wrong.extend(told.filter_map(|name| Some(Wrong::new(name, file(folder, &sums, name)?))));
+            let listed = listed.inspect(|_| count += 1);
+            wrong.extend(listed.filter_map(|name| Some(Wrong::new(name, file(folder, &sums, name)?))));
             files += count;
             let is_taken_out = |name: &str| MODELS.contains(&name) && !folder.join(name).exists();
             let lacking = ALWAYS
@@ -139,10 +140,10 @@ fn file(folder: &Path, sums: &Sums, name: &str) -> Option<String> {
 
 fn differs(path: &Path) -> String {
     let place = path.display();
-    let told = format!("{place} is not what the run wrote: {SUMS} beside it has another digest");
+    let message = format!("{place} is not what the run wrote: {SUMS} beside it has another digest");
     match path.file_name().is_some_and(|it| it == RESULT) {
-        true => format!("{told}; remove it, and `cil-runner report` of its folder computes it again"),
-        false => told,
+        true => format!("{message}; remove it, and `cil-runner report` of its folder computes it again"),
+        false => message,
     }
 }
 
@@ -174,11 +175,11 @@ pub fn hold_but(folder: &Path, but: &[&str]) -> Result<bool> {
                     || but.contains(&file)
                     || checkpoint::is_one(Path::new(file))
             };
-            let told: Vec<&str> =
-                wrong.iter().filter(|it| !is_passed_over(it)).map(|it| it.told.as_str()).collect();
-            match told.is_empty() {
+            let messages: Vec<&str> =
+                wrong.iter().filter(|it| !is_passed_over(it)).map(|it| it.message.as_str()).collect();
+            match messages.is_empty() {
                 true => Ok(true),
-                false => bail!("{}", told.join("; ")),
+                false => bail!("{}", messages.join("; ")),
             }
         }
     }
@@ -201,7 +202,7 @@ pub fn hold_file(path: &Path, content: &[u8]) -> Result<()> {
 
 /// The report on one folder.
 #[derive(Serialize)]
-struct Told {
+struct Verified {
     run: PathBuf,
     #[serde(flatten)]
     verdict: Verdict,
@@ -212,35 +213,35 @@ struct Told {
 /// # Errors
 /// If a folder is damaged, or there is no run in what was named.
 pub fn report(places: &[PathBuf], output: &mut Output<'_>) -> Result<()> {
-    let mut told = Vec::new();
+    let mut verified = Vec::new();
     for place in places {
-        let before = told.len();
+        let before = verified.len();
         for run in runs_below(place, DEPTH)? {
-            told.push(Told { verdict: verify(&run), run });
+            verified.push(Verified { verdict: verify(&run), run });
         }
-        if told.len() == before {
+        if verified.len() == before {
             return Err(bad_input(format!("{}: there is no run folder", place.display())));
         }
     }
     if output.json {
-        output.value(&told)?;
+        output.value(&verified)?;
     } else {
-        told.iter().try_for_each(|it| output.text(&it.text()))?;
+        verified.iter().try_for_each(|it| output.text(&it.text()))?;
     }
-    match told.iter().filter(|it| matches!(it.verdict, Verdict::Damaged { .. })).count() {
+    match verified.iter().filter(|it| matches!(it.verdict, Verdict::Damaged { .. })).count() {
         0 => Ok(()),
-        damaged => bail!("{damaged} of {} run folders are not what their runs wrote", told.len()),
+        damaged => bail!("{damaged} of {} run folders are not what their runs wrote", verified.len()),
     }
 }
 
-impl Told {
+impl Verified {
     fn text(&self) -> String {
         let run = self.run.display();
         match &self.verdict {
             Verdict::Intact { files } => format!("{run}: intact, {files} files\n"),
             Verdict::Unverified => format!("{run}: unverified, it was written before digests were kept\n"),
             Verdict::Damaged { wrong } => {
-                wrong.iter().map(|it| format!("{run}: damaged, {}\n", it.told)).collect()
+                wrong.iter().map(|it| format!("{run}: damaged, {}\n", it.message)).collect()
             }
         }
     }

@@ -279,8 +279,8 @@ mod tests {
         for order in [[0, 2].as_slice(), &[0, 2, 1], &[0, 1, 1, 2]] {
             let text: String = order.iter().map(|at| format!("{}\n", lines[*at])).collect();
             fs::write(place.path().join(EVENTS), text).unwrap();
-            let told = load_events(place.path()).unwrap_err().to_string();
-            assert!(told.contains("is not what the run wrote"), "{order:?}: {told}");
+            let message = load_events(place.path()).unwrap_err().to_string();
+            assert!(message.contains("is not what the run wrote"), "{order:?}: {message}");
         }
         // Cut off anywhere, the log is what it was before the line.
         for end in text.len() - lines[2].len()..text.len() {
@@ -297,14 +297,14 @@ mod tests {
         write(format!("{{\"format\":1}}\n{line}{{\"sec"));
         let log = load_events(out.path()).unwrap();
         assert!(log.lines.len() == 1 && !log.is_checked());
-        let told = |text: String| {
+        let message = |text: String| {
             write(text);
             load_events(out.path()).unwrap_err().to_string()
         };
-        let text = told(format!("{{\"format\":1}}\n{line}{{\"sec\n"));
+        let text = message(format!("{{\"format\":1}}\n{line}{{\"sec\n"));
         assert!(text.starts_with("line 3 of"), "{text}");
-        assert!(told("{\"format\":9}\n".to_owned()).contains("format 9"));
-        assert!(told("{\"format\"".to_owned()).contains("is empty"));
+        assert!(message("{\"format\":9}\n".to_owned()).contains("format 9"));
+        assert!(message("{\"format\"".to_owned()).contains("is empty"));
         assert_eq!(event(line).unwrap(), log.lines[0]);
     }
 }

@@ -55,8 +55,8 @@ mod tests {
             "a.b.partial",
             "a.tmp",
         ] {
-            let told = check_name(name).unwrap_err().to_string();
-            assert!(told.contains(&format!("{name:?} is not a name")), "{told}");
+            let message = check_name(name).unwrap_err().to_string();
+            assert!(message.contains(&format!("{name:?} is not a name")), "{message}");
         }
         for name in ["a", "a-s1", "partial", "a.partial-s1", "lucir 2", "été", "a.toml"] {
             check_name(name).unwrap();

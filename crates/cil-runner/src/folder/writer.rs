@@ -188,11 +188,11 @@ impl Recorder {
     pub fn abandon(mut self, error: anyhow::Error) -> anyhow::Error {
         let works = |line: &Line| matches!(line.event, Event::Progress { .. });
         if error.is::<Diverged>() {
-            let told = kept_diverged(&self.partial);
+            let reason = kept_diverged(&self.partial);
             if let Err(unwritten) = self.write(DIVERGED, format!("{}\n", sentence(&error)).as_bytes()) {
-                return error.context(sentence(&unwritten)).context(told);
+                return error.context(sentence(&unwritten)).context(reason);
             }
-            return error.context(told);
+            return error.context(reason);
         }
         if error.is::<Kept>() || self.lines.iter().any(works) {
             return error.context(format!("resume it with `cil-runner resume {}`", self.partial.display()));
@@ -212,8 +212,8 @@ fn kept_diverged(partial: &Path) -> String {
 
 /// How the run in the folder `partial` diverged, in a sentence; `None` if it did not.
 pub fn diverged(partial: &Path) -> Option<String> {
-    let told = fs::read_to_string(partial.join(DIVERGED)).ok()?;
-    Some(told.lines().next().unwrap_or_default().to_owned())
+    let text = fs::read_to_string(partial.join(DIVERGED)).ok()?;
+    Some(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// Refuses to resume a run that diverged.
@@ -222,7 +222,7 @@ pub fn diverged(partial: &Path) -> Option<String> {
 /// Naming the folder, with the error of the divergence.
 pub fn refuse_diverged(partial: &Path) -> Result<()> {
     match diverged(partial) {
-        Some(told) => Err(bad_input(format!("{}: {told}", kept_diverged(partial)))),
+        Some(reason) => Err(bad_input(format!("{}: {reason}", kept_diverged(partial)))),
         None => Ok(()),
     }
 }
@@ -345,8 +345,8 @@ mod tests {
             names.sort();
             assert_eq!(names, ["events.jsonl", "lock"], "{files:?}");
             assert!(is_unbegun(&partial));
-            let told = Recorder::create(out.path(), "a").err().unwrap().to_string();
-            assert!(told.contains("another process works on"), "{told}");
+            let message = Recorder::create(out.path(), "a").err().unwrap().to_string();
+            assert!(message.contains("another process works on"), "{message}");
             drop(recorder);
             fs::remove_dir_all(&partial).unwrap();
         }

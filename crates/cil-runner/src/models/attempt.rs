@@ -159,7 +159,9 @@ impl<'a> Attempt<'a> {
         let begin_anew = format!("remove {place} to start over");
         let (found, wrong) = checkpoint::newest(&self.folder, &self.plan.device)
             .map_err(|error| bad_input(format!("{error:#}; {begin_anew}")))?;
-        wrong.iter().for_each(|told| progress.say(&format!("{told}; the checkpoint before it is used")));
+        wrong
+            .iter()
+            .for_each(|message| progress.say(&format!("{message}; the checkpoint before it is used")));
         let begun: Settings = serde_json::from_str(&found.config)
             .map_err(|_| bad_input(format!("{place} is of another version of this program; {begin_anew}")))?;
         if let Some(Difference { key, left, right }) = differences(self.settings, &begun)?.first() {

@@ -20,9 +20,9 @@ use crate::render::progress::Progress;
 /// A sentence that names the folder.
 pub fn scan(path: &Path) -> Result<Folder> {
     if !path.is_dir() {
-        let told = if path.exists() { "is no folder" } else { "is not there" };
+        let problem = if path.exists() { "is no folder" } else { "is not there" };
         return Err(bad_input(format!(
-            "{} {told}; name a folder with a folder of images a class",
+            "{} {problem}; name a folder with a folder of images a class",
             path.display()
         )));
     }

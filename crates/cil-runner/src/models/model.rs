@@ -41,8 +41,8 @@ pub fn load(path: &Path, engine: &Engine) -> Result<Loaded> {
     let (snapshot, card) = file::from_bytes(&bytes, &engine.device)
         .map_err(|error| bad_input(format!("{}: {error}", path.display())))?;
     if let Some((name, value)) = snapshot.parameters.not_finite()? {
-        let told = format!("{name} holds {value}: a model whose training diverged; use another model");
-        return Err(bad_input(format!("{}: {told}", path.display())));
+        let message = format!("{name} holds {value}: a model whose training diverged; use another model");
+        return Err(bad_input(format!("{}: {message}", path.display())));
     }
     Ok(Loaded { snapshot, card, record: BaseModel::new(path, &bytes) })
 }
@@ -70,7 +70,7 @@ pub fn card(checked: &Checked, dataset: &Dataset) -> ModelCard {
 pub fn check_suits(path: &Path, card: &ModelCard, own: &ModelCard) -> Result<()> {
     match difference(card, own) {
         None => Ok(()),
-        Some(told) => Err(bad_input(format!("{}: {told}", path.display()))),
+        Some(message) => Err(bad_input(format!("{}: {message}", path.display()))),
     }
 }
 
@@ -136,17 +136,17 @@ mod tests {
 
     #[test]
     fn whatever_differs_is_told_with_both_values() {
-        let told = |change: &dyn Fn(&mut ModelCard)| {
+        let message = |change: &dyn Fn(&mut ModelCard)| {
             let mut card = own();
             card.class_names.truncate(2);
             change(&mut card);
             difference(&card, &own())
         };
-        assert_eq!(told(&|_| {}), None);
-        assert_eq!(told(&|it| it.trained_on = None), None, "an old file");
+        assert_eq!(message(&|_| {}), None);
+        assert_eq!(message(&|it| it.trained_on = None), None, "an old file");
         let of = |change: &dyn Fn(&mut ModelCard), parts: [&str; 2]| {
-            let told = told(change).unwrap();
-            assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+            let message = message(change).unwrap();
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
         };
         of(&|it| it.class_names.swap(0, 1), ["class 0 is \"b\"", "the run's is \"a\""]);
         of(

@@ -120,8 +120,8 @@ impl Record {
         };
         let record: Self =
             serde_json::from_value(value.clone()).context("the record in the file cannot be read")?;
-        let told: Vec<&String> = record.tasks.iter().flat_map(|task| &task.classes).collect();
-        if told != names.iter().collect::<Vec<_>>() {
+        let learned: Vec<&String> = record.tasks.iter().flat_map(|task| &task.classes).collect();
+        if learned != names.iter().collect::<Vec<_>>() {
             bail!("the record in the file is of other classes than the model");
         }
         let blocks: Vec<usize> = record.tasks.iter().map(|task| task.classes.len()).collect();

@@ -261,7 +261,7 @@ impl MethodName {
 
     /// Refuses what does not go together, and fills in what the base's published setting says.
     fn checked(mut self, text: &str) -> Result<Self> {
-        let refuse = |told: &str| Err(bad_input(format!("{text}: {told}")));
+        let refuse = |why: &str| Err(bad_input(format!("{text}: {why}")));
         let base = self.base.word();
         if self.base.names_exemplars() {
             self.exemplars = self.exemplars.or(Some(PUBLISHED_EXEMPLARS));

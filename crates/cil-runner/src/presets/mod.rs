@@ -253,9 +253,9 @@ mod tests {
         }
         let error = find("cifar100-10c-lwff").unwrap_err().to_string();
         assert_eq!(error, "there is no preset \"cifar100-10c-lwff\"; did you mean \"cifar100-10c-lwf\"?");
-        let told = |name: &str| find(name).unwrap_err().to_string();
+        let message = |name: &str| find(name).unwrap_err().to_string();
         assert_eq!(
-            told("lwf"),
+            message("lwf"),
             "\"lwf\" is a method; name its protocol too, as in `cil-runner run demo lwf`"
         );
     }
@@ -273,14 +273,14 @@ mod tests {
         let name = joined("cifar100-b50-t5", "lucir+dfgr+dtid", Some(20), Some(Head::Statistics)).unwrap();
         assert_eq!(name, "cifar100-b50-t5-lucir-dfgr-dtid-discriminant");
         assert_eq!(find(&name).unwrap().config.method, "lucir-e20-dfgr-dtid-discriminant");
-        let told =
+        let message =
             |protocol: &str, method: &str| joined(protocol, method, None, None).unwrap_err().to_string();
         assert!(
-            told("cifar100-b50-t5", "wa")
+            message("cifar100-b50-t5", "wa")
                 .starts_with("cifar100-b50-t5 has no settings for wa; use one of demo, ")
         );
         assert_eq!(
-            told("cifar100-b50-t6", "wa"),
+            message("cifar100-b50-t6", "wa"),
             "there is no protocol \"cifar100-b50-t6\"; did you mean \"cifar100-b50-t5\"?"
         );
         assert!(find("cifar100-10c").unwrap_err().to_string().contains("name a method too"));

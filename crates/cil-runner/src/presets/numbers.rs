@@ -82,14 +82,14 @@ impl Number {
 /// The expected accuracy of a preset, in a line.
 pub(super) fn expected(protocol: &str, method: &MethodName) -> String {
     let found = of(protocol, method);
-    let mut told: Vec<String> = found.iter().map(|it| it.text()).collect();
+    let mut sentences: Vec<String> = found.iter().map(|it| it.text()).collect();
     if !found.iter().any(|it| it.kind == Kind::Published) {
-        told.push("no published number of this variant".to_owned());
+        sentences.push("no published number of this variant".to_owned());
     }
     if !found.iter().any(|it| it.kind == Kind::Measured) {
-        told.push("not run here yet".to_owned());
+        sentences.push("not run here yet".to_owned());
     }
-    told.join("; ")
+    sentences.join("; ")
 }
 
 #[cfg(test)]

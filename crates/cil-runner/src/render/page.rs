@@ -79,7 +79,7 @@ fn for_paper(summary: &Summary, compared: &Comparison) -> Markup {
                 "Accuracies in percent; mean and sample standard deviation over the seeds of whole runs. "
                 code { "--latex" } ", " code { "--markdown" } " and " code { "--figures" } " write these, and charts, to files."
             }
-            @for told in images::told(summary) { p { (told) "." } }
+            @for sentence in images::sentences(summary) { p { (sentence) "." } }
             h3 { "Markdown" }
             pre tabindex="0" { (latex::markdown(compared)) }
             h3 { "LaTeX" }

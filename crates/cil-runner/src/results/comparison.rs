@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(cell(1), None, "a method is not compared with itself");
         assert_eq!(cell(2).as_deref(), Some("+30.0"), "one seed is done of both");
         assert!(table.plain().contains("last accuracy minus fine-tune, points"), "{}", table.plain());
-        let told = of("fine-tun").unwrap_err().to_string();
-        assert_eq!(told, "--baseline fine-tun: there is no such method; did you mean \"fine-tune\"?");
+        let message = of("fine-tun").unwrap_err().to_string();
+        assert_eq!(message, "--baseline fine-tun: there is no such method; did you mean \"fine-tune\"?");
     }
 }

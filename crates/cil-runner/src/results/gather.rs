@@ -134,12 +134,15 @@ mod tests {
         let it = gather(&all).unwrap();
         let names: Vec<&str> = it.runs.iter().map(|run| run.name.as_str()).collect();
         assert_eq!(names, ["demo-lwf-s1", "demo-joint-s1", "demo-lwf-s2"]);
-        let told = it.left_out.join("\n");
+        let left_out = it.left_out.join("\n");
         assert!(
-            told.contains("report.html is a file") && told.contains("empty is not a run folder"),
-            "{told}"
+            left_out.contains("report.html is a file") && left_out.contains("empty is not a run folder"),
+            "{left_out}"
         );
-        assert!(told.contains("demo-lwf-s9 cannot be read: ") && told.contains("is not TOML"), "{told}");
+        assert!(
+            left_out.contains("demo-lwf-s9 cannot be read: ") && left_out.contains("is not TOML"),
+            "{left_out}"
+        );
 
         let error = |paths: &[PathBuf]| gather(paths).unwrap_err().to_string();
         assert!(error(&[one.clone(), at("none")]).contains("there is no such folder"));

@@ -3,7 +3,7 @@
 use crate::results::summary::Summary;
 
 /// A sentence for each way in which training images were changed, with the methods if there are several ways.
-pub fn told(summary: &Summary) -> Vec<String> {
+pub fn sentences(summary: &Summary) -> Vec<String> {
     let mut ways: Vec<(String, Vec<&str>)> = Vec::new();
     for group in &summary.groups {
         let Some(run) = group.runs.first() else { continue };

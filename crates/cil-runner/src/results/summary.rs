@@ -184,12 +184,12 @@ impl Summary {
             ("versions of candle", |run| &run.environment.candle_version),
             ("kernels", |run| &run.environment.kernels),
         ];
-        let mut told = Vec::new();
+        let mut warnings = Vec::new();
         for (fact, of) in facts {
             let values: BTreeSet<&str> = self.runs.iter().map(of).collect();
             if values.len() > 1 {
                 let values = values.into_iter().collect::<Vec<_>>().join(", ");
-                told.push(format!("these runs were made with several {fact}: {values}"));
+                warnings.push(format!("these runs were made with several {fact}: {values}"));
             }
         }
         let mut images: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -198,12 +198,12 @@ impl Summary {
             images.entry(task).or_default().insert(of);
         }
         if images.values().any(|it| it.len() > 1) {
-            told.push(
+            warnings.push(
                 "runs whose settings name the same images had different ones; they are not averaged"
                     .to_owned(),
             );
         }
-        told
+        warnings
     }
 }
 
@@ -338,11 +338,11 @@ fn label(groups: &mut [Group]) {
             let value = |key: &String| {
                 format!("{key} = {}", groups[*at].settings.get(key).map_or("unset", String::as_str))
             };
-            let told = match keys.len() {
+            let difference = match keys.len() {
                 1 | 2 => keys.iter().map(value).collect::<Vec<_>>().join(", "),
                 _ => format!("settings {}", number + 1),
             };
-            groups[*at].label = format!("{method} ({told})");
+            groups[*at].label = format!("{method} ({difference})");
         }
     }
 }

@@ -149,11 +149,11 @@ fn a_factor_that_no_loss_survives_is_refused_before_anything_is_learned() {
         for key in found.iter().filter(is_factor) {
             for value in ["1e30", "-1e30", "nan", "inf"] {
                 let change = format!("{key}={value}");
-                let told =
+                let error =
                     config.with_changes(std::slice::from_ref(&change), name).and_then(RunConfig::check);
-                let told = told.map(|_| ()).expect_err(&change).to_string();
+                let error = error.map(|_| ()).expect_err(&change).to_string();
                 let name = key.rsplit('.').find(|part| part.parse::<usize>().is_err());
-                assert!(told.contains(name.unwrap()), "{change}: {told}");
+                assert!(error.contains(name.unwrap()), "{change}: {error}");
                 count += 1;
             }
         }
@@ -175,17 +175,17 @@ fn values_that_would_fill_the_memory_are_refused() {
         "recipe.new-replay.images-per-class",
         "recipe.new-replay.inversion.iterations",
     ] {
-        let told = config.with_changes(&[format!("{key}=1000000000000")], "it").and_then(RunConfig::check);
-        let told = told.expect_err(key).to_string();
-        assert!(told.contains(key) && told.contains("is 1000000000000; use "), "{told}");
+        let error = config.with_changes(&[format!("{key}=1000000000000")], "it").and_then(RunConfig::check);
+        let error = error.expect_err(key).to_string();
+        assert!(error.contains(key) && error.contains("is 1000000000000; use "), "{error}");
     }
 }
 
 #[test]
 fn a_key_of_many_parts_is_refused() {
     let deep = vec!["a"; 1_000_000].join(".");
-    let told = overlay::set(&mut Table::new(), &format!("{deep}=1")).unwrap_err().to_string();
-    assert!(told.ends_with("a key has at most 16 parts, this one 1000000"), "{}", &told[told.len() - 60..]);
+    let error = overlay::set(&mut Table::new(), &format!("{deep}=1")).unwrap_err().to_string();
+    assert!(error.ends_with("a key has at most 16 parts, this one 1000000"));
     for (open, close) in [("[", "]"), ("{a=", "}")] {
         let value = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
         assert!(read(&format!("seed = {value}")).is_err());
@@ -305,9 +305,9 @@ fn a_missing_or_empty_file_of_a_run_is_told_by_its_name() {
         let path = folder.join(file);
         let kept = fs::read(&path).unwrap();
         fs::write(&path, "").unwrap();
-        let told = format!("{:#}", shown(&folder).expect_err(file));
+        let error = format!("{:#}", shown(&folder).expect_err(file));
         let name = if file.ends_with("png") { "generated-1.png" } else { file };
-        assert!(told.contains(name), "{file}: {told}");
+        assert!(error.contains(name), "{file}: {error}");
         fs::remove_file(&path).unwrap();
         match shown(&folder) {
             Ok(()) => assert!(file.starts_with("generated"), "{file} is not needed"),
@@ -329,9 +329,9 @@ fn a_picture_that_says_it_is_huge_is_refused() {
     checksum.update(&png[12..29]);
     png[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
     fs::write(&path, png).unwrap();
-    let told = format!("{:#}", shown(&folder).unwrap_err());
-    assert!(told.contains("generated-1.png is not a picture of a run"), "{told}");
-    assert!(told.contains("limit"), "{told}");
+    let error = format!("{:#}", shown(&folder).unwrap_err());
+    assert!(error.contains("generated-1.png is not a picture of a run"), "{error}");
+    assert!(error.contains("limit"), "{error}");
 }
 
 proptest! {

@@ -106,14 +106,14 @@ fn every_method_runs_on_classes_and_tasks_from_one_up_or_is_refused_before_train
         }
     }
     assert!(wrong.is_empty(), "{} began and failed:\n{}", wrong.len(), wrong.join("\n"));
-    for told in &refused {
+    for message in &refused {
         let named = [
             "recipe.bias-correction.held-out",
             "recipe.increment.terms",
             "recipe.new-replay",
             "recipe.discriminant",
         ];
-        assert!(named.iter().any(|key| told.contains(key)) && told.contains("task "), "{told}");
+        assert!(named.iter().any(|key| message.contains(key)) && message.contains("task "), "{message}");
     }
     assert!(ran > 200, "{ran} ran, and refused were:\n{}", refused.join("\n"));
 }

@@ -49,10 +49,10 @@ pub(super) fn said(form: &Head, answer: &Answer, images: &Value) -> Vec<Vec<f64>
     found.into_iter().map(|row| row.iter().map(|it| it - row[0]).collect()).collect()
 }
 
-pub(super) fn assert_close(found: &[Vec<f64>], expected: &Value, within: f64, told: &str) {
+pub(super) fn assert_close(found: &[Vec<f64>], expected: &Value, within: f64, message: &str) {
     let expected: Vec<Vec<f64>> = serde_json::from_value(expected.clone()).unwrap();
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
-        assert!((found - expected).abs() < within * (1.0 + expected.abs()), "{told}: {found}, {expected}");
+        assert!((found - expected).abs() < within * (1.0 + expected.abs()), "{message}: {found}, {expected}");
     }
 }

@@ -153,9 +153,9 @@ mod tests {
             drop_last: false,
         };
         let mut recipe = lwf(training.clone(), training);
-        let told = |recipe: &Recipe, phase| recipe.advice(phase, 1);
+        let suggestion = |recipe: &Recipe, phase| recipe.advice(phase, 1);
         let plain = "a lower recipe.increment.training.learning-rate than 0.1 may help";
-        assert_eq!(told(&recipe, PhaseKind::Student), plain);
+        assert_eq!(suggestion(&recipe, PhaseKind::Student), plain);
         let plain = "a lower recipe.base.training.learning-rate than 0.1 may help";
         assert_eq!(recipe.advice(PhaseKind::Student, 0), plain);
         let TermSpec::LogitKd(LogitKd { temperature, weight, .. }) = &mut recipe.increment.terms[1] else {
@@ -164,17 +164,21 @@ mod tests {
         (*temperature, *weight) = (0.01, 500.0);
         let expected = "recipe.increment.terms.1.temperature is 0.01, which is far from published values; a larger one \
                         may help";
-        assert_eq!(told(&recipe, PhaseKind::Student), expected);
+        assert_eq!(suggestion(&recipe, PhaseKind::Student), expected);
         recipe.increment.training.weight_decay = 50.0;
         assert!(
-            told(&recipe, PhaseKind::Student).starts_with("recipe.increment.training.weight-decay is 50.0")
+            suggestion(&recipe, PhaseKind::Student)
+                .starts_with("recipe.increment.training.weight-decay is 50.0")
         );
         let mut inversion = InversionConfig::unconditional(10);
         inversion.weights.statistics.weight = 1e5;
         let synthetic_norm = SyntheticNorm::Joint;
         recipe.replay =
             Some(ReplaySpec { inversion, batch: 8, synthetic_norm, exemplar_share: None, warm_start: false });
-        let told = told(&recipe, PhaseKind::Inversion);
-        assert!(told.starts_with("recipe.replay.inversion.weights.statistics.weight is 100000.0"), "{told}");
+        let suggestion = suggestion(&recipe, PhaseKind::Inversion);
+        assert!(
+            suggestion.starts_with("recipe.replay.inversion.weights.statistics.weight is 100000.0"),
+            "{suggestion}"
+        );
     }
 }

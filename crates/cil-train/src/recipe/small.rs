@@ -20,11 +20,11 @@ impl Recipe {
         let term_given = format!("increment.terms has a {} term", term.as_deref().unwrap_or_default());
         let needs_new_teacher =
             [("new-replay is set".to_owned(), self.new_replay.is_some()), (term_given, term.is_some())];
-        for (told, _) in needs_new_teacher.into_iter().filter(|it| it.1) {
+        for (condition, _) in needs_new_teacher.into_iter().filter(|it| it.1) {
             let has_none = |size: &usize| !self.new_teacher.as_ref().is_some_and(|it| it.applies_to(*size));
             if let Some(at) = sizes.iter().skip(1).position(has_none) {
                 bail!(
-                    "{told} and task {} has one class; a new teacher has nothing to distinguish it from, so give \
+                    "{condition} and task {} has one class; a new teacher has nothing to distinguish it from, so give \
                      later \
                      tasks 2 or more",
                     at + 2
@@ -80,12 +80,12 @@ impl Recipe {
             }
             self.check_images_alone(task, first, of_task)?;
             if self.discriminant.as_ref().is_some_and(|it| !it.is_of_a_frozen_backbone()) {
-                let told = "use more images of a class, or no discriminant";
+                let advice = "use more images of a class, or no discriminant";
                 if task == 0 && of_task.iter().all(|count| *count < 2) {
                     bail!(
                         "discriminant is set, and no class of task 1 has 2 training images or more; a covariance \
                          within \
-                         classes needs 2 of at least one: {told}"
+                         classes needs 2 of at least one: {advice}"
                     );
                 }
                 let kept = first.saturating_mul(self.exemplars.per_class(first));
@@ -93,7 +93,7 @@ impl Recipe {
                 if task > 0 && at_hand < 2 {
                     bail!(
                         "discriminant is set, and task {} has {at_hand} training images and exemplars; at least two \
-                         are needed to estimate the change of features: {told}",
+                         are needed to estimate the change of features: {advice}",
                         task + 1
                     );
                 }

@@ -80,8 +80,8 @@ fn drawn(augmentation: &Augmentation, number: u64) -> Drawn {
 }
 
 fn kind(operation: Operation) -> String {
-    let told = format!("{operation:?}");
-    told.split('(').next().unwrap().to_owned()
+    let name = format!("{operation:?}");
+    name.split('(').next().unwrap().to_owned()
 }
 
 #[test]
@@ -91,8 +91,8 @@ fn a_trivial_policy_draws_one_of_its_operations_and_of_its_magnitudes_alike_ofte
     for number in 0..14_000 {
         let Drawn { operations, hole } = drawn(&augmentation, number);
         assert_eq!((operations[1], hole), (None, None));
-        let told = operations[0].map_or("Identity".to_owned(), kind);
-        *kinds.entry(told).or_default() += 1;
+        let name = operations[0].map_or("Identity".to_owned(), kind);
+        *kinds.entry(name).or_default() += 1;
         match operations[0] {
             Some(Operation::Rotate(angle)) => *angles.entry((angle * 2.0).round() as i64).or_default() += 1,
             Some(Operation::TranslateX(by) | Operation::TranslateY(by)) => assert!((-32..=32).contains(&by)),
@@ -194,12 +194,12 @@ fn a_square_is_cut_out_after_normalisation_and_may_lie_over_the_edge() {
 
 #[test]
 fn keys_are_read_written_and_refused() {
-    let told = |augmentation: Augmentation| augmentation.check().unwrap_err().to_string();
-    assert!(told(with(None, 7)).contains("cutout is 7; use an even number"));
-    assert!(told(with(None, 2048)).contains("at most 1024"));
+    let message = |augmentation: Augmentation| augmentation.check().unwrap_err().to_string();
+    assert!(message(with(None, 7)).contains("cutout is 7; use an even number"));
+    assert!(message(with(None, 2048)).contains("at most 1024"));
     let mean =
         Augmentation { crop_fill: super::super::Fill::Mean, ..with(Some(Policy::AutoAugmentCifar), 0) };
-    assert!(told(mean).contains("crop-fill should be \"black\""));
+    assert!(message(mean).contains("crop-fill should be \"black\""));
     let text = serde_json::to_string(&with(Some(Policy::TrivialAugmentWide), 8)).unwrap();
     assert!(text.ends_with(r#""policy":"trivial-augment-wide","cutout":8}"#), "{text}");
     assert_eq!(

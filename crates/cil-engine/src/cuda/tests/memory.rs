@@ -37,12 +37,12 @@ fn a_batch_that_does_not_fit_is_refused_with_one_that_does() -> Result<()> {
         turn.gpu.release();
         emulator::leave(Some(16 << 20));
         let refused = train(&executor, &parameters, 64).err().map(|error| error.to_string());
-        let told = refused.unwrap_or_default();
+        let message = refused.unwrap_or_default();
         let parts = ["MiB left", "64 rows of this network take about", "rows fit"];
-        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
         let fit =
-            told.rsplit_once(": ").and_then(|(_, it)| it.strip_suffix(" rows fit")?.parse::<usize>().ok());
-        let Some(fit) = fit else { bail!("{told}") };
+            message.rsplit_once(": ").and_then(|(_, it)| it.strip_suffix(" rows fit")?.parse::<usize>().ok());
+        let Some(fit) = fit else { bail!("{message}") };
         turn.gpu.release();
         train(&executor, &parameters, fit)?;
         turn.gpu.release();

@@ -86,7 +86,7 @@ mod tests {
 
     use crate::cli::args::Cli;
 
-    fn told(line: &str) -> Option<String> {
+    fn refusal(line: &str) -> Option<String> {
         Cli::read(line.split(' ')).err().map(|it| it.to_string())
     }
 
@@ -107,20 +107,20 @@ mod tests {
         ];
         for (command, line, option, name) in refused {
             for line in [format!("cil-runner {line} {option}"), format!("cil-runner {option} {line}")] {
-                let told = told(&line).unwrap_or_else(|| panic!("{line} is taken"));
+                let refusal = refusal(&line).unwrap_or_else(|| panic!("{line} is taken"));
                 assert!(
-                    told.contains(&format!("`{command}` has no use for {name}; leave it out")),
-                    "{line}: {told}"
+                    refusal.contains(&format!("`{command}` has no use for {name}; leave it out")),
+                    "{line}: {refusal}"
                 );
             }
         }
-        assert!(told("cil-runner --data-dir x").is_some_and(|it| it.contains("`demo` has no use")));
+        assert!(refusal("cil-runner --data-dir x").is_some_and(|it| it.contains("`demo` has no use")));
         for taken in [
             "cil-runner --seed 3",
             "cil-runner run demo-lwf --data-dir x --out y --seed 1",
             "cil-runner bench --seed 2",
         ] {
-            assert_eq!(told(taken), None, "{taken}");
+            assert_eq!(refusal(taken), None, "{taken}");
         }
         let mut all = super::hidden(Cli::command());
         all.build();

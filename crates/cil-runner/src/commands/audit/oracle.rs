@@ -122,13 +122,13 @@ mod tests {
             mean_drift: Some(0.25),
         };
         let oracle = Oracle { tasks: vec![task.clone()], all: task, covariance_drift: Some(0.125) };
-        let told = text(&oracle);
-        let line = told.lines().find(|line| line.starts_with("task 1")).unwrap();
+        let printed = text(&oracle);
+        let line = printed.lines().find(|line| line.starts_with("task 1")).unwrap();
         let cells: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(
             cells,
             ["task", "1", "50", "50.1", "70.2", "51.3", "-", "52.4", "71.5", "60.0", "80.0", "0.250"]
         );
-        assert!(told.contains("by 0.125 of it"), "{told}");
+        assert!(printed.contains("by 0.125 of it"), "{printed}");
     }
 }

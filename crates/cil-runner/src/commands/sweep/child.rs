@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 
 use super::folder::SweepFolder;
 use super::job::{Job, Kind};
-use crate::engine::ranks::TOLD_BY;
+use crate::engine::ranks::LAUNCHER_VARIABLES;
 use crate::folder::checkpoint;
 use crate::folder::files::write_atomic;
 
@@ -74,7 +74,7 @@ impl Child {
         }
         command.arg("--threads").arg(settings.threads_of(slot).to_string()).arg("--lifeline");
         // A run of a task that an MPI started is one process's own.
-        TOLD_BY.iter().for_each(|name| {
+        LAUNCHER_VARIABLES.iter().for_each(|name| {
             command.env_remove(name);
         });
         command.stdin(Stdio::piped()).stdout(output()?).stderr(output()?);

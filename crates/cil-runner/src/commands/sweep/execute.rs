@@ -92,7 +92,7 @@ pub fn execute(
     let went = execution.all(interrupt);
     execution.watch.finish();
     went?;
-    execution.told(meant, interrupt, output)
+    execution.report(meant, interrupt, output)
 }
 
 /// Arguments of the sweep that are its children's, too.
@@ -193,7 +193,7 @@ impl Execution<'_> {
     }
 
     /// How it went, as an error where not all is done.
-    fn told(&self, meant: &Meant, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
+    fn report(&self, meant: &Meant, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
         let runs = || self.jobs.iter().filter(|(job, _)| job.kind == Kind::Run);
         let count = |stand| runs().filter(|it| it.1 == stand).count();
         let stopped = self.jobs.iter().any(|it| it.1 == Stand::Stopped);
@@ -202,11 +202,11 @@ impl Execution<'_> {
         let failed = count(Stand::Failed) + count(Stand::Diverged);
         let (all, folder) = (runs().count(), meant.folder.path().display());
         if interrupt.is_asked() || stopped {
-            let told = format!(
+            let message = format!(
                 "interrupted; {done} of {all} runs are done, run the same command again to continue in \
                          {folder}"
             );
-            return Err(Kept(told).into());
+            return Err(Kept(message).into());
         }
         if done > 0 {
             summary::end(meant, output)?;
@@ -255,12 +255,12 @@ mod tests {
 
     #[test]
     fn what_computes_is_the_childrens_too() {
-        let told = |line: &[&str]| {
+        let flags = |line: &[&str]| {
             let cli = Cli::try_parse_from(["cil-runner"].iter().chain(line)).unwrap();
             common(&cli.global, "tf32").join(" ".as_ref()).into_string().unwrap()
         };
-        assert_eq!(told(&[]), "--data-dir datasets --kernels tf32 --device auto");
-        let other = told(&["--device", "cuda:1", "--data-dir", "there", "--no-cuda-graphs"]);
+        assert_eq!(flags(&[]), "--data-dir datasets --kernels tf32 --device auto");
+        let other = flags(&["--device", "cuda:1", "--data-dir", "there", "--no-cuda-graphs"]);
         assert_eq!(other, "--data-dir there --kernels tf32 --device cuda:1 --no-cuda-graphs");
     }
 }

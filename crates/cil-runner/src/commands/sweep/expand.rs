@@ -55,15 +55,15 @@ pub fn expand(file: &SweepFile, path: &Path, kernels: &str) -> Result<Expanded> 
         let config = configuration(entry, file, &point, path).with_context(place)?;
         let method = config.method.clone();
         if expanded.methods.contains(&method) {
-            let told = format!("two methods are called {method:?}; give one another name");
-            return Err(bad_input(told)).with_context(place);
+            let message = format!("two methods are called {method:?}; give one another name");
+            return Err(bad_input(message)).with_context(place);
         }
         for (config, group) in variants(&config, file) {
             let at = || format!("{}: method {method}", path.display());
             let planned = planned(config, &method, group).with_context(at)?;
             if let Some(other) = names.insert(planned.hash.clone(), planned.name.clone()) {
-                let told = format!("it is the very run that {other} is; change a key, or leave one out");
-                return Err(bad_input(told)).with_context(at);
+                let message = format!("it is the very run that {other} is; change a key, or leave one out");
+                return Err(bad_input(message)).with_context(at);
             }
             expanded.runs.push(planned);
         }

@@ -94,7 +94,7 @@ impl SweepFile {
         let table = overlay::parse_table(&text, &place)?;
         let file: Self = overlay::read(table, &place)?;
         file.check().map_err(|error| bad_input(format!("{place}: {error}")))?;
-        file.check_changes(&text).map_err(|told| bad_input(format!("{place}: {told}")))?;
+        file.check_changes(&text).map_err(|message| bad_input(format!("{place}: {message}")))?;
         Ok(file)
     }
 
@@ -203,59 +203,62 @@ pub(super) fn stem(path: &Path) -> Result<String> {
 mod tests {
     use super::*;
 
-    fn told(text: &str) -> String {
+    fn message(text: &str) -> String {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a.toml");
         std::fs::write(&path, text).unwrap();
         let error = SweepFile::load(&path).unwrap_err();
         assert_eq!(crate::cli::failure::exit_status(&error), 2);
-        let told = crate::cli::failure::sentence(&error);
-        told.split_once("a.toml").unwrap().1.trim_start_matches(": ").to_owned()
+        let message = crate::cli::failure::sentence(&error);
+        message.split_once("a.toml").unwrap().1.trim_start_matches(": ").to_owned()
     }
 
     #[test]
     fn what_is_wrong_is_told_in_a_sentence() {
         let method = "[[method]]\npreset = \"demo-lwf\"\n";
         assert_eq!(
-            told(&format!("seeds = []\n{method}")),
+            message(&format!("seeds = []\n{method}")),
             "seeds is empty; a sweep needs at least one, such as [1, 2, 3]"
         );
-        assert_eq!(told(&format!("seeds = [4, 4]\n{method}")), "seeds holds 4 twice; name it once");
+        assert_eq!(message(&format!("seeds = [4, 4]\n{method}")), "seeds holds 4 twice; name it once");
         assert_eq!(
-            told(&format!("seed = [1]\nseeds = [1]\n{method}")),
+            message(&format!("seed = [1]\nseeds = [1]\n{method}")),
             "there is no key seed; did you mean seeds?"
         );
         assert_eq!(
-            told(&format!("seeds = [1, 2]\norders = [{{ seed = 1 }}]\npaired = true\n{method}")),
+            message(&format!("seeds = [1, 2]\norders = [{{ seed = 1 }}]\npaired = true\n{method}")),
             "paired is true with 2 seeds and 1 orders; it needs as many of both"
         );
-        assert_eq!(told(method), "the key seeds is missing");
-        assert_eq!(told("seeds = [1]\nmethod = []\n"), "there is no [[method]]; a sweep needs at least one");
+        assert_eq!(message(method), "the key seeds is missing");
         assert_eq!(
-            told("seeds = [1]\n[[method]]\nname = \"a\"\n"),
+            message("seeds = [1]\nmethod = []\n"),
+            "there is no [[method]]; a sweep needs at least one"
+        );
+        assert_eq!(
+            message("seeds = [1]\n[[method]]\nname = \"a\"\n"),
             "method.0 needs either preset or config, and not both"
         );
-        assert!(told(&format!("{method}prest = 1\nseeds = [1]")).contains("did you mean method.preset?"));
-        assert!(told("seeds = = 1").contains("is not TOML"));
+        assert!(message(&format!("{method}prest = 1\nseeds = [1]")).contains("did you mean method.preset?"));
+        assert!(message("seeds = = 1").contains("is not TOML"));
         // Changes of keys that the sweep itself decides would be lost.
         let head = "seeds = [1]\norders = [{ seed = 1 }]\nsplits = [[6, 4]]\n";
         assert_eq!(
-            told(&format!("{head}set = [\n  \"seed=5\"]\n{method}")),
+            message(&format!("{head}set = [\n  \"seed=5\"]\n{method}")),
             "line 5: set has \"seed=5\", and the seeds of a sweep are those of its key seeds; take it out of set"
         );
         for change in
             ["class_order = { seed = 3 }", "class-order.seed=3", "increments=[6, 4]", "classes=9", "seed=2"]
         {
-            let wrong = told(&format!("{head}{method}name = \"a\"\nset = [\"{change}\"]\n"));
+            let wrong = message(&format!("{head}{method}name = \"a\"\nset = [\"{change}\"]\n"));
             assert!(
                 wrong.starts_with("line 7: set has") && wrong.ends_with("; take it out of set"),
                 "{wrong}"
             );
         }
-        let wrong = told(&format!("seeds = [1]\n{method}name = \"a\"\nset = [\"method=b\"]\n"));
+        let wrong = message(&format!("seeds = [1]\n{method}name = \"a\"\nset = [\"method=b\"]\n"));
         assert!(wrong.contains("has a name already"), "{wrong}");
-        let wrong = told(&format!("seeds = [1]\nset = [\"a.b_c=1\", \"a.b-c=2\"]\n{method}"));
-        let grid = |text: &str| told(&format!("seeds = [1]\n{method}grid = {text}\n"));
+        let wrong = message(&format!("seeds = [1]\nset = [\"a.b_c=1\", \"a.b-c=2\"]\n{method}"));
+        let grid = |text: &str| message(&format!("seeds = [1]\n{method}grid = {text}\n"));
         assert!(grid("{ \"seed\" = [1, 2] }").contains("the seeds of a sweep are those of its key seeds"));
         assert!(grid("{ \"a.b\" = [] }").contains("grid of method.0: a.b has no value"));
         assert!(grid("{ \"a.b\" = [1] }\nset = [\"a.b=2\"]").contains("is changed by set too"));

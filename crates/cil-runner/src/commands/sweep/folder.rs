@@ -186,8 +186,8 @@ impl SweepFolder {
         if self.is_going(&job.name) {
             return (State::Going, left);
         }
-        if let Some(told) = left.as_deref().and_then(diverged) {
-            return (State::Diverged(told), left);
+        if let Some(reason) = left.as_deref().and_then(diverged) {
+            return (State::Diverged(reason), left);
         }
         let state = match failure(&fs::read_to_string(self.log(&job.name)).unwrap_or_default()) {
             Some(reason) => State::Failed(reason),

@@ -126,9 +126,9 @@ impl Task<'_> {
                 return Ok(true);
             }
             // Of the folder itself: the state is that this process is at it, since it holds the lock.
-            if let Some(told) = left.as_deref().and_then(diverged).filter(|_| !self.retry_diverged) {
+            if let Some(reason) = left.as_deref().and_then(diverged).filter(|_| !self.retry_diverged) {
                 bail!(
-                    "{} diverged and is not tried again, since the same settings would diverge again: {told}; \
+                    "{} diverged and is not tried again, since the same settings would diverge again: {reason}; \
                      change them, \
                      or use --retry-failed",
                     job.name

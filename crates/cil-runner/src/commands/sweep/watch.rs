@@ -42,7 +42,7 @@ pub struct Watch {
     jobs: Vec<Followed>,
     at_a_time: usize,
     looked: Instant,
-    told: Instant,
+    announced: Instant,
     view: View,
 }
 
@@ -87,7 +87,7 @@ impl Watch {
         let bar = || bar("sweep", "{prefix} [{bar:24}] {percent:>3}% {elapsed} {wide_msg}");
         let view = if global.json { View::Silent } else { bar().map_or(View::Lines, View::Bar) };
         let now = Instant::now();
-        Ok(Self { jobs: followed, at_a_time, looked: now, told: now, view })
+        Ok(Self { jobs: followed, at_a_time, looked: now, announced: now, view })
     }
 
     /// Tells that a job was begun.
@@ -139,7 +139,7 @@ impl Watch {
         if let View::Bar(bar) = &self.view {
             bar.set_position((self.share() * PARTS as f64) as u64);
             bar.set_message(rest);
-        } else if self.told.elapsed() >= QUIET {
+        } else if self.announced.elapsed() >= QUIET {
             self.tell(&rest);
         }
         Ok(())
@@ -153,7 +153,7 @@ impl Watch {
     }
 
     fn tell(&mut self, line: &str) {
-        self.told = Instant::now();
+        self.announced = Instant::now();
         match &self.view {
             View::Silent => {}
             View::Bar(bar) => bar.println(line),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn told(text: &str) -> String {
+fn message(text: &str) -> String {
     text.parse::<MethodName>().unwrap_err().to_string()
 }
 
@@ -26,8 +26,8 @@ fn a_name_is_printed_as_it_was_typed_and_plus_and_order_do_not_matter() {
 
 #[test]
 fn what_does_not_go_together_is_refused_in_a_sentence() {
-    assert_eq!(told("lucier"), "there is no method \"lucier\"; did you mean \"lucir\"?");
-    assert!(told("lucir+replays").starts_with("lucir+replays: there is no part \"replays\"; use e0, e20"));
+    assert_eq!(message("lucier"), "there is no method \"lucier\"; did you mean \"lucir\"?");
+    assert!(message("lucir+replays").starts_with("lucir+replays: there is no part \"replays\"; use e0, e20"));
     for (name, part) in [
         ("wa+dfgr", "not to wa; leave them out"),
         ("lwf-e20", "lwf keeps no exemplars; leave e20 out"),
@@ -43,7 +43,7 @@ fn what_does_not_go_together_is_refused_in_a_sentence() {
         ("lucir+dtid+dtidkl", "leave one out"),
         ("lucir+stages+ridge", "leave one out"),
     ] {
-        assert!(told(name).contains(part), "{}", told(name));
+        assert!(message(name).contains(part), "{}", message(name));
     }
     let twice = MethodName::with_options("lucir-e0", Some(20), None).unwrap_err().to_string();
     assert!(twice.contains("leave one of them out"), "{twice}");

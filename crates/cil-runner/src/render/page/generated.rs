@@ -63,7 +63,7 @@ fn one(summary: &Summary, at: usize, picture: &Picture) -> Result<Markup> {
             @for (class, row) in rows.iter().enumerate() {
                 @let name = names.get(classes.start + class).map_or("", String::as_str);
                 figure {
-                    figcaption { b { (name) } (told(picture.drawn.as_ref(), class)) }
+                    figcaption { b { (name) } (caption(picture.drawn.as_ref(), class)) }
                     img src=(format!("data:image/png;base64,{row}")) alt=(format!("generated images of {name}"));
                 }
             }
@@ -72,7 +72,7 @@ fn one(summary: &Summary, at: usize, picture: &Picture) -> Result<Markup> {
 }
 
 /// How many images were drawn of a class, and how sure the teacher is of them.
-fn told(drawn: Option<&Drawn>, class: usize) -> Markup {
+fn caption(drawn: Option<&Drawn>, class: usize) -> Markup {
     let Some(of) = drawn.and_then(|it| it.classes.get(class)) else { return html! {} };
     html! {
         span {

@@ -27,11 +27,11 @@ pub(super) fn header(title: &str, summary: &Summary, written: &str) -> Markup {
         header {
             h1 { (title) }
             @for fact in facts { p { (fact) } }
-            @for told in came_out(summary) { p.result { (told) } }
+            @for sentence in came_out(summary) { p.result { (sentence) } }
             @if generated {
                 p { "Images of the procedural set are synthetic; accuracies say nothing about real photographs." }
             }
-            p { "Report of " (written) @if let Some(told) = made(summary) { "; " (told) } "." }
+            p { "Report of " (written) @if let Some(sentence) = made(summary) { "; " (sentence) } "." }
             @for run in (0..summary.runs.len()).filter(|run| !summary.runs[*run].finished) { p.notice { (run_name(summary, run)) } }
         }
     }
@@ -68,13 +68,13 @@ fn came_out(summary: &Summary) -> Vec<String> {
             let all = of.filter_map(|group| Some((summary.spread(group, &figure)?, *group)));
             all.max_by(|left, right| left.0.mean.total_cmp(&right.0.mean))
         };
-        let told = kinds.iter().filter_map(|(name, kind)| {
+        let accuracies = kinds.iter().filter_map(|(name, kind)| {
             let (spread, group) = best(*kind)?;
             Some(format!("best {name}: {} ({} %)", group.label, figure::text(&spread, Unit::Percent)))
         });
-        let told = told.collect::<Vec<_>>().join("; ");
-        if here.len() > 1 && !told.is_empty() {
-            sentences.push(format!("Accuracy after the last task, {told}."));
+        let accuracies = accuracies.collect::<Vec<_>>().join("; ");
+        if here.len() > 1 && !accuracies.is_empty() {
+            sentences.push(format!("Accuracy after the last task, {accuracies}."));
         }
     }
     sentences.truncate(SENTENCES);

@@ -117,9 +117,9 @@ fn a_page_says_when_it_was_written_and_when_and_where_its_runs_were_begun() {
     }
     let folders: Vec<PathBuf> = summary.runs.iter().map(|run| run.folder.clone()).collect();
     let page = shown(&Summary::load(&folders, Orders::Apart).unwrap());
-    let told =
+    let sentence =
         "Report of 2026-02-03T04:05:06Z; the runs were begun from 2026-01-30 to 2026-02-01 on one, two.";
-    assert!(page.contains(told), "{page}");
+    assert!(page.contains(sentence), "{page}");
     assert!(page.contains("<td class=\"text\">2026-01-30T23:59:59Z</td><td class=\"text\">one</td>"));
 }
 
@@ -243,8 +243,8 @@ fn a_run_before_its_first_task_has_a_page() {
 fn the_page_begins_with_what_came_out_and_has_one_table_where_there_is_one_seed() {
     let place = tempfile::tempdir().unwrap();
     let page = shown(&four(place.path()));
-    let told = "Accuracy after the last task, best without images: lwf (60.0 ± 14.1 %); best with all images: joint (80.0 %).";
-    assert!(page.contains(told), "{}", &page[page.find("<header").unwrap()..][..900]);
+    let sentence = "Accuracy after the last task, best without images: lwf (60.0 ± 14.1 %); best with all images: joint (80.0 %).";
+    assert!(page.contains(sentence), "{}", &page[page.find("<header").unwrap()..][..900]);
     assert!(page.contains("Each run") && page.contains("lwf, seed 2"));
     let folders =
         [write(place.path(), "demo-lwf", 3, 5, 10), write(place.path(), "demo-lucir-e20", 3, 6, 10)];

@@ -82,7 +82,7 @@ fn a_result_is_computed_from_events() {
 
 #[test]
 fn exemplars_are_told_as_they_were_kept_and_not_as_they_were_asked_for() {
-    let told = |asked: Option<usize>, kept: Option<u64>| {
+    let kept_of = |asked: Option<usize>, kept: Option<u64>| {
         let mut lines = lines();
         for line in &mut lines {
             if let Event::TaskLearned { exemplars, .. } = &mut line.event {
@@ -92,21 +92,21 @@ fn exemplars_are_told_as_they_were_kept_and_not_as_they_were_asked_for() {
         let result = report(Facts { exemplars_per_class: asked, ..facts() }, &lines).unwrap();
         (result.facts.exemplars_per_class, result.exemplars_kept)
     };
-    assert_eq!(told(Some(600), Some(1500)), (Some(500), Some(1500)));
-    assert_eq!(told(Some(20), Some(60)), (Some(20), Some(60)));
-    assert_eq!(told(None, Some(2000)), (None, Some(2000)));
-    assert_eq!(told(Some(600), None), (Some(600), None), "an old log does not tell");
+    assert_eq!(kept_of(Some(600), Some(1500)), (Some(500), Some(1500)));
+    assert_eq!(kept_of(Some(20), Some(60)), (Some(20), Some(60)));
+    assert_eq!(kept_of(None, Some(2000)), (None, Some(2000)));
+    assert_eq!(kept_of(Some(600), None), (Some(600), None), "an old log does not tell");
 }
 
 #[test]
 fn top_5_is_told_of_more_than_five_classes() {
     let rows: Vec<Vec<u32>> = (0..6).map(|at| (0..6).map(|to| u32::from(at == to)).collect()).collect();
-    let told = |classes: usize, top5: u32| {
+    let top5_of = |classes: usize, top5: u32| {
         let rows = rows[..classes].iter().map(|row| row[..classes].to_vec()).collect();
         let evaluation = evaluation(rows, vec![top5; classes], vec![1; classes]);
         task_result(0, &evaluation, &[classes]).unwrap().top5
     };
-    assert_eq!((told(5, 1), told(6, 1), told(6, 0)), (None, Some(1.0), Some(0.0)));
+    assert_eq!((top5_of(5, 1), top5_of(6, 1), top5_of(6, 0)), (None, Some(1.0), Some(0.0)));
 }
 
 #[test]
@@ -143,14 +143,14 @@ fn a_run_that_still_goes_has_the_result_of_its_tasks_so_far() {
 
 #[test]
 fn a_log_that_tells_too_little_gives_no_result() {
-    let told = |lines: &[Line]| report(facts(), lines).unwrap_err().to_string();
-    assert_eq!(told(&lines()[..9]), "the run did not end: 2 of 2 tasks were evaluated");
+    let message = |lines: &[Line]| report(facts(), lines).unwrap_err().to_string();
+    assert_eq!(message(&lines()[..9]), "the run did not end: 2 of 2 tasks were evaluated");
     let mut skipped = lines();
     skipped.remove(3);
-    assert_eq!(told(&skipped), "task 2 was evaluated where task 1 was due");
+    assert_eq!(message(&skipped), "task 2 was evaluated where task 1 was due");
     let mut short = lines();
     short.remove(8);
-    assert_eq!(told(&short), "1 tasks were evaluated, the run has 2");
+    assert_eq!(message(&short), "1 tasks were evaluated, the run has 2");
     let mut other = facts();
     other.increments = vec![3, 1];
     let error = report(other, &lines()).unwrap_err();

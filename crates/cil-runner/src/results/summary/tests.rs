@@ -24,9 +24,9 @@ fn runs_that_differ_in_the_seed_alone_are_one_group() {
         member("lwf", 2, true, &two),
         member("lwf", 3, false, &one),
     ]);
-    let told: Vec<_> = groups.iter().map(|it| (it.label.as_str(), &it.runs[..], &it.counted[..])).collect();
+    let found: Vec<_> = groups.iter().map(|it| (it.label.as_str(), &it.runs[..], &it.counted[..])).collect();
     assert_eq!(
-        told,
+        found,
         [("lwf (a.rate = 0.1)", &[0, 2, 3, 4][..], &[0, 2][..]), ("lwf (a.rate = 0.2)", &[1][..], &[1][..])]
     );
 }

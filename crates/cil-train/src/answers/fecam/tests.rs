@@ -54,7 +54,7 @@ fn what_has_no_covariance_is_refused() {
     assert!(of(&FecamSpec::shared(), 1).unwrap_err().to_string().contains("needs 2"));
     // Features that do not vary.
     for spec in [FecamSpec::per_class(), FecamSpec::shared()] {
-        let told = of(&spec, 2).unwrap().answer(&spec, 1.0).err().unwrap().to_string();
-        assert!(told.contains("use a larger"), "{told}");
+        let message = of(&spec, 2).unwrap().answer(&spec, 1.0).err().unwrap().to_string();
+        assert!(message.contains("use a larger"), "{message}");
     }
 }

@@ -95,8 +95,8 @@ fn a_share_of_the_new_images_is_given_up_for_the_old_ones() {
 #[test]
 fn a_class_without_images_is_told() {
     let (_, seen) = golden();
-    let told = seen.fitted(NEW + 1, 0.02).unwrap_err().to_string();
-    assert!(told.contains("class 5 has no image"), "{told}");
+    let message = seen.fitted(NEW + 1, 0.02).unwrap_err().to_string();
+    assert!(message.contains("class 5 has no image"), "{message}");
     let few = seen.part(&[0, 1, 35, 60, 77]);
     // One image of a class is left out of no part.
     assert!(few.calibrated(NEW, &spec(0.2)).is_ok());

@@ -7,7 +7,7 @@ fn of(text: &str) -> Result<Expanded> {
     expand(&file, Path::new("a.toml"), "portable")
 }
 
-fn told(text: &str) -> String {
+fn message(text: &str) -> String {
     let error = of(text).unwrap_err();
     assert_eq!(crate::cli::failure::exit_status(&error), 2);
     crate::cli::failure::sentence(&error)
@@ -58,17 +58,17 @@ fn a_changed_file_keeps_the_names_of_what_is_the_same() {
 
 #[test]
 fn what_cannot_be_meant_is_told() {
-    let preset = told("seeds = [1]\n[[method]]\npreset = \"demo-lwff\"\n");
+    let preset = message("seeds = [1]\n[[method]]\npreset = \"demo-lwff\"\n");
     assert_eq!(preset, "a.toml: there is no preset \"demo-lwff\"; did you mean \"demo-lwf\"?");
     let twice = "seeds = [1]\n[[method]]\npreset = \"demo-lwf\"\n[[method]]\npreset = \"demo-lwf\"\n";
-    assert_eq!(told(twice), "a.toml: two methods are called \"lwf\"; give one another name");
-    let same = told(&format!("{twice}name = \"other\"\n"));
+    assert_eq!(message(twice), "a.toml: two methods are called \"lwf\"; give one another name");
+    let same = message(&format!("{twice}name = \"other\"\n"));
     assert!(same.starts_with("a.toml: method other: it is the very run that lwf-s1-"), "{same}");
-    let change = told("seeds = [1]\nset = [\"sead=1\"]\n[[method]]\npreset = \"demo-lwf\"\n");
+    let change = message("seeds = [1]\nset = [\"sead=1\"]\n[[method]]\npreset = \"demo-lwf\"\n");
     assert_eq!(change, "a.toml: demo-lwf: there is no key sead; did you mean seed?");
-    let split = told("seeds = [1]\nsplits = [[30, 2]]\n[[method]]\npreset = \"demo-lwf\"\n");
+    let split = message("seeds = [1]\nsplits = [[30, 2]]\n[[method]]\npreset = \"demo-lwf\"\n");
     assert_eq!(split, "a.toml: method lwf: classes: 32 of the 20 classes of procedural");
-    let name = told("seeds = [1]\n[[method]]\npreset = \"demo-lwf\"\nname = \"a/b\"\n");
+    let name = message("seeds = [1]\n[[method]]\npreset = \"demo-lwf\"\nname = \"a/b\"\n");
     assert!(name.contains("letters, digits"), "{name}");
 }
 
@@ -95,10 +95,10 @@ fn a_grid_is_a_method_for_each_value_with_each() {
     let all =
         "grid = { \"recipe.base.training.epochs\" = [1, 2], \"recipe.increment.training.epochs\" = [3] }\n";
     let expanded = of(&format!("seeds = [1]\n{all}{TWO}"));
-    let told = crate::cli::failure::sentence(&expanded.unwrap_err());
+    let message = crate::cli::failure::sentence(&expanded.unwrap_err());
     assert!(
-        told.contains("it is the very run that"),
-        "the second method's own change is undone by the grid: {told}"
+        message.contains("it is the very run that"),
+        "the second method's own change is undone by the grid: {message}"
     );
     let expanded = of(&format!("seeds = [1]\n{all}[[method]]\npreset = \"demo-lwf\"\n")).unwrap();
     assert_eq!(expanded.methods[0], "lwf-recipe-base-training-epochs-1-recipe-increment-training-epochs-3");

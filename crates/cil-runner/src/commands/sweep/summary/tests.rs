@@ -91,9 +91,9 @@ fn versions_are_told_and_other_images_are_not_averaged_in_a_sweep_and_in_a_repor
     };
     done(&meant, "lwf", 1, 5);
     change(&done(&meant, "lwf", 2, 7), "\"code_version\":\"1\"", "\"code_version\":\"2\"");
-    let told = ["these runs were made with several code versions: 1, 2"];
+    let warnings = ["these runs were made with several code versions: 1, 2"];
     for all in [shown(&meant).unwrap(), Summary::load_of(&meant)] {
-        assert_eq!(all.warnings(), told);
+        assert_eq!(all.warnings(), warnings);
         assert_eq!((all.groups.len(), &all.groups[0].counted[..]), (1, &[0, 1][..]));
     }
     for (from, to) in

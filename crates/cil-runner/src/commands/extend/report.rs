@@ -24,7 +24,7 @@ const SURE: f64 = 0.8;
 
 /// The report, as JSON.
 #[derive(Clone, Debug, Serialize)]
-pub(in crate::commands) struct Told {
+pub(in crate::commands) struct Report {
     /// The file that was written.
     pub(in crate::commands) model: String,
     /// Its bytes.
@@ -61,7 +61,7 @@ pub(in crate::commands) struct Told {
     pub(in crate::commands) seconds: f64,
 }
 
-impl Told {
+impl Report {
     /// The part that is kept in the model's record.
     pub(super) fn measured(&self) -> Measured {
         let accuracy = |part: &Option<Accuracies>| part.as_ref().map(|it| it.accuracy);
@@ -100,7 +100,7 @@ pub(super) fn method_name(method: Method) -> &'static str {
 }
 
 /// Measures what became of the classes.
-pub(super) fn measure(about: &About<'_>) -> Result<Told> {
+pub(super) fn measure(about: &About<'_>) -> Result<Report> {
     let About { opened, old, classifier, sets, names, engine, .. } = about;
     let n_old = opened.class_names().len();
     let (normalisation, device) = (&opened.normalisation, &engine.device);
@@ -114,8 +114,8 @@ pub(super) fn measure(about: &About<'_>) -> Result<Told> {
         let mut counts = counts.clone();
         let outside = |class: &usize| !classes.contains(class);
         (0..names.len()).filter(outside).for_each(|class| counts.rows[class].fill(0));
-        let told = accuracies(&counts, &top5_of(top5, &classes), names);
-        (told.images > 0).then_some(told)
+        let measured = accuracies(&counts, &top5_of(top5, &classes), names);
+        (measured.images > 0).then_some(measured)
     };
     let (old_after, new) = (part(0..n_old), part(n_old..names.len()));
     let old_before = match (&old_after, of_classes(images, n_old)?) {
@@ -133,7 +133,7 @@ pub(super) fn measure(about: &About<'_>) -> Result<Told> {
     });
     debug_assert!(counted.as_ref().is_none_or(|(it, _)| accuracy(it, 0..names.len()).is_some()));
     let agreement_on_generated = about.replay.map(|replay| agreement(about, replay)).transpose()?;
-    Ok(Told {
+    Ok(Report {
         model: String::new(),
         bytes: 0,
         statistics_bytes: 0,
@@ -201,10 +201,10 @@ pub(super) fn alike(
     engine: &Engine,
 ) -> Result<Vec<String>> {
     let known = opened.class_names();
-    let mut told = Vec::new();
+    let mut warnings = Vec::new();
     for (class, name) in names.iter().enumerate().skip(known.len()) {
         if let Some(other) = same_but_for_spelling(name, known) {
-            told.push(format!("{name:?} differs from the model's class {other:?} in its spelling alone"));
+            warnings.push(format!("{name:?} differs from the model's class {other:?} in its spelling alone"));
         }
         let images = one_class(train, new, class)?;
         let rows = probabilities(old, &TestSet::of(images, 1)?, &opened.normalisation, &engine.device)?;
@@ -220,14 +220,14 @@ pub(super) fn alike(
         let share = *count as f64 / rows.len().max(1) as f64;
         let sure = sum / (*count).max(1) as f64;
         if share >= ALIKE && sure >= SURE {
-            told.push(format!(
+            warnings.push(format!(
                 "the model predicts {:.0} % of the images of {name:?} as {:?}: they may be one class with two names",
                 100.0 * share,
                 known[most]
             ));
         }
     }
-    Ok(told)
+    Ok(warnings)
 }
 
 /// Up to a hundred of a class's images among the first `new`, with the label 0.
@@ -242,38 +242,38 @@ fn one_class(train: &Images, new: usize, class: usize) -> Result<Images> {
 }
 
 /// The report, for people.
-pub(super) fn text(told: &Told) -> String {
+pub(super) fn text(report: &Report) -> String {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let mut text = format!(
         "{}: {} classes, {} of them new, from {} images by {}\n",
-        told.model,
-        told.old_classes.len() + told.new_classes.len(),
-        told.new_classes.len(),
-        told.images,
-        told.method,
+        report.model,
+        report.old_classes.len() + report.new_classes.len(),
+        report.new_classes.len(),
+        report.images,
+        report.method,
     );
-    if let (Some(before), Some(after)) = (&told.old_before, &told.old_after) {
+    if let (Some(before), Some(after)) = (&report.old_before, &report.old_after) {
         text.push_str(&format!(
             "old classes   {} before, {} now that all classes compete\n",
             percent(before.accuracy),
             percent(after.accuracy)
         ));
     }
-    if let Some(new) = &told.new {
-        let taken = told
+    if let Some(new) = &report.new {
+        let taken = report
             .new_taken_for_old
             .map_or(String::new(), |it| format!("; {} of them are predicted as an old class", percent(it)));
         text.push_str(&format!("new classes   {} of {} images{taken}\n", percent(new.accuracy), new.images));
     }
-    if let Some(share) = told.agreement_on_generated {
+    if let Some(share) = report.agreement_on_generated {
         text.push_str(&format!("agreement     {} with the old model, on generated images\n", percent(share)));
     }
-    text.push_str(&format!("measured on   {}\n", told.measured_on));
+    text.push_str(&format!("measured on   {}\n", report.measured_on));
     text.push_str(&format!(
         "kept          {:.2} MB, {:.2} MB of them statistics of features; no image\n",
-        told.bytes as f64 / 1e6,
-        told.statistics_bytes as f64 / 1e6
+        report.bytes as f64 / 1e6,
+        report.statistics_bytes as f64 / 1e6
     ));
-    text.push_str(&format!("took          {:.0} s\n", told.seconds));
+    text.push_str(&format!("took          {:.0} s\n", report.seconds));
     text
 }
