@@ -26,7 +26,7 @@ impl fmt::Display for Diverged {
         let Self { network, phase, task, what, advice } = self;
         let task = task + 1;
         match phase {
-            Some(phase) => write!(formatter, "{network} diverged in task {task}, {} phase", name(*phase))?,
+            Some(phase) => write!(formatter, "{network} diverged in task {task}, {} phase", phase.name())?,
             None => write!(formatter, "{network} diverged; the evaluation after task {task} found it")?,
         }
         write!(formatter, ": {what}; {advice}")
@@ -34,18 +34,6 @@ impl fmt::Display for Diverged {
 }
 
 impl std::error::Error for Diverged {}
-
-/// A phase's name in the program's output.
-fn name(phase: PhaseKind) -> &'static str {
-    match phase {
-        PhaseKind::Inversion => "inversion",
-        PhaseKind::NewTeacher => "new-teacher",
-        PhaseKind::NewInversion => "new-inversion",
-        PhaseKind::Student => "student",
-        PhaseKind::Balance => "balance",
-        PhaseKind::BiasCorrection => "bias-correction",
-    }
-}
 
 impl Diverged {
     /// Of the network that a phase trains. `what`: which of its numbers is none.

@@ -25,6 +25,30 @@ pub enum PhaseKind {
     BiasCorrection,
 }
 
+impl PhaseKind {
+    /// Its name in events, results and errors.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inversion => "inversion",
+            Self::NewTeacher => "new-teacher",
+            Self::NewInversion => "new-inversion",
+            Self::Student => "student",
+            Self::Balance => "balance",
+            Self::BiasCorrection => "bias-correction",
+        }
+    }
+
+    /// The purpose of its random draws, which no phase shares with another.
+    pub(crate) fn purpose(self) -> &'static str {
+        match self {
+            Self::NewTeacher => "new teacher",
+            Self::NewInversion => "new inversion",
+            Self::BiasCorrection => "bias correction",
+            other => other.name(),
+        }
+    }
+}
+
 /// Counts of (true class, predicted class) over the classes seen so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confusion {

@@ -81,17 +81,6 @@ pub(crate) struct Classes {
     pub(crate) positive_head: bool,
 }
 
-fn purpose(kind: PhaseKind) -> &'static str {
-    match kind {
-        PhaseKind::Inversion => "inversion",
-        PhaseKind::NewTeacher => "new teacher",
-        PhaseKind::NewInversion => "new inversion",
-        PhaseKind::Student => "student",
-        PhaseKind::Balance => "balance",
-        PhaseKind::BiasCorrection => "bias correction",
-    }
-}
-
 /// The objective on a batch and its gradient.
 struct Grad {
     total: Tensor,
@@ -120,7 +109,7 @@ impl Job {
         let config = OptimizerConfig::Sgd { momentum: training.momentum, nesterov: training.nesterov };
         let objective = Objective::new(&spec.terms, &network.backbone().graph(network.images())?)?;
         let maps = objective.maps();
-        let draw = Draw { task, ..Draw::new(seed, purpose(kind)) };
+        let draw = Draw { task, ..Draw::new(seed, kind.purpose()) };
         let (aux_nets, values) = (objective.aux_nets(network.device())?, objective.values());
         let aux_nets = AuxNets::new(aux_nets, &values, &network, draw, training.weight_decay)?;
         let network = if maps.is_empty() { network } else { network.with_maps(&maps)? };
@@ -157,7 +146,7 @@ impl Job {
         let learning_rate = training.schedule.rate(training.learning_rate, self.done, training.epochs);
         let draw = Draw {
             seed: context.seed,
-            purpose: purpose(self.kind),
+            purpose: self.kind.purpose(),
             task: context.task,
             position: self.done as u64,
         };

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use cil_train::event::{Confusion, Evaluation, Event, PhaseKind};
+use cil_train::event::{Confusion, Evaluation, Event};
 use cil_train::metrics::{self, Forgetting};
 use serde::{Deserialize, Serialize};
 
@@ -234,26 +234,14 @@ fn durations(lines: &[Line]) -> (BTreeMap<String, f64>, BTreeMap<String, usize>)
             Event::TaskLearned { .. } => "memory",
             Event::TaskEnd { .. } => "evaluation",
             Event::Progress { phase, images: more, .. } => {
-                let count = images.entry(phase_name(*phase).to_owned()).or_default();
+                let count = images.entry(phase.name().to_owned()).or_default();
                 *count = count.saturating_add(*more);
-                phase_name(*phase)
+                phase.name()
             }
         };
         *seconds.entry(name.to_owned()).or_default() += took;
     }
     (seconds, images)
-}
-
-/// A phase's name in results and on the screen.
-pub fn phase_name(phase: PhaseKind) -> &'static str {
-    match phase {
-        PhaseKind::Inversion => "inversion",
-        PhaseKind::NewTeacher => "new-teacher",
-        PhaseKind::NewInversion => "new-inversion",
-        PhaseKind::Student => "student",
-        PhaseKind::Balance => "balance",
-        PhaseKind::BiasCorrection => "bias-correction",
-    }
 }
 
 #[cfg(test)]

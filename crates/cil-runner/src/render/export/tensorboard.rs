@@ -15,7 +15,7 @@ use prost::Message;
 use crate::folder::files::write_atomic;
 use crate::folder::log::Line;
 use crate::results::recorded::Recorded;
-use crate::results::result::{RunResult, phase_name};
+use crate::results::result::RunResult;
 
 /// Name of the first file in each run's folder: TensorBoard looks for `tfevents`. A later one has a number behind it.
 pub const FILE: &str = "events.out.tfevents.cil-runner";
@@ -156,7 +156,7 @@ pub(super) fn events(lines: &[Line], result: Option<&RunResult>, start: f64) -> 
             Happened::Progress { phase, learning_rate, losses, .. } => {
                 let step: &mut i64 = units.entry(*phase).or_default();
                 *step += 1;
-                let phase = phase_name(*phase);
+                let phase = phase.name();
                 let losses = losses.iter().map(|(term, value)| (format!("loss/{phase}/{term}"), *value));
                 let rate = (format!("learning-rate/{phase}"), *learning_rate);
                 (*step, losses.chain([rate]).collect())

@@ -11,7 +11,6 @@ use super::chart::{Chart, Point, Series};
 use super::overview::{group_heading, over_classes};
 use super::{cell, colour_of, mean, run_name, scrolling};
 use crate::results::figure::{Figure, Unit};
-use crate::results::result::phase_name;
 use crate::results::summary::{Group, Summary};
 
 /// Accuracy on old and on new classes after each task.
@@ -182,7 +181,7 @@ fn charts(summary: &Summary, group: &Group) -> Vec<(String, Chart)> {
                 _ => "epochs",
             };
             for (part, points) in course.parts {
-                let title = format!("{}: {part}", phase_name(phase));
+                let title = format!("{}: {part}", phase.name());
                 let chart = charts.entry((phase, part)).or_insert_with(|| Chart {
                     about: format!("loss of {}, {title}", group.label),
                     x: units.to_owned(),
@@ -204,10 +203,7 @@ fn charts(summary: &Summary, group: &Group) -> Vec<(String, Chart)> {
             }
         }
     }
-    charts
-        .into_iter()
-        .map(|((phase, part), chart)| (format!("{}: {part}", phase_name(phase)), chart))
-        .collect()
+    charts.into_iter().map(|((phase, part), chart)| (format!("{}: {part}", phase.name()), chart)).collect()
 }
 
 fn courses<'a>(events: impl Iterator<Item = &'a Event>) -> BTreeMap<PhaseKind, Course> {

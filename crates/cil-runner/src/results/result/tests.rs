@@ -1,5 +1,7 @@
 //! Results computed by hand.
 
+use cil_train::event::PhaseKind;
+
 use super::*;
 
 fn facts() -> Facts {
