@@ -1,5 +1,6 @@
-//! Decodes a folder of classes on a number of threads, then makes training batches of its images, and prints what came out:
-//! images, seconds, the digest of the training images, and batches made a second from memory and from a packed file.
+//! Decodes a folder of classes on a number of threads, then makes training batches of its images, and prints what
+//! came out: images, seconds, the digest of the training images, and batches made a second from memory and from a
+//! packed file.
 //!
 //! usage: cargo run -p cil-data --example decode -- FOLDER [SIDE] [THREADS]
 
@@ -12,12 +13,12 @@ use candle_core::Device;
 use cil_data::augment::{Augmentation, Preparation};
 use cil_data::batches::shuffled_batches;
 use cil_data::dataset::Dataset;
+use cil_data::dataset::Evaluate;
 use cil_data::fit::Fit;
 use cil_data::folder::{self, Decode};
 use cil_data::normalise::Normalisation;
 use cil_data::order::ClassOrder;
 use cil_data::resized_crop::ResizedCrop;
-use cil_data::dataset::Evaluate;
 use cil_random::Draw;
 
 /// Images of a training batch.
