@@ -86,7 +86,10 @@ fn a_model_is_trained_extended_measured_and_exported() {
     images(&place, "more", 3..5, 24, 1);
     images(&place, "test", 0..5, 8, 7);
     images(&place, "test-new", 3..5, 8, 7);
-    let printed = place.ok(&with(&["train", "photos", "--out", "first.safetensors"], &SHORT));
+    let printed =
+        place.ok(&with(&["train", "photos", "--out", "first.safetensors", "--report", "first.html"], &SHORT));
+    let page = fs::read_to_string(place.path().join("first.html")).expect("a page");
+    assert!(page.contains("the accuracy was not measured") && page.contains("<h2>Losses</h2>"), "{page}");
     assert!(printed.contains("3 classes from 72 images"), "{printed}");
     let before = fs::read(place.path().join("first.safetensors")).expect("a model");
     fs::remove_dir_all(place.path().join("photos")).expect("the images are gone");
@@ -279,12 +282,30 @@ fn a_stopped_command_is_resumed_by_the_same_command_to_the_same_bits() {
     images(&place, "more", 2..3, 24, 1);
     let mut long = SHORT;
     (long[3], long[5]) = ("cifar-20", "16");
-    let train = |out: &'static str| with(&["train", "photos", "--no-statistics", "--out", out], &long);
+    // The curves of a page are those of the whole training.
+    let losses = |page: &str| {
+        let text = fs::read_to_string(place.path().join(page)).expect("a page");
+        let (_, losses) = text.split_once("<h2>Losses</h2>").expect("losses");
+        losses.split_once("</section>").expect("an end").0.to_owned()
+    };
+    let train = |out: &'static str| {
+        with(&["train", "photos", "--no-statistics", "--report", "page.html", "--out", out], &long)
+    };
     let replay =
         ["--set", "replay.inversion.iterations=150", "--set", "replay.inversion.generator.channels=16"];
     let extend = |out: &'static str| {
         with(
-            &["extend", "straight.safetensors", "more", "--set", "logistic.generated=300", "--out", out],
+            &[
+                "extend",
+                "straight.safetensors",
+                "more",
+                "--set",
+                "logistic.generated=300",
+                "--report",
+                "page.html",
+                "--out",
+                out,
+            ],
             &replay,
         )
     };
@@ -293,6 +314,8 @@ fn a_stopped_command_is_resumed_by_the_same_command_to_the_same_bits() {
         (&extend, "straight2.safetensors", "stopped2.safetensors"),
     ] {
         place.ok(&command(straight));
+        let curves = losses("page.html");
+        assert!(curves.contains("<polyline"), "{curves}");
         let (status, message) = stopped(&place, &command(other));
         assert_eq!(status, Some(75), "{message}");
         assert!(
@@ -312,6 +335,7 @@ fn a_stopped_command_is_resumed_by_the_same_command_to_the_same_bits() {
         place.ok(&command(other));
         let read = |file: &str| fs::read(place.path().join(file)).expect("a model");
         assert!(read(other) == read(straight), "{other} differs from {straight}");
+        assert_eq!(losses("page.html"), curves);
         assert!(!place.path().join(format!("{other}.unfinished")).exists());
         assert!(!place.path().join(format!("{straight}.unfinished")).exists());
     }

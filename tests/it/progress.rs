@@ -24,6 +24,10 @@ fn a_run_whose_progress_nobody_reads_is_done_all_the_same() {
     assert_eq!(status_without_readers(&place, &small_run("demo-lwf", &[])), Some(0));
     assert_eq!(place.list("runs"), ["demo-lwf-s3"]);
     place.ok(&["report", "runs/demo-lwf-s3"]);
+    // Other commands say what they do by another way.
+    let export = ["report", "runs/demo-lwf-s3", "--csv", "numbers.csv"];
+    assert_eq!(status_without_readers(&place, &export), Some(0));
+    assert!(place.path().join("numbers.csv").exists());
     // A failure stays one.
     let wrong = ["recipe.increment.training.learning-rate=1e6", "recipe.increment.training.epochs=3"];
     let wrong = [&small_run("demo-lwf", &wrong)[..], &["--name", "wrong"]].concat();

@@ -27,7 +27,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CIL_CODE_VE
 
 const AFTER_HELP: &str = "\
 Examples:
-  cil-runner                                   compare six methods on synthetic images, in minutes
+  cil-runner                                   compare methods on synthetic images, in minutes
   cil-runner protocols                         data sets and their tasks; see also `methods` and `show NAME`
   cil-runner run cifar100-10c lucir+dfgr --exemplars 0    the images come from `cargo xtask fetch-data cifar100`
   cil-runner run cifar100-10c-lwf --set recipe.increment.training.epochs=5 --seed 2
@@ -119,7 +119,7 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Compare six methods on synthetic images and print one table
+    /// Compare methods on synthetic images and print two tables
     Demo,
     /// Run a method in a protocol, or a configuration from a file
     #[command(after_help = "\

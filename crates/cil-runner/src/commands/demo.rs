@@ -20,46 +20,43 @@ use crate::drive::RunContext;
 use crate::engine::Engine;
 use crate::folder::contents::CONFIG;
 use crate::folder::writer::{PARTIAL, is_unbegun};
-use crate::presets;
 use crate::presets::target::configuration;
+use crate::presets::{self, Compared};
 use crate::render::progress::note;
 use crate::render::table;
 use crate::results::recorded::Recorded;
 use crate::results::result::RunResult;
 
-/// Advice below the table: when to use which method.
-const WHEN: &str = "
-frozen-discriminant wins here because six base classes already show what tells the other four apart. Where later tasks
-bring something new, training on is worth it: on four equal tasks of CIFAR-100, lucir-e0-dfgr-dtid-discriminant ends
-11.5 points above it, and 7.1 above LUCIR with 20 exemplars a class (three seeds and class orders, docs/results.md).
-";
-
-/// Runs what is missing of the comparison, and prints it.
+/// Runs what is missing of the comparisons, and prints them.
 ///
 /// # Errors
 /// If a run fails or is stopped.
 pub fn demo(global: &Global, interrupt: &Interrupt, output: &mut Output<'_>) -> Result<()> {
     let engine = Engine::new(global)?;
-    let (mut results, mut folders) = (Vec::new(), Vec::new());
-    let count = presets::COMPARED.len();
-    for (at, method) in presets::COMPARED.iter().enumerate() {
-        let preset = format!("{}-{method}", presets::DEMO);
-        let checked = configuration(&preset, &[], global.seed)?;
-        let (name, label) = (default_name(&preset, &checked)?, format!("[{}/{count}] {method}", at + 1));
-        let context = context(global, &engine, interrupt, &name, Checkpoints::default());
-        let (folder, result) = one(&checked, &RunContext { label: &label, ..context })?;
-        results.push(((*method).to_owned(), result));
-        folders.push(folder);
+    let (mut tables, mut folders) = (Vec::new(), Vec::new());
+    let count: usize = presets::COMPARED.iter().map(|it| it.methods.len()).sum();
+    for compared in &presets::COMPARED {
+        let mut results = Vec::new();
+        for method in compared.methods {
+            let preset = format!("{}-{method}", compared.protocol);
+            let checked = configuration(&preset, &[], global.seed)?;
+            let name = default_name(&preset, &checked)?;
+            let label = format!("[{}/{count}] {method}", folders.len() + 1);
+            let context = context(global, &engine, interrupt, &name, Checkpoints::default());
+            let (folder, result) = one(&checked, &RunContext { label: &label, ..context })?;
+            results.push(((*method).to_owned(), result));
+            folders.push(folder);
+        }
+        tables.push((compared, results));
     }
     if output.json {
-        let results: Vec<_> = results.into_iter().map(|(_, result)| result).collect();
+        let results: Vec<_> = tables.into_iter().flat_map(|it| it.1).map(|(_, result)| result).collect();
         return output.value(&results);
     }
-    output.text(
-        "These images are synthetic, drawn by this program. The accuracies say nothing about real photographs.\n\n",
-    )?;
-    output.text(&table::comparison(&results))?;
-    output.text(WHEN)?;
+    output.text("These images are synthetic, drawn by this program. The accuracies say nothing about real photographs.\n")?;
+    for (Compared { about, shows, .. }, results) in &tables {
+        output.text(&format!("\n{about}:\n\n{}\n{shows}\n", table::comparison(results)))?;
+    }
     output.text(&next(&folders, &global.out))
 }
 

@@ -25,9 +25,10 @@ use crate::cli::args::models::{Extend, Method};
 use crate::cli::failure::{bad_input, nearest};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
+use crate::commands::model_page;
 use crate::engine::Engine;
-use crate::folder::files::write_atomic;
-use crate::models::attempt::{Attempt, Settings, learned};
+use crate::folder::files::{export, write_atomic};
+use crate::models::attempt::{Attempt, Ended, Settings, learned};
 use crate::models::record::{Answers, Before, Record, Task};
 use crate::models::{Opened, folders, recipes};
 use crate::render::progress::Progress;
@@ -97,7 +98,7 @@ pub(super) fn extend(
         ..Settings::new(&plan, opened.fit.side, &engine)
     };
     let attempt = Attempt::new(&arguments.out, &settings, &plan, &train);
-    let learner = attempt.run(begun, &mut progress, interrupt)?;
+    let Ended { learner, lines } = attempt.run(begun, &mut progress, interrupt)?;
     let (trained, classifier) = learned(&learner)?;
 
     let about = report::About {
@@ -135,7 +136,8 @@ pub(super) fn extend(
     report.statistics_bytes = super::attached_bytes(&model);
     report.warnings = alike;
     if let Some(path) = &arguments.report {
-        write_atomic(path, super::extend_page::page(&report, learner.replay(), &opened)?.as_bytes())?;
+        let page = model_page::of_extension(&report, learner.replay(), &opened, &lines)?;
+        export(path, page.as_bytes())?;
     }
     progress.finish();
     if output.json {

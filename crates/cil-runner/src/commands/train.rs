@@ -16,9 +16,10 @@ use crate::cli::args::models::Train;
 use crate::cli::failure::bad_input;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
+use crate::commands::model_page::{self, First};
 use crate::engine::Engine;
-use crate::folder::files::write_atomic;
-use crate::models::attempt::{Attempt, Settings, learned};
+use crate::folder::files::{export, write_atomic};
+use crate::models::attempt::{Attempt, Ended, Settings, learned};
 use crate::models::measure::{accuracies, confusion};
 use crate::models::record::{Answers, Measured, Record, Task};
 use crate::models::{folders, recipes};
@@ -91,16 +92,17 @@ pub(super) fn train(
         Settings { images: vec![dataset.digests().train.clone()], ..Settings::new(&plan, fit.side, &engine) };
     let attempt = Attempt::new(&arguments.out, &settings, &plan, &train);
     let begun = || Learner::new(plan.clone()).map_err(|error| bad_input(format!("{error:#}")));
-    let learner = attempt.run(begun, &mut progress, interrupt)?;
+    let Ended { learner, lines } = attempt.run(begun, &mut progress, interrupt)?;
     let (trained, _) = learned(&learner)?;
-    let accuracy = match dataset.test().is_empty() {
+    let measured = match dataset.test().is_empty() {
         true => None,
         false => {
             let measured = || confusion(&trained, dataset.test(), &normalisation, &engine.device);
             let (counts, top5) = progress.during("evaluating", measured)?;
-            Some(accuracies(&counts, &top5, &folder.classes).accuracy)
+            Some(accuracies(&counts, &top5, &folder.classes))
         }
     };
+    let accuracy = measured.as_ref().map(|it| it.accuracy);
     let task = Task {
         classes: folder.classes.clone(),
         images: Some(images.len()),
@@ -144,6 +146,18 @@ pub(super) fn train(
         accuracy,
         seconds: started.elapsed().as_secs_f64(),
     };
+    if let Some(path) = &arguments.report {
+        let page = model_page::of_training(&First {
+            model: &report.model,
+            classes: &report.classes,
+            images: report.images,
+            measured: measured.as_ref(),
+            bytes: (report.bytes, report.statistics_bytes),
+            seconds: report.seconds,
+            lines: &lines,
+        });
+        export(path, page.as_bytes())?;
+    }
     if output.json {
         return output.value(&report);
     }

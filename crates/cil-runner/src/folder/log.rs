@@ -65,8 +65,8 @@ impl Log {
 
 /// Appends to a log.
 #[derive(Debug)]
-pub(super) struct Writer {
-    pub(super) file: File,
+pub(super) struct Writer<W = File> {
+    pub(super) file: W,
     last: Option<String>,
 }
 
@@ -74,14 +74,20 @@ impl Writer {
     /// Begins a log.
     pub(super) fn create(path: &Path) -> Result<Self> {
         let file = File::create_new(path).with_context(|| cannot_write(path))?;
-        let mut writer = Self { file, last: Some(String::new()) };
-        writer.write(&Header { format: FORMAT }).with_context(|| cannot_write(path))?;
-        Ok(writer)
+        Self::begin(file).with_context(|| cannot_write(path))
     }
 
     /// Goes on with a log whose last line has that check.
     pub(super) fn go_on(file: File, last: Option<String>) -> Self {
         Self { file, last }
+    }
+}
+
+impl<W: Write> Writer<W> {
+    fn begin(file: W) -> Result<Self> {
+        let mut writer = Self { file, last: Some(String::new()) };
+        writer.write(&Header { format: FORMAT })?;
+        Ok(writer)
     }
 
     pub(super) fn write(&mut self, value: &impl Serialize) -> Result<()> {
@@ -97,6 +103,16 @@ impl Writer {
         self.file.flush()?;
         Ok(())
     }
+}
+
+/// A log of these events, as a file holds it.
+///
+/// # Errors
+/// If an event cannot be written as JSON.
+pub fn text(lines: &[Line]) -> Result<Vec<u8>> {
+    let mut writer = Writer::begin(Vec::new())?;
+    lines.iter().try_for_each(|line| writer.write(line))?;
+    Ok(writer.file)
 }
 
 /// The check of a line without one, behind a line with the check `before`.

@@ -251,7 +251,11 @@ fn clear_beginning(partial: &Path) -> Result<()> {
     Ok(())
 }
 
-fn remove_file(path: &Path) -> Result<()> {
+/// Removes a file that need not be there.
+///
+/// # Errors
+/// Naming the file, if it cannot be removed.
+pub fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))

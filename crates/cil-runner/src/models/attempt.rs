@@ -21,8 +21,9 @@ use crate::cli::interrupt::Interrupt;
 use crate::config::{Difference, differences};
 use crate::engine::{Engine, machine};
 use crate::folder::checkpoint::{self, Checkpoint};
-use crate::folder::log::Line;
-use crate::folder::writer::{clear, lock};
+use crate::folder::files::write_atomic;
+use crate::folder::log::{self, EVENTS, Line};
+use crate::folder::writer::{clear, lock, remove_file};
 use crate::render::progress::Progress;
 
 /// The ending of the folder's name after the model file's.
@@ -65,6 +66,14 @@ impl Settings {
     }
 }
 
+/// A training that came to its end.
+pub struct Ended {
+    /// The learner.
+    pub learner: Learner,
+    /// Its events, those of a stopped command before it included.
+    pub lines: Vec<Line>,
+}
+
 /// One training.
 pub struct Attempt<'a> {
     /// Where the state lies.
@@ -92,16 +101,17 @@ impl<'a> Attempt<'a> {
         begun: impl FnOnce() -> Result<Learner>,
         progress: &mut Progress,
         interrupt: &Interrupt,
-    ) -> Result<Learner> {
-        let mut learner = match self.left(progress)? {
-            Some(learner) => learner,
-            None => begun()?,
+    ) -> Result<Ended> {
+        let Ended { mut learner, mut lines } = match self.left(progress)? {
+            Some(left) => left,
+            None => Ended { learner: begun()?, lines: Vec::new() },
         };
+        let before = lines.last().map_or(0.0, |line| line.seconds);
         let (started, mut saved) = (Instant::now(), Instant::now());
         loop {
             let asked = interrupt.is_asked();
             if asked || saved.elapsed() >= EVERY {
-                self.save(&learner)?;
+                self.save(&learner, &lines)?;
                 saved = Instant::now();
             }
             if asked {
@@ -118,13 +128,14 @@ impl<'a> Attempt<'a> {
                 // The same command would diverge again, and another one shall not be refused.
                 self.remove()?;
             }
-            let Some(event) = advanced? else { return Ok(learner) };
-            let (seconds, peak_memory_bytes) =
-                (started.elapsed().as_secs_f64(), machine::peak_memory_bytes());
-            let is_end = matches!(event, Event::RunEnd);
-            progress.show(&Line { seconds, peak_memory_bytes, event });
+            let Some(event) = advanced? else { return Ok(Ended { learner, lines }) };
+            let seconds = before + started.elapsed().as_secs_f64();
+            let line = Line { seconds, peak_memory_bytes: machine::peak_memory_bytes(), event };
+            let is_end = matches!(line.event, Event::RunEnd);
+            progress.show(&line);
+            lines.push(line);
             if is_end {
-                return Ok(learner);
+                return Ok(Ended { learner, lines });
             }
         }
     }
@@ -139,19 +150,24 @@ impl<'a> Attempt<'a> {
         }
         // What else somebody put there stays, and is named by the error.
         clear(&self.folder)?;
+        remove_file(&self.folder.join(EVENTS))?;
         fs::remove_dir(&self.folder).with_context(|| format!("cannot remove {}", self.folder.display()))
     }
 
-    fn save(&self, learner: &Learner) -> Result<()> {
+    fn save(&self, learner: &Learner, lines: &[Line]) -> Result<()> {
         fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
         // Not held while nothing is written: whoever resumes does what this command would do.
         let _lock = lock(&self.folder)?;
         let config = serde_json::to_string(self.settings).context("the settings are not JSON")?;
-        checkpoint::write(&self.folder, &Checkpoint { saved: learner.save()?, events_bytes: 0, config })
+        // Written first: the log may have more than the newest checkpoint knows of, never less.
+        let events = log::text(lines)?;
+        write_atomic(&self.folder.join(EVENTS), &events)?;
+        let events_bytes = events.len() as u64;
+        checkpoint::write(&self.folder, &Checkpoint { saved: learner.save()?, events_bytes, config })
     }
 
-    /// The learner that a stopped command left, if one did.
-    fn left(&self, progress: &Progress) -> Result<Option<Learner>> {
+    /// The learner that a stopped command left, if one did, and its events.
+    fn left(&self, progress: &Progress) -> Result<Option<Ended>> {
         let place = self.folder.display();
         if !self.folder.is_dir() || !checkpoint::exists(&self.folder) {
             return Ok(None);
@@ -172,8 +188,11 @@ impl<'a> Attempt<'a> {
         }
         let learner = Learner::restore(self.plan.clone(), &found.saved, self.train)
             .with_context(|| format!("the checkpoint in {place} is not of this training; {begin_anew}"))?;
+        let lines = log::beginning(&self.folder, found.events_bytes)
+            .map_err(|error| bad_input(format!("{error:#}; {begin_anew}")))?
+            .lines;
         progress.say(&format!("resumed from {place}"));
-        Ok(Some(learner))
+        Ok(Some(Ended { learner, lines }))
     }
 }
 

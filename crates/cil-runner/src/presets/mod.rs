@@ -20,7 +20,7 @@ pub mod target;
 use anyhow::Result;
 use serde::Serialize;
 
-pub use demo::{COMPARED, DEMO};
+pub use demo::{COMPARED, Compared, DEMO};
 
 use crate::cli::failure::{bad_input, nearest};
 use crate::config::RunConfig;
@@ -75,7 +75,7 @@ impl Preset {
 
 /// All protocols, the smallest first.
 pub fn protocols() -> Vec<Protocol> {
-    let mut protocols = vec![demo::protocol(), cifar100::ten(), cifar100::twenty()];
+    let mut protocols = vec![demo::protocol(), demo::cold(), cifar100::ten(), cifar100::twenty()];
     protocols.extend(cifar100::published());
     protocols.extend(cifar100::strong());
     protocols.extend(cifar100::equal());

@@ -6,7 +6,7 @@
 pub(crate) mod chart;
 pub(crate) mod confusion;
 mod generated;
-mod learning;
+pub(crate) mod learning;
 pub(crate) mod overview;
 mod settings;
 mod time;
@@ -20,7 +20,7 @@ use crate::results::figure::{self, Figure};
 use crate::results::images;
 use crate::results::summary::{Group, Summary};
 
-const STYLE: &str = include_str!("page/style.css");
+pub(crate) const STYLE: &str = include_str!("page/style.css");
 
 /// Colours that there are; further groups take them again.
 pub(crate) const COLOURS: usize = 7;
@@ -148,7 +148,7 @@ fn count(number: usize, what: &str) -> String {
 }
 
 /// A table that scrolls by itself where it is wider than the page.
-fn scrolling(table: &Markup) -> Markup {
+pub(crate) fn scrolling(table: &Markup) -> Markup {
     html! { div.scroll tabindex="0" { (table) } }
 }
 

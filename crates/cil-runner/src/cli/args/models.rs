@@ -123,6 +123,9 @@ pub struct Train {
     /// Leave statistics of the features out of the file; later extensions then generate images in their place
     #[arg(long)]
     pub no_statistics: bool,
+    /// Write a page with accuracies by class and the curves of the losses
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// Leave broken images out instead of refusing the folder
     #[arg(long)]
     pub skip_broken: bool,

@@ -10,6 +10,7 @@ use maud::{Markup, html};
 use super::chart::{Chart, Point, Series};
 use super::overview::{group_heading, over_classes};
 use super::{cell, colour_of, mean, run_name, scrolling};
+use crate::folder::log::Line;
 use crate::results::figure::{Figure, Unit};
 use crate::results::summary::{Group, Summary};
 
@@ -172,10 +173,32 @@ struct Course {
 }
 
 fn charts(summary: &Summary, group: &Group) -> Vec<(String, Chart)> {
+    let runs = group.runs.iter().map(|run| Trained {
+        name: super::short_name(summary, *run),
+        style: colour_of(summary, *run),
+        lines: &summary.runs[*run].lines,
+    });
+    loss_charts(&group.label, runs)
+}
+
+/// A training whose losses are drawn.
+pub(crate) struct Trained<'a> {
+    /// The text shown when a reader points at its line.
+    pub(crate) name: String,
+    /// Its colour, counted from 0.
+    pub(crate) style: usize,
+    /// Its events.
+    pub(crate) lines: &'a [Line],
+}
+
+/// A chart with its title for each phase and part of the loss; `label` names the trainings to screen readers.
+pub(crate) fn loss_charts<'a>(
+    label: &str,
+    trainings: impl Iterator<Item = Trained<'a>>,
+) -> Vec<(String, Chart)> {
     let mut charts: BTreeMap<(PhaseKind, String), Chart> = BTreeMap::new();
-    for run in &group.runs {
-        let recorded = &summary.runs[*run];
-        for (phase, course) in courses(recorded.lines.iter().map(|line| &line.event)) {
+    for Trained { name, style, lines } in trainings {
+        for (phase, course) in courses(lines.iter().map(|line| &line.event)) {
             let units = match phase {
                 PhaseKind::Inversion | PhaseKind::NewInversion => "slices",
                 _ => "epochs",
@@ -183,7 +206,7 @@ fn charts(summary: &Summary, group: &Group) -> Vec<(String, Chart)> {
             for (part, points) in course.parts {
                 let title = format!("{}: {part}", phase.name());
                 let chart = charts.entry((phase, part)).or_insert_with(|| Chart {
-                    about: format!("loss of {}, {title}", group.label),
+                    about: format!("loss of {label}, {title}"),
                     x: units.to_owned(),
                     y: "loss".to_owned(),
                     range: None,
@@ -193,13 +216,7 @@ fn charts(summary: &Summary, group: &Group) -> Vec<(String, Chart)> {
                     size: (300.0, 180.0),
                     series: Vec::new(),
                 });
-                let style = colour_of(summary, *run);
-                chart.series.push(Series {
-                    name: super::short_name(summary, *run),
-                    style,
-                    dashed: false,
-                    points,
-                });
+                chart.series.push(Series { name: name.clone(), style, dashed: false, points });
             }
         }
     }
