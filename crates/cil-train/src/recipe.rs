@@ -28,7 +28,7 @@ use correction::{AlignSpec, BiasCorrectionSpec};
 
 pub use crate::step::Rows;
 use crate::term::CrossEntropy;
-pub use crate::term::{Columns, CustomTerm, Regressor, Scaling, Teachers, TermSpec};
+pub use crate::term::{ClassScale, Columns, CustomTerm, Regressor, Teachers, TermSpec};
 
 /// How the student's batch norm treats generated images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,8 +10,8 @@ use crate::recipe::{
     Columns, NewTeacherSpec, PhaseSpec, Recipe, ReplaySpec, Rows, SyntheticNorm, Trained, Training,
 };
 use crate::term::{
-    AngleRelation, ClassBalanced, CrossEntropy, DoubleRegression, GlobalKd, HeadCrossEntropy, LogitKd,
-    LogitL1, OldHead, Scaled, Scaling,
+    AngleRelation, ClassBalanced, ClassScale, CrossEntropy, DoubleRegression, GlobalKd, HeadCrossEntropy,
+    LogitKd, LogitL1, OldHead, Scaled,
 };
 
 /// R-DFCIL (Gao et al. 2022): new images among the new classes alone (0.5), the old model's logits on generated images
@@ -19,16 +19,16 @@ use crate::term::{
 /// times its factor of class counts; then the head is refined on both, every class counting the same. No biases;
 /// numbers of the released code.
 pub fn rdfcil(base: Training, increment: Training, refinement: Training, replay: ReplaySpec) -> Recipe {
-    let hard = || Scaled::new(Scaling::Keeping, LogitL1 { weight: 0.15, rows: Rows::Synthetic }).into();
+    let hard = || Scaled::new(ClassScale::Keeping, LogitL1 { weight: 0.15, rows: Rows::Synthetic }).into();
     let local = CrossEntropy { weight: 0.5, ..CrossEntropy::plain(Rows::New, Columns::New) };
     let angles = AngleRelation { weight: 0.5, rows: Rows::New, projection: 2 };
     let mut recipe = fine_tune(base, increment);
     recipe.head = cil_backbone::HeadKind::WithoutBias;
     recipe.replay = Some(ReplaySpec { synthetic_norm: SyntheticNorm::Separate, ..replay });
     recipe.increment.terms = vec![
-        Scaled::new(Scaling::Learning, local).into(),
+        Scaled::new(ClassScale::Learning, local).into(),
         hard(),
-        Scaled::new(Scaling::Keeping, angles).into(),
+        Scaled::new(ClassScale::Keeping, angles).into(),
     ];
     recipe.balance = Some(PhaseSpec {
         trained: Trained::Head,
@@ -58,7 +58,7 @@ pub fn always_be_dreaming(base: Training, increment: Training, replay: ReplaySpe
     let mut recipe = fine_tune(base, increment);
     recipe.replay = Some(ReplaySpec { synthetic_norm: SyntheticNorm::Joint, ..replay });
     recipe.increment.terms = vec![
-        Scaled::new(Scaling::NewShare, local).into(),
+        Scaled::new(ClassScale::NewShare, local).into(),
         HeadCrossEntropy { weight: 0.5, rows: Rows::All, balanced: true }.into(),
         OldHead { weight: 0.1, rows: Rows::All }.into(),
     ];

@@ -10,7 +10,7 @@ use cil_data::exemplars::Budget;
 use super::fine_tune;
 use crate::recipe::correction::{AlignSpec, BiasCorrectionSpec};
 use crate::recipe::{Columns, Recipe, Rows, Training};
-use crate::term::{BinaryCrossEntropy, CrossEntropy, LogitKd, Scaled, Scaling};
+use crate::term::{BinaryCrossEntropy, ClassScale, CrossEntropy, LogitKd, Scaled};
 
 /// Cross-entropy over all classes seen, on new images and exemplars: what exemplars do alone. As ABD's table means it:
 /// exemplars drawn at random, and in a task as many draws of them, with replacement, as there are new images.
@@ -71,8 +71,8 @@ fn shared_by_counts(base: Training, increment: Training, exemplars: Budget) -> R
     let distilled = LogitKd { weight: 0.25, temperature: 2.0, rows: Rows::Real };
     let mut recipe = with_kept(base, increment, exemplars);
     recipe.increment.terms = vec![
-        Scaled::new(Scaling::NewShare, CrossEntropy::plain(Rows::Real, Columns::Seen)).into(),
-        Scaled::new(Scaling::OldShare, distilled).into(),
+        Scaled::new(ClassScale::NewShare, CrossEntropy::plain(Rows::Real, Columns::Seen)).into(),
+        Scaled::new(ClassScale::OldShare, distilled).into(),
     ];
     recipe
 }

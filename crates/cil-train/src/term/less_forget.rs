@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use cil_engine::Graph;
 use serde::{Deserialize, Serialize};
 
-use super::{Growth, Settings, Term, narrow};
+use super::{ClassScale, Settings, Term, narrow};
 use crate::loss::features::less_forget;
 use crate::step::{Rows, Step};
 
@@ -30,8 +30,8 @@ impl Settings for LessForget {
     }
 
     fn build(&self, _graph: &Graph) -> Result<Box<dyn Term>> {
-        let growth = if self.adaptive { Growth::OldOverNew } else { Growth::None };
-        Ok(Box::new(SameDirection { name: "less-forget", growth, rows: self.rows }))
+        let scale = self.adaptive.then_some(ClassScale::OldOverNew);
+        Ok(Box::new(SameDirection { name: "less-forget", scale, rows: self.rows }))
     }
 }
 
@@ -57,8 +57,8 @@ impl Settings for PodFlat {
     }
 
     fn build(&self, _graph: &Graph) -> Result<Box<dyn Term>> {
-        let growth = if self.adaptive { Growth::SeenOverNew } else { Growth::None };
-        Ok(Box::new(SameDirection { name: "pod-flat", growth, rows: self.rows }))
+        let scale = self.adaptive.then_some(ClassScale::SeenOverNew);
+        Ok(Box::new(SameDirection { name: "pod-flat", scale, rows: self.rows }))
     }
 }
 
@@ -66,7 +66,7 @@ impl Settings for PodFlat {
 #[derive(Debug)]
 struct SameDirection {
     name: &'static str,
-    growth: Growth,
+    scale: Option<ClassScale>,
     rows: Rows,
 }
 
@@ -79,6 +79,6 @@ impl Term for SameDirection {
         let rows = step.rows(self.rows);
         let (Some(old), false) = (step.old, rows.is_empty()) else { return Ok(None) };
         let loss = less_forget(&narrow(&step.student.features, &rows)?, &narrow(&old.features, &rows)?)?;
-        Ok(Some((loss * self.growth.factor(step))?))
+        Ok(Some((loss * ClassScale::of(self.scale, step))?))
     }
 }

@@ -42,7 +42,7 @@ use crate::step::{Rows, Step};
 pub use cross_entropy::Columns;
 pub use custom::CustomTerm;
 pub use objective::{Objective, Outcome};
-pub use scaled::Scaling;
+pub use scaled::ClassScale;
 pub use vid::{Regressor, Teachers};
 
 list::terms! {
@@ -201,27 +201,6 @@ pub struct MapGrads {
     pub maps: Vec<(String, Range<usize>, Tensor)>,
     /// To the outputs of auxiliary networks, and to their values, by name.
     pub aux_nets: BTreeMap<String, Tensor>,
-}
-
-/// How a term's weight grows with the classes seen.
-#[derive(Clone, Copy, Debug)]
-enum Growth {
-    None,
-    /// sqrt(old classes / new classes): LUCIR.
-    OldOverNew,
-    /// sqrt(classes seen / new classes): PODNet.
-    SeenOverNew,
-}
-
-impl Growth {
-    fn factor(self, step: &Step<'_>) -> f64 {
-        let classes = match self {
-            Self::None => return 1.0,
-            Self::OldOverNew => step.old_classes,
-            Self::SeenOverNew => step.classes,
-        };
-        (classes as f64 / (step.classes - step.old_classes) as f64).sqrt()
-    }
 }
 
 /// Taps of stages, and their shapes: those of the numbers in `stages`, all where there is none.

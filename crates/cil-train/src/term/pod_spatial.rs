@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor, bail};
 use cil_engine::Graph;
 use serde::{Deserialize, Serialize};
 
-use super::{Growth, MapGrads, Settings, Term, narrow, stage_maps};
+use super::{ClassScale, MapGrads, Settings, Term, narrow, stage_maps};
 use crate::loss::pod::pod_spatial;
 use crate::step::{Rows, Step};
 
@@ -36,8 +36,8 @@ impl Settings for PodSpatial {
 
     fn build(&self, graph: &Graph) -> Result<Box<dyn Term>> {
         let maps = stage_maps(graph, &[])?.into_iter().map(|(name, _)| name).collect();
-        let growth = if self.adaptive { Growth::SeenOverNew } else { Growth::None };
-        Ok(Box::new(PooledMaps { maps, growth, rows: self.rows }))
+        let scale = self.adaptive.then_some(ClassScale::SeenOverNew);
+        Ok(Box::new(PooledMaps { maps, scale, rows: self.rows }))
     }
 }
 
@@ -46,7 +46,7 @@ impl Settings for PodSpatial {
 struct PooledMaps {
     /// Taps of all stages.
     maps: Vec<String>,
-    growth: Growth,
+    scale: Option<ClassScale>,
     rows: Rows,
 }
 
@@ -67,7 +67,7 @@ impl Term for PooledMaps {
     fn loss_on_maps(&self, step: &Step<'_>, weight: f64, grads: &mut MapGrads) -> Result<Option<Tensor>> {
         let rows = step.rows(self.rows);
         let (Some(old), false) = (step.old, rows.is_empty()) else { return Ok(None) };
-        let share = self.growth.factor(step) / self.maps.len() as f64;
+        let share = ClassScale::of(self.scale, step) / self.maps.len() as f64;
         let mut sum: Option<Tensor> = None;
         for name in &self.maps {
             let (Some(map), Some(target)) = (step.student.maps.get(name), old.maps.get(name)) else {

@@ -14,7 +14,7 @@ use crate::step::{Rows, Step};
 /// A factor of the class counts of a later task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Scaling {
+pub enum ClassScale {
     /// `old / (old + new)`: distillation in WA (Zhao et al. 2020) and BiC (Wu et al. 2019).
     OldShare,
     /// `new / (old + new)`: cross-entropy in the same.
@@ -23,9 +23,13 @@ pub enum Scaling {
     Keeping,
     /// `(1 + 1 / log2(new / 2 + 1)) / sqrt(old / new)`: what learns new ones in the same.
     Learning,
+    /// `sqrt(old / new)`: LUCIR's less-forget constraint.
+    OldOverNew,
+    /// `sqrt((old + new) / new)`: distillation in PODNet.
+    SeenOverNew,
 }
 
-impl Scaling {
+impl ClassScale {
     /// The factor where `old` and `new` classes are told apart; both at least 1.
     pub fn factor(self, old: usize, new: usize) -> f64 {
         let (old, new) = (old as f64, new as f64);
@@ -35,7 +39,14 @@ impl Scaling {
             Self::NewShare => new / (old + new),
             Self::Keeping => spread * ratio,
             Self::Learning => (1.0 + 1.0 / spread) / ratio,
+            Self::OldOverNew => ratio,
+            Self::SeenOverNew => ((old + new) / new).sqrt(),
         }
+    }
+
+    /// The factor of a step's classes; 1 without a rule.
+    pub(super) fn of(rule: Option<Self>, step: &Step<'_>) -> f64 {
+        rule.map_or(1.0, |it| it.factor(step.old_classes, step.classes - step.old_classes))
     }
 }
 
@@ -44,14 +55,14 @@ impl Scaling {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Scaled {
     /// The factor.
-    pub by: Scaling,
+    pub by: ClassScale,
     /// The term, with its own weight.
     pub term: Box<TermSpec>,
 }
 
 impl Scaled {
     /// That term times the factor.
-    pub fn new(by: Scaling, term: impl Into<TermSpec>) -> Self {
+    pub fn new(by: ClassScale, term: impl Into<TermSpec>) -> Self {
         Self { by, term: Box::new(term.into()) }
     }
 }
@@ -103,7 +114,7 @@ impl Settings for Scaled {
 /// The term that a factor multiplies.
 #[derive(Debug)]
 struct Times {
-    by: Scaling,
+    by: ClassScale,
     term: Box<dyn Term>,
 }
 
@@ -156,10 +167,11 @@ mod tests {
 
     #[test]
     fn factors_by_hand() {
-        assert_eq!((Scaling::OldShare.factor(6, 2), Scaling::NewShare.factor(6, 2)), (0.75, 0.25));
+        assert_eq!((ClassScale::OldShare.factor(6, 2), ClassScale::NewShare.factor(6, 2)), (0.75, 0.25));
         // Six new classes: log2(4) = 2; 24 old ones: sqrt(4) = 2.
-        assert_eq!(Scaling::Keeping.factor(24, 6), 4.0);
-        assert_eq!(Scaling::Learning.factor(24, 6), 0.75);
-        assert!(Scaling::Learning.factor(1, 1).is_finite());
+        assert_eq!(ClassScale::Keeping.factor(24, 6), 4.0);
+        assert_eq!(ClassScale::Learning.factor(24, 6), 0.75);
+        assert!(ClassScale::Learning.factor(1, 1).is_finite());
+        assert_eq!((ClassScale::OldOverNew.factor(8, 2), ClassScale::SeenOverNew.factor(6, 2)), (2.0, 2.0));
     }
 }

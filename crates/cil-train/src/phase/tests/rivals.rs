@@ -4,11 +4,11 @@ use dtid::regression::Centring;
 
 use super::*;
 use crate::term::{
-    AngleRelation, BinaryCrossEntropy, ClassBalanced, DoubleRegression, GlobalKd, HeadCrossEntropy, LogitL1,
-    OldHead, Scaled, Scaling,
+    AngleRelation, BinaryCrossEntropy, ClassBalanced, ClassScale, DoubleRegression, GlobalKd,
+    HeadCrossEntropy, LogitL1, OldHead, Scaled,
 };
 
-fn scaled(by: Scaling, term: TermSpec) -> TermSpec {
+fn scaled(by: ClassScale, term: TermSpec) -> TermSpec {
     Scaled::new(by, term).into()
 }
 
@@ -17,7 +17,7 @@ pub(super) fn of_shares() -> Vec<TermSpec> {
     vec![
         TermSpec::BinaryCrossEntropy(BinaryCrossEntropy { weight: 0.7, rows }),
         scaled(
-            Scaling::NewShare,
+            ClassScale::NewShare,
             TermSpec::CrossEntropy(CrossEntropy {
                 weight: 0.9,
                 rows,
@@ -26,9 +26,9 @@ pub(super) fn of_shares() -> Vec<TermSpec> {
                 smoothing: 0.0,
             }),
         ),
-        scaled(Scaling::OldShare, TermSpec::LogitKd(LogitKd { weight: 0.6, temperature: 2.0, rows })),
+        scaled(ClassScale::OldShare, TermSpec::LogitKd(LogitKd { weight: 0.6, temperature: 2.0, rows })),
         scaled(
-            Scaling::OldShare,
+            ClassScale::OldShare,
             TermSpec::PodSpatial(PodSpatial { weight: 0.9, adaptive: true, rows: Rows::All }),
         ),
     ]
@@ -42,8 +42,8 @@ fn the_gradient_of_icarl_and_of_shares_of_classes_is_right() -> Result<()> {
 pub(super) fn data_free() -> Vec<TermSpec> {
     let (weight, rows) = (0.8, Rows::New);
     vec![
-        scaled(Scaling::Keeping, TermSpec::LogitL1(LogitL1 { weight, rows: Rows::Synthetic })),
-        scaled(Scaling::Learning, TermSpec::AngleRelation(AngleRelation { weight, rows, projection: 2 })),
+        scaled(ClassScale::Keeping, TermSpec::LogitL1(LogitL1 { weight, rows: Rows::Synthetic })),
+        scaled(ClassScale::Learning, TermSpec::AngleRelation(AngleRelation { weight, rows, projection: 2 })),
         TermSpec::OldHead(OldHead { weight, rows: Rows::All }),
         TermSpec::GlobalKd(GlobalKd { weight, temperature: 2.0, rows: Rows::Synthetic }),
         TermSpec::ClassBalanced(ClassBalanced { weight, rows: Rows::All }),
@@ -59,7 +59,7 @@ fn the_gradient_of_data_free_rivals_is_right() -> Result<()> {
 pub(super) fn head_alone() -> Vec<TermSpec> {
     let balanced =
         |balanced| TermSpec::HeadCrossEntropy(HeadCrossEntropy { weight: 0.8, rows: Rows::All, balanced });
-    vec![balanced(true), scaled(Scaling::OldShare, balanced(false))]
+    vec![balanced(true), scaled(ClassScale::OldShare, balanced(false))]
 }
 
 /// It moves no feature, so differences show its gradient where the head alone is trained.
