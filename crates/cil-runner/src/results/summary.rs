@@ -4,6 +4,8 @@
 //! whose images are the same are one group, and a mean is over its whole runs, each seed once, since a seed that ran
 //! twice tells nothing new. Runs of several versions or kernels are averaged, with a warning.
 
+mod label;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -316,35 +318,8 @@ fn group(members: &[Member<'_>]) -> Vec<Group> {
             group.counted.push(run);
         }
     }
-    label(&mut groups);
+    label::label(&mut groups);
     groups
-}
-
-/// Tells groups of one method apart: by the one or two keys in which they differ, else by a number.
-fn label(groups: &mut [Group]) {
-    let methods: BTreeSet<String> = groups.iter().map(|group| group.label.clone()).collect();
-    for method in methods {
-        let same: Vec<usize> = (0..groups.len()).filter(|at| groups[*at].label == method).collect();
-        if same.len() < 2 {
-            continue;
-        }
-        let keys = differing(same.iter().map(|at| &groups[*at].settings));
-        let mut keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
-        // Other settings make other images; the images are named where nothing else distinguishes the groups.
-        if keys.iter().any(|key| !IMAGES.contains(&key.as_str())) {
-            keys.retain(|key| !IMAGES.contains(&key.as_str()));
-        }
-        for (number, at) in same.iter().enumerate() {
-            let value = |key: &String| {
-                format!("{key} = {}", groups[*at].settings.get(key).map_or("unset", String::as_str))
-            };
-            let difference = match keys.len() {
-                1 | 2 => keys.iter().map(value).collect::<Vec<_>>().join(", "),
-                _ => format!("settings {}", number + 1),
-            };
-            groups[*at].label = format!("{method} ({difference})");
-        }
-    }
 }
 
 /// Keys whose values are not the same everywhere.

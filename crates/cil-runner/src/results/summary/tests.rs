@@ -54,3 +54,29 @@ fn groups_that_differ_much_are_numbered_and_single_ones_keep_their_name() {
     let labels: Vec<&str> = groups.iter().map(|it| it.label.as_str()).collect();
     assert_eq!(labels, ["lwf (settings 1)", "lwf (settings 2)", "joint"]);
 }
+
+#[test]
+fn rows_of_different_tasks_say_which() {
+    let of = |text: &str| settings(text, Orders::Apart).unwrap();
+    let six = of("increments = [6, 2, 2]\nclasses = 10\n[recipe]\nhead = \"linear\"\n");
+    let two = of("increments = [2, 4, 4]\nclasses = 10\n[recipe]\nhead = \"linear\"\n");
+    let other = of("increments = [2, 4, 4]\nclasses = 10\n[recipe]\nhead = \"cosine\"\n");
+    let labels = |members: &[Member<'_>]| group(members).into_iter().map(|it| it.label).collect::<Vec<_>>();
+    let found =
+        labels(&[member("lwf", 1, true, &six), member("joint", 1, true, &two), member("lwf", 1, true, &two)]);
+    assert_eq!(
+        found,
+        ["lwf (increments = [6, 2, 2])", "joint (increments = [2, 4, 4])", "lwf (increments = [2, 4, 4])"]
+    );
+    // In one task nothing is said.
+    assert_eq!(labels(&[member("lwf", 1, true, &two), member("joint", 1, true, &other)]), ["lwf", "joint"]);
+    // Many keys of the task: those that name it.
+    let photos = of("dataset = \"photos\"\nclasses = 4\nincrements = [2, 2]\n[recipe]\nhead = \"linear\"\n");
+    assert_eq!(
+        labels(&[member("lwf", 1, true, &six), member("joint", 1, true, &photos)]),
+        [
+            "lwf (dataset = unset, increments = [6, 2, 2])",
+            "joint (dataset = \"photos\", increments = [2, 2])"
+        ]
+    );
+}
