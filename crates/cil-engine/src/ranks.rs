@@ -1,11 +1,12 @@
 //! Processes that work on one run together.
 //!
-//! A transport ([`Ranks`]) moves bytes and nothing else. Sums are computed here, each by one rank and in the order of
+//! A transport ([`Ranks`]) moves values and nothing else. Sums are computed here, each by one rank and in the order of
 //! ranks, and sent to all: every rank holds the same bits, whatever the transport and the timing. [`Shared`] splits a
 //! batch into a share of rows for each rank, and the caller of the executor sees the whole batch as if one process had
 //! computed it.
 
 mod shared;
+pub(crate) mod tensors;
 mod threads;
 
 use std::fmt::Debug;
@@ -13,7 +14,7 @@ use std::ops::{AddAssign, Range};
 use std::sync::Arc;
 
 use bytemuck::Pod;
-use candle_core::{Result, bail};
+use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::executor::ExecutorFactory;
@@ -41,6 +42,23 @@ pub trait Ranks: Debug + Send + Sync {
     /// # Errors
     /// If a rank is gone, or the transport fails.
     fn exchange(&self, own: &[u8], lengths: &[usize], pieces: &mut [u8]) -> Result<()>;
+
+    /// As [`Self::gather`] from one GPU's memory to the others': `own` is `[values]` in row-major order, and `lengths`
+    /// counts values. `None`, and nothing, where this transport reaches the host's memory alone.
+    ///
+    /// # Errors
+    /// As [`Self::gather`].
+    fn gather_on_device(&self, _own: &Tensor, _lengths: &[usize]) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// As [`Self::exchange`] from one GPU's memory to the others', as [`Self::gather_on_device`].
+    ///
+    /// # Errors
+    /// As [`Self::exchange`].
+    fn exchange_on_device(&self, _own: &Tensor, _lengths: &[usize]) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
 
     /// Time and bytes of its operations so far, where they are measured.
     fn spent(&self) -> Spent {

@@ -8,6 +8,7 @@ use super::forward::{State, geometry, unpack};
 use super::launch::{Grid, Sums, arguments};
 use super::memory::{Buffer, is_capturing};
 use super::plan::Convolution;
+use super::shares::{self, Line};
 use super::weights::{SUMS, Weight, many, weight_map};
 use super::{CudaExecutor, singles};
 use crate::executor::{Gradients, Keep, MomentGradient, Norm, Upstream};
@@ -206,31 +207,18 @@ impl Run<'_> {
         };
         let address = |held: &Option<(Tensor, u64)>| held.as_ref().map_or(0, |(_, address)| *address);
         let seen = state.moments_of(executor, unit.norm);
-        gpu.launch(
-            SUMS,
-            "line",
-            Grid::channels(map),
-            arguments![
-                partial.as_ref(),
-                map,
-                sums,
-                &**table,
-                seen,
-                batch,
-                address(&of_mean),
-                address(&of_variance),
-                of_scale,
-                of_shift,
-                &line
-            ],
-        )?;
+        let (of_mean, of_variance) = (address(&of_mean), address(&of_variance));
+        let (partial, line) = (partial.as_ref(), &line);
+        let of =
+            Line { partial, map, sums, table, seen, batch, of_mean, of_variance, of_scale, of_shift, line };
+        shares::line(executor, state.share.as_ref(), &of)?;
         if source.is_none() && residual.is_none() {
             return Ok(());
         }
         let (of_x, add_x) = source.unwrap_or((0, false));
         let (of_residual, add_residual) = residual.unwrap_or((0, false));
         let arguments: &[_] =
-            arguments![gradient, y, x, &line, of_x, add_x, of_residual, add_residual, map, count, slope];
+            arguments![gradient, y, x, line, of_x, add_x, of_residual, add_residual, map, count, slope];
         gpu.launch(element, "normalise_backward", Grid::over(count), arguments)
     }
 

@@ -10,8 +10,8 @@ use super::launch::{Grid, Sums, arguments};
 use super::memory::Buffer;
 use super::plan::Convolution;
 use super::weights::{Seen, Weights};
-use super::{CudaExecutor, inference, singles};
-use crate::executor::{BatchMoments, ForwardSpec, Keep, Norm, NormStatistics, NormUpdate, Pass, Tape};
+use super::{CudaExecutor, inference, shares, singles};
+use crate::executor::{BatchMoments, ForwardSpec, Keep, Norm, NormStatistics, NormUpdate, Pass, Share, Tape};
 use crate::fusion::NormUnit;
 use crate::graph::Op;
 use crate::parameters::Parameters;
@@ -19,6 +19,8 @@ use crate::parameters::Parameters;
 /// The results of a forward pass that backward reads.
 pub(super) struct State {
     pub(super) rows: usize,
+    /// The ranks that have the other rows of the batch.
+    pub(super) share: Option<Share>,
     pub(super) spec: ForwardSpec,
     pub(super) weights: Arc<Weights>,
     /// By node: its output.
@@ -54,6 +56,7 @@ pub(super) fn run(
     parameters: &Parameters,
     input: &Tensor,
     spec: ForwardSpec,
+    share: Option<Share>,
 ) -> Result<Pass> {
     let (graph, plan, gpu) = (&executor.graph, &executor.plan, &executor.gpu);
     let rows = input.dims().first().copied().unwrap_or(0);
@@ -67,7 +70,7 @@ pub(super) fn run(
     let moments = if seen { Some(gpu.tensor(plan.moment_values)?) } else { None };
     let none = || (0..nodes).map(|_| None).collect();
     let (outputs, tables) = (vec![None; nodes], vec![None; nodes]);
-    let mut state = State { rows, spec, weights, outputs, tables, winners: none(), moments };
+    let mut state = State { rows, share, spec, weights, outputs, tables, winners: none(), moments };
     let (held, address) = gpu.address(input, "the input", &graph.input_shape().dims(rows))?;
     state.outputs[0] = Some(Arc::new(pack(executor, rows, 0, address)?));
     drop(held);
@@ -185,7 +188,10 @@ fn normalise(executor: &CudaExecutor, state: &mut State, node: usize, unit: &Nor
         gpu.launch(element, "moments", sums.grid(map), arguments![x, &partial, map, sums])?;
         let moments = state.moments_of(executor, unit.norm);
         let seen = Seen { x: x.address(), partial: Some(&partial), sums, moments };
-        state.weights.table(executor, norm, unit.norm, batch, Some(seen))?
+        match &state.share {
+            Some(share) => shares::table(executor, state, share, unit.norm, seen)?,
+            None => state.weights.table(executor, norm, unit.norm, batch, Some(seen))?,
+        }
     } else {
         state.weights.table(executor, norm, unit.norm, false, None)?
     };

@@ -13,7 +13,7 @@ use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaContext, CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
 };
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::aside::Branch;
 use super::convolution::{Library, Refusals};
@@ -21,7 +21,7 @@ use super::driver::{driver_version, explain, give_back_freed_memory, keep_freed_
 use super::launch::{Argument, Grid, THREADS};
 use super::libraries::{Blas, Versions};
 use super::memory::{Buffer, Pool, is_capturing};
-use super::tensors::{Place, address_on, place_on, tensor_on};
+use super::tensors::{Place, address_on, place_on, tensor_on, unwritten};
 
 const PTX: [&str; 2] = [
     include_str!(concat!(env!("OUT_DIR"), "/kernels_f32.ptx")),
@@ -255,6 +255,18 @@ impl Gpu {
     /// A tensor of `count` values that a kernel will write, and where they lie.
     pub(super) fn tensor(&self, count: usize) -> Result<(Tensor, u64)> {
         tensor_on(&self.inner.device, count)
+    }
+
+    /// As [`Self::tensor`], in `f64`.
+    pub(super) fn doubles(&self, count: usize) -> Result<(Tensor, u64)> {
+        let tensor = self.unwritten(DType::F64, count)?;
+        let address = self.place(&tensor)?.address;
+        Ok((tensor, address))
+    }
+
+    /// As [`unwritten`].
+    pub(super) fn unwritten(&self, dtype: DType, count: usize) -> Result<Tensor> {
+        unwritten(&self.inner.device, dtype, count)
     }
 
     /// As [`place_on`].

@@ -12,6 +12,7 @@
 #include "kernels/map.cuh"
 #include "kernels/order.cuh"
 #include "kernels/norm.cuh"
+#include "kernels/shares.cuh"
 #include "kernels/values.cuh"
 #include "kernels/places.cuh"
 #include "kernels/optimizer.cuh"

@@ -32,6 +32,7 @@ mod pinned;
 mod plan;
 #[expect(unsafe_code, reason = "memory that nobody has written yet")]
 pub(crate) mod rows;
+mod shares;
 mod singles;
 mod steps;
 #[expect(unsafe_code, reason = "the driver's interface in C, and memory that nobody has written yet")]
@@ -51,7 +52,7 @@ pub use images::{Colours, Picked, StoredImages};
 pub use libraries::Versions;
 pub use tensors::Number;
 
-use crate::executor::{Executor, ForwardSpec, Gradients, Keep, Pass, Tape, Upstream};
+use crate::executor::{Executor, ForwardSpec, Gradients, Keep, Pass, Share, Tape, Upstream};
 use crate::graph::Graph;
 use crate::parameters::Parameters;
 use gpu::Element;
@@ -118,6 +119,18 @@ impl CudaExecutor {
         ))
     }
 
+    fn forward_rows(
+        &self,
+        parameters: &Parameters,
+        input: &candle_core::Tensor,
+        spec: ForwardSpec,
+        share: Option<Share>,
+    ) -> Result<Pass> {
+        let rows = input.dims().first().copied().unwrap_or(0);
+        forward::run(self, parameters, input, spec, share)
+            .map_err(|error| self.failed(error, rows, spec.keep))
+    }
+
     /// The parameters in the GPU's layout; created once for each version of them.
     fn weights(&self, parameters: &Parameters) -> Result<Arc<weights::Weights>> {
         let mut known = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,8 +170,17 @@ impl Executor for CudaExecutor {
         input: &candle_core::Tensor,
         spec: ForwardSpec,
     ) -> Result<Pass> {
-        let rows = input.dims().first().copied().unwrap_or(0);
-        forward::run(self, parameters, input, spec).map_err(|error| self.failed(error, rows, spec.keep))
+        self.forward_rows(parameters, input, spec, None)
+    }
+
+    fn forward_share(
+        &self,
+        parameters: &Parameters,
+        input: &candle_core::Tensor,
+        spec: ForwardSpec,
+        share: &Share,
+    ) -> Result<Pass> {
+        self.forward_rows(parameters, input, spec, Some(share.clone()))
     }
 
     fn backward(

@@ -10,6 +10,7 @@ mod memory;
 mod real;
 mod refusals;
 mod rows;
+mod shares;
 mod steps;
 
 use std::collections::BTreeMap;

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
-use super::{Ranks, gather, share, shares, sum};
+use super::tensors::{gather_tensor, sum_tensor};
+use super::{Ranks, share, shares};
 use crate::executor::{Executor, ForwardSpec, Gradients, Pass, Share, Tape, Upstream};
 use crate::graph::Graph;
 use crate::parameters::Parameters;
@@ -40,30 +41,26 @@ impl Shared {
 
     /// The rows of all ranks, `[rows, ..]`, of this rank's.
     fn whole(&self, own: &Tensor, rows: usize) -> Result<Tensor> {
-        if own.dtype() != DType::F32 {
-            bail!("ranks share values in f32 only, and these are {:?}", own.dtype());
-        }
         let mut dims = own.dims().to_vec();
         let each: usize = dims[1..].iter().product();
         let lengths: Vec<usize> =
             shares(rows, self.ranks.count()).into_iter().map(|rows| rows * each).collect();
-        let all = gather(&*self.ranks, &own.flatten_all()?.to_vec1::<f32>()?, &lengths)?;
         dims[0] = rows;
-        Tensor::from_vec(all, dims, &Device::Cpu)
+        gather_tensor(&*self.ranks, &own.flatten_all()?, &lengths)?.reshape(dims)
     }
 
     /// Adds the gradients of all ranks, in the order of ranks, into `into`.
     fn add(&self, own: &Gradients, into: &mut Gradients) -> Result<()> {
-        let mut flat = Vec::new();
-        for (_, gradient) in own.iter() {
-            flat.extend(gradient.flatten_all()?.to_vec1::<f32>()?);
+        let flat = own.iter().map(|(_, gradient)| gradient.flatten_all()).collect::<Result<Vec<_>>>()?;
+        if flat.is_empty() {
+            return Ok(());
         }
-        sum(&*self.ranks, &mut flat)?;
-        let mut rest = flat.as_slice();
+        let sums = sum_tensor(&*self.ranks, &Tensor::cat(&flat, 0)?)?;
+        let mut start = 0;
         for (name, gradient) in own.iter() {
-            let (values, behind) = rest.split_at(gradient.elem_count());
-            into.add(name, Tensor::from_slice(values, gradient.dims(), &Device::Cpu)?)?;
-            rest = behind;
+            let count = gradient.elem_count();
+            into.add(name, sums.narrow(0, start, count)?.reshape(gradient.dims())?)?;
+            start += count;
         }
         Ok(())
     }

@@ -12,6 +12,8 @@
 
 #include "emulator.h"
 
+std::recursive_mutex turns;
+
 void give_up(const char *text, const char *name) {
     fprintf(stderr, "emulator: %s%s\n", text, name);
     abort();
@@ -178,6 +180,7 @@ struct Graph {
     std::map<void *, std::pair<void *, size_t>> events; // where each was recorded: stream, and works before it
 };
 static Graph *capture;
+bool is_capturing() { return capture; }
 unsigned long library_calls, blas_calls;
 static unsigned long held, most_held, launches, copies, uploads, downloads, allocations, violations, waits, outliving;
 
@@ -189,6 +192,7 @@ static void violation(const char *what) {
 const bool skip = getenv("EMULATOR_SKIP") != nullptr;
 
 void submit(Work work) {
+    TURN;
     if (skip) return;
     if (capture)
         capture->work.push_back(std::move(work));
@@ -197,6 +201,7 @@ void submit(Work work) {
 }
 
 void submit_on(void *stream, Work work) {
+    TURN;
     if (skip) return;
     if (!capture || stream == capture->stream) return submit(std::move(work));
     Side &side = capture->sides[stream];
@@ -209,6 +214,7 @@ static void event_in_capture(void *event, void *stream) {
     capture->events[event] = {stream, before};
 }
 API int cuStreamWaitEvent(void *stream, void *event, unsigned) {
+    TURN;
     if (!capture) return 0;
     auto found = capture->events.find(event);
     if (found == capture->events.end()) return 0;
@@ -268,6 +274,7 @@ static size_t most_allowed = (size_t)1 << 34;
 API void emulator_leave(unsigned long bytes) { most_allowed = bytes ? held + bytes : (size_t)1 << 34; }
 
 static int allocate(void **to, size_t bytes) {
+    TURN;
     if (held + bytes > most_allowed) return 2; // CUDA_ERROR_OUT_OF_MEMORY
     allocations++;
     // glibc's aligned_alloc does not take again what it gave: a long run would grow with every step.
@@ -292,6 +299,7 @@ static void forget(char *base) {
 }
 
 static int release(void *address) {
+    TURN;
     if (!address) return 0;
     char *base = (char *)address - MARGIN;
     auto found = memory.find(base);
@@ -335,6 +343,7 @@ static void tell_outliving(Graph *graph) {
 }
 
 static int destroy(Graph *graph) {
+    TURN;
     if (!graph || --graph->handles) return 0;
     for (char *base : graph->memory) {
         check_margins(base, memory[base].bytes);
@@ -361,6 +370,7 @@ API int cuMemAlloc_v2(void **to, size_t bytes) { return allocate(to, bytes); }
 API int cuMemFreeAsync(void *address, void *) { return release(address); }
 API int cuMemFree_v2(void *address) { return release(address); }
 API int cuMemsetD8Async(void *to, unsigned char value, size_t bytes, void *) {
+    TURN;
     copies++;
     if (skip)
         memset(to, value, bytes);
@@ -369,6 +379,7 @@ API int cuMemsetD8Async(void *to, unsigned char value, size_t bytes, void *) {
     return 0;
 }
 static int copy(void *to, const void *from, size_t bytes, const char *host) {
+    TURN;
     copies++;
     if (host && capture) violation(host);
     if (host || skip)
@@ -378,6 +389,7 @@ static int copy(void *to, const void *from, size_t bytes, const char *host) {
     return 0;
 }
 static int upload(void *to, const void *from, size_t bytes) {
+    TURN;
     uploads++;
     if (!read_later(from, bytes)) violation("a host's memory that an upload may still be reading is uploaded anew");
     return copy(to, from, bytes, "an upload");
@@ -386,6 +398,7 @@ API int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) { ret
 API int cuMemcpyHtoD_v2(void *to, const void *from, size_t n) { return upload(to, from, n); }
 // Into memory that is not pinned the host waits for what it reads, whatever the call is named.
 static int download(void *to, const void *from, size_t bytes) {
+    TURN;
     waits++;
     downloads++;
     return copy(to, from, bytes, "a download");
@@ -397,6 +410,7 @@ API int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, void *) { ret
 // ---- the driver -------------------------------------------------------------------------------------------------------
 
 void *new_handle() {
+    TURN;
     static uintptr_t next = 0x10000;
     return (void *)(next += 16);
 }
@@ -409,7 +423,7 @@ API int cuDriverGetVersion(int *version) {
 }
 API int cuDeviceGetCount(int *count) {
     const char *told = getenv("EMULATOR_GPUS");
-    *count = told ? atoi(told) : 1;
+    *count = told ? atoi(told) : 2;
     return *count ? 0 : 100;
 }
 API int cuDeviceGet(int *device, int ordinal) {
@@ -424,8 +438,8 @@ API int cuDeviceGetAttribute(int *value, int, int) {
     *value = 1;
     return 0;
 }
-API int cuDevicePrimaryCtxRetain(void **context, int) {
-    *context = (void *)0x1000;
+API int cuDevicePrimaryCtxRetain(void **context, int device) {
+    *context = (void *)(0x1000 + 16 * (uintptr_t)device);
     return 0;
 }
 API int cuCtxGetCurrent(void **context) {
@@ -437,6 +451,7 @@ API int cuCtxSetCurrent(void *context) {
     return 0;
 }
 API int cuMemGetInfo_v2(size_t *left, size_t *total) {
+    TURN;
     *total = most_allowed;
     *left = most_allowed - held;
     return 0;
@@ -455,6 +470,7 @@ API int cuModuleGetFunction(void **function, void *, const char *name) {
 }
 API int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                        unsigned shared, void *, void **arguments, void **) {
+    TURN;
     const std::string &name = *(std::string *)function;
     launches++;
     if (getenv("EMULATOR_TRACE")) fprintf(stderr, "launch %s %u x %u\n", name.c_str(), gx, gy);
@@ -478,16 +494,19 @@ API int cuStreamCreate(void **stream, unsigned) {
     return 0;
 }
 API int cuEventRecord(void *event, void *stream) {
+    TURN;
     if (capture) event_in_capture(event, stream);
     read_behind(event);
     return 0;
 }
 API int cuEventSynchronize(void *event) {
+    TURN;
     if (capture) violation("the host waits");
     if (!read_until(event)) violation("a host's memory was changed before its upload was done");
     return 0;
 }
 API int cuStreamSynchronize(void *) {
+    TURN;
     waits++;
     if (!all_read()) violation("a host's memory was changed before its upload was done");
     if (capture) violation("the host waits");
@@ -495,6 +514,7 @@ API int cuStreamSynchronize(void *) {
     return 0;
 }
 API int cuStreamBeginCapture_v2(void *stream, int) {
+    TURN;
     // A driver that refuses: CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED.
     if (getenv("EMULATOR_REFUSES_CAPTURES")) return 900;
     if (capture) give_up("a capture begins within a capture");
@@ -507,6 +527,7 @@ API int cuStreamIsCapturing(void *, int *is) {
     return 0;
 }
 API int cuStreamEndCapture(void *, void **graph) {
+    TURN;
     if (!capture) give_up("a capture ends that never began");
     tell_outliving(capture);
     for (auto &it : capture->sides)
@@ -522,6 +543,7 @@ API int cuGraphInstantiateWithFlags(void **executable, Graph *graph, unsigned lo
     return 0;
 }
 API int cuGraphLaunch(Graph *graph, void *) {
+    TURN;
     if (capture) violation("a graph is launched");
     spoil(graph);
     for (auto &work : graph->work) work();

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -16,6 +17,10 @@
 #define API extern "C" __attribute__((visibility("default")))
 
 [[noreturn]] void give_up(const char *text, const char *name = "");
+
+// There is one processor, and ranks that are threads take turns on it, call by call.
+extern std::recursive_mutex turns;
+#define TURN std::lock_guard<std::recursive_mutex> turn(turns)
 
 // ---- the language of kernels ------------------------------------------------------------------------------------------
 
@@ -92,6 +97,7 @@ bool read_until(void *event);
 bool all_read();
 
 void *new_handle();
+bool is_capturing();
 // Does the work, or adds it to the graph that is being captured.
 void submit(Work work);
 // The same on a stream that may be another than the captured one: what it is given there is done as late as may be, where

@@ -12,6 +12,7 @@ static std::map<char *, size_t> locked;
 static std::vector<Reading> readings;
 
 API int cuMemHostAlloc(void **to, size_t bytes, unsigned) {
+    TURN;
     char *memory = (char *)malloc(bytes ? bytes : 1);
     memset(memory, 0xff, bytes);
     locked[memory] = bytes;
@@ -20,6 +21,7 @@ API int cuMemHostAlloc(void **to, size_t bytes, unsigned) {
 }
 
 API int cuMemFreeHost(void *memory) {
+    TURN;
     auto found = locked.find((char *)memory);
     if (found == locked.end()) give_up("page-locked memory is freed that was never given");
     for (auto &it : readings)

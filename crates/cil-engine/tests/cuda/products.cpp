@@ -84,6 +84,7 @@ static int submit_products(int a_form, int b_form, int m, int n, int k, const vo
                            long long step_a, const void *b, int ldb, long long step_b, const void *beta, void *c,
                            int ldc, long long step_c, int batch) {
     if (a_form > TRANSPOSED || b_form > TRANSPOSED) give_up("cuBLAS is asked for conjugates");
+    TURN;
     blas_calls++;
     T scale = *(const T *)alpha, keep = *(const T *)beta;
     submit([=] {
@@ -141,6 +142,7 @@ API int cudnnCreate(void **library) {
 }
 static std::map<void *, void *> streams; // of cuDNN's handles
 API int cudnnSetStream(void *handle, void *stream) {
+    TURN;
     streams[handle] = stream;
     return 0;
 }
@@ -319,6 +321,7 @@ static int convolve(void *handle, Product product, const Descriptor &x, void *px
                 y.dims[3] == wide && x.type == y.type && x.type == w.type && x.format == w.format &&
                 x.format == y.format && algorithm && bytes >= WORKSPACE;
     if (!fits) give_up("the descriptors of a convolution do not fit");
+    TURN;
     if ((*beta != 0 && refused & 1) || (algorithm == 1 && refused & 2)) return 3000;
     library_calls++;
     float scale = *alpha, keep = *beta;
@@ -357,6 +360,7 @@ API int cudnnConvolutionBiasActivationForward(void *handle, const float *alpha, 
     bool relu = activation->stride;
     int answer = convolve(handle, FORWARD, *x, px, *w, pw, *c, *y, py, py, alpha, &nothing, algorithm, work, bytes);
     if (answer) return answer;
+    TURN;
     submit_on(streams[handle], [=] {
         for (int n = 0; n < result.dims[0]; n++)
             for (int k = 0; k < result.dims[1]; k++)

@@ -77,6 +77,24 @@ __device__ inline void merge(const float *partial, int chunks, int channels, int
     *second = b[0];
 }
 
+// Mean, biased and unbiased variance of a channel's `count` values, `seen[3][channels]`, whose squared distances from
+// their mean add up to `spread`.
+__device__ inline void note(float *seen, int channels, int channel, double mean, double spread, double count) {
+    seen[channel] = (float)mean;
+    seen[channels + channel] = (float)(spread / count);
+    seen[2 * channels + channel] = (float)(spread / (count > 1 ? count - 1 : 1));
+}
+
+// What a batch norm does with a channel, `table[4][channels]`.
+__device__ inline void tabulate(float *table, int channels, int channel, float centre, float variance, const float *weight,
+                                const float *bias, float epsilon) {
+    float inverse = 1.0f / sqrtf(variance + epsilon);
+    table[channel] = centre;
+    table[channels + channel] = inverse;
+    table[2 * channels + channel] = weight ? weight[channel] * inverse : inverse;
+    table[3 * channels + channel] = bias ? bias[channel] : 0.0f;
+}
+
 // By channel: what the batch norm does, `table[4][channels]` = centre, 1 / deviation, factor, shift. With `partial` also
 // mean, biased and unbiased variance of the batch, `seen[3][channels]`: what it normalises with if `batch` is set.
 // A block a channel.
@@ -91,21 +109,15 @@ KERNEL(prepare)(const Value *x, const float *partial, Map map, Sums sums, float 
     if (partial) {
         double spread = second - first * first / count;
         if (spread < 0) spread = 0;
-        centre = (float)(load(x, element(map, channel, 0)) + first / count);
-        variance = (float)(spread / count);
-        seen[channel] = centre;
-        seen[channels + channel] = variance;
-        seen[2 * channels + channel] = (float)(spread / (count > 1 ? count - 1 : 1));
+        note(seen, channels, channel, load(x, element(map, channel, 0)) + first / count, spread, count);
+        centre = seen[channel];
+        variance = seen[channels + channel];
     }
     if (!batch) {
         centre = running_mean[channel];
         variance = running_variance[channel];
     }
-    float inverse = 1.0f / sqrtf(variance + epsilon);
-    table[channel] = centre;
-    table[channels + channel] = inverse;
-    table[2 * channels + channel] = weight ? weight[channel] * inverse : inverse;
-    table[3 * channels + channel] = bias ? bias[channel] : 0.0f;
+    tabulate(table, channels, channel, centre, variance, weight, bias, epsilon);
 }
 
 // slope: 1 for no activation, 0 for ReLU.
@@ -159,10 +171,29 @@ KERNEL(gradient_sums)(const Value *gradient, const Value *y, const Value *x, con
     reduce(map, sums, first, second, partial);
 }
 
-// By channel: gradients of scale and shift, and `line[4][channels]` = a, b, c, centre, by which the gradient of the input
-// is a * gradient + b * (x - centre) + c. With batch statistics that is scale / deviation * (gradient - mean(gradient) -
-// normalised * mean(gradient * normalised)); the gradient of the mean adds 1 / count of it to each value, that of the
-// variance 2 (x - mean) / count. A block a channel.
+// `line[4][channels]` = a, b, c, centre, by which the gradient of a channel's input is a * gradient + b * (x - centre) + c.
+// With batch statistics that is scale / deviation * (gradient - mean(gradient) - normalised * mean(gradient *
+// normalised)), with `first` and `second` the sums over the batch; the gradient of the mean adds 1 / count of it to each
+// value, that of the variance 2 (x - mean) / count.
+__device__ inline void draw(float *line, int channels, int channel, double first, double second, float count,
+                            const float *table, const float *seen, int batch, const float *of_mean,
+                            const float *of_variance) {
+    float factor = table[2 * channels + channel], b = 0, c = 0;
+    if (batch) {
+        b = -factor * table[channels + channel] * (float)second / count;
+        c = -factor * (float)first / count;
+    }
+    if (of_mean) {
+        b += 2 * of_variance[channel] / count;
+        c += of_mean[channel] / count;
+    }
+    line[channel] = factor;
+    line[channels + channel] = b;
+    line[2 * channels + channel] = c;
+    line[3 * channels + channel] = seen ? seen[channel] : table[channel];
+}
+
+// By channel: gradients of scale and shift, and the line of the input's gradient. A block a channel.
 KERNEL(line)(const float *partial, Map map, Sums sums, const float *table, const float *seen, int batch,
                             const float *of_mean, const float *of_variance, float *of_weight, float *of_bias,
                             float *out) {
@@ -173,20 +204,7 @@ KERNEL(line)(const float *partial, Map map, Sums sums, const float *table, const
     if (threadIdx.x > 0) return;
     if (of_weight) of_weight[channel] = (float)second;
     if (of_bias) of_bias[channel] = (float)first;
-    if (!out) return;
-    float factor = table[2 * channels + channel], b = 0, c = 0;
-    if (batch) {
-        b = -factor * table[channels + channel] * (float)second / count;
-        c = -factor * (float)first / count;
-    }
-    if (of_mean) {
-        b += 2 * of_variance[channel] / count;
-        c += of_mean[channel] / count;
-    }
-    out[channel] = factor;
-    out[channels + channel] = b;
-    out[2 * channels + channel] = c;
-    out[3 * channels + channel] = seen ? seen[channel] : table[channel];
+    if (out) draw(out, channels, channel, first, second, count, table, seen, batch, of_mean, of_variance);
 }
 
 KERNEL(normalise_backward)(const Value *gradient, const Value *y, const Value *x, const float *line, Value *of_x, int add_x,
