@@ -138,6 +138,16 @@ impl Gpu {
         self.inner.stream.context().name().map_err(|error| explain(error, "asking for the GPU's name"))
     }
 
+    /// What distinguishes the GPU from all others, on any machine.
+    ///
+    /// # Errors
+    /// If the driver does not report it.
+    pub fn uuid(&self) -> Result<[u8; 16]> {
+        let told = self.inner.stream.context().uuid();
+        let uuid = told.map_err(|error| explain(error, "asking for the GPU's identity"))?;
+        Ok(uuid.bytes.map(|byte| byte as u8))
+    }
+
     /// Versions of the GPU and NVIDIA's libraries.
     ///
     /// # Errors
@@ -267,6 +277,11 @@ impl Gpu {
     /// As [`unwritten`].
     pub(super) fn unwritten(&self, dtype: DType, count: usize) -> Result<Tensor> {
         unwritten(&self.inner.device, dtype, count)
+    }
+
+    /// The stream of all work.
+    pub(super) fn stream(&self) -> sys::CUstream {
+        self.inner.stream.cu_stream()
     }
 
     /// As [`place_on`].

@@ -27,6 +27,8 @@ mod libraries;
 pub(crate) mod measures;
 #[expect(unsafe_code, reason = "memory on the GPU that nobody has written yet")]
 mod memory;
+#[expect(unsafe_code, reason = "NCCL's interface in C")]
+mod nccl;
 #[expect(unsafe_code, reason = "page-locked memory that the GPU reads")]
 mod pinned;
 mod plan;
@@ -50,6 +52,7 @@ pub use convolution::Refusals;
 pub use gpu::Gpu;
 pub use images::{Colours, Picked, StoredImages};
 pub use libraries::Versions;
+pub use nccl::NcclRanks;
 pub use tensors::Number;
 
 use crate::executor::{Executor, ForwardSpec, Gradients, Keep, Pass, Share, Tape, Upstream};

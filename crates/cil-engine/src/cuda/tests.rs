@@ -7,6 +7,7 @@ pub(super) mod emulator;
 mod inference;
 mod measures;
 mod memory;
+mod nccl;
 mod real;
 mod refusals;
 mod rows;

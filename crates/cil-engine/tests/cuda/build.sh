@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# build.sh FOLDER: builds the emulator of the CUDA driver, cuBLAS and cuDNN there; with FOLDER on LD_LIBRARY_PATH it is used.
+# build.sh FOLDER: builds the emulator of the CUDA driver, cuBLAS, cuDNN and NCCL there; with FOLDER on LD_LIBRARY_PATH it is used.
 # Needs g++ and the sources of cudarc and candle-kernels, which cargo has fetched if the feature `cuda` was ever built.
 # It computes with what this processor has: build it where it is to run.
 set -euo pipefail
@@ -30,9 +30,10 @@ g++ "${flags[@]}" -E -P -DKERNEL_HERE=KERNEL_HERE candle.cpp | tr '\n' ' ' |
 g++ "${flags[@]}" -O2 -Wno-unknown-pragmas -c candle.cpp -o "$out/candle.o" &
 g++ "${flags[@]}" -O2 -c emulator.cpp -o "$out/emulator.o"
 g++ "${flags[@]}" -O2 -c pinned.cpp -o "$out/pinned.o"
+g++ "${flags[@]}" -O2 -c nccl.cpp -o "$out/nccl.o"
 g++ "${flags[@]}" -O3 -march=native -c products.cpp -o "$out/products.o"
 wait $!
-nm "$out/emulator.o" "$out/pinned.o" "$out/products.o" | awk '$2 == "T" { print $3 }' | sort >"$out/defined"
+nm "$out"/{emulator,pinned,nccl,products}.o | awk '$2 == "T" { print $3 }' | sort >"$out/defined"
 # Every other function that cudarc may name succeeds and does nothing.
 {
   for module in driver nvrtc curand cublas cublaslt cudnn; do
@@ -40,7 +41,7 @@ nm "$out/emulator.o" "$out/pinned.o" "$out/products.o" | awk '$2 == "T" { print 
   done | sort -u | comm -23 - "$out/defined" | sed 's/.*/int &() { return 0; }/'
 } >"$out/others.c"
 gcc -O1 -fPIC -w -fno-builtin -c "$out/others.c" -o "$out/others.o"
-g++ -shared -o "$out/libemulator.so" "$out"/{emulator,pinned,products,candle,others}.o
-for name in libcuda.so.1 libnvrtc.so.13 libcurand.so.10 libcublas.so.13 libcublasLt.so.13 libcudnn.so.9; do
+g++ -shared -o "$out/libemulator.so" "$out"/{emulator,pinned,nccl,products,candle,others}.o -pthread
+for name in libcuda.so.1 libnvrtc.so.13 libcurand.so.10 libcublas.so.13 libcublasLt.so.13 libcudnn.so.9 libnccl.so.2; do
   ln -sfn libemulator.so "$out/$name"
 done
