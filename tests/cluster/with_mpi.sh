@@ -3,6 +3,8 @@
 # it; one rank killed and the run resumed by another number of ranks; all asked to stop and the run resumed; and what is
 # refused. PROGRAM is built with `cargo build -p cil-runner --features mpi`.
 #
+# Where there are two GPUs, or an emulator of them, and the program has the feature cuda too, the run by one GPU against two.
+#
 # Says so and ends with 0 where there is no mpirun, or the program was built without the feature.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,8 +29,9 @@ for change in classes=4 'increments=[2, 2]' architecture.width=4 procedural.conf
   small+=(--set "$change")
 done
 preset=demo-lucir-e0-dfgr-dtidkl
-run() { "$program" run $preset "${small[@]}" --threads 1 --checkpoint-every 0 "$@"; }
-shared=("$program" run $preset "${small[@]}" --threads 1 --checkpoint-every 0)
+one=("$program" run $preset "${small[@]}" --threads 1 --checkpoint-every 0)
+run() { "${one[@]}" --device cpu "$@"; }
+shared=("${one[@]}" --device cpu)
 by() { local count=$1; shift; mpirun -n "$count" "${shared[@]}" "$@"; }
 
 if by 2 --name probe 2>probe.log >/dev/null; then :; else
@@ -82,7 +85,7 @@ for count in 1 3 2; do
   if wait "$job"; then echo "a job with a dead rank succeeded"; exit 1; fi
   [ $((SECONDS - began)) -lt 15 ] || { echo "the other rank waited on"; exit 1; }
   [ -d runs/killed$count.partial ] || { echo "the run ended before its rank was killed"; exit 1; }
-  mpirun -n $count "$program" resume runs/killed$count --threads 1 --json >/dev/null 2>resume.log || { cat resume.log; exit 1; }
+  mpirun -n $count "$program" resume runs/killed$count --device cpu --threads 1 --json >/dev/null 2>resume.log || { cat resume.log; exit 1; }
   near by2 killed$count
 done
 same by2 killed2
@@ -97,7 +100,7 @@ for signal in USR1 TERM; do
   status=0; wait "$job" || status=$?
   grep -q "interrupted, and saved" stopped.log || { cat stopped.log; exit 1; }
   [ "$status" = 75 ] || echo "mpirun ended with $status, the program with 75"
-  mpirun -n 2 "$program" resume runs/stopped$signal --threads 1 --json >/dev/null 2>&1
+  mpirun -n 2 "$program" resume runs/stopped$signal --device cpu --threads 1 --json >/dev/null 2>&1
   same by2 stopped$signal
 done
 echo "SIGUSR1 to mpirun, and SIGTERM to the ranks, stopped all of them together, saved"
@@ -110,9 +113,23 @@ refused() {
 refused "share their work" mpirun -n 2 "$program" bench
 refused "share their work" mpirun -n 2 "$program" run $preset --dry-run
 refused "shares no batch" mpirun -n 2 "$program" run $preset --kernels reference
-refused "a configuration of digest" mpirun -n 1 "$program" run $preset "${small[@]}" --name other \
-  : -n 1 "$program" run $preset "${small[@]}" --set seed=4 --name other
-refused "the kernels portable, and rank 0 has" mpirun -n 1 "$program" run $preset "${small[@]}" --name other \
-  : -n 1 "$program" run $preset "${small[@]}" --kernels portable --name other
+refused "names one GPU" mpirun -n 2 "$program" run $preset --device cuda:1
+refused "a configuration of digest" mpirun -n 1 "$program" run $preset "${small[@]}" --device cpu --name other \
+  : -n 1 "$program" run $preset "${small[@]}" --device cpu --set seed=4 --name other
+refused "the kernels portable, and rank 0 has" mpirun -n 1 "$program" run $preset "${small[@]}" --device cpu --name other \
+  : -n 1 "$program" run $preset "${small[@]}" --device cpu --kernels portable --name other
 [ ! -e runs/other ] && [ ! -e runs/other.partial ] || { echo "a refused job left a folder"; exit 1; }
 echo "jobs that cannot share a run are refused, each with its sentence"
+
+# Ranks with a GPU each.
+gpus=("${one[@]}" --device cuda --kernels exact)
+if mpirun -n 2 "${gpus[@]}" --name gpus2 --json >/dev/null 2>gpus.log; then
+  "${gpus[@]}" --name gpus1 --json >/dev/null
+  near gpus1 gpus2
+  mpirun -n 2 "${gpus[@]}" --name gpus2again --json >/dev/null 2>&1
+  same gpus2 gpus2again
+  echo "two ranks with a GPU each are near one GPU, and give the same bits twice"
+else
+  grep -qE "built without the feature cuda|there is no GPU|CUDA, |have one GPU|need NCCL" gpus.log || { cat gpus.log; exit 1; }
+  echo "SKIPPED ranks with a GPU each: $(grep -m 1 -o "error: .*" gpus.log)"
+fi

@@ -131,8 +131,14 @@ fn ranks_that_cannot_work_together_are_told_before_anything_is_written() {
         assert!(message.iter().all(|it| *it == message[0]) && message[0].0 == 2, "{message:?}");
         message[0].1.clone()
     };
-    let message = of([&["--device", "cuda"], &["--device", "cuda"]], [&[], &[]]);
-    assert!(message.ends_with("use --device cpu"), "{message}");
+    let message = of([&["--device", "cuda:1"], &["--device", "cuda:1"]], [&[], &[]]);
+    assert!(message.contains("names one GPU, and each of 2 processes needs its own"), "{message}");
+    let message = of([&["--device", "cpu"], &["--device", "cuda"]], [&[], &[]]);
+    assert!(message.starts_with("rank 1 has --device cuda, and rank 0 has cpu"), "{message}");
+    if cfg!(not(feature = "cuda")) {
+        let message = of([&["--device", "cuda"], &["--device", "cuda"]], [&[], &[]]);
+        assert!(message.ends_with("use --device cpu"), "{message}");
+    }
     let message = of([&["--kernels", "reference"], &["--kernels", "reference"]], [&[], &[]]);
     assert!(message.contains("shares no batch"), "{message}");
     let message = of([&["--device", "cpu"], &["--device", "cpu", "--kernels", "portable"]], [&[], &[]]);

@@ -8,12 +8,14 @@ use cil_data::augment::Change;
 use cil_data::dataset::Dataset;
 use cil_data::device_images::DeviceImages;
 use cil_data::normalise::Normalisation;
-use cil_engine::cuda::{Colours, CudaExecutor, Gpu, Picked, Precision, StoredImages, Versions};
+use cil_engine::cuda::{Colours, CudaExecutor, Gpu, NcclRanks, Picked, Precision, StoredImages, Versions};
+use cil_engine::ranks::Ranks;
 use cil_engine::{Executor, ExecutorFactory, Graph};
 
 use super::{OnGpu, Refusals};
 use crate::cli::failure::bad_input;
 use crate::engine::machine;
+use crate::engine::ranks::text_of_all;
 
 /// How many there are; none where the driver does not say.
 pub(super) fn count() -> usize {
@@ -55,6 +57,23 @@ impl DeviceCache {
     pub(super) fn refusals(&self) -> Option<Refusals> {
         let cil_engine::cuda::Refusals { joined, algorithms, additions } = self.0.as_ref()?.refusals();
         Some(Refusals { joined, algorithms, additions })
+    }
+
+    /// Ranks whose values go from GPU to GPU, each rank's being this one.
+    pub(super) fn join(&self, ranks: &Arc<dyn Ranks>) -> Result<Arc<dyn Ranks>> {
+        let Some(gpu) = &self.0 else { return Ok(Arc::clone(ranks)) };
+        let uuid: String = gpu.uuid()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let all = text_of_all(&**ranks, &uuid)?;
+        let alike =
+            (0..all.len()).find_map(|rank| Some((all[..rank].iter().position(|it| *it == all[rank])?, rank)));
+        if let Some((first, second)) = alike {
+            return Err(bad_input(format!(
+                "ranks {first} and {second} have one GPU, and each needs its own; start at most as many processes on \
+                 a machine as it has GPUs, or use --device cpu"
+            )));
+        }
+        let joined = NcclRanks::join(gpu, Arc::clone(ranks)).map_err(|error| bad_input(error.to_string()))?;
+        Ok(Arc::new(joined))
     }
 
     pub(super) fn keep(&self, dataset: Dataset) -> Result<Dataset> {

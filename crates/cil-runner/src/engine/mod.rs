@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::cli::args::{DeviceName, Global, Kernels};
 use crate::cli::failure::bad_input;
-use ranks::same;
+use ranks::{number_on_machine, same};
 
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -45,6 +45,10 @@ pub struct Engine {
 impl Engine {
     /// The engine that the arguments ask for; sets the number of threads of the process.
     pub fn new(global: &Global) -> Result<Self> {
+        Self::at(place(global)?, global)
+    }
+
+    fn at(place: Place, global: &Global) -> Result<Self> {
         if let Some(threads) = global.threads {
             rayon::ThreadPoolBuilder::new()
                 .num_threads(usize::from(threads))
@@ -52,7 +56,7 @@ impl Engine {
                 .context("cannot set the number of threads")?;
         }
         let threads = rayon::current_num_threads();
-        match place(global)? {
+        match place {
             Place::Processor => {
                 let (executors, kernels) = kernels(global.kernels)?;
                 let (device, device_cache) = (Device::Cpu, gpu::DeviceCache::default());
@@ -77,24 +81,22 @@ impl Engine {
         if ranks.count() == 1 {
             return Self::new(global);
         }
-        if let Place::Gpu(..) = place(global)? {
-            return Err(bad_input(format!(
-                "{} processes of an MPI share a batch on processors only, and this one would use a GPU; use \
-                 --device cpu",
-                ranks.count()
-            )));
-        }
         if global.kernels == Kernels::Reference {
             return Err(bad_input(
                 "--kernels reference shares no batch between processes of an MPI; leave it out",
             ));
         }
-        let engine = Self::new(global)?;
+        let engine = Self::at(place_of_rank(global, &**ranks)?, global)?;
         let right = "use --kernels NAME with kernels that all ranks have";
         same(&**ranks, "the kernels", engine.kernels, right)?;
         same(&**ranks, "the version", env!("CIL_CODE_VERSION"), "start the same program everywhere")?;
-        let executors = shared(Arc::clone(&engine.executors), ranks);
-        Ok(Self { executors, ranks: Arc::clone(ranks), ..engine })
+        if let Some(gpu) = &engine.gpu {
+            let right = "use GPUs, drivers and libraries of one kind, or --device cpu";
+            same(&**ranks, "the GPU", &gpu.to_string(), right)?;
+        }
+        let ranks = engine.device_cache.join(ranks)?;
+        let executors = shared(Arc::clone(&engine.executors), &ranks);
+        Ok(Self { executors, ranks, ..engine })
     }
 
     /// Whether this process is the one that writes and speaks.
@@ -140,7 +142,7 @@ pub fn kernels_name(global: &Global) -> Result<&'static str> {
 }
 
 /// Where it is computed, and on a GPU how.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Processor,
     Gpu(usize, OnGpu),
@@ -187,6 +189,21 @@ fn place(global: &Global) -> Result<Place> {
     }
 }
 
+/// Where this rank computes: on GPUs, those of a machine are given to its ranks in turn.
+fn place_of_rank(global: &Global, ranks: &dyn Ranks) -> Result<Place> {
+    let place = place(global)?;
+    let device = if let Place::Gpu(..) = place { "cuda" } else { "cpu" };
+    same(ranks, "--device", device, "use --device cpu, or --device cuda where all ranks have a GPU")?;
+    match place {
+        Place::Gpu(0, kernels) => Ok(Place::Gpu(number_on_machine(ranks)? % gpu::count().max(1), kernels)),
+        Place::Gpu(number, _) => Err(bad_input(format!(
+            "--device cuda:{number} names one GPU, and each of {} processes needs its own; use --device cuda",
+            ranks.count()
+        ))),
+        Place::Processor => Ok(Place::Processor),
+    }
+}
+
 fn kernels(choice: Kernels) -> Result<(ExecutorFactory, &'static str)> {
     let path = match choice {
         Kernels::Reference => return Ok((reference(), "reference")),
@@ -211,10 +228,13 @@ fn reference() -> ExecutorFactory {
 
 #[cfg(not(feature = "cuda"))]
 mod gpu {
+    use std::sync::Arc;
+
     use anyhow::Result;
     use candle_core::Device;
     use cil_data::dataset::Dataset;
     use cil_engine::ExecutorFactory;
+    use cil_engine::ranks::Ranks;
 
     use super::{OnGpu, Refusals, machine};
     use crate::cli::failure::bad_input;
@@ -239,6 +259,11 @@ mod gpu {
 
         pub(super) fn refusals(&self) -> Option<Refusals> {
             None
+        }
+
+        #[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]
+        pub(super) fn join(&self, ranks: &Arc<dyn Ranks>) -> Result<Arc<dyn Ranks>> {
+            Ok(Arc::clone(ranks))
         }
 
         #[expect(clippy::unnecessary_wraps, reason = "the other build may fail")]

@@ -16,11 +16,14 @@ use cil_engine::ranks::{Alone, Ranks, gather, gather_each};
 
 use crate::cli::args::{Cli, Command, Run, Sweep};
 use crate::cli::failure::{Kept, bad_input, exit_status, sentence};
+use crate::engine::machine;
 
 /// The environment variables by which an MPI tells a process that it is one of several: Open MPI, MPICH and its kin,
 /// PMIx (`srun --mpi=pmix`).
 pub(crate) const LAUNCHER_VARIABLES: [&str; 4] =
     ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK"];
+/// Those by which it tells a process its number among those of its machine: Open MPI, MPICH and its kin, Slurm.
+const NUMBERS_ON_MACHINE: [&str; 3] = ["OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"];
 /// How many processes there are; `srun` counts those of its step.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 
@@ -175,26 +178,46 @@ pub fn same(ranks: &dyn Ranks, what: &str, own: &str, right: &str) -> Result<()>
     if ranks.count() == 1 {
         return Ok(());
     }
+    let all = text_of_all(ranks, own)?;
+    match all.iter().position(|text| *text != all[0]) {
+        Some(rank) => Err(bad_input(format!(
+            "rank {rank} has {what} {}, and rank 0 has {}; {right}",
+            all[rank], all[0]
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A text of each rank, by rank.
+///
+/// # Errors
+/// If the transport fails.
+pub fn text_of_all(ranks: &dyn Ranks, own: &str) -> Result<Vec<String>> {
     let lengths: Vec<usize> =
         gather_each(ranks, &[own.len() as u64])?.into_iter().map(|it| it[0] as usize).collect();
     let all = gather(ranks, own.as_bytes(), &lengths)?;
     let mut rest = all.as_slice();
-    let mut first = None;
-    for (rank, length) in lengths.iter().enumerate() {
-        let (value, behind) = rest.split_at(*length);
+    let text = |length: usize| {
+        let (value, behind) = rest.split_at(length);
         rest = behind;
-        match first {
-            None => first = Some(value),
-            Some(first) if first == value => {}
-            Some(first) => {
-                let [value, first] = [value, first].map(String::from_utf8_lossy);
-                return Err(bad_input(format!(
-                    "rank {rank} has {what} {value}, and rank 0 has {first}; {right}"
-                )));
-            }
-        }
-    }
-    Ok(())
+        String::from_utf8_lossy(value).into_owned()
+    };
+    Ok(lengths.into_iter().map(text).collect())
+}
+
+/// This process's number among those of its machine: what the MPI says, or how many ranks before it are on a machine of
+/// that name.
+///
+/// # Errors
+/// If the transport fails.
+pub fn number_on_machine(ranks: &dyn Ranks) -> Result<usize> {
+    let hosts = text_of_all(ranks, &machine::host().unwrap_or_default())?;
+    Ok(number_among(&hosts, ranks.rank(), |name| std::env::var(name).ok()))
+}
+
+fn number_among(hosts: &[String], rank: usize, variable: impl Fn(&str) -> Option<String>) -> usize {
+    let by_name = hosts[..rank].iter().filter(|host| **host == hosts[rank]).count();
+    NUMBERS_ON_MACHINE.iter().find_map(|name| variable(name)?.parse().ok()).unwrap_or(by_name)
 }
 
 #[cfg(test)]
@@ -219,6 +242,15 @@ mod tests {
         assert_eq!(of(&[("PMIX_RANK", "1"), ("SLURM_STEP_NUM_TASKS", "2")]), 2);
         // A step of Slurm without an MPI: tasks that know nothing of each other.
         assert_eq!(of(&[("SLURM_STEP_NUM_TASKS", "2")]), 1);
+    }
+
+    #[test]
+    fn ranks_of_a_machine_are_counted() {
+        let hosts = ["a", "a", "b", "a", "b"].map(str::to_owned);
+        let numbers: Vec<usize> = (0..5).map(|rank| number_among(&hosts, rank, |_| None)).collect();
+        assert_eq!(numbers, [0, 1, 0, 2, 1]);
+        let variable = |name: &str| (name == "SLURM_LOCALID").then(|| "3".to_owned());
+        assert_eq!(number_among(&hosts, 4, variable), 3, "the MPI knows better than names");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::*;
 
 mod candle;
 mod losses;
+mod ranks;
 mod runs;
 
 /// A GPU for one test at a time.
