@@ -62,8 +62,11 @@ fn rows_of_different_tasks_say_which() {
     let two = of("increments = [2, 4, 4]\nclasses = 10\n[recipe]\nhead = \"linear\"\n");
     let other = of("increments = [2, 4, 4]\nclasses = 10\n[recipe]\nhead = \"cosine\"\n");
     let labels = |members: &[Member<'_>]| group(members).into_iter().map(|it| it.label).collect::<Vec<_>>();
-    let found =
-        labels(&[member("lwf", 1, true, &six), member("joint", 1, true, &two), member("lwf", 1, true, &two)]);
+    let found = labels(&[
+        member("lwf", 1, true, &six),
+        member("joint", 1, true, &other),
+        member("lwf", 1, true, &two),
+    ]);
     assert_eq!(
         found,
         ["lwf (increments = [6, 2, 2])", "joint (increments = [2, 4, 4])", "lwf (increments = [2, 4, 4])"]
