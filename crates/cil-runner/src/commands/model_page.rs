@@ -5,14 +5,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cil_random::Draw;
 use dfgr::Replay;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::extend::report::Report;
 use crate::folder::log::Line;
 use crate::models::Opened;
 use crate::models::measure::{Accuracies, OfClass};
 use crate::render::page::learning::{Trained, loss_charts};
-use crate::render::page::{STYLE, scrolling};
+use crate::render::page::{document, scrolling};
 use crate::render::pictures;
 
 /// Images in the picture, of which each class shows the first.
@@ -110,23 +110,6 @@ pub(super) fn of_extension(
         (cost((report.bytes, report.statistics_bytes), report.seconds, lines))
     };
     Ok(document(&format!("New classes: {}", report.new_classes.join(", ")), &body))
-}
-
-fn document(title: &str, body: &Markup) -> String {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body { main { (body) } }
-        }
-    }
-    .into_string()
 }
 
 fn percent(share: Option<f64>) -> String {

@@ -20,7 +20,7 @@ use crate::results::figure::{self, Figure};
 use crate::results::images;
 use crate::results::summary::{Group, Summary};
 
-pub(crate) const STYLE: &str = include_str!("page/style.css");
+const STYLE: &str = include_str!("page/style.css");
 
 /// Colours that there are; further groups take them again.
 pub(crate) const COLOURS: usize = 7;
@@ -31,7 +31,25 @@ pub(crate) const COLOURS: usize = 7;
 /// If a picture of a run is broken.
 pub fn page(summary: &Summary, compared: &Comparison, written: &str) -> Result<String> {
     let title = title(summary);
-    let page = html! {
+    let body = html! {
+        (overview::header(&title, summary, written))
+        (overview::section(summary, compared))
+        (overview::tasks(summary))
+        (learning::old_and_new(summary))
+        (learning::forgetting(summary))
+        (confusion::section(summary)?)
+        (generated::section(summary)?)
+        (learning::losses(summary))
+        (time::section(summary))
+        (for_paper(summary, compared))
+        (settings::section(summary))
+    };
+    Ok(document(&title, &body))
+}
+
+/// A page of one file: its title, and what stands on it.
+pub(crate) fn document(title: &str, body: &Markup) -> String {
+    html! {
         (DOCTYPE)
         html lang="en" {
             head {
@@ -41,24 +59,10 @@ pub fn page(summary: &Summary, compared: &Comparison, written: &str) -> Result<S
                 title { (title) }
                 style { (PreEscaped(STYLE)) }
             }
-            body {
-                main {
-                    (overview::header(&title, summary, written))
-                    (overview::section(summary, compared))
-                    (overview::tasks(summary))
-                    (learning::old_and_new(summary))
-                    (learning::forgetting(summary))
-                    (confusion::section(summary)?)
-                    (generated::section(summary)?)
-                    (learning::losses(summary))
-                    (time::section(summary))
-                    (for_paper(summary, compared))
-                    (settings::section(summary))
-                }
-            }
+            body { main { (body) } }
         }
-    };
-    Ok(page.into_string())
+    }
+    .into_string()
 }
 
 fn title(summary: &Summary) -> String {
