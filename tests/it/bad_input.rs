@@ -109,6 +109,9 @@ fn an_output_folder_that_exists_is_refused_and_kept() {
     assert!(message.contains("the output folder runs/demo-lwf-s3 exists"), "{message}");
     assert_eq!(place.list("runs"), ["demo-lwf-s3"]);
     assert_eq!(place.list("runs/demo-lwf-s3"), ["mine"]);
+    // A name that no run may have is refused by a dry run as well.
+    let message = place.message(2, &["run", "demo-lwf", "--name", "a.partial", "--dry-run"]);
+    assert!(message.contains("\"a.partial\" is not a name for a run"), "{message}");
 }
 
 #[test]

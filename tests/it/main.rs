@@ -10,6 +10,7 @@ mod files;
 mod hub;
 mod integrity;
 mod live;
+mod model_mistakes;
 mod models;
 mod printed;
 mod progress;

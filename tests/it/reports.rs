@@ -89,7 +89,7 @@ fn runs_are_compared_and_exported() {
     let message = place.message(2, &["report", &runs[0], &runs[0]]);
     assert_eq!(message, format!("error: the run folder {} is named twice", runs[0]));
     let message = place.message(2, &["report", &runs[0], "--html", "runs"]);
-    assert_eq!(message, "error: --html runs: it is a folder, a file is to be written");
+    assert_eq!(message, "error: --html runs: it is a folder; name a file in it");
 
     if let Some(python) = python("import tensorboard") {
         tensorboard_reads(&python, &place, &result(0));

@@ -30,12 +30,18 @@ struct Report {
 /// # Errors
 /// If the model cannot be read, or the format has nothing like it.
 pub(super) fn export(arguments: &Export, global: &Global, output: &mut Output<'_>) -> Result<()> {
+    let mut others = vec![(super::READ, arguments.model.as_path())];
+    for (option, path) in [("--onnx", &arguments.onnx), ("--torch", &arguments.torch)] {
+        if let Some(path) = path {
+            super::check_out(option, path, &others)?;
+            others.push(("the file of --onnx", path));
+        }
+    }
     let engine = Engine::new(global)?;
     let opened = Opened::read(&arguments.model, &arguments.about, &engine)?;
     let classifier = opened.classifier(&engine)?;
     let mut reports = Vec::new();
     if let Some(path) = &arguments.onnx {
-        super::check_out(path, Some(&arguments.model))?;
         let card = &opened.model.card;
         let about = onnx::About {
             classes: &card.class_names,
@@ -48,7 +54,6 @@ pub(super) fn export(arguments: &Export, global: &Global, output: &mut Output<'_
         reports.push(written(path, "onnx", &bytes, Some(onnx::OPSET))?);
     }
     if let Some(path) = &arguments.torch {
-        super::check_out(path, Some(&arguments.model))?;
         let tensors = to_torch(classifier.snapshot())
             .map_err(|error| bad_input(format!("{}: {error:#}", arguments.model.display())))?;
         let metadata = HashMap::from([

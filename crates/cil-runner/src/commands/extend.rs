@@ -61,7 +61,12 @@ pub(super) fn extend(
     output: &mut Output<'_>,
 ) -> Result<()> {
     let started = Instant::now();
-    super::check_out(&arguments.out, Some(&arguments.model))?;
+    let read = (super::READ, arguments.model.as_path());
+    super::check_out("--out", &arguments.out, &[read])?;
+    if let Some(report) = &arguments.report {
+        let written = ("the model file that is written", arguments.out.as_path());
+        super::check_out("--report", report, &[read, written])?;
+    }
     let engine = Engine::new(global)?;
     let mut progress = match global.json {
         true => Progress::silent(),

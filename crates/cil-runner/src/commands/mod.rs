@@ -22,7 +22,8 @@ pub mod show;
 pub mod sweep;
 mod train;
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -112,31 +113,37 @@ fn on_models(
     }
 }
 
-/// Refuses a place where no model file can be written, or where the model that is read lies.
-fn check_out(out: &Path, model: Option<&Path>) -> Result<()> {
+/// What the model of a command is, in an error.
+const READ: &str = "the model which is read, and its file is never changed";
+
+/// Refuses a place where `option` cannot write a file, or where a file lies that the command reads or writes; `others`:
+/// these files, by what they are.
+fn check_out(option: &str, out: &Path, others: &[(&str, &Path)]) -> Result<()> {
     let place = out.display();
     if out.is_dir() {
-        return Err(bad_input(format!(
-            "--out {place}: it is a folder; name a file, such as {place}/model.safetensors"
-        )));
+        return Err(bad_input(format!("{option} {place}: it is a folder; name a file in it")));
     }
     let parent = out.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !parent.is_dir() {
         return Err(bad_input(format!(
-            "--out {place}: there is no folder {}; make it first",
+            "{option} {place}: there is no folder {}; make it first",
             parent.display()
         )));
     }
-    let same = |model: &Path| match (model.canonicalize(), out.canonicalize()) {
-        (Ok(model), Ok(out)) => model == out,
-        _ => false,
-    };
-    if model.is_some_and(same) {
-        return Err(bad_input(format!(
-            "--out {place}: that is the model which is read, and its file is never changed; name another file"
-        )));
+    for (what, other) in others {
+        if at(out).is_some_and(|it| at(other) == Some(it)) {
+            return Err(bad_input(format!("{option} {place}: that is {what}; name another file")));
+        }
     }
     Ok(())
+}
+
+/// Where a file lies or will lie, with all links followed.
+fn at(file: &Path) -> Option<PathBuf> {
+    let parent = file.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    file.canonicalize()
+        .or_else(|_| Ok::<_, io::Error>(parent.canonicalize()?.join(file.file_name().unwrap_or_default())))
+        .ok()
 }
 
 /// Bytes of what is attached to a model.

@@ -128,7 +128,7 @@ fn folder(flag: &str, path: &Path) -> Result<()> {
 
 fn write(flag: &str, path: &Path, content: &[u8]) -> Result<()> {
     if path.is_dir() {
-        return Err(bad_input(format!("{flag} {}: it is a folder, a file is to be written", path.display())));
+        return Err(bad_input(format!("{flag} {}: it is a folder; name a file in it", path.display())));
     }
     export(path, content)
 }

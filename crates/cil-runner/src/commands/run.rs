@@ -17,6 +17,7 @@ use crate::config::comments::commented;
 use crate::drive::{self, RunContext};
 use crate::engine::Engine;
 use crate::estimate::estimate;
+use crate::folder::name::check_name;
 use crate::presets::target::{configuration_of, named};
 use crate::render::progress::{Progress, note};
 use crate::render::table;
@@ -34,6 +35,9 @@ pub(super) fn run(
     let checked = configuration_of(&target, &arguments.set, global.seed, Some(global.data_dir.as_path()))?;
     if let (Some(warning), 0) = (other_normalisation(&checked), ranks.rank()) {
         note(&format!("note: {warning}"));
+    }
+    if let Some(name) = &arguments.name {
+        check_name(name)?;
     }
     let engine = Engine::of_ranks(global, ranks)?;
     if arguments.dry_run {

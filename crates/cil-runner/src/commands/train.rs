@@ -51,7 +51,10 @@ pub(super) fn train(
     output: &mut Output<'_>,
 ) -> Result<()> {
     let started = std::time::Instant::now();
-    super::check_out(&arguments.out, None)?;
+    super::check_out("--out", &arguments.out, &[])?;
+    if let Some(report) = &arguments.report {
+        super::check_out("--report", report, &[("the model file that is written", &arguments.out)])?;
+    }
     let engine = Engine::new(global)?;
     let mut progress = match global.json {
         true => Progress::silent(),

@@ -28,7 +28,7 @@ pub fn check_name(name: &str) -> Result<()> {
     let ending = Path::new(name).extension().and_then(|it| it.to_str()).unwrap_or_default();
     if [PARTIAL, "tmp"].iter().any(|it| ending.eq_ignore_ascii_case(it)) {
         return Err(bad_input(format!(
-            "{name:?} is not a name for a run: .{ending} is what the folder of an unfinished one ends with; choose another"
+            "{name:?} is not a name for a run: .{ending} is what the folder of an unfinished one ends with; use another name"
         )));
     }
     Ok(())
