@@ -107,6 +107,12 @@ fn a_model_is_trained_extended_measured_and_exported() {
     let page = fs::read_to_string(place.path().join("page.html")).expect("a page");
     assert!(page.contains("fir tree, écorce") && page.contains("old classes now, among all"), "{page}");
 
+    // Without images of old classes and without a generator nothing is said of them.
+    let alone = ["extend", "first.safetensors", "more", "--out", "third.safetensors", "--json"];
+    assert_eq!(
+        json(&place.ok(&alone))["measured_on"],
+        "new images that were held out; old classes were not measured (give --eval)"
+    );
     // Statistics in the file are of the features that they are of.
     let other = ["extend", "first.safetensors", "more", "--out", "x.safetensors", "--set"];
     let said = place.message(2, &with(&other, &["discriminant.random-features=8"]));

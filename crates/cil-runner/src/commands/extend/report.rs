@@ -145,13 +145,16 @@ pub(super) fn measure(about: &About<'_>) -> Result<Report> {
         old_before,
         old_after,
         new,
-        measured_on: match (&sets.given, images.is_empty()) {
-            (Some(_), _) => "the images of --eval".to_owned(),
-            (None, false) => {
-                "new images that were held out; old classes on generated images alone".to_owned()
+        measured_on: match (&sets.given, images.is_empty(), about.replay.is_some()) {
+            (Some(_), ..) => "the images of --eval",
+            (None, false, true) => "new images that were held out; old classes on generated images alone",
+            (None, false, false) => {
+                "new images that were held out; old classes were not measured (give --eval)"
             }
-            (None, true) => "generated images of the old classes alone".to_owned(),
-        },
+            (None, true, true) => "generated images of the old classes alone",
+            (None, true, false) => "nothing; give --eval",
+        }
+        .to_owned(),
         agreement_on_generated,
         new_taken_for_old,
         confusion: counted.map_or(Vec::new(), |(counts, _)| counts.rows),
