@@ -143,8 +143,8 @@ impl Gpu {
     /// # Errors
     /// If the driver does not report it.
     pub fn uuid(&self) -> Result<[u8; 16]> {
-        let told = self.inner.stream.context().uuid();
-        let uuid = told.map_err(|error| explain(error, "asking for the GPU's identity"))?;
+        let answer = self.inner.stream.context().uuid();
+        let uuid = answer.map_err(|error| explain(error, "asking for the GPU's identity"))?;
         Ok(uuid.bytes.map(|byte| byte as u8))
     }
 

@@ -56,8 +56,8 @@ impl NcclRanks {
         }
         let own = if rank == 0 { id.0.as_slice() } else { &[] };
         let lengths: Vec<usize> = (0..count).map(|rank| if rank == 0 { id.0.len() } else { 0 }).collect();
-        let told = gather(&*host, own, &lengths)?;
-        id.0.copy_from_slice(&told);
+        let id_bytes = gather(&*host, own, &lengths)?;
+        id.0.copy_from_slice(&id_bytes);
         let mut comm: Comm = std::ptr::null_mut();
         // SAFETY: the call writes a communicator; the GPU is this thread's.
         let joined = unsafe { (nccl.comm_init_rank)(&raw mut comm, count as c_int, id, rank as c_int) };

@@ -131,7 +131,7 @@ fn check_out(option: &str, out: &Path, others: &[(&str, &Path)]) -> Result<()> {
         )));
     }
     for (what, other) in others {
-        if at(out).is_some_and(|it| at(other) == Some(it)) {
+        if real_path(out).is_some_and(|it| real_path(other) == Some(it)) {
             return Err(bad_input(format!("{option} {place}: that is {what}; name another file")));
         }
     }
@@ -139,7 +139,7 @@ fn check_out(option: &str, out: &Path, others: &[(&str, &Path)]) -> Result<()> {
 }
 
 /// Where a file lies or will lie, with all links followed.
-fn at(file: &Path) -> Option<PathBuf> {
+fn real_path(file: &Path) -> Option<PathBuf> {
     let parent = file.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     file.canonicalize()
         .or_else(|_| Ok::<_, io::Error>(parent.canonicalize()?.join(file.file_name().unwrap_or_default())))

@@ -51,7 +51,7 @@ pub struct Settings {
     /// SHA-256 of the model file that is extended; none of a first model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The command.
+    /// The recipe of the training.
     pub recipe: Recipe,
 }
 

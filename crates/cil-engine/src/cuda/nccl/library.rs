@@ -106,11 +106,14 @@ mod tests {
 
     #[test]
     fn a_missing_library_is_one_sentence_that_names_it() {
-        let told = load("libnccl-of-nobody.so.2").map(|_| ()).expect_err("there is none");
-        assert!(told.contains("libnccl-of-nobody.so.2") && told.ends_with("or use --device cpu"), "{told}");
-        assert!(!told.contains('\n'), "{told}");
+        let message = load("libnccl-of-nobody.so.2").map(|_| ()).expect_err("there is none");
+        assert!(
+            message.contains("libnccl-of-nobody.so.2") && message.ends_with("or use --device cpu"),
+            "{message}"
+        );
+        assert!(!message.contains('\n'), "{message}");
         // A library that is not NCCL.
-        let told = load("libc.so.6").map(|_| ()).expect_err("it is another one");
-        assert!(told.contains("ncclGetUniqueId"), "{told}");
+        let message = load("libc.so.6").map(|_| ()).expect_err("it is another one");
+        assert!(message.contains("ncclGetUniqueId"), "{message}");
     }
 }
