@@ -4,6 +4,7 @@
 //! other. The head's form lists the stages as plain data, so a model file can be evaluated without its run.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
@@ -95,22 +96,85 @@ fn of_map(map: &Tensor, it: StageCells) -> Result<Tensor> {
     let each = channels * it.cells * it.cells;
     if it.normalised {
         for row in averages.chunks_exact_mut(each) {
-            let length = (row.iter().map(|value| value * value).sum::<f64>() + 1e-24).sqrt();
+            let length = length(row);
             row.iter_mut().for_each(|value| *value /= length);
         }
     }
     Tensor::from_vec(averages, (rows, each), &Device::Cpu)?.to_dtype(map.dtype())?.to_device(map.device())
 }
 
+fn length(row: &[f64]) -> f64 {
+    (row.iter().map(|value| value * value).sum::<f64>() + 1e-24).sqrt()
+}
+
+/// The gradient to each map by its tap, from the gradient `[rows, width]` to what [`features`] makes of these maps.
+///
+/// # Errors
+/// If a map is missing, the gradient has another shape, or the device refuses a tensor.
+pub fn backward(
+    maps: &BTreeMap<String, Tensor>,
+    stages: &[StageCells],
+    gradient: &Tensor,
+) -> Result<BTreeMap<String, Tensor>> {
+    let mut first = 0;
+    let mut found = BTreeMap::new();
+    for it in stages {
+        let Some(map) = maps.get(&it.tap()) else { bail!("the pass handed out no map of {}", it.tap()) };
+        let each = map.dim(1)? * it.cells * it.cells;
+        found.insert(it.tap(), back_of_map(map, *it, &gradient.narrow(1, first, each)?)?);
+        first += each;
+    }
+    Ok(found)
+}
+
+fn back_of_map(map: &Tensor, it: StageCells, gradient: &Tensor) -> Result<Tensor> {
+    let (rows, channels, height, width) = map.dims4()?;
+    let host =
+        |of: &Tensor| of.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
+    let (values, mut gradient) = (host(map)?, host(&gradient.contiguous()?)?);
+    let each = channels * it.cells * it.cells;
+    if gradient.len() != rows * each {
+        bail!("a gradient of {} numbers to {rows} rows of {each} features", gradient.len());
+    }
+    if it.normalised {
+        let averages = averages(&values, (height, width), it.cells);
+        for (row, gradient) in averages.chunks_exact(each).zip(gradient.chunks_exact_mut(each)) {
+            let length = length(row);
+            let along =
+                row.iter().zip(&*gradient).map(|(value, it)| value * it).sum::<f64>() / (length * length);
+            gradient.iter_mut().zip(row).for_each(|(it, value)| *it = (*it - value * along) / length);
+        }
+    }
+    let mut found = vec![0.0; values.len()];
+    let planes = found.chunks_exact_mut(height * width).zip(values.chunks_exact(height * width));
+    for ((found, values), of_cells) in planes.zip(gradient.chunks_exact(it.cells * it.cells)) {
+        for (at, value) in of_cells.iter().enumerate() {
+            let lines = pixels(at / it.cells, height, it.cells);
+            let columns = pixels(at % it.cells, width, it.cells);
+            let share = value / (lines.len() * columns.len()) as f64;
+            for place in lines.flat_map(|line| columns.clone().map(move |column| line * width + column)) {
+                if values[place] > 0.0 {
+                    found[place] += share;
+                }
+            }
+        }
+    }
+    Tensor::from_vec(found, map.dims(), &Device::Cpu)?.to_dtype(map.dtype())?.to_device(map.device())
+}
+
+/// Pixels of a side that belong to cell `at` of it: from the one that holds the cell's first corner to the one that
+/// holds its last.
+fn pixels(at: usize, side: usize, cells: usize) -> Range<usize> {
+    at * side / cells..((at + 1) * side).div_ceil(cells)
+}
+
 /// Averages of each plane over its cells, row by row of cells.
 fn averages<T: Copy + Into<f64>>(values: &[T], (height, width): (usize, usize), cells: usize) -> Vec<f64> {
-    // From the pixel that holds a cell's first corner to the one that holds its last.
-    let range = |at: usize, side: usize| at * side / cells..((at + 1) * side).div_ceil(cells);
     let mut found = Vec::with_capacity(values.len() / (height * width) * cells * cells);
     let mut sums = vec![0.0; width];
     for plane in values.chunks_exact(height * width) {
         for row in 0..cells {
-            let lines = range(row, height);
+            let lines = pixels(row, height, cells);
             sums.fill(0.0);
             for line in plane[lines.start * width..lines.end * width].chunks_exact(width) {
                 for (sum, value) in sums.iter_mut().zip(line) {
@@ -118,7 +182,7 @@ fn averages<T: Copy + Into<f64>>(values: &[T], (height, width): (usize, usize), 
                 }
             }
             found.extend((0..cells).map(|column| {
-                let columns = range(column, width);
+                let columns = pixels(column, width, cells);
                 let pixels = (lines.len() * columns.len()) as f64;
                 sums[columns].iter().sum::<f64>() / pixels
             }));

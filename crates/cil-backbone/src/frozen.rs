@@ -44,6 +44,8 @@ impl std::fmt::Debug for Frozen {
 pub struct Probe {
     /// `[rows, width]`, the pooled features.
     pub features: Tensor,
+    /// The maps that [`Frozen::with_maps`] named, `[rows, channels, height, width]` each, by tap.
+    pub maps: BTreeMap<String, Tensor>,
     /// Mean and variance of every batch norm's input, in node order.
     pub moments: Vec<BatchMoments>,
     tape: Tape,
@@ -190,10 +192,13 @@ impl Frozen {
         let mut pass =
             self.inner.executor.forward(&self.inner.snapshot.parameters, images, ForwardSpec::PROBE)?;
         let Some(tape) = pass.tape.take() else { candle_core::bail!("the executor kept no tape of a probe") };
-        Ok(Probe { features: pass.tap(POOLED)?.clone(), moments: pass.moments, tape })
+        let features = pass.tap(POOLED)?.clone();
+        pass.taps.retain(|name, _| self.inner.maps.contains(name));
+        Ok(Probe { features, maps: pass.taps, moments: pass.moments, tape })
     }
 
-    /// The gradient to the images, from the gradients to a probe's features and moments (by batch norm's name).
+    /// The gradient to the images, from the gradients to a probe's features and maps (by tap; the features' is
+    /// [`POOLED`]) and to its moments (by batch norm's name).
     ///
     /// # Errors
     /// If the probe is another network's, a gradient has another shape than what it belongs to, or a name is no batch
@@ -201,10 +206,9 @@ impl Frozen {
     pub fn probe_backward(
         &self,
         probe: Probe,
-        features: Option<Tensor>,
+        taps: BTreeMap<String, Tensor>,
         moments: BTreeMap<String, MomentGradient>,
     ) -> Result<Tensor> {
-        let taps = features.into_iter().map(|gradient| (POOLED.to_owned(), gradient)).collect();
         let upstream = Upstream { taps, moments };
         let parameters = &self.inner.snapshot.parameters;
         match self.inner.executor.backward(parameters, probe.tape, &upstream, &mut Gradients::default())? {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor, Var, bail};
-use cil_backbone::Frozen;
+use cil_backbone::{Frozen, POOLED};
 use cil_engine::captures::Captures;
 use cil_engine::meter::Meter;
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
@@ -223,9 +223,9 @@ impl Inversion {
         let (total, parts) = self.loss(&images, &seen, &noise, &asked)?;
         let grads = total.backward()?;
 
-        let features = grads.get(&seen.features).cloned();
+        let features = grads.get(&seen.features).map(|gradient| (POOLED.to_owned(), gradient.clone()));
         let moments = seen.moments.grads(&grads)?;
-        let mut gradient = self.teacher.probe_backward(probe, features, moments)?;
+        let mut gradient = self.teacher.probe_backward(probe, features.into_iter().collect(), moments)?;
         if let Some(direct) = grads.get(&images) {
             gradient = (gradient + direct)?;
         }

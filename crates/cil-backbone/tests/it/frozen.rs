@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use cil_backbone::{Architecture, Frozen, HeadKind, Network, POOLED, Snapshot};
+use cil_backbone::{Architecture, Frozen, HeadKind, Network, POOLED, Snapshot, StageCells, cells};
 use cil_engine::{ExecutorFactory, ForwardSpec, Gradients, MomentGradient, Parameters, Upstream};
 
 use crate::backbones::{IMAGES, ROWS, architecture, golden};
@@ -12,6 +12,11 @@ use crate::support::{bits, check_summary, cpu, golden_network, noise, reference,
 
 fn images(rows: usize) -> Tensor {
     noise("images 3", &[rows, 3, 4, 4]).unwrap().to_dtype(DType::F32).unwrap()
+}
+
+/// A gradient to the pooled features alone.
+fn pooled(gradient: Tensor) -> BTreeMap<String, Tensor> {
+    BTreeMap::from([(POOLED.to_owned(), gradient)])
 }
 
 fn compare_probe(executors: &ExecutorFactory, dtype: DType, tolerance: f64) -> Result<()> {
@@ -38,12 +43,12 @@ fn compare_probe(executors: &ExecutorFactory, dtype: DType, tolerance: f64) -> R
         }
         let moments = gradients(&probe)?;
         let to_features = to("pooled", probe.features.dims())?;
-        let both = frozen.probe_backward(probe, Some(to_features.clone()), moments.clone())?;
+        let both = frozen.probe_backward(probe, pooled(to_features.clone()), moments.clone())?;
         check_summary("input", &both, &golden["probe"], tolerance);
 
         // Each gradient alone, too: together they are the sum.
-        let one = frozen.probe_backward(frozen.probe(&images)?, Some(to_features), BTreeMap::new())?;
-        let other = frozen.probe_backward(frozen.probe(&images)?, None, moments)?;
+        let one = frozen.probe_backward(frozen.probe(&images)?, pooled(to_features), BTreeMap::new())?;
+        let other = frozen.probe_backward(frozen.probe(&images)?, BTreeMap::new(), moments)?;
         check_summary("input", &(one + other)?, &golden["probe"], tolerance);
     }
     Ok(())
@@ -213,7 +218,7 @@ fn another_network_s_probe_is_refused() -> Result<()> {
     let new = network.freeze()?;
     let probe = old.probe(&images(2))?;
     let gradient = probe.features.ones_like()?;
-    let refused = new.probe_backward(probe, Some(gradient), BTreeMap::new()).unwrap_err();
+    let refused = new.probe_backward(probe, pooled(gradient), BTreeMap::new()).unwrap_err();
     assert!(refused.to_string().contains("other parameter values"), "{refused}");
     Ok(())
 }
@@ -247,6 +252,43 @@ fn values_that_are_not_those_of_the_form_are_named() -> Result<()> {
     let mut network = tiny(HeadKind::Linear);
     network.parameters_mut().remove("stem.conv.weight");
     assert!(network.freeze().unwrap_err().to_string().contains("stem.conv.weight is missing"));
+    Ok(())
+}
+
+/// A step against the gradient of half the squared distance, by features of cells, comes nearer by what the gradient
+/// says.
+#[test]
+fn features_of_cells_lead_back_to_the_images() -> Result<()> {
+    let cell = |stage, cells, normalised| StageCells { stage, cells, normalised };
+    let stages = [cell(3, 1, false), cell(1, 2, true), cell(2, 2, false)];
+    let golden = golden();
+    let architecture = architecture(&golden["networks"][0]);
+    let images = noise("images 3", &IMAGES.dims(ROWS))?;
+    let gradient = |executors: &ExecutorFactory, dtype: DType| -> Result<(Frozen, Tensor, Tensor)> {
+        let network = golden_network(architecture.clone(), IMAGES, executors, dtype)?;
+        let frozen = network.freeze()?.with_maps(&cells::taps(&stages))?;
+        let images = images.to_dtype(dtype)?;
+        let target = cells::features(&frozen.forward(&(&images * 0.5)?)?.maps, &stages)?;
+        let probe = frozen.probe(&images)?;
+        let apart = (cells::features(&probe.maps, &stages)? - &target)?;
+        let taps = cells::backward(&probe.maps, &stages, &apart)?;
+        let gradient = frozen.probe_backward(probe, taps, BTreeMap::new())?.to_dtype(DType::F64)?;
+        Ok((frozen, target, gradient))
+    };
+    let (frozen, target, expected) = gradient(&reference(), DType::F64)?;
+    let half = |images: &Tensor| -> Result<f64> {
+        let apart = (cells::features(&frozen.forward(images)?.maps, &stages)? - &target)?;
+        (apart.sqr()?.sum_all()? / 2.0)?.to_scalar::<f64>()
+    };
+    let direction = noise("direction", images.dims())?;
+    let moved = |step: f64| half(&(&images + (&direction * step)?)?);
+    let slope = (moved(1e-6)? - moved(-1e-6)?) / 2e-6;
+    let along = (&expected * &direction)?.sum_all()?.to_scalar::<f64>()?;
+    assert!((slope - along).abs() < 1e-5 * (1.0 + along.abs()), "{slope}, {along}");
+    assert!(along.abs() > 1e-3, "{along}");
+    let (_, _, found) = gradient(&cpu(), DType::F32)?;
+    let largest = |of: &Tensor| of.abs()?.max_all()?.to_scalar::<f64>();
+    assert!(largest(&(found - &expected)?)? < 1e-4 * largest(&expected)?);
     Ok(())
 }
 
