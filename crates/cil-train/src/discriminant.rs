@@ -10,10 +10,12 @@ use cil_engine::Parameters;
 use cil_random::Draw;
 use nalgebra::{DMatrix, DVector, RowDVector};
 
+use crate::recipe::DiscriminantSpec;
+
+mod carried;
+
 /// Share of the mean variance that is added to a map's normal equations: features may have directions without spread.
 const RIDGE: f64 = 1e-4;
-/// The same of the change that features of several stages go through, which has more numbers than there may be images.
-const RIDGE_OF_CHANGE: f64 = 1e-2;
 
 /// How statistics are taken, carried and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,69 +61,6 @@ impl ClassStatistics {
         Ok(Self { form, means: DMatrix::from_rows(&means), covariance }.into_kept())
     }
 
-    /// The same classes as a later backbone sees them, from the features `[images, width]` of the same images before
-    /// and after: means go through the affine map that fits best, and so does the covariance, to which what the map
-    /// leaves unexplained is added.
-    ///
-    /// # Errors
-    /// If there is no image, or all are alike.
-    pub(crate) fn carried(&self, before: &Tensor, after: &Tensor) -> Result<Self> {
-        if before.dims() != after.dims() || before.dim(0)? == 0 {
-            bail!("features before and after are {:?} and {:?}", before.dims(), after.dims());
-        }
-        let (from, before) = centred(matrix(before)?);
-        let (to, after) = centred(matrix(after)?);
-        match self.form {
-            Form::Pooled => self.carried_by_map(&from, &to, &before, after),
-            Form::Wide => self.carried_by_change(&from, &to, &before, after),
-        }
-    }
-
-    fn carried_by_map(
-        &self,
-        from: &RowDVector<f64>,
-        to: &RowDVector<f64>,
-        before: &DMatrix<f64>,
-        after: DMatrix<f64>,
-    ) -> Result<Self> {
-        let normal = shrunk(before.tr_mul(before), RIDGE);
-        let map = normal.cholesky().context(NO_SPREAD)?.solve(&before.tr_mul(&after));
-        let unexplained = after - before * &map;
-        let mut means = self.means.clone();
-        means.row_iter_mut().for_each(|mut mean| mean -= from);
-        means *= &map;
-        means.row_iter_mut().for_each(|mut mean| mean += to);
-        let residual = unexplained.tr_mul(&unexplained) / unexplained.nrows() as f64;
-        Ok(Self { means, covariance: map.tr_mul(&(&self.covariance * &map)) + residual, form: self.form })
-    }
-
-    /// By the identity and a change beside it, which alone is held by the ridge: what stays where it was is left alone,
-    /// to the bit, and directions that the images do not tell of stay.
-    fn carried_by_change(
-        &self,
-        from: &RowDVector<f64>,
-        to: &RowDVector<f64>,
-        before: &DMatrix<f64>,
-        after: DMatrix<f64>,
-    ) -> Result<Self> {
-        let moved = after - before;
-        if moved.amax() == 0.0 && from == to {
-            return Ok(self.clone());
-        }
-        let normal = shrunk(gram(before, self.form), RIDGE_OF_CHANGE);
-        let change = normal.cholesky().context(NO_SPREAD)?.solve(&(before.transpose() * &moved));
-        let unexplained = moved - before * &change;
-        let mut centred_means = self.means.clone();
-        centred_means.row_iter_mut().for_each(|mut mean| mean -= from);
-        let mut means = &self.means + centred_means * &change;
-        let shift = to - from;
-        means.row_iter_mut().for_each(|mut mean| mean += &shift);
-        let right = &self.covariance + &self.covariance * &change;
-        let residual = gram(&unexplained, self.form) / unexplained.nrows() as f64;
-        let covariance = &right + change.transpose() * &right + residual;
-        Ok(Self { means, covariance, form: self.form }.into_kept())
-    }
-
     /// These classes and `newer` ones behind them; every class counts the same in the covariance.
     pub(crate) fn joined(&self, newer: &Self) -> Self {
         let (old, new) = (self.means.nrows() as f64, newer.means.nrows() as f64);
@@ -129,6 +68,18 @@ impl ClassStatistics {
         means.rows_mut(self.means.nrows(), newer.means.nrows()).copy_from(&newer.means);
         let covariance = (&self.covariance * old + &newer.covariance * new) / (old + new);
         Self { means, covariance, form: self.form }.into_kept()
+    }
+
+    /// Weights `[classes, width]` and biases `[classes]` of what answers by the settings.
+    ///
+    /// # Errors
+    /// If the statistics have no such classifier, or the device refuses the tensors.
+    pub(crate) fn answer(&self, spec: &DiscriminantSpec, device: &Device) -> Result<(Tensor, Tensor)> {
+        match (spec.ridge, spec.nearest_mean) {
+            (true, _) => self.least_squares(spec.shrinkage, device),
+            (_, true) => self.nearest_mean(device),
+            _ => self.discriminant(spec.shrinkage, device),
+        }
     }
 
     /// Weights `[classes, width]` and biases `[classes]` of 0 of the ridge regression of class indicators on features,
@@ -147,6 +98,19 @@ impl ClassStatistics {
         let dims = self.means.shape();
         let weights = Tensor::from_slice(weights.as_slice(), dims, device)?.to_dtype(DType::F32)?;
         Ok((weights, Tensor::zeros(dims.0, DType::F32, device)?))
+    }
+
+    /// Weights `[classes, width]`, the directions of the means, and biases `[classes]` of 0: the nearest direction of a
+    /// mean to a feature's (the "nearest mean" of the codes of ADC and LDC).
+    ///
+    /// # Errors
+    /// If the device refuses the tensors.
+    pub(crate) fn nearest_mean(&self, device: &Device) -> Result<(Tensor, Tensor)> {
+        let dims = self.means.shape();
+        let mut directions = self.means.clone();
+        directions.row_iter_mut().for_each(|mut row| row /= row.norm().max(f64::MIN_POSITIVE));
+        let weights = Tensor::from_slice(directions.transpose().as_slice(), dims, device)?;
+        Ok((weights.to_dtype(DType::F32)?, Tensor::zeros(dims.0, DType::F32, device)?))
     }
 
     /// Weights `[classes, width]` and biases `[classes]` of the linear discriminant with equal priors:
@@ -304,10 +268,6 @@ impl ClassStatistics {
         Ok(Self { form, means: matrix(&means)?, covariance })
     }
 }
-
-/// Why there is no map.
-const NO_SPREAD: &str =
-    "the features of the images at hand do not differ, so they do not tell how the backbone changed";
 
 /// Values of a symmetric matrix on and above its diagonal.
 pub(crate) fn triangle(width: usize) -> usize {

@@ -3,6 +3,7 @@
 //! A method is a value ([`recipe::Recipe`]); one loop runs them all. This crate opens no file, reads no clock and
 //! prints nothing: it returns events.
 
+mod adversarial;
 mod answers;
 pub mod audit;
 mod discriminant;

@@ -4,10 +4,12 @@
 //! features of either, as a recipe's discriminant says; they are taken of every image without augmentation, and of its
 //! mirror image if the recipe says so.
 
-use anyhow::{Context, Result};
-use candle_core::Tensor;
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use candle_core::{Tensor, Var};
 use cil_backbone::head::{normalized, random_features};
-use cil_backbone::{Frozen, cells};
+use cil_backbone::{Frozen, POOLED, cells};
 use cil_data::store::{SampleId, TrainSet};
 use cil_engine::parameters::initial_value;
 
@@ -54,6 +56,17 @@ impl<'a> Looked<'a> {
         Ok(Tensor::cat(&rows, 0)?)
     }
 
+    /// `[images, width]` of the images alone, without mirror images.
+    ///
+    /// # Errors
+    /// If an executor fails, or there is no image.
+    pub(crate) fn as_they_are(&self, train: &TrainSet, samples: &[SampleId]) -> Result<Tensor> {
+        let Plan { preparation, device, .. } = self.plan;
+        let of_batch = |batch| Ok(self.of(&train.images(batch, preparation, None, device)?)?);
+        let rows = samples.chunks(INFERENCE_BATCH).map(of_batch).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&rows, 0)?)
+    }
+
     /// `[images, width]` of images as they are; pooled features of length 1, but as they are where what answers divides
     /// them itself.
     ///
@@ -70,6 +83,33 @@ impl<'a> Looked<'a> {
             Some(projection) => random_features(&read, projection),
             None => Ok(read),
         }
+    }
+}
+
+impl Looked<'_> {
+    /// Where `images` are as [`Self::of`] sees them, and the gradient to them of half the sum of their squared
+    /// distances from `point`, `[1, width]`.
+    ///
+    /// # Errors
+    /// If the features are random ones, or an executor fails.
+    pub(crate) fn towards(&self, images: &Tensor, point: &Tensor) -> Result<(Tensor, Tensor)> {
+        if self.projection.is_some() {
+            bail!("random features have no gradient to the images");
+        }
+        let probe = self.model.probe(images)?;
+        if !self.spec.stages.is_empty() {
+            let read = cells::features(&probe.maps, &self.spec.stages)?;
+            let apart = read.broadcast_sub(point)?;
+            let taps = cells::backward(&probe.maps, &self.spec.stages, &apart)?;
+            return Ok((read, self.model.probe_backward(probe, taps, BTreeMap::new())?));
+        }
+        let features = Var::from_tensor(&probe.features)?;
+        let read = normalized(&features)?;
+        let half = (read.broadcast_sub(point)?.sqr()?.sum_all()? / 2.0)?;
+        let grads = half.backward()?;
+        let gradient = grads.get(&features).context("the features have no gradient")?.clone();
+        let taps = BTreeMap::from([(POOLED.to_owned(), gradient)]);
+        Ok((read.detach(), self.model.probe_backward(probe, taps, BTreeMap::new())?))
     }
 }
 

@@ -11,13 +11,15 @@ use cil_data::exemplars::{Budget, Exemplars, herd};
 use cil_data::store::{SampleId, TrainSet};
 use cil_random::Draw;
 use dfgr::Replay;
+use nalgebra::{DMatrix, RowDVector};
 
-use crate::discriminant::{ClassStatistics, Form};
+use crate::adversarial::Adversary;
+use crate::discriminant::{ClassStatistics, Form, matrix};
 use crate::looks::Looked;
 use crate::means;
 use crate::plan::Plan;
-use crate::recipe::DiscriminantSpec;
 use crate::recipe::correction::AlignSpec;
+use crate::recipe::{AdversarialImages, Carry, DiscriminantSpec};
 
 /// Brings exemplars to the budget of the classes seen and herds those of the task's classes; how many images are kept.
 pub(crate) fn remember(
@@ -73,7 +75,59 @@ pub(crate) fn statistics(
         after.push(looked.features(train, &kept)?);
         seen.push(old.features(train, &kept)?);
     }
-    Ok(before.carried(&Tensor::cat(&seen, 0)?, &Tensor::cat(&after, 0)?)?.joined(&newer))
+    let (seen, after) = (Tensor::cat(&seen, 0)?, Tensor::cat(&after, 0)?);
+    let carried = match plan.recipe.discriminant.as_ref().map_or(Carry::Map, |spec| spec.carry) {
+        Carry::Map => before.carried(&seen, &after)?,
+        Carry::None => before.clone(),
+        Carry::Nearby { sigma } => before.carried_nearby(&seen, &after, sigma)?,
+        Carry::Linear => before.carried_linearly(&seen, &after)?,
+        Carry::Adversarial(settings) => {
+            let change = adversarial(plan, before, (&old, &looked), (train, &classes.concat()), settings)?;
+            let rows: Vec<_> = change.iter().map(Change::shift).collect();
+            let moved = before.moved(&DMatrix::from_rows(&rows))?;
+            let of_all = |first: &Tensor, of: fn(&Change) -> &Tensor| {
+                let more = change.iter().map(of).filter(|_| settings.map);
+                Tensor::cat(&std::iter::once(first).chain(more).collect::<Vec<_>>(), 0)
+            };
+            let by_map = before.carried(&of_all(&seen, |it| &it.old)?, &of_all(&after, |it| &it.new)?)?;
+            if settings.map { by_map } else { by_map.with_means_of(&moved) }
+        }
+    };
+    Ok(carried.joined(&newer))
+}
+
+/// Features of the images that stand for an old class, `[images, width]`.
+struct Change {
+    /// As the old model sees them.
+    old: Tensor,
+    /// As the new model does.
+    new: Tensor,
+    shift: RowDVector<f64>,
+}
+
+impl Change {
+    fn shift(&self) -> RowDVector<f64> {
+        self.shift.clone()
+    }
+}
+
+/// The change of adversarial images of each old class.
+fn adversarial(
+    plan: &Plan,
+    before: &ClassStatistics,
+    (old, new): (&Looked<'_>, &Looked<'_>),
+    (train, samples): (&TrainSet, &[SampleId]),
+    settings: AdversarialImages,
+) -> Result<Vec<Change>> {
+    let features = &matrix(&old.as_they_are(train, samples)?)?;
+    let adversary = Adversary { plan, old, train, samples, features, means: before.means(), settings };
+    let change = |class: usize| {
+        let images = adversary.images_of(class)?;
+        let (old, new) = (old.of(&images)?, new.of(&images)?);
+        let shift = matrix(&new)?.row_mean() - matrix(&old)?.row_mean();
+        Ok(Change { old, new, shift })
+    };
+    (0..before.classes()).map(change).collect()
 }
 
 /// Statistics of all classes seen where none were kept: of old classes from generated images, by the class that the

@@ -5,6 +5,7 @@
 //! from recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
 
 mod advice;
+pub mod carry;
 mod check;
 pub mod correction;
 pub mod discriminant;
@@ -13,6 +14,7 @@ mod logistic;
 mod new_replay;
 mod small;
 
+pub use carry::{AdversarialImages, Carry};
 pub use discriminant::DiscriminantSpec;
 pub use fecam::{Covariance, FecamSpec};
 pub use logistic::LogisticSpec;

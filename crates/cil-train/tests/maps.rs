@@ -10,7 +10,8 @@ use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 use cil_train::methods::both_teachers_maps;
 use cil_train::recipe::{
-    DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained,
+    AdversarialImages, Carry, DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers,
+    TermSpec, Trained,
 };
 use cil_train::term::{DualTeacher, Vid};
 use dtid::dual::DualForm;
@@ -167,6 +168,30 @@ fn nonsense_is_named() {
     };
     refused(&random(0), "discriminant.random-features is 0; use a value from 1 to 8192");
     refused(&random(1 << 40), "use a value from 1 to 8192");
+    let answered = |change: &dyn Fn(&mut DiscriminantSpec)| {
+        let mut spec = DiscriminantSpec::pooled(0.01);
+        change(&mut spec);
+        move |recipe: &mut Recipe| recipe.discriminant = Some(spec.clone())
+    };
+    let images = AdversarialImages::published();
+    for (sigma, said) in [(0.0, "0.0"), (f64::NAN, "NaN"), (1e9, "1000000000")] {
+        refused(
+            &answered(&|it| it.carry = Carry::Nearby { sigma }),
+            &format!("discriminant.carry.sigma is {said}"),
+        );
+    }
+    let few = Carry::Adversarial(AdversarialImages { images: 0, ..images });
+    refused(&answered(&|it| it.carry = few), "discriminant.carry.images is 0; use a value from 1 to 100000");
+    let many = Carry::Adversarial(AdversarialImages { iterations: usize::MAX, ..images });
+    refused(&answered(&|it| it.carry = many), "discriminant.carry.iterations is 18446744073709551615");
+    let still = Carry::Adversarial(AdversarialImages { step: 0.0, ..images });
+    refused(&answered(&|it| it.carry = still), "discriminant.carry.step is 0.0");
+    let random = |it: &mut DiscriminantSpec| {
+        (it.carry, it.random_features) = (Carry::Adversarial(images), Some(4));
+    };
+    refused(&answered(&random), "random-features is set");
+    let both = |it: &mut DiscriminantSpec| (it.nearest_mean, it.ridge) = (true, true);
+    refused(&answered(&both), "discriminant.nearest-mean and ridge are both true");
     refused(&given, "new-teacher.exemplars is true and no exemplar is kept");
     let joint = |recipe: &mut Recipe| {
         for term in &mut recipe.increment.terms {

@@ -4,6 +4,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use cil_train::loss::binary::{binary_cross_entropy, distilled_targets};
+use cil_train::loss::features::{Projector, anti_collapse, projected_kd};
 use cil_train::loss::logits::global_kd;
 
 #[path = "../../dtid/tests/support/mod.rs"]
@@ -71,4 +72,31 @@ fn the_old_prediction_among_all_classes_matches_torch() {
     assert_close(scalar(&global_kd(&student, &old, 2.0).unwrap()), 0.0, 1e-12, "agreement");
     assert!(global_kd(&old, &student, 2.0).is_err());
     assert!(global_kd(&student, &old, 0.0).is_err());
+}
+
+#[test]
+fn projected_distillation_matches_torch() {
+    let case = Case::load(GOLDEN, "projected_kd");
+    let old = case.tensor("old");
+    let layers = ["weight1", "bias1", "weight2", "bias2"];
+    case.check(&["student", "weight1", "bias1", "weight2", "bias2"], |it| {
+        projected_kd(&it[0], &old, &Projector { layers: [(&it[1], &it[2]), (&it[3], &it[4])] })
+    });
+    let values = layers.map(|name| case.tensor(name));
+    let projector = Projector { layers: [(&values[0], &values[1]), (&values[2], &values[3])] };
+    check_detached(&old, |old| projected_kd(&case.tensor("student"), old, &projector));
+    assert!(projected_kd(&old.narrow(0, 0, 2).unwrap(), &old, &projector).is_err());
+}
+
+#[test]
+fn anti_collapse_matches_torch() {
+    let case = Case::load(GOLDEN, "anti_collapse");
+    case.check(&["features"], |it| anti_collapse(&it[0], 0.9));
+    let features = case.tensor("features");
+    // A feature that is another one twice: its last pivot is rounding, and nothing is NaN.
+    let twice = Tensor::cat(&[&features, &features.narrow(1, 0, 1).unwrap()], 1).unwrap();
+    let loss = scalar(&anti_collapse(&twice.to_dtype(DType::F32).unwrap(), 0.9).unwrap());
+    assert!((-0.9..=0.0).contains(&loss), "{loss}");
+    let few = features.narrow(0, 0, 4).unwrap();
+    assert!(anti_collapse(&few, 0.9).unwrap_err().to_string().contains("4 rows of 4 features"));
 }

@@ -14,7 +14,8 @@ use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::Event;
 use cil_train::learner::{Learner, Plan};
 use cil_train::methods::data_free::frozen_features;
-use cil_train::recipe::{DiscriminantSpec, Recipe, SyntheticNorm};
+use cil_train::methods::lwf;
+use cil_train::recipe::{AdversarialImages, Carry, DiscriminantSpec, Recipe, SyntheticNorm};
 use support::{data, data_free, plan, run, training, values};
 
 /// Between two classes with equal priors a discriminant's boundary goes through the middle of their means: logits are
@@ -134,6 +135,54 @@ fn a_discriminant_of_several_stages_answers_of_what_it_says_it_keeps() {
     let error =
         Learner::new(plan).unwrap().adopt_base(classifier.snapshot().clone()).unwrap_err().to_string();
     assert!(error.contains("base.safetensors"), "{error}");
+}
+
+/// However statistics follow the backbone: the training is the same, and no old image is read.
+#[test]
+fn statistics_follow_the_backbone_without_an_old_image() {
+    let (train, _) = data(6);
+    let images = AdversarialImages { images: 5, step: 2.0, iterations: 2, map: false };
+    let by_map = AdversarialImages { map: true, ..images };
+    let raw = vec![StageCells { stage: 3, cells: 1, normalised: false }];
+    let mut heads = Vec::new();
+    let plain = lwf(training(1), training(1));
+    let (_, untouched) = run(plan(plain.clone(), &[3, 3], 1), &train);
+    for (carry, stages, nearest_mean) in [
+        (Carry::Map, vec![], false),
+        (Carry::None, vec![], false),
+        (Carry::Nearby { sigma: 0.3 }, vec![], true),
+        (Carry::Linear, raw.clone(), true),
+        (Carry::Adversarial(images), vec![], false),
+        (Carry::Adversarial(images), raw.clone(), true),
+        (Carry::Adversarial(by_map), vec![], false),
+        (Carry::Adversarial(by_map), stages().stages, false),
+    ] {
+        let spec = DiscriminantSpec { carry, stages, nearest_mean, ..DiscriminantSpec::pooled(0.01) };
+        let plan = plan(Recipe { discriminant: Some(spec.clone()), ..plain.clone() }, &[3, 3], 1);
+        let (mut learner, mut before) = (Learner::new(plan.clone()).unwrap(), Vec::new());
+        let counts = || -> Vec<u64> { (0..6).map(|class| train.reads(class)).collect() };
+        while let Some(event) = learner.advance(&train).unwrap() {
+            match event {
+                Event::TaskStart { .. } => before = counts(),
+                Event::TaskLearned { task, .. } => {
+                    let old = plan.increments.seen(task) - plan.increments.classes(task).len();
+                    assert_eq!(counts()[..old], before[..old], "an old image was read: {carry:?}");
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(values(&untouched), values(&learner), "{carry:?}");
+        let classifier = learner.classifier().unwrap().unwrap();
+        let head = &classifier.snapshot().head;
+        if nearest_mean {
+            assert_eq!(head.kind, HeadKind::LinearOfDirections, "{carry:?}");
+        }
+        let weights = head.weights(&classifier.snapshot().parameters).unwrap().weights;
+        let first = weights[0].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(first.iter().all(|value| value.is_finite()), "{carry:?}");
+        assert!(!heads.contains(&first), "{carry:?} makes no difference");
+        heads.push(first);
+    }
 }
 
 /// Ridge regression over random features of the pooled ones.

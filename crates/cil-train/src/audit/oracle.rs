@@ -108,10 +108,7 @@ pub fn oracle(
     };
     let (seen, by_run) = seen(&plan, classifier, &looked, test)?;
     let answered = |statistics: &ClassStatistics| -> Result<Vec<Counts>> {
-        let (weights, biases) = match spec.ridge {
-            true => statistics.least_squares(spec.shrinkage, &candle_core::Device::Cpu)?,
-            false => statistics.discriminant(spec.shrinkage, &candle_core::Device::Cpu)?,
-        };
+        let (weights, biases) = statistics.answer(&spec, &candle_core::Device::Cpu)?;
         let biases = DVector::from_vec(biases.to_dtype(DType::F64)?.to_vec1::<f64>()?);
         Ok(seen.counted(&linear(&seen.features, &matrix(&weights)?, &biases)))
     };

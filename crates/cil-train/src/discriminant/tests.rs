@@ -165,3 +165,43 @@ fn least_squares_of_statistics_are_those_of_the_images() {
         );
     }
 }
+
+/// Drift of SDC, the projector of LDC and the nearest mean as PyTorch has them (`tests/golden/carry.py`).
+const CARRY: &str = include_str!("../../tests/golden/carry.json");
+
+#[test]
+fn means_follow_as_in_the_published_codes() {
+    let golden: Value = serde_json::from_str(CARRY).unwrap();
+    let expected = |name: &str| matrix(&rows(&golden[name])).unwrap();
+    let (before, after) = (rows(&golden["before"]), rows(&golden["after"]));
+    for (form, within) in [(Form::Pooled, 1e-9), (Form::Wide, 1e-5)] {
+        let old = of(&classes(&golden["old"]), form).unwrap();
+        let near = old.carried_nearby(&before, &after, golden["sigma"].as_f64().unwrap()).unwrap();
+        assert!((&near.means - expected("nearby")).amax() < within, "{}", near.means);
+        assert_eq!(near.covariance, old.covariance);
+        let shifts = &near.means - &old.means;
+        assert!((old.moved(&shifts).unwrap().means - near.means).amax() < within);
+        assert!(old.moved(&shifts.rows(0, 2).into_owned()).is_err());
+    }
+    // Of several stages it is the change that the ridge holds.
+    let old = of(&classes(&golden["old"]), Form::Pooled).unwrap();
+    let linear = old.carried_linearly(&before, &after).unwrap();
+    assert!((&linear.means - expected("linear_means")).amax() < 1e-9, "{}", linear.means);
+    assert!((&linear.covariance - expected("linear_covariance")).amax() < 1e-9, "{}", linear.covariance);
+    let wide = of(&classes(&golden["old"]), Form::Wide).unwrap();
+    assert!((wide.carried_linearly(&before, &after).unwrap().means - linear.means).amax() < 0.05);
+    assert_eq!(wide.carried_linearly(&before, &before).unwrap(), wide);
+}
+
+#[test]
+fn the_nearest_mean_is_that_of_directions() {
+    let golden: Value = serde_json::from_str(CARRY).unwrap();
+    let expected = matrix(&rows(&golden["nearest"])).unwrap();
+    let (weights, biases) =
+        of(&classes(&golden["old"]), Form::Pooled).unwrap().nearest_mean(&Device::Cpu).unwrap();
+    let mut queries = matrix(&rows(&golden["queries"])).unwrap();
+    queries.row_iter_mut().for_each(|mut row| row /= row.norm());
+    let found = queries * matrix(&weights).unwrap().transpose();
+    assert!((found - expected).amax() < 1e-6);
+    assert_eq!(biases.to_vec1::<f32>().unwrap(), [0.0; 3]);
+}

@@ -125,10 +125,7 @@ pub(super) fn answering(
     projection: Option<Tensor>,
     device: &Device,
 ) -> Result<Frozen> {
-    let (weights, biases) = match spec.ridge {
-        true => statistics.least_squares(spec.shrinkage, device)?,
-        false => statistics.discriminant(spec.shrinkage, device)?,
-    };
+    let (weights, biases) = statistics.answer(spec, device)?;
     let blocks = &model.snapshot().head.blocks;
     let (mut tensors, mut row) = (BTreeMap::new(), 0);
     for (block, classes) in blocks.iter().enumerate() {

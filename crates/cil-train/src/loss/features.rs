@@ -1,5 +1,7 @@
 //! Distillation of the old model's pooled features.
 
+use std::f64::consts::FRAC_1_SQRT_2;
+
 use candle_core::{D, Result, Tensor, bail};
 
 use super::{absolute, filled_dims2};
@@ -74,6 +76,60 @@ fn angles(rows: &Tensor) -> Result<Tensor> {
     let norms = (differences.sqr()?.sum_keepdim(D::Minus1)? + SQUARED_DISTANCE_FLOOR)?.sqrt()?;
     let directions = differences.broadcast_div(&norms)?;
     directions.matmul(&directions.transpose(1, 2)?.contiguous()?)
+}
+
+/// A learned network of one hidden layer with GELU; it trains with the student.
+#[derive(Clone, Copy, Debug)]
+pub struct Projector<'a> {
+    /// Weight `[outputs, inputs]` and bias `[outputs]` of both layers.
+    pub layers: [(&'a Tensor, &'a Tensor); 2],
+}
+
+/// Mean over rows and features of `(projector(student) - old)²`.
+///
+/// `student`, `old`: `[rows, features]`; `old` is of the frozen old model and detached. Projected distillation as in
+/// AdaGauss's code (grypesc/AdaGauss at 0543a12, `ada_gauss.py`; Rypesc et al. 2024).
+pub fn projected_kd(student: &Tensor, old: &Tensor, projector: &Projector<'_>) -> Result<Tensor> {
+    check_same_rows(student, old)?;
+    let linear =
+        |rows: &Tensor, (weight, bias): (&Tensor, &Tensor)| rows.matmul(&weight.t()?)?.broadcast_add(bias);
+    let hidden = linear(student, projector.layers[0])?;
+    // GELU with the error function: candle's own has a gradient of six decimals.
+    let hidden = ((&hidden * 0.5)? * ((&hidden * FRAC_1_SQRT_2)?.erf()? + 1.0)?)?;
+    (linear(&hidden, projector.layers[1])? - old.detach())?.sqr()?.mean_all()
+}
+
+/// Least pivot of the factor in [`anti_collapse`]: rounding may leave one below 0.
+const LEAST_PIVOT: f64 = 1e-12;
+
+/// Minus the mean over features of `min(L_ii, limit)`, where `L Lᵀ` is the covariance of the rows (with one degree of
+/// freedom less). From `-limit` to 0.
+///
+/// `features`: `[rows, features]`, more rows than features, since the covariance is singular otherwise. The factor is
+/// computed column by column in the tensors' own type, where they are. `loss_ac` of AdaGauss's code
+/// (grypesc/AdaGauss at 0543a12; Rypesc et al. 2024).
+pub fn anti_collapse(features: &Tensor, limit: f64) -> Result<Tensor> {
+    let (rows, width) = filled_dims2(features, "features")?;
+    if rows <= width {
+        bail!(
+            "{rows} rows of {width} features have a singular covariance; use a batch of more rows than features"
+        )
+    }
+    let centred = features.broadcast_sub(&features.mean_keepdim(0)?)?;
+    let mut left = (centred.t()?.matmul(&centred)? / (rows - 1) as f64)?;
+    let mut diagonal = Vec::with_capacity(width);
+    for at in 0..width {
+        let pivot = left.narrow(0, 0, 1)?.narrow(1, 0, 1)?.maximum(LEAST_PIVOT)?;
+        diagonal.push(pivot.sqrt()?.flatten_all()?);
+        let below = width - at - 1;
+        if below > 0 {
+            let column = left.narrow(0, 1, below)?.narrow(1, 0, 1)?.contiguous()?;
+            let row = left.narrow(0, 0, 1)?.narrow(1, 1, below)?.contiguous()?;
+            let rest = left.narrow(0, 1, below)?.narrow(1, 1, below)?;
+            left = (rest - column.matmul(&row)?.broadcast_div(&pivot)?)?;
+        }
+    }
+    Tensor::cat(&diagonal, 0)?.minimum(limit)?.mean_all()?.neg()
 }
 
 fn check_same_rows(student: &Tensor, old: &Tensor) -> Result<()> {

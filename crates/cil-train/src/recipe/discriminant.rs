@@ -8,6 +8,7 @@ use cil_backbone::{Backbone, Head, HeadKind, StageCells, cells};
 use cil_engine::bounds;
 use serde::{Deserialize, Serialize};
 
+use super::carry::Carry;
 use super::fecam::{Covariance, FecamSpec};
 
 /// A linear discriminant that answers in place of the trained head, which is still used as teacher and student: class
@@ -29,6 +30,13 @@ pub struct DiscriminantSpec {
     /// counting the same, in place of the discriminant; `shrinkage` is then the ridge's share of the mean square.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ridge: bool,
+    /// Whether the nearest class mean answers, by the cosine of features and means, in place of the discriminant;
+    /// `shrinkage` is not used then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nearest_mean: bool,
+    /// How statistics of old classes follow the backbone when a later task trains it.
+    #[serde(default, skip_serializing_if = "Carry::is_map")]
+    pub carry: Carry,
     /// FeCAM in place of the discriminant, on a backbone that no later task trains; `shrinkage` is then its share of
     /// the mean variance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +69,8 @@ impl DiscriminantSpec {
             stages: Vec::new(),
             random_features: None,
             ridge: false,
+            nearest_mean: false,
+            carry: Carry::Map,
             fecam: None,
             fetril: false,
             mirrored: false,
@@ -77,7 +87,7 @@ impl DiscriminantSpec {
         let kind = match &self.fecam {
             Some(FecamSpec { covariance: Covariance::PerClass, .. }) => HeadKind::Mahalanobis,
             Some(_) => HeadKind::LinearOfDirections,
-            None if self.fetril => HeadKind::LinearOfDirections,
+            None if self.fetril || self.nearest_mean => HeadKind::LinearOfDirections,
             None => kind,
         };
         let powered = self.fecam.as_ref().is_some_and(FecamSpec::is_powered);
@@ -104,6 +114,18 @@ impl DiscriminantSpec {
         if let Some(fecam) = &self.fecam {
             fecam.check()?;
         }
+        self.carry.check()?;
+        if self.carry.adversarial().is_some() && self.random_features.is_some() {
+            bail!(
+                "discriminant.carry is of adversarial images and random-features is set; images are changed by the \
+                 gradient of pooled features or of stages, so leave one of the two out"
+            );
+        }
+        if self.nearest_mean && self.ridge {
+            bail!(
+                "discriminant.nearest-mean and ridge are both true; one of them answers, so set the other to false"
+            );
+        }
         if self.is_of_a_frozen_backbone() {
             self.check_alone()?;
         }
@@ -117,6 +139,8 @@ impl DiscriminantSpec {
         let others = [
             ("fetril", self.fetril && self.fecam.is_some()),
             ("ridge", self.ridge),
+            ("nearest-mean", self.nearest_mean),
+            ("carry", !self.carry.is_map()),
             ("random-features", self.random_features.is_some()),
             ("generated", self.generated.is_some()),
         ];

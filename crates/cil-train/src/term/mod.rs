@@ -8,6 +8,7 @@
 //! thread.
 
 mod angle_relation;
+mod anti_collapse;
 mod binary_cross_entropy;
 mod class_balanced;
 mod cross_entropy;
@@ -26,6 +27,7 @@ mod nca;
 mod objective;
 mod old_head;
 mod pod_spatial;
+mod projected_kd;
 mod scaled;
 mod vid;
 
@@ -68,6 +70,8 @@ list::terms! {
         HeadCrossEntropy(head_cross_entropy::HeadCrossEntropy),
         OldHead(old_head::OldHead),
         DoubleRegression(double_regression::DoubleRegression),
+        ProjectedKd(projected_kd::ProjectedKd),
+        AntiCollapse(anti_collapse::AntiCollapse),
     }
 }
 

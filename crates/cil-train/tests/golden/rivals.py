@@ -38,5 +38,20 @@ def global_kd(student, old):
     return 4 * (cross - entropy).mean()
 
 
+def projected_kd(student, old, weight1, bias1, weight2, bias2):
+    """AdaGauss's projected distillation: `distiller` of two linear layers and GELU, mean squared error."""
+    hidden = F.gelu(F.linear(student, weight1, bias1))
+    return F.mse_loss(F.linear(hidden, weight2, bias2), old)
+
+
+def anti_collapse(features):
+    """AdaGauss's `loss_ac` with a limit of 0.9."""
+    return -torch.diag(torch.linalg.cholesky(torch.cov(features.T))).clamp(max=0.9).mean()
+
+
 case("global_kd", global_kd, ["student"], student=randn(4, 5), old=2 * randn(4, 3))
+layers = dict(weight1=randn(8, 4), bias1=randn(8), weight2=randn(4, 8), bias2=randn(4))
+case("projected_kd", projected_kd, ["student", *layers], student=randn(5, 4), old=randn(5, 4), **layers)
+spread = randn(9, 4) @ torch.diag(torch.tensor([2.0, 1.0, 0.5, 0.1])) @ randn(4, 4)
+case("anti_collapse", anti_collapse, ["features"], features=spread)
 write()

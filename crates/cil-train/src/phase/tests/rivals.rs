@@ -4,8 +4,8 @@ use dtid::regression::Centring;
 
 use super::*;
 use crate::term::{
-    AngleRelation, BinaryCrossEntropy, ClassBalanced, ClassScale, DoubleRegression, GlobalKd,
-    HeadCrossEntropy, LogitL1, OldHead, Scaled,
+    AngleRelation, AntiCollapse, BinaryCrossEntropy, ClassBalanced, ClassScale, DoubleRegression, GlobalKd,
+    HeadCrossEntropy, LogitL1, OldHead, ProjectedKd, Scaled,
 };
 
 fn scaled(by: ClassScale, term: TermSpec) -> TermSpec {
@@ -54,6 +54,23 @@ pub(super) fn data_free() -> Vec<TermSpec> {
 #[test]
 fn the_gradient_of_data_free_rivals_is_right() -> Result<()> {
     check_terms(HeadKind::WithoutBias, data_free(), 6, SyntheticNorm::Separate, Trained::All, false)
+}
+
+pub(super) fn of_features() -> Vec<TermSpec> {
+    let (columns, rows) = (Columns::Seen, Rows::Real);
+    vec![
+        // So that the head has a gradient.
+        TermSpec::CrossEntropy(CrossEntropy { weight: 0.5, rows, columns, balanced: false, smoothing: 0.0 }),
+        TermSpec::ProjectedKd(ProjectedKd { weight: 0.8, rows: Rows::All, hidden: 2 }),
+        // Ten rows of eight features, five of them of alike images, have a nearly singular covariance: differences of
+        // its factor are coarse, and its weight is small for that.
+        TermSpec::AntiCollapse(AntiCollapse { weight: 0.03, rows: Rows::All, limit: 0.2 }),
+    ]
+}
+
+#[test]
+fn the_gradient_of_projected_distillation_and_of_anti_collapse_is_right() -> Result<()> {
+    check_terms(HeadKind::Linear, of_features(), 3, SyntheticNorm::Joint, Trained::All, false)
 }
 
 pub(super) fn head_alone() -> Vec<TermSpec> {
