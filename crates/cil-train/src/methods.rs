@@ -34,6 +34,7 @@ pub fn fine_tune(base: Training, increment: Training) -> Recipe {
         base: PhaseSpec { trained: Trained::All, terms: terms.clone(), training: base },
         increment: PhaseSpec { trained: Trained::All, terms, training: increment },
         replay: None,
+        adversarial: None,
         new_teacher: None,
         new_replay: None,
         balance: None,

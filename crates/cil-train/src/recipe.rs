@@ -4,6 +4,7 @@
 //! how long. It is plain data, written to and read from a run's configuration, and a variant of a method is a function
 //! from recipe to recipe (see [`crate::methods`]). Unknown keys are refused.
 
+mod adversarial;
 mod advice;
 pub mod carry;
 mod check;
@@ -14,6 +15,7 @@ mod logistic;
 mod new_replay;
 mod small;
 
+pub use adversarial::AdversarialReplaySpec;
 pub use carry::{AdversarialImages, Carry};
 pub use discriminant::DiscriminantSpec;
 pub use fecam::{Covariance, FecamSpec};
@@ -203,6 +205,9 @@ pub struct Recipe {
     /// Generated images of old classes, in every step of a later task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplaySpec>,
+    /// Adversarial images of old classes, in every step of a later task's student.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<AdversarialReplaySpec>,
     /// The second teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_teacher: Option<NewTeacherSpec>,

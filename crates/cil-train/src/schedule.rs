@@ -244,7 +244,13 @@ impl<'a> OfTask<'a> {
             }
             PhaseKind::Student => {
                 let beside = if recipe.oversample { self.new } else { self.old };
-                self.epoch(&recipe.increment, self.new + beside)
+                let (images, mut passes) = self.epoch(&recipe.increment, self.new + beside);
+                // They are made at the phase's beginning; each unit has its share.
+                if let Some(spec) = &recipe.adversarial {
+                    let made = self.classes.start * spec.images * spec.iterations;
+                    passes.probe += made as f64 / units.max(1) as f64;
+                }
+                (images, passes)
             }
             PhaseKind::Balance => {
                 let images = match recipe.joint || recipe.exemplars.is_none() {
@@ -277,10 +283,11 @@ impl<'a> OfTask<'a> {
         let (real, new) = drawn.map_or((real, self.new), |drawn| (drawn, drawn));
         let steps = phase.training.steps(real);
         let real = whole(&phase.training, real);
-        let generated = steps * recipe.replay.as_ref().map_or(0, |it: &ReplaySpec| it.batch);
+        let adversarial = recipe.adversarial.filter(|_| self.task > 0).map_or(0, |it| it.batch);
+        let generated = steps * recipe.replay.as_ref().map_or(adversarial, |it: &ReplaySpec| it.batch);
         let images = (real + generated) as f64;
         let mut passes = Passes {
-            generator: generated as f64,
+            generator: if adversarial > 0 { 0.0 } else { generated as f64 },
             new_generator: drawn.unwrap_or(0) as f64,
             ..Passes::default()
         };

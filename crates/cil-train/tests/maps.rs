@@ -8,10 +8,10 @@ use cil_backbone::{Architecture, StageCells};
 use cil_data::exemplars::Budget;
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
-use cil_train::methods::both_teachers_maps;
+use cil_train::methods::{both_teachers_maps, lwf};
 use cil_train::recipe::{
-    AdversarialImages, Carry, DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers,
-    TermSpec, Trained,
+    AdversarialImages, AdversarialReplaySpec, Carry, DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows,
+    SyntheticNorm, Teachers, TermSpec, Trained,
 };
 use cil_train::term::{DualTeacher, Vid};
 use dtid::dual::DualForm;
@@ -192,6 +192,28 @@ fn nonsense_is_named() {
     refused(&answered(&random), "random-features is set");
     let both = |it: &mut DiscriminantSpec| (it.nearest_mean, it.ridge) = (true, true);
     refused(&answered(&both), "discriminant.nearest-mean and ridge are both true");
+    let spec = AdversarialReplaySpec { images: 5, step: 1.0, iterations: 2, noise: 1.0, batch: 4 };
+    let adversarial = |spec: AdversarialReplaySpec, discriminant: Option<DiscriminantSpec>| {
+        move |recipe: &mut Recipe| {
+            *recipe = lwf(training(1), training(1));
+            (recipe.adversarial, recipe.discriminant) = (Some(spec), discriminant.clone());
+        }
+    };
+    let pooled = || Some(DiscriminantSpec::pooled(0.01));
+    for (spec, part) in [
+        (AdversarialReplaySpec { images: 0, ..spec }, "adversarial.images is 0; use a value from 1"),
+        (AdversarialReplaySpec { step: f64::INFINITY, ..spec }, "adversarial.step is inf"),
+        (AdversarialReplaySpec { iterations: 0, ..spec }, "adversarial.iterations is 0"),
+        (AdversarialReplaySpec { noise: -1.0, ..spec }, "adversarial.noise is -1"),
+        (AdversarialReplaySpec { batch: 1 << 20, ..spec }, "adversarial.batch is 1048576"),
+    ] {
+        refused(&adversarial(spec, pooled()), part);
+    }
+    refused(&adversarial(spec, None), "no class means are kept; add the table discriminant");
+    let random = DiscriminantSpec { random_features: Some(4), ..DiscriminantSpec::pooled(0.01) };
+    refused(&adversarial(spec, Some(random)), "leave random-features, fecam and fetril out");
+    let twice = |recipe: &mut Recipe| (recipe.adversarial, recipe.discriminant) = (Some(spec), pooled());
+    refused(&twice, "adversarial and replay are both set");
     refused(&given, "new-teacher.exemplars is true and no exemplar is kept");
     let joint = |recipe: &mut Recipe| {
         for term in &mut recipe.increment.terms {

@@ -9,10 +9,11 @@ use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;
 use cil_train::event::Event;
 use cil_train::methods::with_exemplars::bias_correction;
-use cil_train::methods::{fine_tune, joint, podnet};
+use cil_train::methods::{fine_tune, joint, lwf, podnet};
 use cil_train::recipe::correction::BiasCorrectionSpec;
 use cil_train::recipe::{
-    LogisticSpec, NewReplaySpec, PhaseSpec, Recipe, Rows, SyntheticNorm, TermSpec, Trained, Training,
+    AdversarialReplaySpec, DiscriminantSpec, LogisticSpec, NewReplaySpec, PhaseSpec, Recipe, Rows,
+    SyntheticNorm, TermSpec, Trained, Training,
 };
 use cil_train::schedule::{Activity, ImageCounts};
 use cil_train::term::ClassBalanced;
@@ -49,6 +50,13 @@ fn appended() -> Recipe {
     let spec = LogisticSpec { generated: 60, penalty: 0.003, given_up: 0.2, stages: Vec::new() };
     let replay = Some(replay(SyntheticNorm::Joint));
     Recipe { head: HeadKind::Linear, logistic: Some(spec), replay, ..fine_tune(training(2), training(1)) }
+}
+
+/// Adversarial images in place of generated ones.
+fn adversarial() -> Recipe {
+    let spec = AdversarialReplaySpec { images: 3, step: 1.0, iterations: 1, noise: 0.5, batch: 5 };
+    let discriminant = Some(DiscriminantSpec::pooled(0.01));
+    Recipe { adversarial: Some(spec), discriminant, ..lwf(training(2), training(2)) }
 }
 
 /// The work that a learner reports: task, activity, units and the mean number of images of a unit.
@@ -89,6 +97,7 @@ fn phases_units_and_images_are_those_of_a_learner() {
         ("unshared", unshared()),
         ("corrected", corrected()),
         ("appended", appended()),
+        ("adversarial", adversarial()),
     ];
     let count = |class: usize| train.samples(class..class + 1).len();
     let images: Vec<usize> = (0..5).map(count).collect();

@@ -15,7 +15,10 @@ use cil_train::event::Event;
 use cil_train::learner::{Learner, Plan};
 use cil_train::methods::data_free::frozen_features;
 use cil_train::methods::lwf;
-use cil_train::recipe::{AdversarialImages, Carry, DiscriminantSpec, Recipe, SyntheticNorm};
+use cil_train::recipe::{
+    AdversarialImages, AdversarialReplaySpec, Carry, DiscriminantSpec, Recipe, Rows, SyntheticNorm,
+};
+use cil_train::term::{ClassBalanced, LogitKd};
 use support::{data, data_free, plan, run, training, values};
 
 /// Between two classes with equal priors a discriminant's boundary goes through the middle of their means: logits are
@@ -182,6 +185,47 @@ fn statistics_follow_the_backbone_without_an_old_image() {
         assert!(first.iter().all(|value| value.is_finite()), "{carry:?}");
         assert!(!heads.contains(&first), "{carry:?} makes no difference");
         heads.push(first);
+    }
+}
+
+/// Adversarial images stand where generated ones would, without an old image, and begin again as they were.
+#[test]
+fn adversarial_images_are_replayed_without_an_old_image() {
+    let (train, _) = data(6);
+    let spec = AdversarialReplaySpec { images: 6, step: 2.0, iterations: 2, noise: 1.0, batch: 5 };
+    let with = |adversarial, stages: Vec<StageCells>| {
+        let mut recipe = lwf(training(1), training(2));
+        let kd = LogitKd { weight: 1.0, temperature: 2.0, rows: Rows::All };
+        recipe.increment.terms[1] = kd.into();
+        recipe.increment.terms.push(ClassBalanced { weight: 0.1, rows: Rows::All }.into());
+        recipe.discriminant = Some(DiscriminantSpec { stages, ..DiscriminantSpec::pooled(0.01) });
+        let plan = plan(Recipe { adversarial, ..recipe }, &[3, 3], 1);
+        let mut learner = Learner::new(plan.clone()).unwrap();
+        let counts = || -> Vec<u64> { (0..3).map(|class| train.reads(class)).collect() };
+        let (mut before, mut images) = (Vec::new(), Vec::new());
+        while let Some(event) = learner.advance(&train).unwrap() {
+            match event {
+                Event::TaskStart { task: 1, .. } => before = counts(),
+                Event::TaskLearned { task: 1, .. } => assert_eq!(counts(), before, "an old image was read"),
+                Event::Progress { task: 1, images: of_unit, .. } => images.push(of_unit),
+                _ => {}
+            }
+            // What is left is made again from what was saved.
+            let saved = learner.save().unwrap();
+            learner = Learner::restore(plan.clone(), &saved, &train).unwrap();
+        }
+        (values(&learner), images, values(&run(plan, &train).1))
+    };
+    let (plain, of_unit, _) = with(None, vec![]);
+    assert_eq!(of_unit, [36, 36]);
+    let mut found = vec![plain];
+    for stages in [vec![], stages().stages] {
+        let (resumed, of_unit, at_once) = with(Some(spec), stages);
+        // Three steps of five more.
+        assert_eq!(of_unit, [51, 51]);
+        assert_eq!(resumed, at_once);
+        assert!(!found.contains(&resumed));
+        found.push(resumed);
     }
 }
 

@@ -25,7 +25,7 @@ fn steps_are_those_of_the_code() {
         iterations: golden["iterations"].as_u64().unwrap() as usize,
         map: false,
     };
-    let found = moved(&images, settings, |images| {
+    let found = moved(&images, settings, true, |images| {
         let images = Var::from_tensor(images)?;
         let features = normalized(&images.flatten_from(1)?.matmul(&weight.t()?)?)?;
         let half = (features.broadcast_sub(&point)?.sqr()?.sum_all()? / 2.0)?;

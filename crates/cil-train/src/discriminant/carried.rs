@@ -72,6 +72,11 @@ impl ClassStatistics {
         Ok(Self { means: &self.means + shifts, ..self.clone() }.into_kept())
     }
 
+    /// Root of the mean variance of a feature within classes.
+    pub(crate) fn deviation(&self) -> f64 {
+        (self.covariance.trace() / self.covariance.nrows() as f64).sqrt()
+    }
+
     /// `[classes, width]`.
     pub(crate) fn means(&self) -> &DMatrix<f64> {
         &self.means

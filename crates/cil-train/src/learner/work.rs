@@ -9,6 +9,7 @@ use cil_random::Draw;
 use dfgr::Inversion;
 
 use super::Learner;
+use crate::adversarial::Pool;
 use crate::discriminant::ClassStatistics;
 use crate::event::PhaseKind;
 use crate::logistic;
@@ -89,6 +90,18 @@ fn network(learner: &Learner, phase: PhaseKind, train: &TrainSet) -> Result<Netw
     }
 }
 
+/// The adversarial images of a student's phase, from the new images and the statistics of old classes.
+fn adversarial(learner: &Learner, phase: PhaseKind, train: &TrainSet) -> Result<Option<Pool>> {
+    let (plan, task) = (&learner.plan, learner.task);
+    let Some(spec) = plan.recipe.adversarial.filter(|_| phase == PhaseKind::Student && task > 0) else {
+        return Ok(None);
+    };
+    let (Some(old), Some(statistics)) = (&learner.old, &learner.statistics) else {
+        bail!("there is no old model with class means to make adversarial images with");
+    };
+    Ok(Some(Pool::new(plan, task, (old, statistics), train, spec)?))
+}
+
 /// That many draws of what is kept, each from all of it.
 fn with_replacement(kept: &[SampleId], count: usize, (seed, task): (u64, usize)) -> Vec<SampleId> {
     let mut stream = Draw { task, ..Draw::new(seed, "oversampling") }.stream("exemplars");
@@ -153,6 +166,7 @@ pub(super) fn job(learner: &Learner, phase: PhaseKind, network: Network, train: 
         old: if recipe.joint { None } else { learner.old.clone() },
         new: learner.new_teacher.clone(),
         replay: learner.replay.clone().zip(recipe.replay.clone()),
+        adversarial: adversarial(learner, phase, train)?,
         new_replay: learner.new_replay.clone(),
     };
     Job::new(phase, network, spec, source, classes, teachers, draw)

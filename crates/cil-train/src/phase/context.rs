@@ -11,6 +11,7 @@ use cil_data::augment::Preparation;
 use cil_data::store::{SampleId, TrainSet};
 use dfgr::Replay;
 
+use crate::adversarial::Pool;
 use crate::recipe::ReplaySpec;
 
 /// Images, and the device, seed and task of a job over them.
@@ -32,6 +33,8 @@ pub(crate) struct FrozenNetworks {
     pub(crate) new: Option<Frozen>,
     /// Generated images of old classes.
     pub(crate) replay: Option<(Replay, ReplaySpec)>,
+    /// Adversarial images of old classes, in place of generated ones.
+    pub(crate) adversarial: Option<Pool>,
     /// Generated images of new classes, by their teacher, in steps without real ones.
     pub(crate) new_replay: Option<Replay>,
 }
@@ -48,6 +51,7 @@ impl FrozenNetworks {
             Some((replay, spec)) => Some((replay.with_maps(maps)?, spec)),
             None => None,
         };
+        self.adversarial = self.adversarial.map(|pool| pool.with_maps(maps)).transpose()?;
         self.new_replay = self.new_replay.map(|replay| replay.with_maps(maps)).transpose()?;
         Ok(self)
     }

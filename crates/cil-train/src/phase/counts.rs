@@ -52,6 +52,10 @@ impl Job {
             let found = drawn(replay, self.n_old, "class counts", steps * spec.batch)?;
             counts.iter_mut().zip(found).for_each(|(count, found)| *count += found);
         }
+        if let Some(pool) = &self.teachers.adversarial {
+            let found = pool.counts(self.n_old, steps);
+            counts.iter_mut().zip(found).for_each(|(count, found)| *count += found);
+        }
         if let Some(replay) = &self.teachers.new_replay {
             let found = drawn(replay, self.columns.len() - self.n_old, "new class counts", steps * batch)?;
             counts[self.n_old..].iter_mut().zip(found).for_each(|(count, found)| *count += found);

@@ -74,7 +74,7 @@ pub(super) struct Inputs<'a> {
     pub(super) images: Option<&'a Tensor>,
     /// The input of the generator of new classes.
     pub(super) new_code: Option<&'a Tensor>,
-    /// The input of the generator of old classes.
+    /// The input of the generator of old classes, or adversarial images of them.
     pub(super) code: Option<&'a Tensor>,
     /// Classes that the host labels_on_host, u32, in the order of rows.
     labels: Option<&'a Tensor>,
@@ -188,6 +188,12 @@ impl Job {
             layout.labels_on_host.1 = code.labels.is_some();
             labels.extend(code.labels.into_iter().flatten());
             tensors.push(code.input);
+        }
+        if let Some(pool) = &self.teachers.adversarial {
+            let (images, of_classes) = pool.draw(draws.noise[0])?;
+            layout.n_replayed = of_classes.len();
+            labels.extend(of_classes);
+            tensors.push(images);
         }
         if !labels.is_empty() {
             let count = labels.len();

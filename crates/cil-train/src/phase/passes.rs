@@ -32,7 +32,7 @@ pub(super) struct First {
     pub(super) said: Option<Outputs>,
 }
 
-/// Generated images of old classes, and what the generator's teacher says of them.
+/// Generated or adversarial images of old classes, and the old teacher's outputs for them.
 pub(super) struct Replayed {
     pub(super) images: Tensor,
     pub(super) view: Outputs,
@@ -64,6 +64,13 @@ impl Job {
                 let (images, view) = replay.generate(code)?;
                 Some(Replayed { images, view, norm: spec.synthetic_norm })
             }
+            (Some(images), None) => match &self.teachers.adversarial {
+                Some(pool) => {
+                    let (images, view) = pool.seen(images)?;
+                    Some(Replayed { images, view, norm: SyntheticNorm::Joint })
+                }
+                None => None,
+            },
             _ => None,
         };
         Ok((first, replayed))

@@ -142,6 +142,7 @@ fn on_step(
         old: Some(old),
         new: Some(new),
         replay: Some((generator, replay)),
+        adversarial: None,
         new_replay: None,
     };
     let spec = PhaseSpec { trained, terms, training: training() };

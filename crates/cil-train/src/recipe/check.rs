@@ -84,6 +84,7 @@ impl Recipe {
                 bail!("new-teacher.exemplars is true and no exemplar is kept; set it to false");
             }
         }
+        self.check_adversarial()?;
         self.without_new_images()?;
         self.corrections()?;
         self.check_logistic()?;
