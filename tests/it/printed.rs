@@ -223,5 +223,5 @@ fn what_a_document_quotes_of_the_sources_is_there() {
         assert!(source.contains(&plain(block)), "{path} does not hold\n{block}");
         (before, quoted) = (after, quoted + 1);
     }
-    assert_eq!(quoted, 3);
+    assert_eq!(quoted, 4);
 }

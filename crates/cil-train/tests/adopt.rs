@@ -12,7 +12,7 @@ use cil_data::procedural::ProceduralConfig;
 use cil_data::store::{Images, TrainSet};
 use cil_engine::Parameters;
 use cil_train::learner::{Learner, Plan, classifier_of};
-use cil_train::methods::{data_free::frozen_features, fine_tune};
+use cil_train::methods::{fine_tune, frozen::frozen_features};
 use cil_train::recipe::{DiscriminantSpec, LogisticSpec, Recipe, SyntheticNorm};
 use support::{data, data_free, executors, plan, replay, run, run_from, training, values};
 

@@ -7,7 +7,7 @@ mod support;
 use cil_backbone::{HeadKind, StageCells};
 use cil_train::event::Event;
 use cil_train::learner::{Learner, Plan};
-use cil_train::methods::data_free::frozen_features;
+use cil_train::methods::frozen::frozen_features;
 use cil_train::methods::lucir;
 use cil_train::recipe::{Covariance, DiscriminantSpec, FecamSpec, Recipe};
 use support::{data, plan, run, training, values};

@@ -12,7 +12,7 @@ use cil_backbone::{HeadKind, HeadWeights, Outputs, POOLED};
 use cil_data::exemplars::Budget;
 use cil_engine::{Graph, GraphBuilder, Op, Shape};
 use cil_train::event::{Event, PhaseKind};
-use cil_train::methods::with_exemplars::rehearsal;
+use cil_train::methods::rehearsal::rehearsal;
 use cil_train::methods::{lucir, with_dfgr};
 use cil_train::recipe::{Recipe, Rows, SyntheticNorm, TermSpec, Training};
 use cil_train::step::Step;

@@ -13,7 +13,7 @@ use cil_data::store::TrainSet;
 use cil_engine::Parameters;
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan, Position, Saved};
-use cil_train::methods::with_exemplars::bias_correction;
+use cil_train::methods::bic::bias_correction;
 use cil_train::methods::{fine_tune, joint, podnet};
 use cil_train::recipe::correction::BiasCorrectionSpec;
 use cil_train::recipe::{

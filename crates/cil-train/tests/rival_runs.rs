@@ -6,10 +6,12 @@ use cil_backbone::align::Length;
 use cil_data::exemplars::Budget;
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
-use cil_train::methods::data_free::{
-    always_be_dreaming, generated_deep_inversion, model_consolidation, rdfcil,
-};
-use cil_train::methods::with_exemplars::{bias_correction, weight_aligning};
+use cil_train::methods::abd::always_be_dreaming;
+use cil_train::methods::bic::bias_correction;
+use cil_train::methods::deep_inversion::generated_deep_inversion;
+use cil_train::methods::dmc::model_consolidation;
+use cil_train::methods::rdfcil::rdfcil;
+use cil_train::methods::wa::weight_aligning;
 use cil_train::recipe::correction::AlignSpec;
 use cil_train::recipe::{Recipe, SyntheticNorm};
 use dfgr::InversionConfig;

@@ -8,7 +8,7 @@ mod support;
 use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;
 use cil_train::event::Event;
-use cil_train::methods::with_exemplars::bias_correction;
+use cil_train::methods::bic::bias_correction;
 use cil_train::methods::{fine_tune, joint, lwf, podnet};
 use cil_train::recipe::correction::BiasCorrectionSpec;
 use cil_train::recipe::{

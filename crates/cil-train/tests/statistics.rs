@@ -13,7 +13,7 @@ use cil_data::store::TrainSet;
 use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::Event;
 use cil_train::learner::{Learner, Plan};
-use cil_train::methods::data_free::frozen_features;
+use cil_train::methods::frozen::frozen_features;
 use cil_train::methods::lwf;
 use cil_train::recipe::{
     AdversarialImages, AdversarialReplaySpec, Carry, DiscriminantSpec, Recipe, Rows, SyntheticNorm,

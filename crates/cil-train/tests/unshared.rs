@@ -13,7 +13,7 @@ use cil_data::store::TrainSet;
 use cil_train::evaluate::{Subject, evaluate};
 use cil_train::event::{Confusion, Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
-use cil_train::methods::with_exemplars::bias_correction;
+use cil_train::methods::bic::bias_correction;
 use cil_train::methods::{podnet, with_dfgr, with_new_images_unshared};
 use cil_train::metrics::accuracy;
 use cil_train::recipe::{

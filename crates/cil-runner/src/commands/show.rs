@@ -1,36 +1,44 @@
 //! `protocols`, `methods` and `show`: what can be run, and what is published and measured of it.
 
 use anyhow::Result;
+use cil_train::methods::{self, Exemplars, Heads, Method, heads};
 use serde::Serialize;
 
 use super::presets::whole;
 use crate::cli::args::Show;
 use crate::cli::failure::{bad_input, nearest};
 use crate::cli::output::Output;
-use crate::presets::method::{Base, MethodName};
+use crate::presets::method::{MethodName, either, words};
 use crate::presets::numbers::{self, Kind, Number};
 use crate::presets::protocol::Protocol;
 use crate::presets::{self, protocols as all_protocols};
 use crate::render::table::aligned;
 
 /// Parts that are added to a base, and what each does.
-const PARTS: [(&str, &str); 12] = [
-    ("e20, e0, eN", "exemplars of each class, with lucir and podnet: 20, none, N (--exemplars N)"),
-    ("dfgr", "data-free generative replay: generated images of old classes in every step"),
-    ("dtidkl", "two teachers' logits"),
-    ("dtid", "two teachers' logits and maps of stages"),
-    ("replace", "with podnet and dtid: the teachers' maps in place of POD-spatial"),
-    ("unshared", "with dfgr and dtid: a second generator's images in place of the new ones"),
-    (
-        "discriminant",
-        "the classifier is a discriminant of stored class means and one covariance (--head statistics)",
-    ),
-    ("stages", "the same of all stages' features (--head stages)"),
-    ("ridge", "the classifier is ridge regression on random features (--head ridge)"),
-    ("fecam", "with frozen: FeCAM, a covariance of each class (--head fecam)"),
-    ("fecamshared", "with frozen: FeCAM, one covariance (--head fecam-shared)"),
-    ("fetril", "with frozen: FeTrIL, a linear SVM on features moved to old means (--head fetril)"),
-];
+fn parts() -> Vec<Listed> {
+    let with = either(words(|it| it.exemplars == Exemplars::InName), "and");
+    let maps = |it: &Method| it.schemes.as_ref().is_some_and(|it| it.own_maps.is_some());
+    let frozen = either(words(|it| it.heads == Heads::Required), "or");
+    let schemes = [
+        ("e20, e0, eN", format!("exemplars of each class, with {with}: 20, none, N (--exemplars N)")),
+        ("dfgr", "data-free generative replay: generated images of old classes in every step".to_owned()),
+        ("dtidkl", "two teachers' logits".to_owned()),
+        ("dtid", "two teachers' logits and maps of stages".to_owned()),
+        (
+            "replace",
+            format!(
+                "with {} and dtid: the teachers' maps in place of the method's own distillation of maps",
+                either(words(maps), "or")
+            ),
+        ),
+        ("unshared", "with dfgr and dtid: a second generator's images in place of the new ones".to_owned()),
+    ];
+    let heads = heads::ALL.iter().map(|it| {
+        let only = if it.frozen_only { format!("with {frozen}: ") } else { String::new() };
+        (it.word, format!("{only}the classifier is {} (--head {})", it.about, it.option))
+    });
+    schemes.into_iter().chain(heads).map(|(name, about)| Listed { name: name.to_owned(), about }).collect()
+}
 
 /// The line of a protocol or a base method.
 #[derive(Serialize)]
@@ -61,17 +69,21 @@ pub fn protocols(output: &mut Output<'_>) -> Result<()> {
 /// # Errors
 /// If the output cannot be written.
 pub fn methods(output: &mut Output<'_>) -> Result<()> {
-    let named = |(name, about): (&str, &str)| Listed { name: name.to_owned(), about: about.to_owned() };
-    let bases: Vec<Listed> = Base::all().map(|(_, word, about)| named((word, about))).collect();
-    let parts: Vec<Listed> = PARTS.map(named).into();
+    let named = |it: &&Method| Listed { name: it.word.to_owned(), about: it.about.to_owned() };
+    let bases: Vec<Listed> = methods::ALL.iter().map(named).collect();
+    let parts = parts();
     if output.json {
         return output.value(&serde_json::json!({ "bases": bases, "parts": parts }));
     }
     output.text(&format!(
-        "{}\n{}\nA method is a base and its parts, such as lucir+dfgr+dtid; in a preset's name `-` stands for `+`. Schemes and \
-         other heads are for lucir, podnet and lwf; frozen needs a head. Combinations that do not work are refused.\n",
+        "{}\n{}\nA method is a base and its parts, such as lucir+dfgr+dtid; in a preset's name `-` stands for `+`. dfgr, \
+         dtidkl and dtid go with {}; other heads go with {}, and {} needs one of them. Combinations that do not work are \
+         refused.\n",
         list("base", &bases),
-        list("part", &parts)
+        list("part", &parts),
+        either(words(|it| it.schemes.is_some()), "and"),
+        either(words(|it| it.heads == Heads::OfStatistics), "and"),
+        either(words(|it| it.heads == Heads::Required), "or")
     ))
 }
 
@@ -101,9 +113,9 @@ pub fn show(arguments: &Show, output: &mut Output<'_>) -> Result<()> {
                 return Err(error);
             }
             Err(_) => {
-                let names = all.iter().map(|it| it.name.as_str()).chain(Base::all().map(|it| it.1));
+                let names = words(|_| true).map(|it: &str| it).chain(all.iter().map(|it| it.name.as_str()));
                 return Err(match nearest(name, names) {
-                    Some(_) if Base::all().any(|it| name.starts_with(it.1)) => bad_input(wrong.to_string()),
+                    Some(_) if words(|_| true).any(|it| name.starts_with(it)) => bad_input(wrong.to_string()),
                     Some(right) => bad_input(format!(
                         "there is no protocol, method or preset {name:?}; did you mean {right:?}?"
                     )),
@@ -160,9 +172,15 @@ fn of_method(method: &MethodName, output: &mut Output<'_>) -> Result<()> {
     let numbers: Vec<&Number> = numbers::all().iter().filter(|it| it.method == name).collect();
     let about = method.about(None);
     if output.json {
-        return output.value(&serde_json::json!({ "name": name, "about": about, "numbers": numbers }));
+        return output.value(&serde_json::json!({
+            "name": name, "about": about, "source": method.base.source, "numbers": numbers,
+        }));
     }
-    output.text(&format!("{name}\n    {about}\n    docs/methods.md says what it minimises\n"))?;
+    let source = match method.base.source {
+        "" => String::new(),
+        source => format!("    source: {source}\n"),
+    };
+    output.text(&format!("{name}\n    {about}\n{source}    docs/methods.md says what it minimises\n"))?;
     output.text(&match numbers.is_empty() {
         true => "    no published number and no run of ours in a listed protocol\n".to_owned(),
         false => format!("\n{}", table(&numbers, |it| it.protocol.clone(), "protocol")),

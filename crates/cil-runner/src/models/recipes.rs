@@ -7,7 +7,7 @@ use anyhow::Result;
 use cil_backbone::{Architecture, Backbone, HeadKind, StageCells, Variant};
 use cil_data::augment::Augmentation;
 use cil_engine::optim::{Decay, Schedule};
-use cil_train::methods::data_free::frozen_features;
+use cil_train::methods::frozen::frozen_features;
 use cil_train::methods::{fine_tune, lucir, with_dfgr, with_dtid};
 use cil_train::recipe::{
     DiscriminantSpec, LogisticSpec, NewTeacherSpec, Recipe, ReplaySpec, Rows, SyntheticNorm, TermSpec,

@@ -3,9 +3,11 @@
 //! The settings are those of the small presets of CIFAR-100, with the data set's own normalisation; nothing was chosen
 //! on its images.
 
+use cil_train::methods::normalisation;
+
 use super::cifar100::small;
 use super::protocol::Protocol;
-use super::settings::{self, methods};
+use super::settings::methods;
 use crate::config::{DatasetSpec, OrderSpec};
 
 const SOURCE: &str = "ours: cifar100-10c's settings with ResNet-20 on CIFAR-10 in five equal tasks, classes in the order of \
@@ -19,7 +21,7 @@ pub(super) fn protocol() -> Protocol {
         let mut made = family.made(method);
         made.config.dataset = DatasetSpec::named("cifar10");
         made.config.class_order = OrderSpec::Labels((0..10).collect());
-        made.config.normalisation = settings::normalisation("cifar10", "usual");
+        made.config.normalisation = normalisation("cifar10", "usual");
         Some(made)
     })
 }

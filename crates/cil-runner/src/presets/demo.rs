@@ -6,11 +6,12 @@ use cil_data::exemplars::Budget;
 use cil_data::normalise::Normalisation;
 use cil_data::procedural::ProceduralConfig;
 use cil_engine::optim::Decay;
+use cil_train::methods::{Family, Lengths, correction, sgd};
 use dfgr::InversionConfig;
 
-use super::method::{Base, MethodName};
+use super::method::MethodName;
 use super::protocol::{Made, Protocol};
-use super::settings::{self, Lengths, correction, sgd};
+use super::settings::{self, methods_in};
 use crate::config::{DatasetSpec, OrderSpec, Procedural, RunConfig};
 
 const SOURCE: &str = "ours: made to be learned in a minute or two on two processor cores; chosen on the very images that it is \
@@ -63,12 +64,10 @@ pub(super) fn protocol() -> Protocol {
 /// Methods without exemplars on the same images, two base classes and then four and four.
 pub(super) fn cold() -> Protocol {
     let about = "images drawn by the program, 2 + 4 + 4 classes (a cold start), ResNet-8; minutes";
-    let listed = settings::built_on(&COLD_BASES);
-    Protocol::new(COLD, about, listed, |method| Some(made(method, &lengths(), &[2, 4, 4])))
+    Protocol::new(COLD, about, methods_in(Family::ColdStart), |method| {
+        Some(made(method, &lengths(), &[2, 4, 4]))
+    })
 }
-
-/// Methods that the demo's cold start is listed for.
-const COLD_BASES: [Base; 5] = [Base::FineTune, Base::Lwf, Base::Lucir, Base::Frozen, Base::Joint];
 
 fn lengths() -> Lengths {
     let cosine = Decay::Cosine { minimum: 0.0 };
@@ -100,7 +99,7 @@ fn made(method: &MethodName, lengths: &Lengths, increments: &[usize]) -> Made {
         validation_per_class: 0,
         evaluate_on: Evaluate::Test,
         seed: 1,
-        architecture: settings::architecture(method, 8),
+        architecture: (method.base.network)(8),
         augmentation: Augmentation { crop_padding: 2, ..Augmentation::none() },
         normalisation: Normalisation::half(),
         procedural: Some(Procedural {

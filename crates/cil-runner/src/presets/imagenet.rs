@@ -10,14 +10,15 @@ use cil_data::folder::Subset;
 use cil_data::normalise::Normalisation;
 use cil_data::resized_crop::ResizedCrop;
 use cil_engine::optim::Decay;
+use cil_train::methods::{Family, Lengths, correction, normalisation, sgd};
 use cil_train::recipe::{Recipe, TermSpec, Training};
 use cil_train::term::LessForget;
 use dfgr::InversionConfig;
 use dfgr::generator::GeneratorConfig;
 
-use super::method::{Base, MethodName};
+use super::method::MethodName;
 use super::protocol::{Made, Protocol};
-use super::settings::{self, Lengths, correction, sgd};
+use super::settings::{self, methods_in};
 use crate::config::{DatasetSpec, FolderSpec, OrderSpec, RunConfig};
 
 const TINY: &str = "ours: PASS++'s protocol (base of 100 classes, ResNet-18 with the stem for small images), R-DFCIL's decay \
@@ -27,21 +28,6 @@ const LUCIR: &str = "LUCIR (Hou et al., CVPR 2019) and its code, hshustc/CVPR19_
      epochs, rate 0.1 divided by 10 at 30 and 60, decay 1e-4, less-forget weight 10, its order and its 100 classes; \
      on 1000 classes without its class-balanced fine-tuning; inversion and two teachers ours after Choi et al. 2021 (arXiv \
      2106.09835)";
-
-/// Methods that have presets here.
-const TAKEN: [&str; 11] = [
-    "lucir-e20",
-    "lucir-e0",
-    "lucir-e0-dfgr",
-    "lucir-e0-dtid",
-    "lucir-e0-dfgr-dtid",
-    "lucir-e0-dfgr-dtid-discriminant",
-    "frozen-discriminant",
-    "lwf",
-    "joint",
-    "rdfcil",
-    "abd",
-];
 
 /// The definition of a protocol.
 struct Spec {
@@ -84,7 +70,7 @@ fn tiny(steps: usize) -> Spec {
         increments: base_and(100, steps),
         architecture: Architecture::imagenet_small(),
         augmentation: Augmentation { crop_padding: 8, flip: true, ..Augmentation::none() },
-        normalisation: settings::normalisation("tiny-imagenet", "usual"),
+        normalisation: normalisation("tiny-imagenet", "usual"),
         lengths: Lengths {
             base: decayed(sgd(160, 0.1, milestones())),
             increment: decayed(sgd(160, 0.1, milestones())),
@@ -129,7 +115,7 @@ fn imagenet(classes: usize, steps: usize) -> Spec {
             resized_crop: Some(ResizedCrop::imagenet()),
             ..Augmentation::none()
         },
-        normalisation: settings::normalisation("imagenet", "usual"),
+        normalisation: normalisation("imagenet", "usual"),
         lengths: Lengths {
             base: decayed(sgd(90, 0.1, milestones())),
             increment: decayed(sgd(90, 0.1, milestones())),
@@ -148,11 +134,10 @@ fn imagenet(classes: usize, steps: usize) -> Spec {
 
 impl Spec {
     fn protocol(self) -> Protocol {
-        let listed: Vec<MethodName> = TAKEN.iter().filter_map(|it| it.parse().ok()).collect();
-        let bases: Vec<Base> = listed.iter().map(|it| it.base).collect();
         let (name, about) = (self.name.clone(), self.about.clone());
-        let make = move |method: &MethodName| bases.contains(&method.base).then(|| self.made(method));
-        Protocol::new(name, about, listed, make).short()
+        let make =
+            move |method: &MethodName| method.base.presets_in(Family::ImageNet).map(|_| self.made(method));
+        Protocol::new(name, about, methods_in(Family::ImageNet), make).short()
     }
 
     fn made(&self, method: &MethodName) -> Made {

@@ -1,5 +1,6 @@
 //! A method's name: what it is built on and what is added to it. It is parsed and printed here, and nowhere else.
 //!
+//! The base methods and the heads, with their words and what goes with each, are those of `cil_train::methods`.
 //! `BASE[-eN][-dfgr][-dtid|-dtidkl][-replace][-unshared][-HEAD]`, where `+` may stand for `-`.
 
 use std::fmt;
@@ -7,108 +8,10 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use cil_data::exemplars::Budget;
-use clap::ValueEnum;
+use cil_train::methods::heads::{self, Head};
+use cil_train::methods::{self, Exemplars, Heads, Listed, Method};
 
 use crate::cli::failure::{bad_input, nearest};
-
-/// The base method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Base {
-    /// Cross-entropy on the new classes alone.
-    FineTune,
-    /// Learning without forgetting.
-    Lwf,
-    /// Learning without forgetting with cross-entropy over all classes seen.
-    LwfSeen,
-    /// LUCIR.
-    Lucir,
-    /// PODNet.
-    Podnet,
-    /// A network that is trained on the base classes alone.
-    Frozen,
-    /// Training on all images of all classes seen.
-    Joint,
-    /// Cross-entropy on new images and exemplars.
-    Rehearsal,
-    /// iCaRL with sigmoids.
-    Icarl,
-    /// iCaRL with softmax.
-    IcarlSoftmax,
-    /// Weight aligning.
-    Wa,
-    /// Bias correction.
-    Bic,
-    /// R-DFCIL.
-    Rdfcil,
-    /// Always be dreaming.
-    Abd,
-    /// What ABD's table calls `DeepInversion`.
-    DeepInversion,
-    /// Deep model consolidation on generated images.
-    DmcGenerated,
-}
-
-/// Bases, the word of each, and what it is.
-const BASES: [(Base, &str, &str); 16] = [
-    (Base::FineTune, "fine-tune", "cross-entropy on the new classes alone"),
-    (
-        Base::Lwf,
-        "lwf",
-        "learning without forgetting: cross-entropy among the new classes, old logits distilled",
-    ),
-    (Base::LwfSeen, "lwf-seen", "learning without forgetting with cross-entropy over all classes seen"),
-    (Base::Lucir, "lucir", "LUCIR: a cosine head, features distilled, margins ranked"),
-    (Base::Podnet, "podnet", "PODNet: several proxies a class, maps of all stages distilled"),
-    (Base::Frozen, "frozen", "the base model's features, never trained again"),
-    (Base::Joint, "joint", "retraining on all images of all classes seen in every task: the upper bound"),
-    (
-        Base::Rehearsal,
-        "rehearsal",
-        "cross-entropy over all classes seen, on new images and as many exemplars",
-    ),
-    (Base::Icarl, "icarl", "iCaRL as its paper: sigmoids; see the nearest mean"),
-    (Base::IcarlSoftmax, "icarl-softmax", "iCaRL as mostly run since: softmax; see the nearest mean"),
-    (Base::Wa, "wa", "weight aligning"),
-    (Base::Bic, "bic", "bias correction (BiC), a tenth of the exemplars held out"),
-    (Base::Rdfcil, "rdfcil", "R-DFCIL: inversion, hard and relational distillation, the head refined"),
-    (Base::Abd, "abd", "ABD (always be dreaming): inversion, features distilled through the old head"),
-    (
-        Base::DeepInversion,
-        "deepinversion",
-        "what ABD's table calls DeepInversion: a generator's images, logits distilled",
-    ),
-    (
-        Base::DmcGenerated,
-        "dmc-generated",
-        "DMC with generated images and new ones in place of its auxiliary data",
-    ),
-];
-
-impl Base {
-    /// All bases, each with its word and what it is.
-    pub fn all() -> impl Iterator<Item = (Self, &'static str, &'static str)> {
-        BASES.into_iter()
-    }
-
-    /// Its word in a name.
-    pub fn word(self) -> &'static str {
-        self.row().1
-    }
-
-    fn row(self) -> (Self, &'static str, &'static str) {
-        BASES.into_iter().find(|it| it.0 == self).unwrap_or(BASES[0])
-    }
-
-    /// Whether exemplars are part of its name; 20 a class are the published setting of these.
-    pub fn names_exemplars(self) -> bool {
-        matches!(self, Self::Lucir | Self::Podnet)
-    }
-
-    /// Whether schemes can be added, and another head.
-    fn is_open(self) -> bool {
-        matches!(self, Self::Lwf | Self::Lucir | Self::Podnet)
-    }
-}
 
 /// The parts of two-teacher distillation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,37 +22,6 @@ pub enum Teachers {
     LogitsAndMaps,
 }
 
-/// The classifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, ValueEnum)]
-pub enum Head {
-    /// The trained head.
-    #[default]
-    Trained,
-    /// A linear discriminant of kept statistics of the last feature.
-    Statistics,
-    /// The same of all stages' features.
-    Stages,
-    /// Ridge regression on random features of the last one.
-    Ridge,
-    /// FeCAM with a covariance of each class, on a frozen backbone.
-    Fecam,
-    /// FeCAM with one covariance, on a frozen backbone.
-    FecamShared,
-    /// FeTrIL, on a frozen backbone.
-    Fetril,
-}
-
-/// Words that name what answers; the first of each head is printed.
-const HEADS: [(&str, Head); 7] = [
-    ("discriminant", Head::Statistics),
-    ("statistics", Head::Statistics),
-    ("stages", Head::Stages),
-    ("ridge", Head::Ridge),
-    ("fecam", Head::Fecam),
-    ("fecamshared", Head::FecamShared),
-    ("fetril", Head::Fetril),
-];
-
 /// Exemplars of each class in the published settings of LUCIR and PODNet.
 const PUBLISHED_EXEMPLARS: usize = 20;
 
@@ -157,7 +29,7 @@ const PUBLISHED_EXEMPLARS: usize = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MethodName {
     /// The base method.
-    pub base: Base,
+    pub base: &'static Method,
     /// Exemplars of each class; `None` if the base decides.
     pub exemplars: Option<usize>,
     /// Whether generated images of old classes are in every step (DF-GR).
@@ -169,7 +41,7 @@ pub struct MethodName {
     /// Whether images of a second generator stand in place of the new images.
     pub unshared: bool,
     /// The classifier.
-    pub head: Head,
+    pub head: &'static Head,
 }
 
 impl MethodName {
@@ -177,7 +49,7 @@ impl MethodName {
     ///
     /// # Errors
     /// If a part is unknown or stands twice, an option says something else, or the parts do not go together.
-    pub fn with_options(text: &str, exemplars: Option<usize>, head: Option<Head>) -> Result<Self> {
+    pub fn with_options(text: &str, exemplars: Option<usize>, head: Option<&'static Head>) -> Result<Self> {
         let mut name = Self::parts(text)?;
         if let Some(count) = exemplars {
             if let Some(typed) = name.exemplars.filter(|typed| *typed != count) {
@@ -188,7 +60,7 @@ impl MethodName {
             name.exemplars = Some(count);
         }
         if let Some(head) = head {
-            if name.head != Head::Trained && name.head != head {
+            if !name.head.is_trained() && name.head != head {
                 return Err(bad_input(format!(
                     "--head: {text} names another head already; leave one of them out"
                 )));
@@ -204,22 +76,22 @@ impl MethodName {
             let rest = text.strip_prefix(word)?;
             (rest.is_empty() || rest.starts_with(['-', '+'])).then_some(rest)
         };
-        let found = BASES.iter().filter_map(|it| Some((it, rest(it.1)?))).max_by_key(|(it, _)| it.1.len());
-        let Some(((base, ..), rest)) = found else {
+        let found = methods::ALL.iter().filter_map(|it| Some((*it, rest(it.word)?)));
+        let Some((base, rest)) = found.max_by_key(|(it, _)| it.word.len()) else {
             let typed = text.split('+').next().unwrap_or(text);
-            return Err(bad_input(match nearest(typed, BASES.iter().map(|it| it.1)) {
+            return Err(bad_input(match nearest(typed, methods::ALL.iter().map(|it| it.word)) {
                 Some(right) => format!("there is no method {text:?}; did you mean {right:?}?"),
                 None => format!("there is no method {text:?}; `cil-runner methods` lists them"),
             }));
         };
         let mut name = Self {
-            base: *base,
+            base,
             exemplars: None,
             replay: false,
             teachers: None,
             replace: false,
             unshared: false,
-            head: Head::Trained,
+            head: &heads::TRAINED,
         };
         for part in rest.split(['-', '+']).skip(1) {
             name.add(part, text)?;
@@ -228,7 +100,7 @@ impl MethodName {
     }
 
     fn add(&mut self, part: &str, text: &str) -> Result<()> {
-        let head = HEADS.iter().find(|it| it.0 == part).map(|it| it.1);
+        let head = Head::of_part(part);
         let exemplars = part.strip_prefix('e').and_then(|count| count.parse().ok());
         let teachers = match part {
             "dtid" => Some(Teachers::LogitsAndMaps),
@@ -242,11 +114,12 @@ impl MethodName {
             _ if teachers.is_some() => std::mem::replace(&mut self.teachers, teachers).is_some(),
             _ if exemplars.is_some() => std::mem::replace(&mut self.exemplars, exemplars).is_some(),
             _ => match head {
-                Some(head) => std::mem::replace(&mut self.head, head) != Head::Trained,
+                Some(head) => !std::mem::replace(&mut self.head, head).is_trained(),
                 None => {
                     return Err(bad_input(format!(
                         "{text}: there is no part {part:?}; use e0, e20 (exemplars of each class), dfgr, dtid, dtidkl, \
-                         replace, unshared, discriminant, stages, ridge, fecam, fecamshared or fetril"
+                         replace, unshared, {}",
+                        either(heads::ALL.iter().map(|it| it.word), "or")
                     )));
                 }
             },
@@ -261,59 +134,96 @@ impl MethodName {
 
     /// Refuses what does not go together, and fills in what the base's published setting says.
     fn checked(mut self, text: &str) -> Result<Self> {
-        let refuse = |why: &str| Err(bad_input(format!("{text}: {why}")));
-        let base = self.base.word();
-        if self.base.names_exemplars() {
+        if self.base.exemplars == Exemplars::InName {
             self.exemplars = self.exemplars.or(Some(PUBLISHED_EXEMPLARS));
-        } else if let Some(count) = self.exemplars {
-            let keeps_none =
-                matches!(self.base, Base::FineTune | Base::Lwf | Base::LwfSeen | Base::Frozen | Base::Joint);
-            return refuse(&match keeps_none {
-                true => format!("{base} keeps no exemplars; leave e{count} out"),
-                false => {
-                    format!(
-                        "what {base} keeps is the protocol's; leave e{count} out, or set recipe.exemplars"
-                    )
-                }
-            });
         }
-        if (self.replay || self.teachers.is_some()) && !self.base.is_open() {
-            return refuse(&format!(
-                "dfgr, dtid and dtidkl are added to lucir, podnet and lwf, and not to {base}; leave them out"
+        let refused = self.refused_exemplars().or_else(|| self.refused_schemes());
+        match refused.or_else(|| self.refused_head()) {
+            Some(why) => Err(bad_input(format!("{text}: {why}"))),
+            None => Ok(self),
+        }
+    }
+
+    fn refused_exemplars(&self) -> Option<String> {
+        let (count, base) = (self.exemplars?, self.base.word);
+        match self.base.exemplars {
+            Exemplars::InName => None,
+            Exemplars::None => Some(format!("{base} keeps no exemplars; leave e{count} out")),
+            Exemplars::OfProtocol => Some(format!(
+                "what {base} keeps is the protocol's; leave e{count} out, or set recipe.exemplars"
+            )),
+        }
+    }
+
+    fn refused_schemes(&self) -> Option<String> {
+        let base = self.base.word;
+        if (self.replay || self.teachers.is_some()) && self.base.schemes.is_none() {
+            return Some(format!(
+                "dfgr, dtid and dtidkl are added to {}, and not to {base}; leave them out",
+                either(words(|it| it.schemes.is_some()), "and")
             ));
         }
-        if self.replace && (self.base != Base::Podnet || self.teachers != Some(Teachers::LogitsAndMaps)) {
-            return refuse(
-                "replace puts two teachers' maps in place of POD-spatial; use podnet with dtid, or leave it out",
-            );
+        let own_maps = |it: &Method| it.schemes.as_ref().is_some_and(|it| it.own_maps.is_some());
+        if self.replace && !(own_maps(self.base) && self.teachers == Some(Teachers::LogitsAndMaps)) {
+            let (with, maps) = match self.base.schemes.as_ref().and_then(|it| it.own_maps.as_ref()) {
+                Some(maps) => (base.to_owned(), maps.name),
+                None => (either(words(own_maps), "or"), "a method's own distillation of maps"),
+            };
+            return Some(format!(
+                "replace puts two teachers' maps in place of {maps}; use {with} with dtid, or leave it out"
+            ));
         }
-        if self.unshared && !(self.replay && self.teachers.is_some()) {
-            return refuse(
-                "unshared replays images of the new teacher's generator; add dfgr and dtid or dtidkl, or leave it out",
-            );
+        if !self.unshared {
+            return None;
         }
-        if self.unshared && self.exemplars.is_some_and(|count| count > 0) {
-            return refuse(
-                "where new images are not shared there are no exemplars; use e0, or leave unshared out",
-            );
-        }
-        if self.unshared && self.head != Head::Trained {
-            return refuse(
-                "statistics of new classes are of their images, which are not shared; leave unshared or --head out",
-            );
-        }
-        match self.head {
-            Head::Trained if self.base == Base::Frozen => refuse(
-                "a frozen network has no head of new classes; add discriminant, stages, ridge, fecam or fetril",
-            ),
-            Head::Trained => Ok(self),
-            Head::Fecam | Head::FecamShared | Head::Fetril if self.base != Base::Frozen => refuse(&format!(
-                "FeCAM and FeTrIL are of a backbone that stays; use frozen in place of {base}, or another head"
+        let why = if !(self.replay && self.teachers.is_some()) {
+            "unshared replays images of the new teacher's generator; add dfgr and dtid or dtidkl, or leave it out"
+        } else if self.exemplars.is_some_and(|count| count > 0) {
+            "where new images are not shared there are no exemplars; use e0, or leave unshared out"
+        } else if !self.head.is_trained() {
+            "statistics of new classes are of their images, which are not shared; leave unshared or --head out"
+        } else {
+            return None;
+        };
+        Some(why.to_owned())
+    }
+
+    fn refused_head(&self) -> Option<String> {
+        let (base, head) = (self.base.word, self.head);
+        match self.base.heads {
+            Heads::Required if head.is_trained() => Some(format!(
+                "a frozen network has no head of new classes; add {}",
+                either(heads::ALL.iter().map(|it| it.word), "or")
             )),
-            _ if self.base.is_open() || self.base == Base::Frozen => Ok(self),
-            _ => refuse(&format!(
-                "heads of statistics are for lucir, podnet, lwf and frozen, and not for {base}; leave --head out"
+            Heads::Required => None,
+            Heads::Trained | Heads::OfStatistics if head.frozen_only => Some(format!(
+                "{} is for a backbone that no later task trains; use {} in place of {base}, or another head",
+                head.word,
+                either(words(|it| it.heads == Heads::Required), "or")
             )),
+            Heads::Trained if !head.is_trained() => Some(format!(
+                "heads of statistics are for {}, and not for {base}; leave --head out",
+                either(words(|it| it.heads != Heads::Trained), "and")
+            )),
+            Heads::Trained | Heads::OfStatistics => None,
+        }
+    }
+
+    /// A method's combinations that are listed, by their parts.
+    pub(super) fn listed(base: &'static Method, listed: &Listed) -> Vec<Self> {
+        let named = |parts: &&str| match *parts {
+            "" => base.word.parse(),
+            parts => format!("{}-{parts}", base.word).parse::<Self>(),
+        };
+        // A test parses all of them.
+        let parsed = |parts: &[&str]| parts.iter().filter_map(|it| named(it).ok()).collect::<Vec<_>>();
+        let all = || parsed(base.combinations);
+        match listed {
+            Listed::Nothing => Vec::new(),
+            Listed::All => all(),
+            Listed::AllAnd(more) => [all(), parsed(more)].concat(),
+            Listed::WithoutExemplars => all().into_iter().filter(|it| it.exemplars == Some(0)).collect(),
+            Listed::Only(parts) => parsed(parts),
         }
     }
 
@@ -325,7 +235,7 @@ impl MethodName {
 
     /// Its description, in a line; `budget`: the exemplars that it keeps in a protocol.
     pub fn about(self, budget: Option<Budget>) -> String {
-        let mut about = self.base.row().2.to_owned();
+        let mut about = self.base.about.to_owned();
         let mut add = |more: &str| about.push_str(more);
         match budget {
             Some(Budget::PerClass(0)) | None if self.exemplars == Some(0) => add(", without exemplars"),
@@ -343,7 +253,9 @@ impl MethodName {
         match self.teachers {
             Some(Teachers::Logits) => add(", two teachers' logits"),
             Some(Teachers::LogitsAndMaps) if self.replace => {
-                add(", two teachers' logits, and their maps in place of POD-spatial");
+                let own_maps = self.base.schemes.as_ref().and_then(|it| it.own_maps.as_ref());
+                let name = own_maps.map_or("the method's own", |it| it.name);
+                add(&format!(", two teachers' logits, and their maps in place of {name}"));
             }
             Some(Teachers::LogitsAndMaps) => add(", two teachers' logits and maps"),
             None => {}
@@ -351,18 +263,24 @@ impl MethodName {
         if self.unshared {
             add(", a second generator's images in place of the new ones");
         }
-        match self.head {
-            Head::Trained => {}
-            Head::Statistics => {
-                add("; the classifier is a discriminant of stored class means and one covariance")
-            }
-            Head::Stages => add("; the classifier is a discriminant of all stages' features"),
-            Head::Ridge => add("; the classifier is ridge regression on 1024 random features (ACIL)"),
-            Head::Fecam => add("; the classifier is FeCAM, a covariance of each class"),
-            Head::FecamShared => add("; the classifier is FeCAM, one covariance"),
-            Head::Fetril => add("; the classifier is FeTrIL, a linear SVM on moved features"),
+        if !self.head.is_trained() {
+            add(&format!("; the classifier is {}", self.head.about));
         }
         about
+    }
+}
+
+/// The words of the base methods of which that is true.
+pub fn words(is: impl Fn(&Method) -> bool) -> impl Iterator<Item = &'static str> {
+    methods::ALL.iter().filter(move |it| is(it)).map(|it| it.word)
+}
+
+/// Words as `a, b or c`, with that word before the last.
+pub fn either<'a>(words: impl Iterator<Item = &'a str>, before_last: &str) -> String {
+    let words: Vec<&str> = words.collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} {before_last} {last}", rest.join(", ")),
+        _ => words.concat(),
     }
 }
 
@@ -376,7 +294,7 @@ impl FromStr for MethodName {
 
 impl fmt::Display for MethodName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.base.word())?;
+        formatter.write_str(self.base.word)?;
         if let Some(count) = self.exemplars {
             write!(formatter, "-e{count}")?;
         }
@@ -384,7 +302,7 @@ impl fmt::Display for MethodName {
             Teachers::Logits => "dtidkl",
             Teachers::LogitsAndMaps => "dtid",
         });
-        let head = HEADS.iter().find(|it| it.1 == self.head).map(|it| it.0);
+        let head = (!self.head.is_trained()).then_some(self.head.word);
         let parts = [
             self.replay.then_some("dfgr"),
             teachers,

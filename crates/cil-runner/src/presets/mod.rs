@@ -9,7 +9,6 @@ mod cifar100;
 mod demo;
 #[cfg(test)]
 mod digests;
-mod equal;
 mod imagenet;
 pub mod method;
 pub mod numbers;
@@ -18,13 +17,14 @@ mod settings;
 pub mod target;
 
 use anyhow::Result;
+use cil_train::methods::heads::Head;
 use serde::Serialize;
 
 pub use demo::{COMPARED, Compared, DEMO};
 
 use crate::cli::failure::{bad_input, nearest};
 use crate::config::RunConfig;
-use method::{Head, MethodName};
+use method::MethodName;
 use protocol::Protocol;
 
 /// A named experiment.
@@ -142,7 +142,12 @@ pub fn find(name: &str) -> Result<Preset> {
 ///
 /// # Errors
 /// If there is no such protocol or method, or they do not go together.
-pub fn joined(protocol: &str, method: &str, exemplars: Option<usize>, head: Option<Head>) -> Result<String> {
+pub fn joined(
+    protocol: &str,
+    method: &str,
+    exemplars: Option<usize>,
+    head: Option<&'static Head>,
+) -> Result<String> {
     let protocols = protocols();
     let Some(found) = protocols.iter().find(|it| it.name == protocol) else {
         return Err(bad_input(match nearest(protocol, protocols.iter().map(|it| it.name.as_str())) {
@@ -270,7 +275,8 @@ mod tests {
                 assert_eq!(joined(&preset.protocol, &word, None, None).unwrap(), preset.name);
             }
         }
-        let name = joined("cifar100-b50-t5", "lucir+dfgr+dtid", Some(20), Some(Head::Statistics)).unwrap();
+        let name =
+            joined("cifar100-b50-t5", "lucir+dfgr+dtid", Some(20), Head::of_part("statistics")).unwrap();
         assert_eq!(name, "cifar100-b50-t5-lucir-dfgr-dtid-discriminant");
         assert_eq!(find(&name).unwrap().config.method, "lucir-e20-dfgr-dtid-discriminant");
         let message =
@@ -290,7 +296,7 @@ mod tests {
     fn what_the_grammar_lets_through_can_be_run() {
         let demo = demo::protocol();
         let (mut made, mut refused) = (0, 0);
-        for (_, base, _) in method::Base::all() {
+        for base in cil_train::methods::ALL.iter().map(|it| it.word) {
             for parts in [
                 "",
                 "-e0",

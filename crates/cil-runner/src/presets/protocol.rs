@@ -3,9 +3,10 @@
 //! A preset is a protocol and a method; its name is both joined.
 
 use anyhow::Result;
+use cil_train::methods::Method;
 
 use super::Preset;
-use super::method::{Base, MethodName};
+use super::method::MethodName;
 use super::numbers;
 use crate::cli::failure::bad_input;
 use crate::config::RunConfig;
@@ -54,7 +55,7 @@ impl Protocol {
     /// If the protocol has no settings for what the method is built on.
     pub fn preset(&self, method: &MethodName) -> Result<Preset> {
         let Some(Made { source, mut config }) = (self.make)(method) else {
-            let word = method.base.word();
+            let word = method.base.word;
             let others = super::protocols().into_iter().filter(|it| it.has(method.base)).map(|it| it.name);
             return Err(bad_input(format!(
                 "{} has no settings for {word}; use one of {}",
@@ -71,7 +72,7 @@ impl Protocol {
     }
 
     /// Whether a method on this base is listed.
-    fn has(&self, base: Base) -> bool {
+    fn has(&self, base: &Method) -> bool {
         self.listed.iter().any(|it| it.base == base)
     }
 

@@ -1,8 +1,8 @@
 //! Which protocol, method or preset is meant.
 
+use cil_train::methods::heads::{self, Head};
 use clap::Args;
-
-use crate::presets::method::Head;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 /// Which configuration is meant.
 #[derive(Args, Clone, Debug)]
@@ -13,12 +13,19 @@ pub struct Target {
     /// The method: what it is built on and what is added, such as lucir+dfgr+dtid
     #[arg(value_name = "METHOD")]
     pub method: Option<String>,
-    /// Exemplars of each class, with lucir and podnet; 20 otherwise
+    /// Exemplars of each class, for a method whose name has them, such as lucir; 20 otherwise
     #[arg(long, value_name = "N", requires = "method")]
     pub exemplars: Option<usize>,
     /// The classifier: the trained head, or stored statistics of features
-    #[arg(long, value_enum, requires = "method")]
-    pub head: Option<Head>,
+    #[arg(long, value_parser = head(), requires = "method")]
+    pub head: Option<&'static Head>,
+}
+
+/// Parses the name of a head, and lists them all in a help text.
+fn head() -> impl TypedValueParser<Value = &'static Head> {
+    let all = std::iter::once(&heads::TRAINED).chain(heads::ALL);
+    PossibleValuesParser::new(all.map(|it| PossibleValue::new(it.option).help(it.about)))
+        .try_map(|option| Head::of_option(&option).ok_or("not a head"))
 }
 
 /// Arguments of `show`.

@@ -20,7 +20,7 @@ fn a_name_is_printed_as_it_was_typed_and_plus_and_order_do_not_matter() {
         let name: MethodName = typed.parse().unwrap();
         assert_eq!((name.to_string(), name.short()), (printed.to_owned(), short.to_owned()));
     }
-    let of = MethodName::with_options("lucir+dfgr+dtid", Some(20), Some(Head::Statistics)).unwrap();
+    let of = MethodName::with_options("lucir+dfgr+dtid", Some(20), Head::of_option("statistics")).unwrap();
     assert_eq!(of.to_string(), "lucir-e20-dfgr-dtid-discriminant");
 }
 
@@ -36,7 +36,7 @@ fn what_does_not_go_together_is_refused_in_a_sentence() {
         ("lucir+e0+dfgr+unshared", "add dfgr and dtid"),
         ("lucir+dfgr+dtid+unshared", "use e0"),
         ("lucir+e0+dfgr+dtid+unshared+stages", "leave unshared or --head out"),
-        ("frozen", "add discriminant, stages, ridge, fecam or fetril"),
+        ("frozen", "add discriminant, stages, ridge, fecam, fecamshared or fetril"),
         ("bic+statistics", "leave --head out"),
         ("lwf+fetril", "use frozen in place of lwf"),
         ("frozen-fecam-fetril", "leave one out"),
@@ -47,4 +47,22 @@ fn what_does_not_go_together_is_refused_in_a_sentence() {
     }
     let twice = MethodName::with_options("lucir-e0", Some(20), None).unwrap_err().to_string();
     assert!(twice.contains("leave one of them out"), "{twice}");
+}
+
+#[test]
+fn every_listed_combination_is_a_name() {
+    for base in methods::ALL {
+        let combinations = base.presets.iter().flat_map(|it| match it.listed {
+            Listed::AllAnd(more) | Listed::Only(more) => more,
+            Listed::Nothing | Listed::All | Listed::WithoutExemplars => &[],
+        });
+        for parts in base.combinations.iter().chain(combinations) {
+            let name = format!("{}-{parts}", base.word);
+            let name = name.trim_end_matches('-');
+            assert_eq!(
+                name.parse::<MethodName>().unwrap_or_else(|error| panic!("{error}")).to_string(),
+                name
+            );
+        }
+    }
 }
