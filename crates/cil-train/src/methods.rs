@@ -6,6 +6,7 @@
 //! the method stand in its recipe.
 
 pub mod abd;
+pub mod adagauss;
 pub mod bic;
 pub mod deep_inversion;
 pub mod dmc;
@@ -34,8 +35,8 @@ pub use method::{Exemplars, Family, Heads, Listed, Method, OwnMaps, Presets, Sch
 pub use podnet::podnet;
 pub use published::{Published, normalisation};
 pub use schemes::{
-    both_teachers_maps, with_dfgr, with_dfgr_distilled, with_dtid, with_new_images_unshared,
-    without_logits_of_its_own, without_maps_of_its_own,
+    both_teachers_maps, with_adversarial, with_dfgr, with_dfgr_distilled, with_dtid,
+    with_new_images_unshared, without_logits_of_its_own, without_maps_of_its_own,
 };
 
 /// Every method that a name can be built on, in the order in which they are listed.
@@ -43,6 +44,7 @@ pub static ALL: &[&Method] = &[
     &fine_tune::METHOD,
     &lwf::METHOD,
     &lwf::SEEN,
+    &adagauss::METHOD,
     &lucir::METHOD,
     &podnet::METHOD,
     &frozen::METHOD,

@@ -21,6 +21,7 @@ fn parts() -> Vec<Listed> {
     let frozen = either(words(|it| it.heads == Heads::Required), "or");
     let schemes = [
         ("e20, e0, eN", format!("exemplars of each class, with {with}: 20, none, N (--exemplars N)")),
+        ("apr", "with a head of statistics: adversarial images of old classes in every step".to_owned()),
         ("dfgr", "data-free generative replay: generated images of old classes in every step".to_owned()),
         ("dtidkl", "two teachers' logits".to_owned()),
         ("dtid", "two teachers' logits and maps of stages".to_owned()),

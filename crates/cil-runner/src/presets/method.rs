@@ -1,7 +1,7 @@
 //! A method's name: what it is built on and what is added to it. It is parsed and printed here, and nowhere else.
 //!
 //! The base methods and the heads, with their words and what goes with each, are those of `cil_train::methods`.
-//! `BASE[-eN][-dfgr][-dtid|-dtidkl][-replace][-unshared][-HEAD]`, where `+` may stand for `-`.
+//! `BASE[-eN][-dfgr|-apr][-dtid|-dtidkl][-replace][-unshared][-HEAD]`, where `+` may stand for `-`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,6 +34,8 @@ pub struct MethodName {
     pub exemplars: Option<usize>,
     /// Whether generated images of old classes are in every step (DF-GR).
     pub replay: bool,
+    /// Whether adversarial images of old classes are in every step (APR).
+    pub adversarial: bool,
     /// The parts of two-teacher distillation, if there are two teachers (DT-ID).
     pub teachers: Option<Teachers>,
     /// Whether the teachers' maps stand in place of the base's own distillation of maps.
@@ -88,6 +90,7 @@ impl MethodName {
             base,
             exemplars: None,
             replay: false,
+            adversarial: false,
             teachers: None,
             replace: false,
             unshared: false,
@@ -108,7 +111,8 @@ impl MethodName {
             _ => None,
         };
         let is_there = match part {
-            "dfgr" => std::mem::replace(&mut self.replay, true),
+            "dfgr" => self.adversarial || std::mem::replace(&mut self.replay, true),
+            "apr" => self.replay || std::mem::replace(&mut self.adversarial, true),
             "replace" => std::mem::replace(&mut self.replace, true),
             "unshared" => std::mem::replace(&mut self.unshared, true),
             _ if teachers.is_some() => std::mem::replace(&mut self.teachers, teachers).is_some(),
@@ -117,7 +121,7 @@ impl MethodName {
                 Some(head) => !std::mem::replace(&mut self.head, head).is_trained(),
                 None => {
                     return Err(bad_input(format!(
-                        "{text}: there is no part {part:?}; use e0, e20 (exemplars of each class), dfgr, dtid, dtidkl, \
+                        "{text}: there is no part {part:?}; use e0, e20 (exemplars of each class), dfgr, apr, dtid, dtidkl, \
                          replace, unshared, {}",
                         either(heads::ALL.iter().map(|it| it.word), "or")
                     )));
@@ -157,9 +161,10 @@ impl MethodName {
 
     fn refused_schemes(&self) -> Option<String> {
         let base = self.base.word;
-        if (self.replay || self.teachers.is_some()) && self.base.schemes.is_none() {
+        let added = self.replay || self.adversarial || self.teachers.is_some();
+        if added && self.base.schemes.is_none() {
             return Some(format!(
-                "dfgr, dtid and dtidkl are added to {}, and not to {base}; leave them out",
+                "dfgr, apr, dtid and dtidkl are added to {}, and not to {base}; leave them out",
                 either(words(|it| it.schemes.is_some()), "and")
             ));
         }
@@ -172,6 +177,10 @@ impl MethodName {
             return Some(format!(
                 "replace puts two teachers' maps in place of {maps}; use {with} with dtid, or leave it out"
             ));
+        }
+        if self.adversarial && !self.head.spec.is_some_and(|spec| spec().random_features.is_none()) {
+            let why = "apr makes images with the class means that a head of statistics keeps; add discriminant or stages";
+            return Some(why.to_owned());
         }
         if !self.unshared {
             return None;
@@ -250,6 +259,9 @@ impl MethodName {
         if self.replay {
             add(", data-free generative replay");
         }
+        if self.adversarial {
+            add(", adversarial images of old classes");
+        }
         match self.teachers {
             Some(Teachers::Logits) => add(", two teachers' logits"),
             Some(Teachers::LogitsAndMaps) if self.replace => {
@@ -305,6 +317,7 @@ impl fmt::Display for MethodName {
         let head = (!self.head.is_trained()).then_some(self.head.word);
         let parts = [
             self.replay.then_some("dfgr"),
+            self.adversarial.then_some("apr"),
             teachers,
             self.replace.then_some("replace"),
             self.unshared.then_some("unshared"),

@@ -4,7 +4,7 @@
 
 use cil_data::exemplars::Budget;
 use cil_train::methods::{
-    self, Family, Lengths, Method, both_teachers_maps, with_dtid, with_new_images_unshared,
+    self, Family, Lengths, Method, both_teachers_maps, with_adversarial, with_dtid, with_new_images_unshared,
 };
 use cil_train::recipe::{NewReplaySpec, NewTeacherSpec, Recipe};
 use dtid::dual::{DtidConfig, DualForm};
@@ -36,6 +36,9 @@ pub(super) fn recipe(method: &MethodName, lengths: &Lengths) -> Recipe {
         }
         if method.replay {
             recipe = (schemes.replay)(recipe, lengths.replay());
+        }
+        if method.adversarial {
+            recipe = with_adversarial(recipe, lengths.synthetic);
         }
         if let Some(teachers) = method.teachers {
             let training = lengths.new_teacher.clone();

@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use cil_backbone::StageCells;
 
-use crate::recipe::{DiscriminantSpec, FecamSpec};
+use crate::recipe::{AdversarialImages, Carry, DiscriminantSpec, FecamSpec};
 
 /// A classifier. Two are equal if their words are.
 #[derive(Debug)]
@@ -53,6 +53,33 @@ pub static ALL: &[Head] = &[
         about: "ridge regression on 1024 random features, as in ACIL",
         frozen_only: false,
         spec: Some(|| DiscriminantSpec { random_features: Some(1024), ridge: true, ..pooled() }),
+    },
+    // Drift and neighbourhood of SDC's code, on features of length 1.
+    Head {
+        word: "sdc",
+        option: "sdc",
+        about: "the nearest class mean, moved by the drift of near images, as in SDC",
+        frozen_only: false,
+        spec: Some(|| DiscriminantSpec {
+            nearest_mean: true,
+            carry: Carry::Nearby { sigma: 0.3 },
+            ..pooled()
+        }),
+    },
+    // Features after the last ReLU, as those of LDC's and ADC's network.
+    Head {
+        word: "ldc",
+        option: "ldc",
+        about: "the nearest class mean, moved by a linear map, as in LDC",
+        frozen_only: false,
+        spec: Some(|| nearest_mean(Carry::Linear)),
+    },
+    Head {
+        word: "adc",
+        option: "adc",
+        about: "the nearest class mean, moved by the drift of adversarial images, as in ADC",
+        frozen_only: false,
+        spec: Some(|| nearest_mean(Carry::Adversarial(AdversarialImages::published()))),
     },
     // Numbers of the released codes (shrinkage is FeCAM's first share, and 1 / C of FeTrIL's SVM), of maps after the
     // last ReLU as theirs are.
@@ -112,6 +139,10 @@ impl Hash for Head {
 
 fn pooled() -> DiscriminantSpec {
     DiscriminantSpec::pooled(0.01)
+}
+
+fn nearest_mean(carry: Carry) -> DiscriminantSpec {
+    DiscriminantSpec { nearest_mean: true, carry, ..last_relu(None) }
 }
 
 /// Pooled features after the last ReLU, whether the network's own ones are or not.

@@ -28,6 +28,12 @@ pub static METHOD: Method = Method {
         "dfgr-stages",
         "dtid-stages",
         "dfgr-dtid-stages",
+        "sdc",
+        "ldc",
+        "adc",
+        "apr-discriminant",
+        "apr-stages",
+        "apr-dtidkl-stages",
     ],
     presets: &[
         Presets::of(Family::ColdStart, Listed::All),

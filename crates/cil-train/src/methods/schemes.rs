@@ -3,7 +3,8 @@
 use dtid::dual::DtidConfig;
 
 use crate::recipe::{
-    Columns, NewReplaySpec, NewTeacherSpec, Recipe, Regressor, ReplaySpec, Rows, Teachers, TermSpec,
+    AdversarialReplaySpec, Columns, NewReplaySpec, NewTeacherSpec, Recipe, Regressor, ReplaySpec, Rows,
+    Teachers, TermSpec,
 };
 use crate::term::{CrossEntropy, DualTeacher, LogitKd, MarginRanking, Nca, Vid};
 
@@ -42,6 +43,22 @@ pub fn with_dfgr(mut base: Recipe, replay: ReplaySpec) -> Recipe {
 #[must_use]
 pub fn with_dfgr_distilled(mut base: Recipe, replay: ReplaySpec) -> Recipe {
     base.replay = Some(replay);
+    for term in &mut base.increment.terms {
+        if let TermSpec::LogitKd(LogitKd { rows, .. }) = term {
+            *rows = Rows::All;
+        }
+    }
+    base
+}
+
+/// Replay of adversarial images (APR, Honda 2026) on top of `base`, with `batch` of them in every step: what the
+/// base distils on real images (the old model's logits, in [`lwf`](super::lwf())) it distils on them too, and no label
+/// is learned from them. Numbers of the released code (hirotomusiker/APR-EFCIL at 7ad25b8). `base` has a classifier of
+/// kept statistics, whose class means they are made with.
+#[must_use]
+pub fn with_adversarial(mut base: Recipe, batch: usize) -> Recipe {
+    let spec = AdversarialReplaySpec { images: 200, step: 8.0, iterations: 4, noise: 1.0, batch };
+    base.adversarial = Some(spec);
     for term in &mut base.increment.terms {
         if let TermSpec::LogitKd(LogitKd { rows, .. }) = term {
             *rows = Rows::All;

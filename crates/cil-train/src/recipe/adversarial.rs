@@ -14,7 +14,7 @@ const LARGEST_BATCH: usize = 1 << 16;
 /// Largest share of the deviation within classes.
 const MOST_NOISE: f64 = 1e3;
 
-/// Replay of adversarial images of old classes (APR, Hirose et al. 2026): new images, augmented and moved against the
+/// Replay of adversarial images of old classes (APR, Honda 2026): new images, augmented and moved against the
 /// gradient of the squared distance between their features and a point near an old class's mean. They are made once,
 /// when the student's training begins; APR makes them anew in every step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

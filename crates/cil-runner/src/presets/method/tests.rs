@@ -16,6 +16,7 @@ fn a_name_is_printed_as_it_was_typed_and_plus_and_order_do_not_matter() {
         ("lucir+dtid+dfgr", "lucir-e20-dfgr-dtid", "lucir-dfgr-dtid"),
         ("podnet+e0+dfgr+statistics", "podnet-e0-dfgr-discriminant", "podnet-e0-dfgr-discriminant"),
         ("podnet-e5", "podnet-e5", "podnet-e5"),
+        ("lwf+stages+dtidkl+apr", "lwf-apr-dtidkl-stages", "lwf-apr-dtidkl-stages"),
     ] {
         let name: MethodName = typed.parse().unwrap();
         assert_eq!((name.to_string(), name.short()), (printed.to_owned(), short.to_owned()));
@@ -36,7 +37,12 @@ fn what_does_not_go_together_is_refused_in_a_sentence() {
         ("lucir+e0+dfgr+unshared", "add dfgr and dtid"),
         ("lucir+dfgr+dtid+unshared", "use e0"),
         ("lucir+e0+dfgr+dtid+unshared+stages", "leave unshared or --head out"),
-        ("frozen", "add discriminant, stages, ridge, fecam, fecamshared or fetril"),
+        ("frozen", "add discriminant, stages, ridge, sdc, ldc, adc, fecam, fecamshared or fetril"),
+        ("lwf+apr", "add discriminant or stages"),
+        ("lwf+apr+ridge", "add discriminant or stages"),
+        ("lwf+apr+dfgr+stages", "leave one out"),
+        ("lwf+dfgr+apr+stages", "leave one out"),
+        ("wa+apr", "not to wa; leave them out"),
         ("bic+statistics", "leave --head out"),
         ("lwf+fetril", "use frozen in place of lwf"),
         ("frozen-fecam-fetril", "leave one out"),
