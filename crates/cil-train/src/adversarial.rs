@@ -18,7 +18,6 @@ use nalgebra::DMatrix;
 use crate::discriminant::{ClassStatistics, matrix};
 use crate::looks::Looked;
 use crate::means::INFERENCE_BATCH;
-use crate::memory;
 use crate::plan::Plan;
 use crate::recipe::{AdversarialImages, AdversarialReplaySpec};
 
@@ -38,8 +37,9 @@ pub(crate) struct Adversary<'a> {
 }
 
 impl Adversary<'_> {
-    /// Images that stand for an old class, `[images, channels, height, width]`: those of its nearest new images that the
-    /// old model places nearest to its mean after the change, or, where there is none, these new images as they are.
+    /// Images that stand for an old class, `[images, channels, height, width]`: those of its nearest new images that
+    /// the old model places nearest to its mean after the change, or, where there is none, these new images as they
+    /// are.
     ///
     /// # Errors
     /// If there is no new image, or an executor fails.
@@ -140,8 +140,8 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Of all classes of `statistics`, which `old` has, from the new images of a task; a function of the plan's seed and
-    /// the task.
+    /// Of all classes of `statistics`, which `old` has, from `samples`, the new images of a task; a function of the
+    /// plan's seed and the task.
     ///
     /// # Errors
     /// If there is no new image, or an executor fails.
@@ -149,12 +149,11 @@ impl Pool {
         plan: &Plan,
         task: usize,
         (old, statistics): (&Frozen, &ClassStatistics),
-        train: &TrainSet,
+        (train, samples): (&TrainSet, &[SampleId]),
         spec: AdversarialReplaySpec,
     ) -> Result<Self> {
         let looked = Looked::new(plan, old)?;
-        let samples = memory::trained_on(plan, task, train);
-        let features = matrix(&looked.as_they_are(train, &samples)?)?;
+        let features = matrix(&looked.as_they_are(train, samples)?)?;
         let means = statistics.means();
         let deviation = spec.noise * statistics.deviation();
         let (mut pool, mut labels) = (Vec::new(), Vec::new());

@@ -99,7 +99,8 @@ fn adversarial(learner: &Learner, phase: PhaseKind, train: &TrainSet) -> Result<
     let (Some(old), Some(statistics)) = (&learner.old, &learner.statistics) else {
         bail!("there is no old model with class means to make adversarial images with");
     };
-    Ok(Some(Pool::new(plan, task, (old, statistics), train, spec)?))
+    let samples = memory::trained_on(plan, task, train);
+    Ok(Some(Pool::new(plan, task, (old, statistics), (train, &samples), spec)?))
 }
 
 /// That many draws of what is kept, each from all of it.

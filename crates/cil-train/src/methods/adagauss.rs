@@ -20,9 +20,9 @@ pub static METHOD: Method = Method {
 
 /// AdaGauss (Rypesc et al. 2024): cross-entropy among the new classes, the old features computed from the new ones by a
 /// trained projector (weight 10, hidden layer 32 times as wide), and features that keep all their dimensions (weight 1,
-/// limit 1), the base classes' too; numbers of the released code (grypesc/AdaGauss at 0543a12). Its classifier, a normal
-/// distribution of each class carried by another network, is not here: heads of kept statistics have one covariance and
-/// an affine map.
+/// limit 1), the base classes' too; numbers of the released code (grypesc/AdaGauss at 0543a12). Its classifier, a
+/// normal distribution of each class carried by another network, is not here: heads of kept statistics have one
+/// covariance and an affine map.
 pub fn adagauss(base: Training, increment: Training) -> Recipe {
     let spread = AntiCollapse { weight: 1.0, rows: Rows::All, limit: 1.0 };
     let mut recipe = fine_tune(base, increment);

@@ -22,8 +22,8 @@ const MOST_NOISE: f64 = 1e3;
 pub struct AdversarialReplaySpec {
     /// New images for each old class, those nearest to its mean; 200 in APR's code.
     pub images: usize,
-    /// Root mean square over a batch of images of the length of a step, in normalised pixels; 8 in APR's code (64 for 64
-    /// images together).
+    /// Root mean square over a batch of images of the length of a step, in normalised pixels; 8 in APR's code (64 for
+    /// 64 images together).
     pub step: f64,
     /// How many steps; 4 in APR's code.
     pub iterations: usize,
