@@ -265,7 +265,7 @@ fn features_of_cells_lead_back_to_the_images() -> Result<()> {
     let architecture = architecture(&golden["networks"][0]);
     let images = noise("images 3", &IMAGES.dims(ROWS))?;
     let gradient = |executors: &ExecutorFactory, dtype: DType| -> Result<(Frozen, Tensor, Tensor)> {
-        let network = golden_network(architecture.clone(), IMAGES, executors, dtype)?;
+        let network = golden_network(architecture, IMAGES, executors, dtype)?;
         let frozen = network.freeze()?.with_maps(&cells::taps(&stages))?;
         let images = images.to_dtype(dtype)?;
         let target = cells::features(&frozen.forward(&(&images * 0.5)?)?.maps, &stages)?;
