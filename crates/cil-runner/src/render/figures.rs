@@ -10,6 +10,7 @@ use maud::{Markup, PreEscaped, html};
 
 use crate::render::page::chart::{Chart, sample};
 use crate::render::page::confusion::{Counted, SIZE, matrix, runs_of};
+use crate::render::page::kept;
 use crate::render::page::overview::chart_over_classes;
 use crate::results::figure::Metric;
 use crate::results::summary::{Group, Summary};
@@ -31,8 +32,8 @@ pub struct PaperFigure {
     pub svg: String,
 }
 
-/// Every figure of these runs: accuracy over the classes seen, the same on old and new classes, and a confusion matrix
-/// of each method.
+/// Every figure of these runs: accuracy over the classes seen, the same on old and new classes, accuracy by the bytes
+/// kept where methods keep different ones, and a confusion matrix of each method.
 ///
 /// # Errors
 /// If a run's events are not in order.
@@ -55,6 +56,9 @@ pub fn all(summary: &Summary, metric: Metric) -> Result<Vec<PaperFigure>> {
         let about = "accuracy on old and new classes";
         let chart = chart_over_classes(about, "accuracy, %", &keys, summary, &split, PLOT);
         figures.push(PaperFigure { name: "old-and-new".to_owned(), svg: with_key(&chart) });
+    }
+    if let Some(chart) = kept::chart(summary, PLOT) {
+        figures.push(PaperFigure { name: "accuracy-by-bytes".to_owned(), svg: with_key(&chart) });
     }
     let mut taken = BTreeSet::new();
     for group in groups {

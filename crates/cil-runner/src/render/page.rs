@@ -6,6 +6,7 @@
 pub(crate) mod chart;
 pub(crate) mod confusion;
 mod generated;
+pub(crate) mod kept;
 pub(crate) mod learning;
 pub(crate) mod overview;
 mod settings;
@@ -35,6 +36,7 @@ pub fn page(summary: &Summary, compared: &Comparison, written: &str) -> Result<S
         (overview::header(&title, summary, written))
         (overview::section(summary, compared))
         (overview::tasks(summary))
+        (kept::section(summary))
         (learning::old_and_new(summary))
         (learning::forgetting(summary))
         (confusion::section(summary)?)

@@ -36,8 +36,8 @@ pub(crate) struct Chart {
     pub(crate) y: String,
     /// Lowest and highest value of the y axis; of the points otherwise.
     pub(crate) range: Option<(f64, f64)>,
-    /// Where the x axis is marked; round numbers otherwise.
-    pub(crate) ticks: Option<Vec<f64>>,
+    /// Where the x axis is marked, and with what; with round numbers otherwise.
+    pub(crate) ticks: Option<Vec<(f64, String)>>,
     /// Where a thin line marks the beginning of a task.
     pub(crate) borders: Vec<f64>,
     /// Whether points are marked.
@@ -65,12 +65,16 @@ impl Chart {
     pub(crate) fn inner(&self) -> Markup {
         let points =
             || self.series.iter().flat_map(|it| &it.points).filter(|it| it.x.is_finite() && it.y.is_finite());
-        let ((x_from, x_to), (low, high)) = (extent(points().map(|it| it.x)), self.y_range());
+        let marked = self.ticks.iter().flatten().map(|it| it.0);
+        let ((x_from, x_to), (low, high)) = (extent(points().map(|it| it.x).chain(marked)), self.y_range());
         let (width, height) = self.size;
         let across = move |x: f64| LEFT + (x - x_from) / (x_to - x_from) * (width - LEFT - RIGHT);
         let up = move |y: f64| height - BOTTOM - (y - low) / (high - low) * (height - TOP - BOTTOM);
         // Every x axis counts something: classes, epochs or slices.
-        let whole = || round_ticks(x_from, x_to, 6).into_iter().filter(|x| x.fract() == 0.0).collect();
+        let whole = || {
+            let ticks = round_ticks(x_from, x_to, 6).into_iter().filter(|x| x.fract() == 0.0);
+            ticks.map(|x| (x, number(x, 1.0))).collect()
+        };
         let x_ticks = self.ticks.clone().unwrap_or_else(whole);
         let y_ticks = round_ticks(low, high, if height < 200.0 { 3 } else { 5 });
         let step = if y_ticks.len() > 1 { y_ticks[1] - y_ticks[0] } else { 1.0 };
@@ -83,9 +87,9 @@ impl Chart {
                 @for x in self.borders.iter().filter(|x| **x > x_from && **x < x_to) {
                     line.border x1=(n(across(*x))) x2=(n(across(*x))) y1=(TOP) y2=(base) {}
                 }
-                @for x in &x_ticks {
+                @for (x, text) in &x_ticks {
                     line.axis x1=(n(across(*x))) x2=(n(across(*x))) y1=(base) y2=(base + 4.0) {}
-                    text.tick x=(n(across(*x))) y=(base + 17.0) text-anchor="middle" { (number(*x, 1.0)) }
+                    text.tick x=(n(across(*x))) y=(base + 17.0) text-anchor="middle" { (text) }
                 }
                 line.axis x1=(LEFT) x2=(end) y1=(base) y2=(base) {}
                 text.label x=((LEFT + end) / 2.0) y=(height - 6.0) text-anchor="middle" { (self.x) }
@@ -116,7 +120,10 @@ impl Chart {
         html! {
             g class=(colour) {
                 title { (series.name) }
-                @if points.iter().any(|it| it.spread > 0.0) { polygon.band points=(band.join(" ")) {} }
+                @if let ([point], true) = (points.as_slice(), points.iter().any(|it| it.spread > 0.0)) {
+                    // A band has no width there.
+                    polyline.line points=([place(point.x, point.y - point.spread), place(point.x, point.y + point.spread)].join(" ")) {}
+                } @else if points.iter().any(|it| it.spread > 0.0) { polygon.band points=(band.join(" ")) {} }
                 polyline.line.(dashes) points=(path.join(" ")) {}
                 @if self.markers || points.len() == 1 {
                     @for point in &points { (marker(series.style, across(point.x), up(point.y))) }
@@ -217,7 +224,7 @@ fn some_ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
 }
 
 /// A number on an axis, with the digits that its steps need.
-fn number(value: f64, step: f64) -> String {
+pub(super) fn number(value: f64, step: f64) -> String {
     let largest = value.abs().max(step.abs());
     if largest >= 1e5 || (step.abs() < 1e-4 && step != 0.0) {
         return format!("{value:.1e}");

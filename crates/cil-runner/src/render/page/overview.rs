@@ -4,7 +4,7 @@
 
 use maud::{Markup, html};
 
-use super::chart::{Chart, Point, Series, key};
+use super::chart::{Chart, Point, Series, key, number};
 use super::{cell, colour_of, count, mean, run_name, scrolling};
 use crate::results::comparison::{Column, Comparison};
 use crate::results::figure::{self, Figure, Unit, summary as figures};
@@ -305,7 +305,7 @@ pub(crate) fn chart_over_classes(
         x: "classes seen".to_owned(),
         y: y.to_owned(),
         range: Some((0.0, 100.0)),
-        ticks: (ticks.len() <= 12).then_some(ticks),
+        ticks: (ticks.len() <= 12).then(|| ticks.into_iter().map(|x| (x, number(x, 1.0))).collect()),
         borders: Vec::new(),
         markers: true,
         size,
