@@ -89,7 +89,7 @@ impl Chart {
                 }
                 @for (x, text) in &x_ticks {
                     line.axis x1=(n(across(*x))) x2=(n(across(*x))) y1=(base) y2=(base + 4.0) {}
-                    text.tick x=(n(across(*x))) y=(base + 17.0) text-anchor="middle" { (text) }
+                    text.tick x=(n(across(*x))) y=(base + 17.0) text-anchor=(anchor(across(*x), text, width)) { (text) }
                 }
                 line.axis x1=(LEFT) x2=(end) y1=(base) y2=(base) {}
                 text.label x=((LEFT + end) / 2.0) y=(height - 6.0) text-anchor="middle" { (self.x) }
@@ -221,6 +221,12 @@ fn some_ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let first = (low / step - 1e-9).ceil() as i64;
     let ticks = (0..=2 * count as i64 + 2).map(|at| (first + at) as f64 * step);
     ticks.take_while(|it| *it <= high + step * 1e-9).collect()
+}
+
+/// Where a mark's text begins: in the middle of it, or at its end where it would leave the chart.
+fn anchor(x: f64, text: &str, width: f64) -> &'static str {
+    // Letters of ticks are some 6 wide.
+    if x + 3.0 * text.chars().count() as f64 > width { "end" } else { "middle" }
 }
 
 /// A number on an axis, with the digits that its steps need.
