@@ -17,6 +17,8 @@ use crate::loss::{
 const LARGEST_BATCH: usize = 1 << 16;
 /// Most steps; published inversions take some ten thousand.
 const MOST_ITERATIONS: usize = 100_000_000;
+/// Widest border of an image before it is cropped; 4 in published inversions.
+const MOST_PADDING: usize = 64;
 /// Bounds of the temperature: 1000 in ABD and R-DFCIL.
 const TEMPERATURES: (f64, f64) = (0.01, 10_000.0);
 
@@ -111,6 +113,13 @@ pub struct InversionConfig {
     pub beta1: f64,
     /// How it moves, by iteration; a cosine in DFQ, constant in ABD and R-DFCIL.
     pub schedule: Schedule,
+    /// Pixels on every side of a generated image before a crop of its own size is shown to the teacher; 4 in
+    /// Fast-Datafree and NAYER. The generated images that are replayed are not changed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub crop_padding: usize,
+    /// Whether half of the images that the teacher is shown are mirrored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flip: bool,
     /// Weights of the loss's parts.
     pub weights: Weights,
 }
@@ -124,7 +133,17 @@ fn is_half(value: &f64) -> bool {
     *value == half()
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_zero(value: &usize) -> bool {
+    *value == 0
+}
+
 impl InversionConfig {
+    /// Whether the teacher is shown changed images.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.crop_padding > 0 || self.flip
+    }
+
     /// The unconditional form with DFQ's entropies, the one that did not collapse in our sketch: noise of width 256,
     /// instance entropy 1, batch entropy 2, 0.1 times the summed statistics loss.
     pub fn unconditional(iterations: usize) -> Self {
@@ -140,6 +159,8 @@ impl InversionConfig {
             learning_rate: 1e-3,
             beta1: half(),
             schedule: Schedule::cosine(),
+            crop_padding: 0,
+            flip: false,
             weights: Weights {
                 statistics,
                 label: 0.0,
@@ -212,6 +233,9 @@ impl InversionConfig {
         }
         if self.batch > LARGEST_BATCH {
             bail!("inversion.batch is {}; use a value from 2 to {LARGEST_BATCH}", self.batch);
+        }
+        if self.crop_padding > MOST_PADDING {
+            bail!("inversion.crop-padding is {}; use a value from 0 to {MOST_PADDING}", self.crop_padding);
         }
         positive("inversion.learning-rate", self.learning_rate, LARGEST_RATE)?;
         let wrong = |error: Error| Error::Msg(format!("inversion.schedule.{error}"));

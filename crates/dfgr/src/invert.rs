@@ -5,6 +5,7 @@
 //! features and moments; those of teacher and generator are their executors'.
 
 mod iteration;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -211,12 +212,16 @@ impl Inversion {
 
     /// The loss on an iteration's inputs and its gradient to the generator.
     fn grad(&self, inputs: &[Tensor]) -> Result<Grad> {
-        let asked = Asked::new(inputs, self.config.generator.conditional)?;
+        let asked = Asked::new(inputs, self.config.generator.conditional, self.config.is_changed())?;
         let _kept = uploads::keep(&self.device);
         let code = asked.code.to_dtype(self.teacher.dtype())?;
         let mut drawn = self.executor.forward(&self.parameters, &code, ForwardSpec::TRAIN)?;
         let images = Var::from_tensor(drawn.tap(IMAGES)?)?;
-        let probe = self.teacher.probe(&images.as_detached_tensor())?;
+        let shown = match asked.sources {
+            Some(sources) => view::changed(&images, sources, self.config.crop_padding)?,
+            None => images.as_detached_tensor(),
+        };
+        let probe = self.teacher.probe(&shown.detach())?;
         let seen =
             Seen { features: Var::from_tensor(&probe.features)?, moments: Moments::new(&probe.moments)? };
         let noise = code.narrow(1, 0, self.config.generator.latent)?;
@@ -226,6 +231,13 @@ impl Inversion {
         let features = grads.get(&seen.features).map(|gradient| (POOLED.to_owned(), gradient.clone()));
         let moments = seen.moments.grads(&grads)?;
         let mut gradient = self.teacher.probe_backward(probe, features.into_iter().collect(), moments)?;
+        if asked.sources.is_some() {
+            let back = (&shown * gradient)?.sum_all()?.backward()?;
+            gradient = match back.get(&images) {
+                Some(gradient) => gradient.clone(),
+                None => bail!("a changed image has no gradient"),
+            };
+        }
         if let Some(direct) = grads.get(&images) {
             gradient = (gradient + direct)?;
         }

@@ -3,11 +3,12 @@
 //! Everything that differs from one iteration to the next is an input, so a GPU repeats them by itself.
 
 use candle_core::{Device, Result, Tensor, bail};
+use cil_engine::Shape;
 use cil_engine::captures::Repeatable;
 use cil_engine::optim::Moved;
 use cil_random::Draw;
 
-use super::{Inversion, STATISTICS_MOMENTUM};
+use super::{Inversion, STATISTICS_MOMENTUM, view};
 use crate::loss;
 use crate::replay::Code;
 
@@ -56,28 +57,35 @@ impl Repeatable for Iteration<'_> {
 pub(super) struct Asked<'a> {
     pub(super) code: &'a Tensor,
     pub(super) labels: Option<&'a Tensor>,
+    /// Where the pixels that the teacher sees come from.
+    pub(super) sources: Option<&'a Tensor>,
     pub(super) pairs: Option<(&'a Tensor, &'a Tensor)>,
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn new(inputs: &'a [Tensor], conditional: bool) -> Result<Self> {
-        let (code, labels, pairs) = match (inputs, conditional) {
-            ([code, labels, pairs @ ..], true) => (code, Some(labels), pairs),
-            ([code, pairs @ ..], false) => (code, None, pairs),
+    pub(super) fn new(inputs: &'a [Tensor], conditional: bool, changed: bool) -> Result<Self> {
+        let (code, labels, rest) = match (inputs, conditional) {
+            ([code, labels, rest @ ..], true) => (code, Some(labels), rest),
+            ([code, rest @ ..], false) => (code, None, rest),
             _ => bail!("an iteration has a code, and labels if it asks for them"),
+        };
+        let (sources, pairs) = match (rest, changed) {
+            ([sources, pairs @ ..], true) => (Some(sources), pairs),
+            (pairs, false) => (None, pairs),
+            _ => bail!("an iteration whose images are changed has a table of their pixels"),
         };
         let pairs = match pairs {
             [] => None,
             [first, second] => Some((first, second)),
             _ => bail!("a pair is of two rows"),
         };
-        Ok(Self { code, labels, pairs })
+        Ok(Self { code, labels, sources, pairs })
     }
 }
 
 impl Inversion {
-    /// The draws of the host for the next iteration: a code, labels if it is conditional, and the rows of each
-    /// pair whose difference is used.
+    /// The draws of the host for the next iteration: a code, labels if it is conditional, where the pixels that the
+    /// teacher sees come from if images are changed, and the rows of each pair whose difference is used.
     pub(super) fn inputs(&self) -> Result<Vec<Tensor>> {
         let draw =
             Draw { seed: self.seed, purpose: "inversion", task: self.task, position: self.done as u64 };
@@ -90,6 +98,13 @@ impl Inversion {
         let mut inputs = vec![input];
         if let Some(labels) = &labels {
             inputs.push(row(labels.clone())?);
+        }
+        if self.config.is_changed() {
+            let Shape::Map { height, width, .. } = self.teacher.image_shape() else {
+                bail!("the teacher's images are no maps");
+            };
+            let change = (self.config.crop_padding, self.config.flip);
+            inputs.push(view::sources(self.config.batch, (height, width), change, draw)?);
         }
         if self.config.weights.diversity > 0.0 {
             let pairs = match &labels {

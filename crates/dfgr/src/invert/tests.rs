@@ -105,6 +105,16 @@ fn the_gradient_of_every_weight_is_right_without_labels() -> Result<()> {
 }
 
 #[test]
+fn the_gradient_of_every_weight_is_right_where_the_teacher_sees_changed_images() -> Result<()> {
+    for conditional in [false, true] {
+        let mut config = every_part(config(conditional), Direction::GeneratedToStored, ChannelReduction::Sum);
+        (config.crop_padding, config.flip) = (2, true);
+        check_by_differences(config)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn the_gradient_of_every_weight_is_right_with_labels() -> Result<()> {
     check_by_differences(every_part(config(true), Direction::StoredToGenerated, ChannelReduction::Mean))
 }
