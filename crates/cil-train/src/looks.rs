@@ -2,7 +2,9 @@
 //!
 //! A model's features of images are pooled ones of length 1, or averages over cells of several stages, or random
 //! features of either, as a recipe's discriminant says; they are taken of every image without augmentation, and of its
-//! mirror image if the recipe says so.
+//! mirror image if the recipe says so. How a change of the backbone is seen in other views of them is in `views`.
+
+pub(crate) mod views;
 
 use std::collections::BTreeMap;
 

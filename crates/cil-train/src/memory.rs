@@ -15,7 +15,7 @@ use nalgebra::{DMatrix, RowDVector};
 
 use crate::adversarial::Adversary;
 use crate::discriminant::{ClassStatistics, Form, matrix};
-use crate::looks::Looked;
+use crate::looks::{self, Looked};
 use crate::means;
 use crate::plan::Plan;
 use crate::recipe::correction::AlignSpec;
@@ -74,6 +74,15 @@ pub(crate) fn statistics(
     if !kept.is_empty() {
         after.push(looked.features(train, &kept)?);
         seen.push(old.features(train, &kept)?);
+    }
+    if let Some(views) = plan.recipe.discriminant.as_ref().and_then(|spec| spec.views) {
+        for (number, batch) in classes.concat().chunks(means::INFERENCE_BATCH).enumerate() {
+            let draw = Draw { task, position: number as u64, ..Draw::new(plan.seed, "views") };
+            for view in looks::views::of(plan, train, batch, views, draw)? {
+                seen.push(old.of(&view)?);
+                after.push(looked.of(&view)?);
+            }
+        }
     }
     let (seen, after) = (Tensor::cat(&seen, 0)?, Tensor::cat(&after, 0)?);
     let carried = match plan.recipe.discriminant.as_ref().map_or(Carry::Map, |spec| spec.carry) {

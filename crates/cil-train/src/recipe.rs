@@ -14,6 +14,7 @@ pub mod fecam;
 mod logistic;
 mod new_replay;
 mod small;
+mod views;
 
 pub use adversarial::AdversarialReplaySpec;
 pub use carry::{AdversarialImages, Carry};
@@ -21,6 +22,7 @@ pub use discriminant::DiscriminantSpec;
 pub use fecam::{Covariance, FecamSpec};
 pub use logistic::LogisticSpec;
 pub use new_replay::NewReplaySpec;
+pub use views::Views;
 
 use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;

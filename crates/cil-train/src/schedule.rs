@@ -319,7 +319,10 @@ impl<'a> OfTask<'a> {
             (Some(spec), task) if task == 0 || spec.is_of_a_frozen_backbone() => {
                 self.new * (1 + usize::from(spec.mirrored))
             }
-            (Some(spec), _) => 2 * (self.new + self.old) * (1 + usize::from(spec.mirrored)),
+            (Some(spec), _) => {
+                let views = spec.views.map_or(0, |views| views.count() * self.new);
+                2 * ((self.new + self.old) * (1 + usize::from(spec.mirrored)) + views)
+            }
         };
         Passes { inference: (herded + of_statistics) as f64, ..Passes::default() }
     }

@@ -11,7 +11,7 @@ use cil_train::learner::Learner;
 use cil_train::methods::{both_teachers_maps, lwf};
 use cil_train::recipe::{
     AdversarialImages, AdversarialReplaySpec, Carry, DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows,
-    SyntheticNorm, Teachers, TermSpec, Trained,
+    SyntheticNorm, Teachers, TermSpec, Trained, Views,
 };
 use cil_train::term::{DualTeacher, Vid};
 use dtid::dual::DualForm;
@@ -190,6 +190,13 @@ fn nonsense_is_named() {
         (it.carry, it.random_features) = (Carry::Adversarial(images), Some(4));
     };
     refused(&answered(&random), "random-features is set");
+    let nothing = Views { rotated: false, augmented: 0, pasted: 0 };
+    refused(&answered(&|it| it.views = Some(nothing)), "discriminant.views names no view");
+    let many = Views { pasted: 101, ..nothing };
+    refused(
+        &answered(&|it| it.views = Some(many)),
+        "discriminant.views.pasted is 101; use a value from 0 to 100",
+    );
     let both = |it: &mut DiscriminantSpec| (it.nearest_mean, it.ridge) = (true, true);
     refused(&answered(&both), "discriminant.nearest-mean and ridge are both true");
     let spec = AdversarialReplaySpec { images: 5, step: 1.0, iterations: 2, noise: 1.0, batch: 4 };

@@ -16,7 +16,7 @@ use cil_train::learner::{Learner, Plan};
 use cil_train::methods::frozen::frozen_features;
 use cil_train::methods::lwf;
 use cil_train::recipe::{
-    AdversarialImages, AdversarialReplaySpec, Carry, DiscriminantSpec, Recipe, Rows, SyntheticNorm,
+    AdversarialImages, AdversarialReplaySpec, Carry, DiscriminantSpec, Recipe, Rows, SyntheticNorm, Views,
 };
 use cil_train::term::{ClassBalanced, LogitKd};
 use support::{data, data_free, plan, run, training, values};
@@ -159,8 +159,14 @@ fn statistics_follow_the_backbone_without_an_old_image() {
         (Carry::Adversarial(images), raw.clone(), true),
         (Carry::Adversarial(by_map), vec![], false),
         (Carry::Adversarial(by_map), stages().stages, false),
+        (Carry::Map, stages().stages, false),
     ] {
-        let spec = DiscriminantSpec { carry, stages, nearest_mean, ..DiscriminantSpec::pooled(0.01) };
+        let views = (carry == Carry::Map && !stages.is_empty()).then_some(Views {
+            rotated: true,
+            augmented: 1,
+            pasted: 2,
+        });
+        let spec = DiscriminantSpec { carry, stages, nearest_mean, views, ..DiscriminantSpec::pooled(0.01) };
         let plan = plan(Recipe { discriminant: Some(spec.clone()), ..plain.clone() }, &[3, 3], 1);
         let (mut learner, mut before) = (Learner::new(plan.clone()).unwrap(), Vec::new());
         let counts = || -> Vec<u64> { (0..6).map(|class| train.reads(class)).collect() };

@@ -179,7 +179,7 @@ impl MethodName {
             ));
         }
         if self.adversarial && !self.head.spec.is_some_and(|spec| spec().random_features.is_none()) {
-            let why = "apr makes images with the class means that a head of statistics keeps; add discriminant or stages";
+            let why = "apr makes images with the class means that a head of statistics keeps; add discriminant, stages or views";
             return Some(why.to_owned());
         }
         if !self.unshared {

@@ -28,6 +28,8 @@ pub static METHOD: Method = Method {
         "dfgr-stages",
         "dtid-stages",
         "dfgr-dtid-stages",
+        "views",
+        "dtidkl-views",
         "sdc",
         "ldc",
         "adc",

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::carry::Carry;
 use super::fecam::{Covariance, FecamSpec};
+use super::views::Views;
 
 /// A linear discriminant that answers in place of the trained head, which is still used as teacher and student: class
 /// means of features and one covariance are kept of old classes, and carried along when the backbone changes.
@@ -37,6 +38,9 @@ pub struct DiscriminantSpec {
     /// How statistics of old classes follow the backbone when a later task trains it.
     #[serde(default, skip_serializing_if = "Carry::is_map")]
     pub carry: Carry,
+    /// More views of the task's images, in which the change of the backbone is seen too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub views: Option<Views>,
     /// FeCAM in place of the discriminant, on a backbone that no later task trains; `shrinkage` is then its share of
     /// the mean variance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,6 +75,7 @@ impl DiscriminantSpec {
             ridge: false,
             nearest_mean: false,
             carry: Carry::Map,
+            views: None,
             fecam: None,
             fetril: false,
             mirrored: false,
@@ -115,6 +120,9 @@ impl DiscriminantSpec {
             fecam.check()?;
         }
         self.carry.check()?;
+        if let Some(views) = &self.views {
+            views.check()?;
+        }
         if self.carry.adversarial().is_some() && self.random_features.is_some() {
             bail!(
                 "discriminant.carry is of adversarial images and random-features is set; images are changed by the \
@@ -141,6 +149,7 @@ impl DiscriminantSpec {
             ("ridge", self.ridge),
             ("nearest-mean", self.nearest_mean),
             ("carry", !self.carry.is_map()),
+            ("views", self.views.is_some()),
             ("random-features", self.random_features.is_some()),
             ("generated", self.generated.is_some()),
         ];
