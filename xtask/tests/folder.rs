@@ -142,7 +142,8 @@ fn a_second_fetch_and_an_unwritable_target_are_refused() {
 #[test]
 fn images_that_are_not_the_published_ones_are_not_called_intact() {
     let (spec, mirror, data) = fetched();
-    let published = xtask::dataset::Spec { known: xtask::dataset::Spec::cifar100().known, ..spec };
+    let published =
+        xtask::dataset::Spec { known: xtask::dataset::Spec::named("cifar100").unwrap().known, ..spec };
     let message = verify(&published, data.path());
     assert!(message.contains("the train images and labels are not those of cifar100"), "{message}");
     fs::remove_dir_all(data.path().join("cifar100")).unwrap();

@@ -49,8 +49,15 @@ fn shards_give_the_same_content() {
 }
 
 #[test]
-fn cifar10_is_read_from_five_batches() {
-    let mut spec = Spec { classes: 3, train_per_class: 5, test_per_class: 2, known: None, ..Spec::cifar10() };
+fn cifar10_is_read_from_five_batches_whatever_the_size_of_its_images() {
+    let mut spec = Spec {
+        classes: 3,
+        side: 8,
+        train_per_class: 5,
+        test_per_class: 2,
+        known: None,
+        ..Spec::named("cifar10").unwrap()
+    };
     let (mirror, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let records = |split| -> Vec<Vec<u8>> {
         images(&spec, split, 0).into_iter().map(|(_, fine, pixels)| [vec![fine], pixels].concat()).collect()

@@ -11,7 +11,7 @@ use xtask::dataset::{Manifest, Spec};
 use xtask::fetch::{self, Origin, Request};
 
 fn spec() -> Spec {
-    Spec { classes: 4, train_per_class: 3, test_per_class: 1, ..Spec::tiny_imagenet() }
+    Spec { classes: 4, train_per_class: 3, test_per_class: 1, ..Spec::named("tiny-imagenet").unwrap() }
 }
 
 fn write(path: &Path, red: u8) {
