@@ -40,7 +40,7 @@ fn what_is_there_is_verified_and_kept() {
 }
 
 #[test]
-fn every_breach_of_the_manifest_is_told() {
+fn every_difference_from_the_manifest_is_named() {
     let (spec, mirror, data) = fetched();
     let folder = data.path().join("cifar100");
     let damage = |file: &str, change: &dyn Fn(&mut Vec<u8>), wanted: &str| {
@@ -78,7 +78,7 @@ fn every_breach_of_the_manifest_is_told() {
 }
 
 #[test]
-fn an_order_that_is_not_canonical_is_told() {
+fn an_order_that_is_not_canonical_is_refused() {
     let (spec, _mirror, data) = fetched();
     let folder = data.path().join("cifar100");
     let mut images = fs::read(folder.join("train.images")).unwrap();

@@ -156,7 +156,7 @@ fn the_network_of_a_file_is_trained_and_resumed_without_the_file() {
 }
 
 #[test]
-fn ranks_that_cannot_work_together_are_told_before_anything_is_written() {
+fn ranks_that_cannot_work_together_are_refused_before_anything_is_written() {
     let out = tempfile::tempdir().expect("a folder");
     let of = |lines: [&'static [&'static str]; 2], changes: [&'static [&'static str]; 2]| {
         let message = on_threads(2, |ranks| {

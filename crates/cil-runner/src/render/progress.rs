@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_long_is_told_while_it_goes() {
+    fn progress_of_long_work_is_printed_while_it_runs() {
         let shared = Shared::default();
         let mut progress = Progress::lines("a", Box::new(shared.clone()));
         progress.patience = Duration::from_secs(2);
