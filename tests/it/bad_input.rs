@@ -13,7 +13,7 @@ fn message_of_set(change: &str) -> String {
 }
 
 #[test]
-fn a_wrong_key_value_or_preset_is_told() {
+fn a_wrong_key_value_or_preset_is_refused() {
     let cases = [
         ("recipe.increment.training.epoch=1", "did you mean recipe.increment.training.epochs?"),
         ("seed=one", "seed: invalid type: string \"one\", expected a whole number from 0 up"),

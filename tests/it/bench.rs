@@ -67,7 +67,7 @@ fn a_table_and_json_tell_every_work() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_told() {
+fn what_cannot_be_measured_is_refused() {
     let place = Place::new();
     let message = place.message(2, &["bench", "--work", "invert", "--model", "resnet18"]);
     assert!(message.contains("--model resnet18 cannot invert"), "{message}");

@@ -93,7 +93,7 @@ fn tasks_in_any_order_give_what_the_sweep_gives_and_do_nothing_twice() {
 
 #[cfg(unix)]
 #[test]
-fn a_task_that_is_killed_or_told_to_stop_is_resumed_by_the_next_attempt() {
+fn a_task_that_is_killed_or_asked_to_stop_is_resumed_by_the_next_attempt() {
     let place = Place::new();
     write_sweep(&place, 400);
     let events = || {

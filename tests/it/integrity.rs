@@ -143,7 +143,7 @@ fn whoever_reads_a_damaged_run_says_so() {
 }
 
 #[test]
-fn a_record_of_before_there_were_digests_is_read_and_said_to_be_unverified() {
+fn an_older_run_folder_without_digests_is_read_and_reported_as_unverified() {
     let place = Place::new();
     place.ok(&small_run("demo-fine-tune", &[]));
     let folder = place.path().join("runs/demo-fine-tune-s3");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use cil_backbone::{Architecture, file};
 use cil_runner::cli::args::Cli;
 use clap::error::ErrorKind;
 
@@ -83,6 +84,8 @@ fn is_plain(command: &str) -> bool {
 #[test]
 fn every_command_that_is_printed_can_be_typed() {
     let place = Place::new();
+    let network = file::untrained(&Architecture::lucir(8).into(), [3, 32, 32]).expect("a model file");
+    fs::write(place.path().join("my-net.safetensors"), network).expect("a file");
     let mut all = commands(&documents());
     assert!(all.len() > 20, "documents have commands: {all:?}");
     let before = all.len();

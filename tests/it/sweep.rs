@@ -192,7 +192,7 @@ fn a_signal_reaches_the_runs_and_the_sweep_leaves_with_75() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_told_before_anything_is_written() {
+fn a_mistake_in_a_file_is_refused_before_anything_is_written() {
     let place = Place::new();
     write(&place, "seeds = []\n[[method]]\npreset = \"demo-lwf\"\n");
     let message = place.message(2, &["sweep", "run", "s.toml"]);

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_rule_is_told() {
+    fn a_dependency_that_breaks_a_rule_is_named() {
         for licence in
             ["MIT/Apache-2.0", "GPL-3.0 OR MIT", "(MIT OR GPL-2.0) AND ISC", "Apache-2.0 WITH LLVM-exception"]
         {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::dataset::Spec;
 use xtask::fetch::{self, Origin};
@@ -27,7 +28,8 @@ enum Command {
     /// Recompute the digests and counts of a fetched data set
     VerifyData {
         /// The data set
-        name: Name,
+        #[arg(value_parser = spec())]
+        name: Spec,
         /// Where data sets live
         #[arg(long, default_value = "datasets")]
         data_dir: PathBuf,
@@ -45,7 +47,8 @@ enum Command {
 #[derive(Args)]
 struct FetchData {
     /// The data set
-    name: Name,
+    #[arg(value_parser = spec())]
+    name: Spec,
     /// Convert a local copy instead: a folder with the official archives or with hub parquet shards; of tiny-imagenet
     /// the archive itself, or the folder that was unpacked
     #[arg(long, value_name = "PATH", conflicts_with_all = ["source", "base_url", "endpoint", "offline"])]
@@ -70,27 +73,16 @@ struct FetchData {
     force: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Name {
-    Cifar100,
-    Cifar10,
-    TinyImagenet,
-}
-
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Source {
     Official,
     Hub,
 }
 
-impl Name {
-    fn spec(self) -> Spec {
-        match self {
-            Name::Cifar100 => Spec::cifar100(),
-            Name::Cifar10 => Spec::cifar10(),
-            Name::TinyImagenet => Spec::tiny_imagenet(),
-        }
-    }
+/// Parses the name of a data set that can be fetched.
+fn spec() -> impl TypedValueParser<Value = Spec> {
+    PossibleValuesParser::new(Spec::names())
+        .try_map(|name| Spec::named(&name).ok_or("no data set that can be fetched"))
 }
 
 /// Where results go; where the reader went away (`| head`) they are dropped, and what was asked for is done.
@@ -139,9 +131,9 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<()> {
                 offline: arguments.offline,
                 force: arguments.force,
             };
-            fetch::run(&arguments.name.spec(), &request, out)
+            fetch::run(&arguments.name, &request, out)
         }
-        Command::VerifyData { name, data_dir } => fetch::verify(&name.spec(), &data_dir, out),
+        Command::VerifyData { name, data_dir } => fetch::verify(&name, &data_dir, out),
         Command::Lint => lint::run(out),
         Command::Licences => licences::run(out),
         Command::Tidy => tidy::run(out),

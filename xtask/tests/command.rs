@@ -13,7 +13,7 @@ fn xtask(folder: &TempDir, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn mistakes_are_told_in_one_sentence() {
+fn mistakes_are_refused_in_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let mistakes: [(&[&str], &str); 5] = [
         (

@@ -86,7 +86,7 @@ fn a_length_that_never_comes_is_an_error_and_the_part_is_kept() {
 }
 
 #[test]
-fn a_wrong_digest_is_told_and_nothing_is_left() {
+fn a_wrong_digest_is_refused_and_nothing_is_left() {
     let (spec, archive, folder) = setup();
     let mut wrong = archive.clone();
     wrong[50] ^= 1;
@@ -111,7 +111,7 @@ fn a_stale_part_is_given_up_once() {
 }
 
 #[test]
-fn a_whole_part_and_a_part_that_is_too_long_are_told_apart() {
+fn a_whole_part_and_a_part_that_is_too_long_are_distinguished() {
     let (spec, archive, folder) = setup();
     fs::create_dir(folder.path().join(".fetch")).unwrap();
     fs::write(part(folder.path()), &archive).unwrap();

@@ -40,7 +40,7 @@ fn what_is_there_is_verified_and_kept() {
 }
 
 #[test]
-fn every_breach_of_the_manifest_is_told() {
+fn every_difference_from_the_manifest_is_named() {
     let (spec, mirror, data) = fetched();
     let folder = data.path().join("cifar100");
     let damage = |file: &str, change: &dyn Fn(&mut Vec<u8>), wanted: &str| {
@@ -78,7 +78,7 @@ fn every_breach_of_the_manifest_is_told() {
 }
 
 #[test]
-fn an_order_that_is_not_canonical_is_told() {
+fn an_order_that_is_not_canonical_is_refused() {
     let (spec, _mirror, data) = fetched();
     let folder = data.path().join("cifar100");
     let mut images = fs::read(folder.join("train.images")).unwrap();
@@ -142,7 +142,8 @@ fn a_second_fetch_and_an_unwritable_target_are_refused() {
 #[test]
 fn images_that_are_not_the_published_ones_are_not_called_intact() {
     let (spec, mirror, data) = fetched();
-    let published = xtask::dataset::Spec { known: xtask::dataset::Spec::cifar100().known, ..spec };
+    let published =
+        xtask::dataset::Spec { known: xtask::dataset::Spec::named("cifar100").unwrap().known, ..spec };
     let message = verify(&published, data.path());
     assert!(message.contains("the train images and labels are not those of cifar100"), "{message}");
     fs::remove_dir_all(data.path().join("cifar100")).unwrap();

@@ -49,8 +49,15 @@ fn shards_give_the_same_content() {
 }
 
 #[test]
-fn cifar10_is_read_from_five_batches() {
-    let mut spec = Spec { classes: 3, train_per_class: 5, test_per_class: 2, known: None, ..Spec::cifar10() };
+fn cifar10_is_read_from_five_batches_whatever_the_size_of_its_images() {
+    let mut spec = Spec {
+        classes: 3,
+        side: 8,
+        train_per_class: 5,
+        test_per_class: 2,
+        known: None,
+        ..Spec::named("cifar10").unwrap()
+    };
     let (mirror, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let records = |split| -> Vec<Vec<u8>> {
         images(&spec, split, 0).into_iter().map(|(_, fine, pixels)| [vec![fine], pixels].concat()).collect()
@@ -76,7 +83,7 @@ fn a_wrong_archive_digest_is_refused() {
 }
 
 #[test]
-fn broken_archives_are_told_in_one_sentence() {
+fn broken_archives_are_refused_in_one_sentence() {
     let spec = tiny_spec();
     let whole = binary_archive(&spec);
     for cut in [0, 1, 30, whole.len() / 2, whole.len() - 200] {
@@ -109,7 +116,7 @@ fn broken_archives_are_told_in_one_sentence() {
 }
 
 #[test]
-fn broken_pickles_are_told_in_one_sentence() {
+fn broken_pickles_are_refused_in_one_sentence() {
     let spec = tiny_spec();
     let train = common::pickle::batch(&images(&spec, Split::Train, 0), false);
     let with = |train: Vec<u8>| {
@@ -143,7 +150,7 @@ fn broken_pickles_are_told_in_one_sentence() {
 
 #[cfg(feature = "parquet")]
 #[test]
-fn broken_shards_are_told_in_one_sentence() {
+fn broken_shards_are_refused_in_one_sentence() {
     let (spec, mirror, data) = (tiny_spec(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     common::shards::write(&spec, mirror.path());
     let test = mirror.path().join("test-00000-of-00001.parquet");
@@ -174,7 +181,7 @@ fn broken_shards_are_told_in_one_sentence() {
 }
 
 #[test]
-fn folders_without_a_data_set_are_told() {
+fn folders_without_a_data_set_are_refused() {
     let (spec, mirror, data) = (tiny_spec(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let message = convert(&spec, mirror.path(), data.path()).unwrap_err();
     assert!(message.contains("holds nothing of cifar100"), "{message}");

@@ -95,7 +95,7 @@ fn the_hub_is_asked_once_and_the_cache_afterwards() {
 }
 
 #[test]
-fn a_spoiled_shard_and_a_missing_repository_are_told() {
+fn a_spoiled_shard_and_a_missing_repository_are_refused() {
     let spec = tiny_spec();
     let [mirror, data, cache] = [(); 3].map(|()| tempfile::tempdir().unwrap());
     common::shards::write(&spec, mirror.path());

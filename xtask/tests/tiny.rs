@@ -11,7 +11,7 @@ use xtask::dataset::{Manifest, Spec};
 use xtask::fetch::{self, Origin, Request};
 
 fn spec() -> Spec {
-    Spec { classes: 4, train_per_class: 3, test_per_class: 1, ..Spec::tiny_imagenet() }
+    Spec { classes: 4, train_per_class: 3, test_per_class: 1, ..Spec::named("tiny-imagenet").unwrap() }
 }
 
 fn write(path: &Path, red: u8) {
@@ -50,7 +50,7 @@ fn fetched(spec: &Spec, from: &Path) -> Result<(TempDir, String), String> {
 }
 
 #[test]
-fn a_part_of_the_classes_is_taken_and_told() {
+fn a_part_of_the_classes_is_taken_and_reported() {
     let place = unpacked();
     for from in [place.path().to_owned(), place.path().join("tiny-imagenet-200")] {
         let (data, out) = fetched(&spec(), &from).unwrap();
@@ -71,7 +71,7 @@ fn a_part_of_the_classes_is_taken_and_told() {
 }
 
 #[test]
-fn what_is_wrong_is_told_by_the_file() {
+fn a_mistake_is_refused_with_the_name_of_its_file() {
     let message = |spoil: &dyn Fn(&Path)| {
         let place = unpacked();
         spoil(&place.path().join("tiny-imagenet-200"));

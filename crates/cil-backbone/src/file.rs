@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::backbone::Backbone;
-use crate::head::Head;
+use crate::head::{Head, HeadKind};
 use crate::network::{Snapshot, check_form};
 
 /// Version of the metadata of a network and its card.
@@ -102,6 +102,21 @@ struct Version {
 /// As [`Model::to_bytes`].
 pub fn to_bytes(snapshot: &Snapshot, card: &ModelCard) -> Result<Vec<u8>> {
     Model::new(snapshot.clone(), card.clone()).to_bytes()
+}
+
+/// The bytes of a model file of a backbone for images of these dimensions, with initial values and without classes: a
+/// configuration names such a file as `architecture.file`.
+///
+/// # Errors
+/// If the backbone does not suit the images.
+pub fn untrained(backbone: &Backbone, [channels, height, width]: [usize; 3]) -> Result<Vec<u8>> {
+    let images = Shape::Map { channels, height, width };
+    let parameters = Parameters::init(&backbone.graph(images)?, 0, &Device::Cpu)?;
+    let head = Head::new(HeadKind::Linear, backbone.feature_width());
+    let snapshot = Snapshot { backbone: backbone.clone(), images, head, parameters };
+    let (mean, deviation) = (vec![0.0; channels], vec![1.0; channels]);
+    let card = ModelCard { class_names: Vec::new(), mean, deviation, trained_on: None };
+    to_bytes(&snapshot, &card)
 }
 
 /// The network and its card in the bytes of a model file; whatever else the file holds is checked and left out.

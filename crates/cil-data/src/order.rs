@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn published_orders_are_permutations_and_a_wrong_name_is_told() {
+    fn published_orders_are_permutations_and_a_wrong_name_is_refused() {
         for name in ClassOrder::names("cifar100").unwrap() {
             let order = ClassOrder::published("cifar100", &name).unwrap();
             assert_eq!(ClassOrder::from_labels(order.labels().to_vec(), 100).unwrap().len(), 100, "{name}");

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_are_told() {
+    fn wrong_values_are_refused() {
         let message = |scale, ratio| ResizedCrop { scale, ratio }.check().unwrap_err().to_string();
         assert!(message([0.5, 0.2], [1.0, 1.0]).starts_with("scale is [0.5, 0.2]"));
         assert!(message([0.5, f64::NAN], [1.0, 1.0]).starts_with("scale"));

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_add_up_is_told() {
+    fn increments_that_do_not_add_up_are_refused() {
         let message = |sizes: &[usize]| Increments::new(sizes.to_vec(), 7).unwrap_err().to_string();
         assert_eq!(message(&[4, 2]), "[4, 2] add up to 6, there are 7 classes");
         assert!(message(&[7, 0]).starts_with("task 2 has 0 classes"));

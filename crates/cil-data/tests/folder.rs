@@ -125,7 +125,7 @@ fn a_class_may_be_called_train() {
 }
 
 #[test]
-fn wrong_folders_are_told() {
+fn wrong_folders_are_refused() {
     let root = tempfile::tempdir().unwrap();
     assert!(
         message(&root)

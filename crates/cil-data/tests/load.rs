@@ -114,7 +114,7 @@ fn a_missing_data_set_says_how_to_get_it() {
 }
 
 #[test]
-fn files_of_the_wrong_length_are_told_before_they_are_read() {
+fn files_of_the_wrong_length_are_refused_before_they_are_read() {
     assert_eq!(
         error_text(|folder| change(folder, "train.images", |it| it.truncate(299))),
         "F/train.images has 299 bytes, its manifest says 300"
@@ -142,7 +142,7 @@ fn files_of_the_wrong_length_are_told_before_they_are_read() {
 }
 
 #[test]
-fn wrong_content_is_told() {
+fn wrong_content_is_refused() {
     assert_eq!(
         error_text(|folder| change(folder, "train.labels", |it| it[8] = 2)),
         "F/train.labels: image 4 has label 2, there are 2 classes"
@@ -158,7 +158,7 @@ fn wrong_content_is_told() {
 }
 
 #[test]
-fn a_manifest_of_another_kind_is_told() {
+fn a_manifest_of_another_kind_is_refused() {
     assert!(
         error_text(|folder| change(folder, "manifest.json", |it| it.truncate(40)))
             .contains("is not a manifest")

@@ -94,7 +94,7 @@ fn the_file_is_made_once_and_anew_when_a_picture_or_the_file_changes() {
 }
 
 #[test]
-fn broken_files_are_told_from_the_cache_too() {
+fn broken_files_are_named_when_the_cache_is_read_too() {
     let root = photos();
     fs::write(root.path().join("train/b/9.jpg"), "no picture").unwrap();
     let folder = folder::scan(root.path()).unwrap();

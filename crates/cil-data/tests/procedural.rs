@@ -74,7 +74,7 @@ fn no_image_comes_twice_and_classes_have_names_of_their_own() {
 }
 
 #[test]
-fn what_cannot_be_generated_is_told() {
+fn settings_that_generate_no_images_are_refused() {
     let message = |config| Dataset::procedural(&config, 1).unwrap_err().to_string();
     for classes in [0, 25, usize::MAX] {
         let expected = format!("classes is {classes}; there are shapes and fillings for 1 to 24");

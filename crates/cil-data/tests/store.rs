@@ -180,7 +180,7 @@ fn a_test_set_gives_the_first_classes_in_batches() {
 }
 
 #[test]
-fn what_cannot_be_split_is_told() {
+fn images_that_cannot_be_split_are_refused() {
     let data = dataset();
     let error_text = |order: &ClassOrder, held_out, evaluate| {
         data.split(order, held_out, evaluate).unwrap_err().to_string()

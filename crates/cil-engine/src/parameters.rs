@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_value_that_is_no_number_is_told() -> Result<()> {
+    fn the_first_value_that_is_not_finite_is_named() -> Result<()> {
         let mut store = Parameters::default();
         store.set("b", Tensor::new(&[1e300f64, -0.0], &Device::Cpu)?);
         assert_eq!(store.not_finite()?, None);

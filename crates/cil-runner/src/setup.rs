@@ -40,7 +40,7 @@ pub fn plan(checked: &Checked, engine: &Engine) -> Plan {
     let config = checked.config();
     Plan {
         recipe: config.recipe.clone(),
-        backbone: config.architecture.into(),
+        backbone: checked.backbone().clone(),
         increments: checked.increments().clone(),
         preparation: Preparation {
             augmentation: config.augmentation.clone(),

@@ -7,47 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The phases of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PhaseKind {
-    /// A generator is trained from the old teacher.
-    Inversion,
-    /// The new teacher is trained on the new classes.
-    NewTeacher,
-    /// A second generator is trained from the new teacher.
-    NewInversion,
-    /// The student learns the task.
-    Student,
-    /// The head is fine-tuned on a balanced set.
-    Balance,
-    /// The newest classes' logits are corrected on images that no training saw.
-    BiasCorrection,
-}
-
-impl PhaseKind {
-    /// Its name in events, results and errors.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Inversion => "inversion",
-            Self::NewTeacher => "new-teacher",
-            Self::NewInversion => "new-inversion",
-            Self::Student => "student",
-            Self::Balance => "balance",
-            Self::BiasCorrection => "bias-correction",
-        }
-    }
-
-    /// The purpose of its random draws, which no phase shares with another.
-    pub(crate) fn purpose(self) -> &'static str {
-        match self {
-            Self::NewTeacher => "new teacher",
-            Self::NewInversion => "new inversion",
-            Self::BiasCorrection => "bias correction",
-            other => other.name(),
-        }
-    }
-}
+use crate::phase_kind::Activity;
+pub use crate::phase_kind::PhaseKind;
 
 /// Counts of (true class, predicted class) over the classes seen so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,4 +84,16 @@ pub enum Event {
     },
     /// All tasks are learned.
     RunEnd,
+}
+
+impl Event {
+    /// The activity that it reports, and its task; `None` where it reports no work.
+    pub fn activity(&self) -> Option<(usize, Activity)> {
+        match self {
+            Self::Progress { task, phase, .. } => Some((*task, Activity::of_phase(*phase, *task))),
+            Self::TaskLearned { task, .. } => Some((*task, Activity::Memory)),
+            Self::TaskEnd { task, .. } => Some((*task, Activity::Evaluation)),
+            Self::TaskStart { .. } | Self::RunEnd => None,
+        }
+    }
 }

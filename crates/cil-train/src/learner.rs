@@ -27,9 +27,9 @@ use crate::diverged::Diverged;
 use crate::event::{Event, PhaseKind};
 use crate::memory;
 use crate::phase::PhaseContext;
+use crate::phase_kind::phases;
 pub use crate::plan::Plan;
 use crate::recipe::{PhaseSpec, ReplaySpec};
-use crate::schedule;
 pub use adopt::classifier_of;
 pub use saved::{Position, Saved};
 use work::Work;
@@ -211,7 +211,7 @@ impl Learner {
 
     /// Phases of a task in order, and units of each.
     fn phases(&self, task: usize) -> Vec<(PhaseKind, usize)> {
-        schedule::phases(&self.plan.recipe, self.plan.increments.classes(task).len(), task)
+        phases(&self.plan.recipe, self.plan.increments.classes(task).len(), task)
     }
 
     fn student_spec(&self, task: usize) -> &PhaseSpec {

@@ -20,6 +20,7 @@ mod memory;
 pub mod methods;
 pub mod metrics;
 mod phase;
+mod phase_kind;
 pub mod plan;
 pub mod recipe;
 pub mod schedule;

@@ -7,72 +7,11 @@ use std::ops::Range;
 
 use cil_data::split::Increments;
 
-use crate::event::{Event, PhaseKind};
+use crate::event::PhaseKind;
 use crate::means::SYNTHETIC_PER_CLASS;
+use crate::phase_kind::phases;
+pub use crate::phase_kind::{Activity, trainings};
 use crate::recipe::{PhaseSpec, Recipe, ReplaySpec, Trained, Training};
-
-/// Kinds of work with a pace of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Activity {
-    /// A generator is trained.
-    Inversion,
-    /// The new teacher is trained.
-    NewTeacher,
-    /// A second generator is trained.
-    NewInversion,
-    /// The base classes are learned.
-    Base,
-    /// A later task is learned.
-    Student,
-    /// The head is balanced.
-    Balance,
-    /// The head's bias is corrected.
-    BiasCorrection,
-    /// Exemplars are chosen.
-    Memory,
-    /// Class means are taken, and images are classified.
-    Evaluation,
-}
-
-impl Activity {
-    /// The activity of a phase of a task.
-    pub fn of_phase(phase: PhaseKind, task: usize) -> Self {
-        match phase {
-            PhaseKind::Inversion => Self::Inversion,
-            PhaseKind::NewTeacher => Self::NewTeacher,
-            PhaseKind::NewInversion => Self::NewInversion,
-            PhaseKind::Student if task == 0 => Self::Base,
-            PhaseKind::Student => Self::Student,
-            PhaseKind::Balance => Self::Balance,
-            PhaseKind::BiasCorrection => Self::BiasCorrection,
-        }
-    }
-
-    /// The activity that an event reports, and its task; `None` where it reports no work.
-    pub fn of_event(event: &Event) -> Option<(usize, Self)> {
-        match event {
-            Event::Progress { task, phase, .. } => Some((*task, Self::of_phase(*phase, *task))),
-            Event::TaskLearned { task, .. } => Some((*task, Self::Memory)),
-            Event::TaskEnd { task, .. } => Some((*task, Self::Evaluation)),
-            Event::TaskStart { .. } | Event::RunEnd => None,
-        }
-    }
-
-    /// Its name on a screen.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Inversion => "inversion",
-            Self::NewTeacher => "new teacher",
-            Self::NewInversion => "new inversion",
-            Self::Base => "base classes",
-            Self::Student => "student",
-            Self::Balance => "balance",
-            Self::BiasCorrection => "bias correction",
-            Self::Memory => "choice of exemplars",
-            Self::Evaluation => "evaluation",
-        }
-    }
-}
 
 /// Numbers of images by class, in the order of learning.
 #[derive(Clone, Copy, Debug)]
@@ -111,33 +50,11 @@ pub struct Scheduled {
     pub activity: Activity,
     /// Units, an event each.
     pub units: usize,
-    /// Images that go through the network that is trained in one unit, as [`Event::Progress`] counts them, on average
-    /// over the units; 0 where none is trained.
+    /// Images that go through the network that is trained in one unit, as [`Progress`](crate::event::Event::Progress)
+    /// counts them, on average over the units; 0 where none is trained.
     pub images: f64,
     /// Passes of one unit.
     pub passes: Passes,
-}
-
-/// Phases of a task in order, and units of each.
-pub(crate) fn phases(recipe: &Recipe, n_new: usize, task: usize) -> Vec<(PhaseKind, usize)> {
-    let later = task > 0;
-    let new_teacher = recipe.new_teacher.as_ref().filter(|it| it.applies_to(n_new));
-    let student = if later { &recipe.increment } else { &recipe.base };
-    // A logistic regression stands in place of the student's training.
-    let is_trained = !later || recipe.logistic.is_none();
-    let in_later_tasks = [
-        (PhaseKind::Inversion, recipe.replay.as_ref().map(ReplaySpec::units)),
-        (PhaseKind::NewTeacher, new_teacher.map(|it| it.training.epochs)),
-        (PhaseKind::NewInversion, recipe.new_replay.as_ref().map(|it| it.units())),
-        (PhaseKind::Student, is_trained.then_some(student.training.epochs)),
-        (PhaseKind::BiasCorrection, recipe.bias_correction.as_ref().map(|it| it.training.epochs)),
-        (PhaseKind::Balance, recipe.balance.as_ref().map(|it| it.training.epochs)),
-    ];
-    let is_there = |phase: &PhaseKind| later || *phase == PhaseKind::Student;
-    in_later_tasks
-        .into_iter()
-        .filter_map(|(phase, units)| is_there(&phase).then_some((phase, units?)))
-        .collect()
 }
 
 /// All activities of a run in order; without the base classes' training where their model is taken from a file. What is

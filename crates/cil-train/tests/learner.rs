@@ -24,7 +24,7 @@ fn phases(events: &[Event]) -> Vec<(usize, PhaseKind)> {
 }
 
 #[test]
-fn a_run_tells_its_tasks_phases_and_units() {
+fn events_report_tasks_phases_and_units() {
     let (train, _) = data(6);
     let mut recipe = data_free(SyntheticNorm::Joint);
     recipe.balance = Some(PhaseSpec {

@@ -63,7 +63,7 @@ fn adversarial() -> Recipe {
 fn reported(events: &[Event]) -> Vec<(usize, Activity, usize, f64)> {
     let mut found: Vec<(usize, Activity, usize, f64)> = Vec::new();
     for event in events {
-        let Some((task, activity)) = Activity::of_event(event) else { continue };
+        let Some((task, activity)) = event.activity() else { continue };
         let images = match event {
             Event::Progress { images, .. } => *images as f64,
             _ => 0.0,

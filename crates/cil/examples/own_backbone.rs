@@ -4,10 +4,13 @@
 //! in it. Its batch norms have the running statistics that a generator is trained from, so both schemes work with it.
 //! The run is saved after the first task and gone on with by another learner, to the same bits, and the model file
 //! holds the graph, so whoever reads it needs no code of this program.
+//!
+//! With a file's name behind it (`cargo run -p cil --example own_backbone my-net.safetensors`) it writes the network
+//! alone, for `cil-runner run demo lucir --set 'architecture={ file = "my-net.safetensors" }'`.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it found")]
 
-use cil::parts::backbone::file::{Model, ModelCard};
+use cil::parts::backbone::file::{Model, ModelCard, untrained};
 use cil::parts::candle::{Device as Place, Result};
 use cil::parts::engine::{GraphBuilder, Op, Shape};
 use cil::prelude::*;
@@ -34,6 +37,13 @@ fn two_layers(side: usize, width: usize) -> Result<Backbone> {
 }
 
 fn main() -> cil::Result<()> {
+    match std::env::args().nth(1) {
+        Some(file) => Ok(std::fs::write(file, untrained(&two_layers(32, 32)?, [3, 32, 32])?)?),
+        None => learn(),
+    }
+}
+
+fn learn() -> cil::Result<()> {
     let data = Dataset::procedural(4).images(100, 30).build()?;
     let (train, test) = data.in_order(ClassOrder::as_labelled()).split()?;
     let method = lucir(Sgd::epochs(20).batch(16))
@@ -70,5 +80,5 @@ fn main() -> cil::Result<()> {
 
 #[test]
 fn the_example_runs() -> cil::Result<()> {
-    main()
+    learn()
 }

@@ -16,10 +16,6 @@ pub use spec::{Archive, Form, Spec};
 
 /// Channels of an image: red, green, blue.
 pub const CHANNELS: usize = 3;
-/// Rows and columns of CIFAR's images.
-pub const SIDE: usize = 32;
-/// Bytes of one of CIFAR's images, `[channel][row][column]`.
-pub const IMAGE_BYTES: usize = CHANNELS * SIDE * SIDE;
 
 /// A data set read from some source, not yet in canonical order.
 pub struct Collection {

@@ -6,7 +6,7 @@
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
-use super::{CHANNELS, IMAGE_BYTES};
+use super::CHANNELS;
 use crate::digest::hex;
 
 /// Part of a data set.
@@ -38,17 +38,10 @@ pub struct Samples {
     pixels: Vec<u8>,
 }
 
-/// Of CIFAR's images.
-impl Default for Samples {
-    fn default() -> Self {
-        Self { image_bytes: IMAGE_BYTES, labels: Vec::new(), pixels: Vec::new() }
-    }
-}
-
 impl Samples {
     /// None yet, of square images of that side.
     pub fn of_side(side: usize) -> Self {
-        Self { image_bytes: CHANNELS * side * side, ..Self::default() }
+        Self { image_bytes: CHANNELS * side * side, labels: Vec::new(), pixels: Vec::new() }
     }
 
     /// Appends one image given as `[channel][row][column]`.
@@ -129,21 +122,21 @@ mod tests {
 
     #[test]
     fn order_is_by_label_then_pixels() {
-        let mut samples = Samples::default();
+        let mut samples = Samples::of_side(2);
         for (label, value) in [(1, 7u8), (0, 9), (1, 8), (0, 9)] {
-            samples.push(label, &[value; IMAGE_BYTES]).unwrap();
+            samples.push(label, &[value; CHANNELS * 4]).unwrap();
         }
         let order = samples.canonical_order();
         assert_eq!(&order[..2], &[1, 3]);
-        let first = Sha256::digest([7u8; IMAGE_BYTES]) < Sha256::digest([8u8; IMAGE_BYTES]);
+        let first = Sha256::digest([7u8; CHANNELS * 4]) < Sha256::digest([8u8; CHANNELS * 4]);
         assert_eq!(&order[2..], if first { &[0, 2] } else { &[2, 0] });
     }
 
     #[test]
     fn wrong_size_and_wrong_label_are_refused() {
-        let mut samples = Samples::default();
+        let mut samples = Samples::of_side(2);
         assert!(samples.push(0, &[0; 5]).is_err());
-        samples.push(3, &[0; IMAGE_BYTES]).unwrap();
+        samples.push(3, &[0; CHANNELS * 4]).unwrap();
         let message = samples.per_class(3).unwrap_err().to_string();
         assert_eq!(message, "image 0 has label 3, the largest of 3 classes is 2");
     }

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
-use super::{IMAGE_BYTES, Split};
+use super::{CHANNELS, Split};
 
 /// How an official archive stores the images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Form {
     /// Fixed-length records.
     Binary,
@@ -30,7 +31,8 @@ impl Form {
 }
 
 /// One official archive and the members that are read from it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Archive {
     /// File name at the publisher.
     pub file: String,
@@ -110,111 +112,68 @@ struct Listed {
     #[serde(default)]
     test_per_class: usize,
     digests: Option<Known>,
+    fetch: Option<Fetch>,
 }
 
-impl Listed {
-    /// The entry of the data set `name`.
-    fn of(name: &str) -> Self {
-        let text = include_str!("../../../datasets/known.json");
-        let mut all: BTreeMap<String, Self> =
-            serde_json::from_str(text).expect("datasets/known.json is compiled in, and a test reads it");
-        all.remove(name).expect("every data set that can be fetched is in datasets/known.json")
-    }
+/// Where the images of a data set come from, and how they are stored there.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Fetch {
+    #[serde(default)]
+    in_parts: bool,
+    #[serde(default)]
+    coarse_labels: bool,
+    #[serde(default)]
+    hub_repository: String,
+    #[serde(default)]
+    hub_label: String,
+    #[serde(default)]
+    python_labels: String,
+    #[serde(default)]
+    python_names: String,
+    #[serde(default)]
+    archives: Vec<Archive>,
+}
+
+fn listed() -> BTreeMap<&'static str, Listed> {
+    let text = include_str!("../../../datasets/known.json");
+    serde_json::from_str(text).expect("datasets/known.json is compiled in, and a test reads it")
 }
 
 impl Spec {
-    /// CIFAR-100 (Krizhevsky 2009).
-    pub fn cifar100() -> Self {
-        let binary = Archive {
-            file: "cifar-100-binary.tar.gz".into(),
-            md5: "03b5dce01913d631647c71ecec9e9cb8".into(),
-            form: Form::Binary,
-            folder: "cifar-100-binary".into(),
-            train: vec!["train.bin".into()],
-            test: "test.bin".into(),
-            names: "fine_label_names.txt".into(),
-        };
-        let python = Archive {
-            file: "cifar-100-python.tar.gz".into(),
-            md5: "eb9058c3a382ffc7106e4002c42a8d85".into(),
-            form: Form::Python,
-            folder: "cifar-100-python".into(),
-            train: vec!["train".into()],
-            test: "test".into(),
-            names: "meta".into(),
-        };
-        let listed = Listed::of("cifar100");
-        Self {
-            name: "cifar100".into(),
-            classes: listed.classes,
-            side: listed.side,
-            in_parts: false,
-            train_per_class: listed.train_per_class,
-            test_per_class: listed.test_per_class,
-            coarse_labels: true,
-            archives: vec![binary, python],
-            hub_label: "fine_label".into(),
-            python_labels: "fine_labels".into(),
-            python_names: "fine_label_names".into(),
-            hub_repository: "uoft-cs/cifar100".into(),
-            known: listed.digests,
-        }
+    /// Names of the data sets of `datasets/known.json` that can be fetched.
+    pub fn names() -> Vec<&'static str> {
+        listed().into_iter().filter(|it| it.1.fetch.is_some()).map(|it| it.0).collect()
     }
 
-    /// CIFAR-10 (Krizhevsky 2009).
-    pub fn cifar10() -> Self {
-        let binary = Archive {
-            file: "cifar-10-binary.tar.gz".into(),
-            md5: "c32a1d4ab5d03f1284b67883e8d87530".into(),
-            form: Form::Binary,
-            folder: "cifar-10-batches-bin".into(),
-            train: (1..=5).map(|batch| format!("data_batch_{batch}.bin")).collect(),
-            test: "test_batch.bin".into(),
-            names: "batches.meta.txt".into(),
-        };
-        let python = Archive {
-            file: "cifar-10-python.tar.gz".into(),
-            md5: "c58f30108f718f92721af3b95e74349a".into(),
-            form: Form::Python,
-            folder: "cifar-10-batches-py".into(),
-            train: (1..=5).map(|batch| format!("data_batch_{batch}")).collect(),
-            test: "test_batch".into(),
-            names: "batches.meta".into(),
-        };
-        let listed = Listed::of("cifar10");
-        Self {
-            name: "cifar10".into(),
-            classes: listed.classes,
-            side: listed.side,
-            in_parts: false,
-            train_per_class: listed.train_per_class,
-            test_per_class: listed.test_per_class,
-            coarse_labels: false,
-            archives: vec![binary, python],
-            hub_label: "label".into(),
-            python_labels: "labels".into(),
-            python_names: "label_names".into(),
-            hub_repository: "uoft-cs/cifar10".into(),
-            known: listed.digests,
-        }
+    /// The data set of that name in `datasets/known.json`, if it can be fetched.
+    ///
+    /// CIFAR-100 and CIFAR-10 are Krizhevsky's (2009). Tiny-ImageNet (Stanford's CS231n, 2015) has 200 classes of
+    /// ImageNet at 64 pixels; its test images have no labels, so the validation images are evaluated on, as everywhere.
+    pub fn named(name: &str) -> Option<Self> {
+        let Listed { classes, side, train_per_class, test_per_class, digests, fetch } =
+            listed().remove(name)?;
+        let fetch = fetch?;
+        Some(Self {
+            name: name.to_owned(),
+            classes,
+            side,
+            in_parts: fetch.in_parts,
+            train_per_class,
+            test_per_class,
+            coarse_labels: fetch.coarse_labels,
+            archives: fetch.archives,
+            hub_label: fetch.hub_label,
+            python_labels: fetch.python_labels,
+            python_names: fetch.python_names,
+            hub_repository: fetch.hub_repository,
+            known: digests,
+        })
     }
 
-    /// Tiny-ImageNet (Stanford's CS231n, 2015): 200 classes of ImageNet at 64 pixels. Its test images have no labels,
-    /// so the validation images are what is evaluated on, as everywhere.
-    pub fn tiny_imagenet() -> Self {
-        let listed = Listed::of("tiny-imagenet");
-        Self {
-            name: "tiny-imagenet".into(),
-            classes: listed.classes,
-            side: listed.side,
-            in_parts: true,
-            train_per_class: listed.train_per_class,
-            test_per_class: listed.test_per_class,
-            archives: Vec::new(),
-            hub_repository: String::new(),
-            known: listed.digests,
-            ..Self::cifar10()
-        }
+    /// Bytes of one image, `[channel][row][column]`.
+    pub fn image_bytes(&self) -> usize {
+        CHANNELS * self.side * self.side
     }
 
     /// The data set with `classes` of its classes, if it may be taken in parts and has as many.
@@ -253,7 +212,7 @@ impl Spec {
 
     /// Bytes of one record of the binary form.
     pub fn record_bytes(&self) -> usize {
-        IMAGE_BYTES + if self.coarse_labels { 2 } else { 1 }
+        self.image_bytes() + if self.coarse_labels { 2 } else { 1 }
     }
 
     /// Refuses counts per class that this data set does not have.
@@ -275,8 +234,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_name_can_be_fetched_and_says_its_sizes() {
+        assert_eq!(Spec::names(), ["cifar10", "cifar100", "tiny-imagenet"]);
+        for name in Spec::names() {
+            let spec = Spec::named(&name).unwrap();
+            assert!(
+                spec.image_bytes() > 0 && Split::ALL.iter().all(|split| spec.count(*split) > 0),
+                "{name}"
+            );
+            let from_hub = [&spec.hub_label, &spec.python_labels, &spec.python_names, &spec.hub_repository];
+            assert!(spec.archives.is_empty() || from_hub.iter().all(|it| !it.is_empty()), "{name}");
+        }
+        assert!(Spec::named("imagenet").is_none() && Spec::named("cifar1000").is_none());
+    }
+
+    #[test]
     fn other_images_than_the_published_ones_are_refused() {
-        let spec = Spec::cifar100();
+        let spec = Spec::named("cifar100").unwrap();
         let known = spec.known.clone().unwrap();
         for split in Split::ALL {
             spec.check_content(split, known.split(split)).unwrap();

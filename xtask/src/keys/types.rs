@@ -7,7 +7,7 @@ use anyhow::Result;
 use syn::{Attribute, Expr, Fields, Lit, Meta, Type};
 
 /// Enums that are read by hand, each variant by its form.
-const BY_HAND: [&str; 1] = ["DatasetSpec"];
+const BY_HAND: [&str; 2] = ["DatasetSpec", "NetworkSpec"];
 
 /// A struct or an enum.
 #[derive(Debug)]

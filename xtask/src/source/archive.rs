@@ -11,9 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 
 use super::{binary, file_name, python};
-use crate::dataset::{
-    Archive, Collection, Form, IMAGE_BYTES, Samples, SourceFile, SourceRecord, Spec, Split,
-};
+use crate::dataset::{Archive, Collection, Form, Samples, SourceFile, SourceRecord, Spec, Split};
 use crate::digest::digest_file;
 
 const MAX_NAMES_BYTES: usize = 1 << 16;
@@ -39,7 +37,8 @@ pub(crate) fn read(spec: &Spec, archive: &Archive, path: &Path) -> Result<Collec
 
 fn unpack(spec: &Spec, archive: &Archive, path: &Path, source: SourceRecord) -> Result<Collection> {
     let mut tar = tar::Archive::new(GzDecoder::new(File::open(path).context("cannot open")?));
-    let (mut train, mut test, mut classes) = (Samples::default(), Samples::default(), Vec::new());
+    let (mut train, mut test, mut classes) =
+        (Samples::of_side(spec.side), Samples::of_side(spec.side), Vec::new());
     let mut missing = archive.train.clone();
     missing.extend([archive.test.clone(), archive.names.clone()]);
     for entry in tar.entries().context("not a gzipped tar")? {
@@ -82,7 +81,7 @@ fn unpack(spec: &Spec, archive: &Archive, path: &Path, source: SourceRecord) -> 
 fn largest_member(spec: &Spec, form: Form, split: Split) -> usize {
     match form {
         Form::Binary => spec.count(split) * spec.record_bytes(),
-        Form::Python => spec.count(split) * (IMAGE_BYTES + PICKLE_OVERHEAD) + (1 << 16),
+        Form::Python => spec.count(split) * (spec.image_bytes() + PICKLE_OVERHEAD) + (1 << 16),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::dataset::{IMAGE_BYTES, Samples, Spec};
+use crate::dataset::{Samples, Spec};
 
 /// Appends the records of one member.
 pub(super) fn read(spec: &Spec, bytes: &[u8], samples: &mut Samples) -> Result<()> {
@@ -14,7 +14,7 @@ pub(super) fn read(spec: &Spec, bytes: &[u8], samples: &mut Samples) -> Result<(
         bail!("{} bytes are not a multiple of {record}, the length of a record", bytes.len());
     }
     for record in bytes.chunks_exact(record) {
-        let (labels, pixels) = record.split_at(record.len() - IMAGE_BYTES);
+        let (labels, pixels) = record.split_at(record.len() - spec.image_bytes());
         // The fine label is the last one before the pixels.
         let label = labels.last().copied().unwrap_or_default();
         samples.push(u16::from(label), pixels)?;
@@ -34,12 +34,13 @@ mod tests {
 
     #[test]
     fn fine_label_is_the_second_byte_of_cifar100() {
-        let mut record = vec![9u8, 42];
-        record.extend([7u8; IMAGE_BYTES]);
-        let mut samples = Samples::default();
-        read(&Spec::cifar100(), &record, &mut samples).unwrap();
-        assert_eq!(samples.get(0), (42, [7u8; IMAGE_BYTES].as_slice()));
-        let message = read(&Spec::cifar100(), &record[1..], &mut samples).unwrap_err().to_string();
+        let spec = Spec::named("cifar100").unwrap();
+        let pixels = vec![7u8; spec.image_bytes()];
+        let record = [vec![9, 42], pixels.clone()].concat();
+        let mut samples = Samples::of_side(spec.side);
+        read(&spec, &record, &mut samples).unwrap();
+        assert_eq!(samples.get(0), (42, pixels.as_slice()));
+        let message = read(&spec, &record[1..], &mut samples).unwrap_err().to_string();
         assert_eq!(message, "3073 bytes are not a multiple of 3074, the length of a record");
     }
 }

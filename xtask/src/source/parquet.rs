@@ -17,9 +17,7 @@ use arrow_array::{Array, RecordBatch};
 use image::{ColorType, ImageDecoder, codecs::png::PngDecoder};
 
 use super::file_name;
-use crate::dataset::{
-    CHANNELS, Collection, IMAGE_BYTES, SIDE, Samples, SourceFile, SourceRecord, Spec, Split,
-};
+use crate::dataset::{CHANNELS, Collection, Samples, SourceFile, SourceRecord, Spec, Split};
 use crate::digest::digest_file;
 
 const BATCH_ROWS: usize = 256;
@@ -30,7 +28,7 @@ pub(super) fn read(spec: &Spec, train: &[PathBuf], test: &[PathBuf]) -> Result<C
     let mut files = Vec::new();
     let mut classes: Option<Vec<String>> = None;
     let mut read_split = |split: Split, shards: &[PathBuf]| -> Result<Samples> {
-        let mut samples = Samples::default();
+        let mut samples = Samples::of_side(spec.side);
         for path in shards {
             let digest = digest_file(path)?;
             files.push(SourceFile { name: file_name(path), bytes: digest.bytes, sha256: digest.sha256 });
@@ -98,25 +96,26 @@ fn read_batch(batch: &RecordBatch, spec: &Spec, samples: &mut Samples) -> Result
         let label = labels.value(row);
         let label =
             u16::try_from(label).with_context(|| format!("image {} has label {label}", samples.len()))?;
-        let pixels = decode(images.value(row)).with_context(|| format!("image {}", samples.len()))?;
+        let pixels = decode(images.value(row), spec).with_context(|| format!("image {}", samples.len()))?;
         samples.push(label, &pixels)?;
     }
     Ok(())
 }
 
 /// Decodes a PNG of the one right size to `[channel][row][column]`.
-fn decode(bytes: &[u8]) -> Result<Vec<u8>> {
+fn decode(bytes: &[u8], spec: &Spec) -> Result<Vec<u8>> {
+    let side = spec.side;
     let decoder = PngDecoder::new(Cursor::new(bytes)).context("is not a PNG")?;
     let (size, color) = (decoder.dimensions(), decoder.color_type());
-    if size != (SIDE as u32, SIDE as u32) || color != ColorType::Rgb8 {
-        bail!("is {}x{} {color:?}, not {SIDE}x{SIDE} Rgb8", size.0, size.1);
+    if size != (side as u32, side as u32) || color != ColorType::Rgb8 {
+        bail!("is {}x{} {color:?}, not {side}x{side} Rgb8", size.0, size.1);
     }
-    let mut interleaved = vec![0; IMAGE_BYTES];
+    let mut interleaved = vec![0; spec.image_bytes()];
     decoder.read_image(&mut interleaved).context("is a broken PNG")?;
-    let mut planes = vec![0; IMAGE_BYTES];
+    let mut planes = vec![0; spec.image_bytes()];
     for (index, pixel) in interleaved.chunks_exact(CHANNELS).enumerate() {
         for (channel, &value) in pixel.iter().enumerate() {
-            planes[channel * SIDE * SIDE + index] = value;
+            planes[channel * side * side + index] = value;
         }
     }
     Ok(planes)

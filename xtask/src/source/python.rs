@@ -6,15 +6,16 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::pickle::{Pickle, Ref, Value};
-use crate::dataset::{IMAGE_BYTES, Samples, Spec};
+use crate::dataset::{Samples, Spec};
 
 /// Appends the images of one member.
 pub(super) fn read(spec: &Spec, bytes: &[u8], samples: &mut Samples) -> Result<()> {
     let pickle = Pickle::parse(bytes)?;
     let labels = list(&pickle, &spec.python_labels)?;
-    let rows = array(&pickle, entry(&pickle, "data")?).context("in the entry \"data\"")?;
+    let rows =
+        array(&pickle, entry(&pickle, "data")?, spec.image_bytes()).context("in the entry \"data\"")?;
     ensure!(labels.len() == rows.count, "{} labels for {} rows of pixels", labels.len(), rows.count);
-    let mut scratch = vec![0; IMAGE_BYTES];
+    let mut scratch = vec![0; rows.width];
     for (index, &label) in labels.iter().enumerate() {
         let Value::Int(label) = pickle.get(label) else { bail!("label {index} is not an integer") };
         let label = u16::try_from(*label).with_context(|| format!("label {index} is {label}"))?;
@@ -41,6 +42,7 @@ pub(super) fn class_names(spec: &Spec, bytes: &[u8]) -> Result<Vec<String>> {
 /// Pixels of `count` images, by rows or, if numpy stored them in Fortran's order, by columns.
 struct Rows<'a> {
     count: usize,
+    width: usize,
     fortran: bool,
     pixels: &'a [u8],
 }
@@ -48,7 +50,7 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn get<'b>(&'b self, index: usize, scratch: &'b mut [u8]) -> &'b [u8] {
         if !self.fortran {
-            return &self.pixels[index * IMAGE_BYTES..(index + 1) * IMAGE_BYTES];
+            return &self.pixels[index * self.width..(index + 1) * self.width];
         }
         for (column, value) in scratch.iter_mut().enumerate() {
             *value = self.pixels[column * self.count + index];
@@ -73,7 +75,8 @@ fn list<'p>(pickle: &'p Pickle<'_>, key: &str) -> Result<&'p [Ref]> {
     }
 }
 
-fn array<'a>(pickle: &Pickle<'a>, array: Ref) -> Result<Rows<'a>> {
+/// The array of images of `bytes` bytes each.
+fn array<'a>(pickle: &Pickle<'a>, array: Ref, bytes: usize) -> Result<Rows<'a>> {
     let Value::Call { function, state: Some(state), .. } = pickle.get(array) else {
         bail!("there is no numpy array");
     };
@@ -96,15 +99,15 @@ fn array<'a>(pickle: &Pickle<'a>, array: Ref) -> Result<Rows<'a>> {
     }) else {
         bail!("the array's shape is not made of integers");
     };
-    ensure!(width == IMAGE_BYTES as i64, "the array is {width} wide, not {IMAGE_BYTES}");
+    ensure!(usize::try_from(width) == Ok(bytes), "the array is {width} wide, not {bytes}");
     ensure!(is_bytes(pickle, kind), "the array's elements are not unsigned bytes");
     let Value::Bool(fortran) = *pickle.get(fortran) else { bail!("the array's order is not a truth value") };
     let Value::Bytes(pixels) = *pickle.get(pixels) else { bail!("the array's content is not a byte string") };
     let count = usize::try_from(count).with_context(|| format!("the array has {count} rows"))?;
-    if count.checked_mul(IMAGE_BYTES) != Some(pixels.len()) {
-        bail!("the array has {} bytes, {count} rows of {IMAGE_BYTES} are announced", pixels.len());
+    if count.checked_mul(bytes) != Some(pixels.len()) {
+        bail!("the array has {} bytes, {count} rows of {bytes} are announced", pixels.len());
     }
-    Ok(Rows { count, fortran, pixels })
+    Ok(Rows { count, width: bytes, fortran, pixels })
 }
 
 /// Whether `kind` is `numpy.dtype("u1")`.

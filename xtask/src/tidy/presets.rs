@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn preset_files_are_told_by_place() {
+    fn preset_files_are_recognised_by_their_folder() {
         assert!(is_preset_file("crates/cil-runner/src/presets.rs"));
         assert!(is_preset_file("crates/cil-runner/src/presets/cifar.rs"));
         assert!(!is_preset_file("crates/cil-runner/src/report.rs"));

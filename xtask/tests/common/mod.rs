@@ -18,14 +18,20 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use md5::{Digest, Md5};
-use xtask::dataset::{IMAGE_BYTES, Manifest, Spec, Split};
+use xtask::dataset::{Manifest, Spec, Split};
 use xtask::fetch::{self, Origin, Request};
 
 pub(crate) const CLASSES: [&str; 3] = ["apple", "boy", "crab"];
 
 /// CIFAR-100 with 3 classes of 4 training and 2 test images.
 pub(crate) fn tiny_spec() -> Spec {
-    Spec { classes: CLASSES.len(), train_per_class: 4, test_per_class: 2, known: None, ..Spec::cifar100() }
+    Spec {
+        classes: CLASSES.len(),
+        train_per_class: 4,
+        test_per_class: 2,
+        known: None,
+        ..Spec::named("cifar100").unwrap()
+    }
 }
 
 /// All images of `split` with coarse and fine label, in an order of their own for each `shuffle`.
@@ -37,7 +43,7 @@ pub(crate) fn images(spec: &Spec, split: Split, shuffle: usize) -> Vec<(u8, u8, 
         .map(|index| (index * [5, 7, 11][shuffle % 3] + shuffle) % count)
         .map(|index| {
             let mut state = (index as u32 + salt).wrapping_mul(2_654_435_761);
-            let pixels = (0..IMAGE_BYTES).map(|_| {
+            let pixels = (0..spec.image_bytes()).map(|_| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (state >> 24) as u8
             });

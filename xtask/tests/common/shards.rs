@@ -10,7 +10,7 @@ use image::{ImageFormat, RgbImage};
 use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
-use xtask::dataset::{SIDE, Spec, Split};
+use xtask::dataset::{Spec, Split};
 
 use super::{CLASSES, images};
 
@@ -49,9 +49,10 @@ pub(crate) fn write_shard(path: &Path, images: &[(u8, u8, Vec<u8>)], metadata: b
 }
 
 fn png(planes: &[u8]) -> Vec<u8> {
-    let area = SIDE * SIDE;
+    let area = planes.len() / 3;
+    let side = area.isqrt() as u32;
     let interleaved = (0..area).flat_map(|index| [0, 1, 2].map(|channel| planes[channel * area + index]));
-    let image = RgbImage::from_raw(SIDE as u32, SIDE as u32, interleaved.collect()).unwrap();
+    let image = RgbImage::from_raw(side, side, interleaved.collect()).unwrap();
     let mut bytes = Cursor::new(Vec::new());
     image.write_to(&mut bytes, ImageFormat::Png).unwrap();
     bytes.into_inner()

@@ -170,7 +170,7 @@ fn what_does_not_fit_is_named_with_its_shape() -> Result<()> {
 }
 
 #[test]
-fn what_the_images_are_is_told_or_asked_for() -> Result<()> {
+fn the_images_of_a_model_are_read_or_asked_for() -> Result<()> {
     refused(&small(), &GIVEN[1..], None, "does not name its 4 classes; name them with --classes");
     refused(&small(), &GIVEN[..2], None, "say it with --mean and --std");
     refused(
@@ -258,7 +258,7 @@ proptest! {
     }
 
     #[test]
-    fn any_config_is_an_error_or_told(text in ".{0,60}") {
+    fn any_config_is_read_or_refused(text in ".{0,60}") {
         let bytes = file(&small(), &GIVEN);
         if let Ok(model) = foreign::from_bytes(&bytes, Some(&text), &Hints::default(), &Device::Cpu) {
             prop_assert_eq!(model.card.class_names.len(), 4);

@@ -121,7 +121,7 @@ fn every_place_and_both_sides_are_drawn_alike_often() {
 }
 
 #[test]
-fn wrong_values_are_told() {
+fn wrong_values_are_refused() {
     let message = |augmentation: Augmentation| augmentation.check().unwrap_err().to_string();
     let none = Augmentation::none();
     assert_eq!(
@@ -145,7 +145,7 @@ fn wrong_values_are_told() {
 }
 
 #[test]
-fn what_is_done_is_told_in_a_few_words() {
+fn an_augmentation_is_described_in_a_few_words() {
     assert_eq!(Augmentation::none().to_string(), "as they are");
     let all = Augmentation {
         crop_padding: 4,

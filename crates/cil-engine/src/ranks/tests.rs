@@ -50,7 +50,7 @@ fn sums_have_the_order_of_ranks_and_are_the_same_everywhere() -> Result<()> {
 }
 
 #[test]
-fn what_differs_is_told_by_all_and_one_voice_is_enough() -> Result<()> {
+fn all_ranks_report_a_difference_and_one_request_is_enough() -> Result<()> {
     let digest = |of: u8| [of; 32];
     let found = each(4, |ranks| first_that_differs(&*ranks, &digest(u8::from(ranks.rank() >= 2))))?;
     assert_eq!(found, [Some(2); 4]);

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn three_forms_go_round_and_others_are_told() {
+    fn three_forms_go_round_and_others_are_refused() {
         for text in [
             "\"cifar100\"",
             "{ name = \"mine\", classes = 12 }",
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_data_set_is_told() {
+    fn what_is_no_data_set_is_refused() {
         let error_text = |text: &str| read(text).unwrap().check().unwrap_err().to_string();
         assert_eq!(error_text("\"../x\""), "dataset: \"../x\" is not the name of a data set");
         assert_eq!(

@@ -1,8 +1,8 @@
 //! Identity of runs and of base models.
 //!
-//! The identity of a run is its checked configuration without its names (`preset`, `method`) and with the class order
-//! spelled out, keys in sorted order, so that neither the order of keys nor a comment counts. The model of the base
-//! classes is that of a run of one task; see [`base_of`].
+//! The identity of a run is its checked configuration without its names (`preset`, `method`, the file that a network is
+//! from) and with the class order spelled out, keys in sorted order, so that neither the order of keys nor a comment
+//! counts. The model of the base classes is that of a run of one task; see [`base_of`].
 
 use anyhow::{Context, Result};
 use cil_data::dataset::Evaluate;
@@ -37,6 +37,9 @@ fn digest(checked: &Checked, more: &str) -> Result<String> {
     let table = value.as_object_mut().context("the configuration is no table")?;
     table.remove("preset");
     table.remove("method");
+    if let Some(network) = table.get_mut("architecture").and_then(|it| it.as_object_mut()) {
+        network.remove("file");
+    }
     table.insert("class-order".to_owned(), serde_json::json!(checked.order().labels()));
     // As the key was spelled when the first sweeps were made: their runs are still theirs.
     let value = value.to_string().replace("\"label-width\":", "\"label_width\":");

@@ -6,6 +6,7 @@
 pub mod comments;
 mod data;
 pub mod identity;
+mod network;
 mod order;
 pub mod overlay;
 pub mod sizes;
@@ -14,7 +15,7 @@ mod written;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use cil_backbone::Architecture;
+use cil_backbone::Backbone;
 use cil_data::augment::Augmentation;
 use cil_data::dataset::Evaluate;
 use cil_data::normalise::Normalisation;
@@ -27,6 +28,7 @@ use toml::Table;
 
 use crate::cli::failure::{bad_input, sentence};
 pub use data::{DatasetSpec, FolderSpec, Named};
+pub use network::{NetworkFile, NetworkSpec};
 pub use order::OrderSpec;
 use sizes::Sizes;
 pub use written::{Difference, differences};
@@ -65,7 +67,7 @@ pub struct RunConfig {
     /// Seed of weights, batches, augmentation and noise.
     pub seed: u64,
     /// The network.
-    pub architecture: Architecture,
+    pub architecture: NetworkSpec,
     /// Changes to training images.
     pub augmentation: Augmentation,
     /// Mean and deviation of each colour channel.
@@ -83,6 +85,7 @@ pub struct Checked {
     config: RunConfig,
     order: ClassOrder,
     increments: Increments,
+    backbone: Backbone,
     text: String,
 }
 
@@ -100,6 +103,11 @@ impl Checked {
     /// How they are divided into tasks.
     pub fn increments(&self) -> &Increments {
         &self.increments
+    }
+
+    /// The network.
+    pub fn backbone(&self) -> &Backbone {
+        &self.backbone
     }
 
     /// The configuration as TOML, whole.
@@ -163,13 +171,15 @@ impl RunConfig {
     }
 
     /// This configuration with the number of the data set's classes, where it was not written and can be counted:
-    /// those of a folder, or of a data set with a manifest below `data_dir`.
+    /// those of a folder, or of a data set with a manifest below `data_dir`; and with the network that it takes from a
+    /// file.
     ///
     /// # Errors
-    /// If a folder cannot be looked through, or a data set of an unknown name is not there.
+    /// If a folder cannot be looked through, a data set of an unknown name is not there, or a file holds no network.
     pub fn counted(mut self, data_dir: Option<&Path>) -> Result<Self> {
         self.dataset.check()?;
         self.dataset.count(data_dir)?;
+        self.architecture.read()?;
         Ok(self)
     }
 
@@ -197,10 +207,11 @@ impl RunConfig {
         }
         self.augmentation.check().map_err(at("augmentation"))?;
         self.normalisation.check().map_err(at("normalisation"))?;
-        self.architecture.check().map_err(|error| bad_input(error.to_string()))?;
+        let backbone = self.architecture.backbone()?;
+        backbone.check().map_err(|error| bad_input(error.to_string()))?;
         self.recipe
             .check()
-            .and_then(|()| self.recipe.check_network(&self.architecture.into()))
+            .and_then(|()| self.recipe.check_network(&backbone))
             .and_then(|()| self.recipe.check_increments(&self.increments))
             .map_err(|error| {
                 bad_input(format!("recipe.{}", sentence(&error).trim_start_matches("recipe: ")))
@@ -210,6 +221,6 @@ impl RunConfig {
             Sizes::of_outline(&self, Path::new(""))?.check(&self)?;
         }
         let text = written::text(&self)?;
-        Ok(Checked { config: self, order, increments, text })
+        Ok(Checked { config: self, order, increments, backbone, text })
     }
 }

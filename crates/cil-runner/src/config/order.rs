@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn three_forms_go_round_and_others_are_told() {
+    fn three_forms_go_round_and_others_are_refused() {
         let forms = [
             ("\"lucir_1993\"", OrderSpec::Published("lucir_1993".into())),
             ("{ seed = 3 }", OrderSpec::Seeded { seed: 3 }),

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_told_with_the_nearest_right_one() {
+    fn an_unknown_key_is_refused_with_the_nearest_right_one() {
         assert_eq!(error_text("sead=1"), "preset x: there is no key sead; did you mean seed?");
         assert_eq!(
             error_text("inner.epoch=1"),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_had_to_be_made_is_told() {
+    fn a_table_that_had_to_be_made_is_returned() {
         let made = |change: &str| set(&mut TEXT.parse().unwrap(), change).unwrap();
         assert_eq!(made("inner.epochs=1"), None);
         assert_eq!(made("other=1"), None, "a key is no table");
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_type_or_form_is_told() {
+    fn a_wrong_type_or_form_is_refused() {
         assert_eq!(
             error_text("seed=abc"),
             "preset x: seed: invalid type: string \"abc\", expected a whole number from 0 up"

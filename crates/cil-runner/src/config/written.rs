@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_told_with_key_and_values() {
+    fn differences_have_their_key_and_both_values() {
         let plain = configuration("demo-lwf", &[], None).unwrap();
         let changes = ["seed=2", "increments=[8, 2]", "recipe.increment.terms.0.weight=2"];
         let changes: Vec<String> = changes.iter().map(|it| (*it).to_owned()).collect();

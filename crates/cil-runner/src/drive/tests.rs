@@ -3,12 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cil_backbone::{Backbone, file};
 use cil_engine::ranks::on_threads;
+use cil_engine::{GraphBuilder, Op, Shape};
 use clap::Parser;
 
 use super::*;
 use crate::cli::args::Cli;
 use crate::cli::failure::{Kept, exit_status};
+use crate::config::RunConfig;
 use crate::presets::target::configuration;
 
 /// A data-free run of seconds.
@@ -38,6 +41,18 @@ type Ended = Result<(PathBuf, RunResult)>;
 
 /// The run `name` in `out` by `count` ranks, begun or resumed; `asked`: the rank that is asked to stop.
 fn by(count: usize, out: &Path, name: &str, begin: bool, asked: Option<usize>) -> Vec<Ended> {
+    by_of(&checked(&[]), count, out, name, begin, asked)
+}
+
+/// [`by`] with that configuration.
+fn by_of(
+    checked: &Checked,
+    count: usize,
+    out: &Path,
+    name: &str,
+    begin: bool,
+    asked: Option<usize>,
+) -> Vec<Ended> {
     on_threads(count, |ranks| {
         let global = Cli::try_parse_from(["cil-runner", "--device", "cpu"]).expect("a command line").global;
         let (engine, interrupt) = (Engine::of_ranks(&global, &ranks)?, Interrupt::default());
@@ -57,8 +72,8 @@ fn by(count: usize, out: &Path, name: &str, begin: bool, asked: Option<usize>) -
             checkpoint_every: Duration::from_secs(3600),
         };
         match begin {
-            true => run(&checked(&[]), &context),
-            false => resume(&out.join(format!("{name}.partial")), &checked(&[]), &context),
+            true => run(checked, &context),
+            false => resume(&out.join(format!("{name}.partial")), checked, &context),
         }
     })
 }
@@ -102,8 +117,46 @@ fn ranks_write_one_folder_and_stop_and_go_on_together() {
     assert_eq!(names(out), ["again", "alone", "other", "three"]);
 }
 
+/// A network that is no ResNet.
+fn two_convolutions() -> Backbone {
+    let mut net = GraphBuilder::new(Shape::Map { channels: 3, height: 32, width: 32 });
+    let mut x = net.input();
+    for stage in ["stage1", "stage2"] {
+        let op = Op::Conv2d { out_channels: 6, kernel: 3, stride: 2, padding: 1, bias: false };
+        x = net.add(&format!("{stage}.conv"), op, &[x]).expect("a node");
+        let norm = Op::BatchNorm { affine: true, epsilon: 1e-5 };
+        x = net.add(&format!("{stage}.norm"), norm, &[x]).expect("a node");
+        net.tap(stage, x);
+        x = net.add(&format!("{stage}.relu"), Op::Relu, &[x]).expect("a node");
+    }
+    let pool = net.add("pool", Op::GlobalAvgPool, &[x]).expect("a node");
+    net.tap("pooled", pool);
+    Backbone::own("two-convolutions", net.build().expect("a graph")).expect("a backbone")
+}
+
 #[test]
-fn ranks_that_cannot_work_together_are_told_before_anything_is_written() {
+fn the_network_of_a_file_is_trained_and_resumed_without_the_file() {
+    let out = tempfile::tempdir().expect("a folder");
+    let file = out.path().join("net.safetensors");
+    fs::write(&file, file::untrained(&two_convolutions(), [3, 32, 32]).expect("a file")).expect("a file");
+    let change = format!("architecture={{ file = {:?} }}", file.display().to_string());
+    let checked = checked(&[&change]);
+    let out = out.path().join("runs");
+    fs::remove_file(file).expect("the file is removed");
+    let ran = |begin, name, asked| by_of(&checked, 1, &out, name, begin, asked).pop().expect("a rank");
+    ran(true, "straight", None).expect("a run");
+    ran(true, "stopped", Some(0)).expect_err("it was asked to stop");
+    let recorded = RunConfig::load(&out.join("stopped.partial/config.toml"), &[]).expect("a configuration");
+    let recorded = recorded.check().expect("a checked one");
+    by_of(&recorded, 1, &out, "stopped", false, None).pop().expect("a rank").expect("the rest of a run");
+    let model = |name: &str| fs::read(out.join(name).join(MODEL)).expect("a model");
+    assert_eq!(model("straight"), model("stopped"));
+    let (snapshot, _) = file::from_bytes(&model("straight"), &candle_core::Device::Cpu).expect("a model");
+    assert_eq!(snapshot.backbone, two_convolutions());
+}
+
+#[test]
+fn ranks_that_cannot_work_together_are_refused_before_anything_is_written() {
     let out = tempfile::tempdir().expect("a folder");
     let of = |lines: [&'static [&'static str]; 2], changes: [&'static [&'static str]; 2]| {
         let message = on_threads(2, |ranks| {

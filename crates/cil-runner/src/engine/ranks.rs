@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_is_told_by_the_environment() {
+    fn an_mpi_job_is_recognised_by_its_environment() {
         let of = |variables: &[(&str, &str)]| {
             let variables: BTreeMap<_, _> =
                 variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();

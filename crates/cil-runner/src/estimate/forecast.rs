@@ -45,7 +45,7 @@ impl Forecast {
 
     /// Takes note of an event, and of the seconds since the one before it; the item's work that it reports.
     pub fn note(&mut self, event: &Event, seconds: f64) -> Option<Item> {
-        let (task, activity) = Activity::of_event(event)?;
+        let (task, activity) = event.activity()?;
         let at = self.items.iter().position(|it| it.task == task && it.activity == activity)?;
         let item = self.items[at];
         self.done[at] = match event {

@@ -113,7 +113,7 @@ struct Meter {
 
 impl Meter {
     fn note(&mut self, event: &Event, took: (f64, Option<f64>)) {
-        let Some((task, activity)) = Activity::of_event(event) else { return };
+        let Some((task, activity)) = event.activity() else { return };
         let is_it = |it: &&Item| it.task == task && it.activity == activity;
         if let Some(item) = self.items.iter().find(is_it).copied() {
             self.add(activity, item.work, took);

@@ -11,6 +11,7 @@ use cil_data::store::{Images, TestSet, TrainSet};
 use cil_engine::optim::Schedule;
 use cil_random::Draw;
 use cil_train::recipe::Training;
+use cil_train::schedule::trainings;
 
 use super::workload::{Activity, items};
 use crate::config::sizes::Sizes;
@@ -79,16 +80,8 @@ fn shortened(mut config: RunConfig, epochs: &BTreeMap<Activity, usize>) -> Resul
         training.learning_rate = training.learning_rate.min(1e-4);
     };
     let recipe = &mut config.recipe;
-    cut(&mut recipe.base.training, Activity::Base);
-    cut(&mut recipe.increment.training, Activity::Student);
-    if let Some(teacher) = &mut recipe.new_teacher {
-        cut(&mut teacher.training, Activity::NewTeacher);
-    }
-    if let Some(balance) = &mut recipe.balance {
-        cut(&mut balance.training, Activity::Balance);
-    }
-    if let Some(correction) = &mut recipe.bias_correction {
-        cut(&mut correction.training, Activity::BiasCorrection);
+    for (activity, training) in trainings(recipe) {
+        cut(training, activity);
     }
     if let Some(replay) = &mut recipe.replay {
         (replay.inversion.iterations, replay.inversion.schedule) = (1, Schedule::constant());

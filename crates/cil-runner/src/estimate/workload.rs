@@ -85,7 +85,7 @@ impl Costs {
         let recipe = &checked.config().recipe;
         let [channels, height, width] = sizes.image;
         let images = Shape::Map { channels, height, width };
-        let network = checked.config().architecture.graph(images)?;
+        let network = checked.backbone().graph(images)?;
         let classes = checked.increments().classes(task);
         let of = |inversion: Option<&InversionConfig>, classes| match inversion.filter(|_| task > 0) {
             Some(inversion) => OfGenerator::new(inversion, classes, images),

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_lost_or_moved_is_told() {
+    fn a_line_that_is_lost_or_moved_is_found() {
         let place = tempfile::tempdir().unwrap();
         let text = String::from_utf8(written(place.path())).unwrap();
         let lines: Vec<&str> = text.lines().collect();
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_of_before_there_were_checks_is_read_and_nonsense_is_told_with_its_line() {
+    fn an_older_log_without_checksums_is_read_and_a_broken_line_is_named() {
         let out = tempfile::tempdir().unwrap();
         let line = "{\"seconds\":1.0,\"peak_memory_bytes\":null,\"event\":\"run-end\"}\n";
         let write = |text: String| fs::write(out.path().join(EVENTS), text).unwrap();

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_told_from_paths_and_wrong_ones_refused() {
+    fn addresses_are_distinguished_from_paths_and_wrong_ones_refused() {
         let parse = |text: &str| Address::parse(Path::new(text));
         for path in ["model.safetensors", "hf:/owner/name", "./hf://owner/name", "/hf/owner"] {
             assert_eq!(parse(path).unwrap(), None, "{path}");

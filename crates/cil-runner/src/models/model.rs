@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_differs_is_told_with_both_values() {
+    fn every_difference_is_named_with_both_values() {
         let message = |change: &dyn Fn(&mut ModelCard)| {
             let mut card = own();
             card.class_names.truncate(2);

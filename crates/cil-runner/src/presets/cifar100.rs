@@ -49,7 +49,7 @@ impl Settings {
             validation_per_class: 0,
             evaluate_on: Evaluate::Test,
             seed: 1,
-            architecture: (method.base.network)(self.depth),
+            architecture: (method.base.network)(self.depth).into(),
             augmentation,
             normalisation,
             procedural: None,
@@ -66,7 +66,7 @@ fn at_published(method: &MethodName, family: Family, increments: &[usize]) -> Op
         (method.base.presets_in(family)?.settings?)();
     let settings = Settings { cited, lengths, increments: increments.to_vec(), depth: 32, order, images };
     let mut made = settings.made(method);
-    made.config.architecture = architecture;
+    made.config.architecture = architecture.into();
     Some(made)
 }
 

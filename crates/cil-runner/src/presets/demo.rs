@@ -99,7 +99,7 @@ fn made(method: &MethodName, lengths: &Lengths, increments: &[usize]) -> Made {
         validation_per_class: 0,
         evaluate_on: Evaluate::Test,
         seed: 1,
-        architecture: (method.base.network)(8),
+        architecture: (method.base.network)(8).into(),
         augmentation: Augmentation { crop_padding: 2, ..Augmentation::none() },
         normalisation: Normalisation::half(),
         procedural: Some(Procedural {

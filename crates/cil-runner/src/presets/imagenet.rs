@@ -151,7 +151,7 @@ impl Spec {
             validation_per_class: 0,
             evaluate_on: Evaluate::Test,
             seed: 1,
-            architecture: self.architecture,
+            architecture: self.architecture.into(),
             augmentation: self.augmentation.clone(),
             normalisation: self.normalisation.clone(),
             procedural: None,

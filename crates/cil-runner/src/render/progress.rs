@@ -15,7 +15,7 @@ use cil_train::event::Event;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::estimate::forecast::Forecast;
-use crate::estimate::workload::{Activity, Item};
+use crate::estimate::workload::Item;
 use crate::folder::log::Line;
 
 /// The time after which a bar names a slow step.
@@ -171,7 +171,7 @@ impl Progress {
                 (text, String::new())
             }
             Event::Progress { task, done, total, learning_rate, images, losses, .. } => {
-                let activity = Activity::of_event(&line.event).map_or("", |(_, activity)| activity.name());
+                let activity = line.event.activity().map_or("", |(_, activity)| activity.name());
                 let mut more = String::new();
                 for (name, value) in losses {
                     more.push_str(&format!(", {name} {value:.3}"));
@@ -245,6 +245,7 @@ mod tests {
     use cil_train::event::PhaseKind;
 
     use super::*;
+    use crate::estimate::workload::Activity;
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_long_is_told_while_it_goes() {
+    fn progress_of_long_work_is_printed_while_it_runs() {
         let shared = Shared::default();
         let mut progress = Progress::lines("a", Box::new(shared.clone()));
         progress.patience = Duration::from_secs(2);

@@ -115,7 +115,7 @@ mod tests {
     use crate::render::page::tests::write;
 
     #[test]
-    fn runs_are_taken_and_what_else_was_named_is_told() {
+    fn runs_are_taken_and_other_paths_are_listed() {
         let place = tempfile::tempdir().unwrap();
         let at = |name: &str| place.path().join(name);
         let one = write(place.path(), "demo-lwf", 1, 5, 10);

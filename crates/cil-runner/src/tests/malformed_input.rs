@@ -297,7 +297,7 @@ fn shown(folder: &Path) -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_missing_or_empty_file_of_a_run_is_told_by_its_name() {
+fn a_missing_or_empty_file_of_a_run_is_named() {
     let place = tempfile::tempdir().unwrap();
     let folder = run_folder(place.path());
     shown(&folder).unwrap();

@@ -4,7 +4,7 @@
 //! value; if none is far, the learning rate is.
 
 use super::{Recipe, TermSpec, Training};
-use crate::event::PhaseKind;
+use crate::phase_kind::{PhaseKind, PhaseSettings};
 use crate::term::Scaled;
 
 /// Published rates of SGD are 2 at most (iCaRL), those of Adam 0.01.
@@ -63,25 +63,10 @@ impl Recipe {
             }
             found
         };
-        match phase {
-            PhaseKind::Student if task == 0 => of_phase("base", &self.base.training, &self.base.terms),
-            PhaseKind::Student => of_phase("increment", &self.increment.training, &self.increment.terms),
-            PhaseKind::Balance => {
-                self.balance.as_ref().map_or(Vec::new(), |it| of_phase("balance", &it.training, &it.terms))
-            }
-            PhaseKind::NewTeacher => {
-                self.new_teacher.as_ref().map_or(Vec::new(), |it| of_training("new-teacher", &it.training))
-            }
-            PhaseKind::BiasCorrection => self
-                .bias_correction
-                .as_ref()
-                .map_or(Vec::new(), |it| of_training("bias-correction", &it.training)),
-            PhaseKind::Inversion => {
-                self.replay.as_ref().map_or(Vec::new(), |it| of_inversion("replay", &it.inversion))
-            }
-            PhaseKind::NewInversion => {
-                self.new_replay.as_ref().map_or(Vec::new(), |it| of_inversion("new-replay", &it.inversion))
-            }
+        match PhaseSettings::of(self, phase, task) {
+            Some(PhaseSettings::Training(key, training, terms)) => of_phase(key, training, terms),
+            Some(PhaseSettings::Inversion(key, inversion)) => of_inversion(key, inversion),
+            None => Vec::new(),
         }
     }
 }

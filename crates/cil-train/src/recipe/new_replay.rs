@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use dfgr::InversionConfig;
 use serde::{Deserialize, Serialize};
 
-use super::{Recipe, ReplaySpec};
+use super::Recipe;
 
 /// Most generated images of a new class in an epoch; data sets have some hundreds or thousands.
 const MOST_IMAGES: usize = 100_000;
@@ -24,11 +24,6 @@ pub struct NewReplaySpec {
 }
 
 impl NewReplaySpec {
-    /// Units of work of the inversion.
-    pub fn units(&self) -> usize {
-        self.inversion.iterations.div_ceil(ReplaySpec::UNIT)
-    }
-
     /// Steps of an epoch of that many new classes, with `batch` of their images in each.
     pub fn steps(&self, n_new: usize, batch: usize) -> usize {
         (self.images_per_class * n_new).div_ceil(batch)

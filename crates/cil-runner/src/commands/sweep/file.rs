@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_in_a_sentence() {
+    fn a_mistake_is_refused_in_a_sentence() {
         let method = "[[method]]\npreset = \"demo-lwf\"\n";
         assert_eq!(
             message(&format!("seeds = []\n{method}")),

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_tells_why_its_run_failed() {
+    fn the_reason_of_a_failed_run_is_read_from_its_log() {
         let of = |lines: &[&str]| failure(&lines.join("\n"));
         let begun = "sweep: begun";
         assert_eq!(of(&[begun, "a: b", "error: no", "sweep: ended, exit status: 1"]).as_deref(), Some("no"));

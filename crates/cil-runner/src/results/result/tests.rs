@@ -83,7 +83,7 @@ fn a_result_is_computed_from_events() {
 }
 
 #[test]
-fn exemplars_are_told_as_they_were_kept_and_not_as_they_were_asked_for() {
+fn exemplars_are_reported_as_they_were_kept_and_not_as_they_were_asked_for() {
     let kept_of = |asked: Option<usize>, kept: Option<u64>| {
         let mut lines = lines();
         for line in &mut lines {
@@ -101,7 +101,7 @@ fn exemplars_are_told_as_they_were_kept_and_not_as_they_were_asked_for() {
 }
 
 #[test]
-fn top_5_is_told_of_more_than_five_classes() {
+fn top_5_is_reported_for_more_than_five_classes() {
     let rows: Vec<Vec<u32>> = (0..6).map(|at| (0..6).map(|to| u32::from(at == to)).collect()).collect();
     let top5_of = |classes: usize, top5: u32| {
         let rows = rows[..classes].iter().map(|row| row[..classes].to_vec()).collect();
@@ -144,7 +144,7 @@ fn a_run_that_still_goes_has_the_result_of_its_tasks_so_far() {
 }
 
 #[test]
-fn a_log_that_tells_too_little_gives_no_result() {
+fn an_incomplete_log_gives_no_result() {
     let message = |lines: &[Line]| report(facts(), lines).unwrap_err().to_string();
     assert_eq!(message(&lines()[..9]), "the run did not end: 2 of 2 tasks were evaluated");
     let mut skipped = lines();

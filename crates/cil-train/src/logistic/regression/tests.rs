@@ -93,7 +93,7 @@ fn a_share_of_the_new_images_is_given_up_for_the_old_ones() {
 }
 
 #[test]
-fn a_class_without_images_is_told() {
+fn a_class_without_images_is_refused() {
     let (_, seen) = golden();
     let message = seen.fitted(NEW + 1, 0.02).unwrap_err().to_string();
     assert!(message.contains("class 5 has no image"), "{message}");

@@ -57,7 +57,7 @@ fn a_changed_file_keeps_the_names_of_what_is_the_same() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_told() {
+fn settings_without_a_meaning_are_refused() {
     let preset = message("seeds = [1]\n[[method]]\npreset = \"demo-lwff\"\n");
     assert_eq!(preset, "a.toml: there is no preset \"demo-lwff\"; did you mean \"demo-lwf\"?");
     let twice = "seeds = [1]\n[[method]]\npreset = \"demo-lwf\"\n[[method]]\npreset = \"demo-lwf\"\n";

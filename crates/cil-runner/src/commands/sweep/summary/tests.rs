@@ -80,7 +80,7 @@ fn a_sweep_with_nothing_done_has_its_rows() {
 }
 
 #[test]
-fn versions_are_told_and_other_images_are_not_averaged_in_a_sweep_and_in_a_report_alike() {
+fn versions_are_named_and_other_images_are_not_averaged_in_a_sweep_and_in_a_report_alike() {
     let place = tempfile::tempdir().unwrap();
     let meant = meant(place.path());
     let change = |folder: &Path, from: &str, to: &str| {
