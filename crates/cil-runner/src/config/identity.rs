@@ -66,6 +66,7 @@ pub fn base_of(checked: &Checked) -> Result<Checked> {
     recipe.increment = recipe.base.clone();
     (recipe.replay, recipe.new_teacher, recipe.balance) = (None, None, None);
     (recipe.new_replay, recipe.discriminant, recipe.logistic) = (None, None, None);
+    recipe.adversarial = None;
     // A clipped head is clipped in the base too; what is only scaled is not.
     recipe.align = recipe.align.filter(|align| align.positive);
     let base = RunConfig {
@@ -119,6 +120,14 @@ mod tests {
     }
 
     #[test]
+    fn every_preset_has_a_base() {
+        for preset in crate::presets::all() {
+            let base = base_of(&preset.config.check().unwrap());
+            assert!(base.is_ok(), "{}: {base:?}", preset.name);
+        }
+    }
+
+    #[test]
     fn a_base_is_shared_by_what_differs_later_alone() {
         let base = |preset: &str, changes: &[&str]| {
             base_hash(&base_of(&of(preset, changes)).unwrap(), "portable").unwrap()
@@ -135,6 +144,7 @@ mod tests {
         }
         assert_eq!(base("demo-lucir-e0", &["increments=[6, 4]"]), plain);
         assert_eq!(base("demo-lwf", &[]), base("demo-joint", &[]));
+        assert_eq!(base("demo-lwf", &[]), base("demo-lwf-apr-dtidkl-stages", &[]));
         assert_ne!(base("demo-lwf", &[]), plain, "another head");
         for change in ["seed=2", "increments=[5, 5]", "class-order={ seed = 2 }", "validation-per-class=9"] {
             assert_ne!(base("demo-lucir-e0", &[change]), plain, "{change}");
