@@ -237,7 +237,7 @@ mod tests {
     fn every_name_can_be_fetched_and_says_its_sizes() {
         assert_eq!(Spec::names(), ["cifar10", "cifar100", "tiny-imagenet"]);
         for name in Spec::names() {
-            let spec = Spec::named(&name).unwrap();
+            let spec = Spec::named(name).unwrap();
             assert!(
                 spec.image_bytes() > 0 && Split::ALL.iter().all(|split| spec.count(*split) > 0),
                 "{name}"
