@@ -268,7 +268,7 @@ fn features_of_cells_lead_back_to_the_images() -> Result<()> {
         let network = golden_network(architecture, IMAGES, executors, dtype)?;
         let frozen = network.freeze()?.with_maps(&cells::taps(&stages))?;
         let images = images.to_dtype(dtype)?;
-        let target = cells::features(&frozen.forward(&(&images * 0.5)?)?.maps, &stages)?;
+        let target = cells::features(&frozen.probe(&(&images * 0.5)?)?.maps, &stages)?;
         let probe = frozen.probe(&images)?;
         let apart = (cells::features(&probe.maps, &stages)? - &target)?;
         let taps = cells::backward(&probe.maps, &stages, &apart)?;
@@ -277,7 +277,7 @@ fn features_of_cells_lead_back_to_the_images() -> Result<()> {
     };
     let (frozen, target, expected) = gradient(&reference(), DType::F64)?;
     let half = |images: &Tensor| -> Result<f64> {
-        let apart = (cells::features(&frozen.forward(images)?.maps, &stages)? - &target)?;
+        let apart = (cells::features(&frozen.probe(images)?.maps, &stages)? - &target)?;
         (apart.sqr()?.sum_all()? / 2.0)?.to_scalar::<f64>()
     };
     let direction = noise("direction", images.dims())?;
