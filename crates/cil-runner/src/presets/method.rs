@@ -178,7 +178,7 @@ impl MethodName {
                 "replace puts two teachers' maps in place of {maps}; use {with} with dtid, or leave it out"
             ));
         }
-        if self.adversarial && !self.head.spec.is_some_and(|spec| spec().random_features.is_none()) {
+        if self.adversarial && self.head.spec.is_none_or(|spec| spec().random_features.is_some()) {
             let why = "apr makes images with the class means that a head of statistics keeps; add discriminant, stages or views";
             return Some(why.to_owned());
         }
