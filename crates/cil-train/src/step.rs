@@ -24,7 +24,7 @@ pub enum Rows {
     Old,
     /// Exemplars alone.
     Exemplars,
-    /// Generated images of old classes.
+    /// Generated images of old classes, or adversarial ones in their place.
     Synthetic,
     /// Every row.
     All,

@@ -194,6 +194,47 @@ fn statistics_follow_the_backbone_without_an_old_image() {
     }
 }
 
+/// Every key of views and adversarial images changes what answers or what is learned.
+#[test]
+fn every_key_of_views_and_adversarial_images_counts() {
+    let (train, _) = data(6);
+    let answer = |carry, views, adversarial| {
+        let mut recipe = lwf(training(1), training(1));
+        recipe.increment.terms[1] = LogitKd { weight: 1.0, temperature: 2.0, rows: Rows::All }.into();
+        recipe.discriminant = Some(DiscriminantSpec { carry, views, ..DiscriminantSpec::pooled(0.01) });
+        let (_, learner) = run(plan(Recipe { adversarial, ..recipe }, &[3, 3], 1), &train);
+        let classifier = learner.classifier().unwrap().unwrap();
+        let weights = classifier.snapshot().head.weights(&classifier.snapshot().parameters).unwrap().weights;
+        weights[0].flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let views = Views { rotated: true, augmented: 1, pasted: 1 };
+    let images = AdversarialImages { images: 5, step: 2.0, iterations: 2, map: true };
+    let replay = AdversarialReplaySpec { images: 6, step: 2.0, iterations: 2, noise: 1.0, batch: 5 };
+    let by_views = |views| answer(Carry::Map, Some(views), None);
+    let by_images = |images| answer(Carry::Adversarial(images), None, None);
+    let by_replay = |replay| answer(Carry::Map, None, Some(replay));
+    let found = [
+        by_views(views),
+        by_views(Views { rotated: false, ..views }),
+        by_views(Views { augmented: 2, ..views }),
+        by_views(Views { pasted: 2, ..views }),
+        by_images(images),
+        by_images(AdversarialImages { images: 4, ..images }),
+        by_images(AdversarialImages { step: 1.0, ..images }),
+        by_images(AdversarialImages { iterations: 1, ..images }),
+        by_images(AdversarialImages { map: false, ..images }),
+        by_replay(replay),
+        by_replay(AdversarialReplaySpec { images: 5, ..replay }),
+        by_replay(AdversarialReplaySpec { step: 1.0, ..replay }),
+        by_replay(AdversarialReplaySpec { iterations: 1, ..replay }),
+        by_replay(AdversarialReplaySpec { noise: 0.0, ..replay }),
+        by_replay(AdversarialReplaySpec { batch: 4, ..replay }),
+    ];
+    for (at, one) in found.iter().enumerate() {
+        assert!(!found[..at].contains(one), "change {at} changes nothing");
+    }
+}
+
 /// Adversarial images stand where generated ones would, without an old image, and begin again as they were.
 #[test]
 fn adversarial_images_are_replayed_without_an_old_image() {

@@ -114,6 +114,27 @@ fn the_gradient_of_every_weight_is_right_where_the_teacher_sees_changed_images()
     Ok(())
 }
 
+/// What the teacher sees depends on both keys; what is replayed does not.
+#[test]
+fn padding_and_mirroring_change_what_the_teacher_sees() -> Result<()> {
+    let executors = reference();
+    let mut totals = Vec::new();
+    for change in [(0, false), (2, false), (3, false), (0, true)] {
+        let mut config = config(false);
+        (config.crop_padding, config.flip) = change;
+        let inversion =
+            Inversion::new(config, teacher(&executors, DType::F64)?, &executors, 3, 1, &Device::Cpu)?;
+        let total = inversion.grad(&inversion.inputs()?)?.total.to_scalar::<f64>()?;
+        assert!(!totals.contains(&total), "{change:?} changes nothing");
+        totals.push(total);
+    }
+    let mut wide = config(false);
+    wide.crop_padding = 65;
+    let error = wide.check().unwrap_err().to_string();
+    assert!(error.contains("inversion.crop-padding is 65; use a value from 0 to 64"), "{error}");
+    Ok(())
+}
+
 #[test]
 fn the_gradient_of_every_weight_is_right_with_labels() -> Result<()> {
     check_by_differences(every_part(config(true), Direction::StoredToGenerated, ChannelReduction::Mean))
