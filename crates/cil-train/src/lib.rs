@@ -27,5 +27,6 @@ pub mod schedule;
 mod start;
 pub mod step;
 pub mod term;
+mod turned;
 
 pub use diverged::Diverged;

@@ -18,6 +18,7 @@ use cil_engine::parameters::initial_value;
 use crate::means::INFERENCE_BATCH;
 use crate::plan::Plan;
 use crate::recipe::discriminant::DiscriminantSpec;
+use crate::turned::mirrored;
 
 /// A model whose features statistics are taken of.
 pub(crate) struct Looked<'a> {
@@ -123,11 +124,4 @@ impl Looked<'_> {
 pub(crate) fn projection(plan: &Plan, spec: &DiscriminantSpec) -> Result<Option<Tensor>> {
     let drawn = spec.head(&plan.backbone).projection_spec();
     Ok(drawn.map(|drawn| initial_value(&drawn, plan.seed, &plan.device)).transpose()?)
-}
-
-/// Images with left and right changed.
-fn mirrored(images: &Tensor) -> candle_core::Result<Tensor> {
-    let width = images.dim(3)? as u32;
-    let columns = Tensor::from_iter((0..width).rev(), images.device())?;
-    images.contiguous()?.index_select(&columns, 3)
 }

@@ -63,6 +63,8 @@ pub(crate) struct Job {
     columns: Range<usize>,
     n_old: usize,
     positive_head: bool,
+    /// Whether the student also sees each new image turned.
+    turns_images: bool,
     /// Whether an epoch has an image more than once.
     repeats: bool,
     /// Images of every class in an epoch, counted before the first; empty where no term asks for them.
@@ -110,7 +112,8 @@ impl Job {
         let objective = Objective::new(&spec.terms, &network.backbone().graph(network.images())?)?;
         let maps = objective.maps();
         let draw = Draw { task, ..Draw::new(seed, kind.purpose()) };
-        let (aux_nets, values) = (objective.aux_nets(network.device())?, objective.values());
+        let (aux_nets, values) =
+            (objective.aux_nets(network.device())?, objective.values(classes.columns.len() - classes.n_old));
         let aux_nets = AuxNets::new(aux_nets, &values, &network, draw, training.weight_decay)?;
         let network = if maps.is_empty() { network } else { network.with_maps(&maps)? };
         Ok(Self {
@@ -125,6 +128,7 @@ impl Job {
             maps,
             aux_nets,
             done: 0,
+            turns_images: spec.terms.iter().any(|it| it.settings().turns_images()),
             spec,
             repeats: source.repeats(),
             source,
@@ -254,15 +258,23 @@ impl Job {
         let old = self.teachers.old.as_ref().map(of_old).transpose()?;
         let (new, new_of_all) = self.new_teacher_views(&first, replayed.as_ref())?;
         let old_head = self.teachers.old.as_ref().map(old_head).transpose()?;
-        let passes = self.passes(&first, replayed.as_ref())?;
+        let turned = self.turned(&first)?;
+        let passes = self.passes(&first, replayed.as_ref(), turned.as_ref())?;
         let rows = layout.rows();
 
-        let features = Var::from_tensor(&joined(&passes, POOLED)?)?;
+        // Turned images are the last rows of the passes, and no rows of the step.
+        let all_features = Var::from_tensor(&joined(&passes, POOLED)?)?;
+        let n_turned = all_features.dim(0)? - rows;
+        let (features, turned) = match n_turned {
+            0 => (all_features.as_tensor().clone(), None),
+            _ => (all_features.narrow(0, 0, rows)?, Some(all_features.narrow(0, rows, n_turned)?)),
+        };
         let (variables, head) = self.head_variables()?;
         let said = head.forward(&features)?;
-        let maps = self.maps.iter().map(|name| Ok((name.clone(), joined(&passes, name)?)));
+        let maps =
+            self.maps.iter().map(|name| Ok((name.clone(), joined(&passes, name)?.narrow(0, 0, rows)?)));
         let student = Outputs {
-            features: features.as_tensor().clone(),
+            features,
             logits: said.logits,
             similarities: said.similarities,
             scale: said.scale,
@@ -279,6 +291,7 @@ impl Job {
             old: old.as_ref(),
             new: new.as_ref(),
             new_of_all: new_of_all.as_ref(),
+            turned: turned.as_ref(),
             head: &head,
             old_head: old_head.as_ref(),
             exemplar_share: self.teachers.replay.as_ref().and_then(|(_, spec)| spec.exemplar_share),
@@ -299,8 +312,8 @@ impl Job {
         }
         let mut to_maps = on_maps.maps;
         to_maps.extend(self.aux_nets.backward(aid_passes, on_maps.aux_nets, &mut gradients)?);
-        let mut taps = gather(to_maps, rows)?;
-        taps.extend(grads.get(&features).map(|grad| (POOLED.to_owned(), grad.clone())));
+        let mut taps = gather(to_maps, rows + n_turned)?;
+        taps.extend(grads.get(&all_features).map(|grad| (POOLED.to_owned(), grad.clone())));
         let updates = self.backward(passes, &taps, &mut gradients)?;
         Ok(Grad { total, parts, gradients, updates })
     }

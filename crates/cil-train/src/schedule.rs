@@ -8,6 +8,7 @@ use std::ops::Range;
 use cil_data::split::Increments;
 
 use crate::event::PhaseKind;
+use crate::loss::rotation::TURNS;
 use crate::means::SYNTHETIC_PER_CLASS;
 use crate::phase_kind::phases;
 pub use crate::phase_kind::{Activity, trainings};
@@ -157,7 +158,7 @@ impl<'a> OfTask<'a> {
             }
             PhaseKind::Student if self.task == 0 => {
                 let images = whole(&recipe.base.training, self.new) as f64;
-                (images, Passes { train: images, ..Passes::default() })
+                (images, Passes { train: images + turned(&recipe.base, images), ..Passes::default() })
             }
             PhaseKind::Student => {
                 let beside = if recipe.oversample { self.new } else { self.old };
@@ -209,7 +210,7 @@ impl<'a> OfTask<'a> {
             ..Passes::default()
         };
         match phase.trained {
-            Trained::All => passes.train = images,
+            Trained::All => passes.train = images + turned(phase, new.min(real) as f64),
             Trained::Head | Trained::ClassWeights | Trained::Correction => passes.inference = images,
         }
         if !recipe.joint {
@@ -275,6 +276,12 @@ impl<'a> OfTask<'a> {
             ..Passes::default()
         }
     }
+}
+
+/// Turned copies of that many new images, where a term learns from them.
+fn turned(phase: &PhaseSpec, new: f64) -> f64 {
+    let turns = phase.terms.iter().any(|it| it.settings().turns_images());
+    if turns { (TURNS - 1) as f64 * new } else { 0.0 }
 }
 
 /// Images of an epoch: without a last batch that is not full, where it is left out.

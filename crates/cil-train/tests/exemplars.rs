@@ -56,6 +56,7 @@ fn on_step<Out>(exemplar_share: Option<f64>, see: impl FnOnce(&Step<'_>) -> Out)
         old: None,
         new: None,
         new_of_all: None,
+        turned: None,
         head: &head,
         old_head: None,
         exemplar_share,

@@ -79,6 +79,7 @@ fn objective(term: TermSpec, student: &Outputs, old: &Outputs, labels: &[u32]) -
         old: Some(old),
         new: None,
         new_of_all: None,
+        turned: None,
         head: &head,
         old_head: None,
         exemplar_share: None,

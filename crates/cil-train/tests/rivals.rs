@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use cil_train::loss::binary::{binary_cross_entropy, distilled_targets};
 use cil_train::loss::features::{Projector, anti_collapse, projected_kd};
 use cil_train::loss::logits::global_kd;
+use cil_train::loss::rotation::rotation;
 
 #[path = "../../dtid/tests/support/mod.rs"]
 mod support;
@@ -86,6 +87,19 @@ fn projected_distillation_matches_torch() {
     let projector = Projector { layers: [(&values[0], &values[1]), (&values[2], &values[3])] };
     check_detached(&old, |old| projected_kd(&case.tensor("student"), old, &projector));
     assert!(projected_kd(&old.narrow(0, 0, 2).unwrap(), &old, &projector).is_err());
+}
+
+#[test]
+fn rotations_as_labels_match_torch() {
+    let case = Case::load(GOLDEN, "rotation");
+    let labels = case.tensor("labels");
+    case.check(&["features", "turned", "weight", "bias"], |it| {
+        rotation(&it[0], &it[1], &labels, &it[2], &it[3])
+    });
+    let [features, turned, weight, bias] =
+        ["features", "turned", "weight", "bias"].map(|name| case.tensor(name));
+    let few = turned.narrow(0, 0, 6).unwrap();
+    assert!(rotation(&features, &few, &labels, &weight, &bias).is_err());
 }
 
 #[test]

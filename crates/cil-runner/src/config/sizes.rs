@@ -61,12 +61,14 @@ impl Sizes {
         Ok(Self { image, train: vec![train.saturating_sub(held_out); classes], test: vec![test; classes] })
     }
 
-    /// Refuses classes with too few images for the method.
+    /// Refuses images of a shape that the method cannot use, and classes with too few images for it.
     ///
     /// # Errors
     /// Naming the class or the task, its count, the key and what would do.
     pub fn check(&self, config: &RunConfig) -> Result<()> {
-        let checked = config.recipe.check_images(&config.increments, &self.train);
+        let [_, height, width] = self.image;
+        let checked = config.recipe.check_sides(height, width);
+        let checked = checked.and_then(|()| config.recipe.check_images(&config.increments, &self.train));
         checked.map_err(|error| bad_input(format!("recipe.{}", sentence(&error))))
     }
 

@@ -1,13 +1,13 @@
 //! Views of images that nothing is learned from: turned, and with a square of another image.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use candle_core::{Device, Tensor};
 use cil_data::store::{SampleId, TrainSet};
 use cil_random::Draw;
 
-use super::mirrored;
 use crate::plan::Plan;
 use crate::recipe::Views;
+use crate::turned::turns;
 
 /// All views of a batch of training images, each `[images, channels, height, width]`; a function of the draw and the
 /// batch.
@@ -25,9 +25,8 @@ pub(crate) fn of(
     let images = train.images(batch, preparation, None, device)?;
     let mut found = Vec::with_capacity(views.count());
     if views.rotated {
-        let quarter = turned(&images)?;
-        let half = turned(&quarter)?;
-        found.extend([turned(&half)?, half, quarter]);
+        let [quarter, half, three_quarters] = turns(&images)?;
+        found.extend([three_quarters, half, quarter]);
     }
     for number in 0..views.augmented {
         let draw = Draw { purpose: "augmented view", position: number as u64, ..draw };
@@ -38,16 +37,6 @@ pub(crate) fn of(
         found.push(pasted(&images, draw)?);
     }
     Ok(found)
-}
-
-/// Turned by a right angle against the clock.
-fn turned(images: &Tensor) -> Result<Tensor> {
-    let (_, _, height, width) = images.dims4()?;
-    if height != width {
-        bail!("views.rotated turns images, and these are {height} x {width}; set it to false");
-    }
-    // Columns of the mirror image, from the top.
-    Ok(mirrored(images)?.transpose(2, 3)?.contiguous()?)
 }
 
 /// Each image with a square of another one, at the same place and of half the sides' length.
@@ -78,20 +67,6 @@ fn pasted(images: &Tensor, draw: Draw<'_>) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_quarter_turn_is_numpy_s() {
-        // numpy.rot90([[0, 1], [2, 3]]) is [[1, 3], [0, 2]].
-        let image = Tensor::from_vec(vec![0f32, 1.0, 2.0, 3.0], (1, 1, 2, 2), &Device::Cpu).unwrap();
-        let flat = |of: &Tensor| of.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let once = turned(&image).unwrap();
-        assert_eq!(flat(&once), [1.0, 3.0, 0.0, 2.0]);
-        let twice = turned(&once).unwrap();
-        assert_eq!(flat(&twice), [3.0, 2.0, 1.0, 0.0]);
-        assert_eq!(flat(&turned(&turned(&twice).unwrap()).unwrap()), flat(&image));
-        let wide = Tensor::from_vec(vec![0f32; 6], (1, 1, 2, 3), &Device::Cpu).unwrap();
-        assert!(turned(&wide).unwrap_err().to_string().contains("2 x 3; set it to false"));
-    }
 
     #[test]
     fn a_pasted_square_is_of_one_other_image_and_of_all_channels() {

@@ -13,6 +13,7 @@ pub mod logits;
 pub mod margin_ranking;
 pub mod nca;
 pub mod pod;
+pub mod rotation;
 
 /// `|x|` with the gradient 0 at zero; candle 0.11.1's own `abs` has 1 there.
 fn absolute(x: &Tensor) -> Result<Tensor> {

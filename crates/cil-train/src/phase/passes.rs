@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use super::inputs::{Inputs, Layout};
 use super::{Job, PhaseContext};
 use crate::recipe::{SyntheticNorm, Trained};
+use crate::turned::turns;
 
 /// A training pass whose batch norm keeps the running statistics.
 const TRAIN_RUNNING: ForwardSpec =
@@ -81,31 +82,53 @@ impl Job {
         self.network.parameters().iter().next().map_or(DType::F32, |(_, value)| value.dtype())
     }
 
-    /// The network's passes over real and generated images; their rows follow each other.
-    pub(super) fn passes(&self, real: &First, synthetic: Option<&Replayed>) -> Result<Vec<Pass>> {
+    /// The new images turned by one, two and three right angles, one turn after the other: `[3 new rows, ..]`. `None`
+    /// where no term reads them or no image is new.
+    pub(super) fn turned(&self, first: &First) -> Result<Option<Tensor>> {
+        match &first.images {
+            Some(images) if self.turns_images && first.n_new > 0 => {
+                Ok(Some(Tensor::cat(&turns(&images.narrow(0, 0, first.n_new)?)?, 0)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The network's passes over real, generated and turned images; their rows follow each other.
+    pub(super) fn passes(
+        &self,
+        real: &First,
+        synthetic: Option<&Replayed>,
+        turned: Option<&Tensor>,
+    ) -> Result<Vec<Pass>> {
         let run =
             |images: &Tensor, spec| self.network.executor().forward(self.network.parameters(), images, spec);
-        let together = match (&real.images, synthetic) {
-            (Some(real), Some(it)) => Tensor::cat(&[real, &it.images], 0)?,
-            (Some(images), None) => images.clone(),
-            (None, Some(it)) => it.images.clone(),
-            (None, None) => bail!("a step without an image"),
+        let parts: Vec<&Tensor> =
+            real.images.iter().chain(synthetic.map(|it| &it.images)).chain(turned).collect();
+        let together = match parts.as_slice() {
+            [] => bail!("a step without an image"),
+            [images] => (*images).clone(),
+            _ => Tensor::cat(&parts, 0)?,
         };
         let (batch, running) = match self.spec.trained {
             Trained::All => (ForwardSpec::TRAIN, TRAIN_RUNNING),
             Trained::Head | Trained::Correction => (ForwardSpec::EVAL, ForwardSpec::EVAL),
             Trained::ClassWeights => (STATISTICS, ForwardSpec::EVAL),
         };
-        Ok(match (&real.images, synthetic.map(|it| (&it.images, it.norm))) {
+        let apart = |real: &Tensor, synthetic: &Tensor, norm| {
+            let mut passes = vec![run(real, batch)?, run(synthetic, norm)?];
+            passes.extend(turned.map(|images| run(images, batch)).transpose()?);
+            Ok(passes)
+        };
+        match (&real.images, synthetic.map(|it| (&it.images, it.norm))) {
             (Some(real), Some((images, SyntheticNorm::Running))) if batch != running => {
-                vec![run(real, batch)?, run(images, running)?]
+                apart(real, images, running)
             }
             (Some(real), Some((images, SyntheticNorm::Separate))) if batch != running => {
-                vec![run(real, batch)?, run(images, batch)?]
+                apart(real, images, batch)
             }
-            (_, Some((_, SyntheticNorm::Frozen))) => vec![run(&together, running)?],
-            _ => vec![run(&together, batch)?],
-        })
+            (_, Some((_, SyntheticNorm::Frozen))) => Ok(vec![run(&together, running)?]),
+            _ => Ok(vec![run(&together, batch)?]),
+        }
     }
 
     /// The new teacher's outputs for the new images, and for all rows where a term needs them.

@@ -200,7 +200,8 @@ fn gradient_is_right(
     assert_eq!(trained, wanted);
 
     let step = 1e-6;
-    let brought = |name: &str| ["vid", "relation", "projected-kd"].iter().any(|it| name.starts_with(it));
+    let brought =
+        |name: &str| ["vid", "relation", "projected-kd", "rotation"].iter().any(|it| name.starts_with(it));
     // Every fourth weight, the head, and what terms bring: the reference executor is slow.
     let all = |name: &str| name.contains("head") || name.contains("correction") || brought(name);
     for (turn, name) in trained.iter().enumerate().filter(|(turn, name)| turn % 4 == 0 || all(name)) {
@@ -284,6 +285,7 @@ fn every_term_of_the_list_has_its_gradient_checked() -> Result<()> {
         rivals::of_shares(),
         rivals::data_free(),
         rivals::of_features(),
+        rivals::turned(),
         rivals::head_alone(),
     ]
     .concat();

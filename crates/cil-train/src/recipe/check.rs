@@ -134,6 +134,28 @@ impl Recipe {
         Ok(())
     }
 
+    /// Refuses what does not suit the images, of that height and width.
+    ///
+    /// # Errors
+    /// Naming the key within the recipe, its value and what would be right.
+    pub fn check_sides(&self, height: usize, width: usize) -> Result<()> {
+        if height == width {
+            return Ok(());
+        }
+        let size = format!("the images are {height} x {width} and only square ones can be turned");
+        if self.discriminant.as_ref().and_then(|it| it.views).is_some_and(|it| it.rotated) {
+            bail!("discriminant.views.rotated is true; {size}, so set it to false");
+        }
+        let phases = [("base", Some(&self.base)), ("increment", Some(&self.increment))];
+        for (key, phase) in phases.into_iter().chain([("balance", self.balance.as_ref())]) {
+            let terms = phase.iter().flat_map(|it| it.terms.iter().enumerate());
+            if let Some((at, term)) = terms.into_iter().find(|(_, it)| it.settings().turns_images()) {
+                bail!("{key}.terms.{at} is a {} term; {size}, so leave it out", term.inner().kind());
+            }
+        }
+        Ok(())
+    }
+
     /// Of heads that need a backbone that stays.
     fn backbone_stays(&self, discriminant: &DiscriminantSpec) -> Result<()> {
         if !discriminant.is_of_a_frozen_backbone() {
@@ -201,6 +223,7 @@ impl Recipe {
             bail!("{key}.trained is \"correction\"; use \"all\" or \"head\", and the table bias-correction");
         }
         self.on_maps(key, phase)?;
+        on_turned_images(key, phase)?;
         if phase.terms.is_empty() {
             bail!("{key}.terms is empty; name at least one term");
         }
@@ -250,6 +273,20 @@ impl Recipe {
         }
         settings.check(self.head)
     }
+}
+
+/// Of terms that read features of turned images.
+fn on_turned_images(key: &str, phase: &PhaseSpec) -> Result<()> {
+    let mut turning = phase.terms.iter().enumerate().filter(|(_, it)| it.settings().turns_images());
+    let Some((at, term)) = turning.next() else { return Ok(()) };
+    let kind = term.inner().kind();
+    if phase.trained != Trained::All {
+        bail!("{key}.terms.{at} is a {kind} term, which trains the backbone; set {key}.trained to \"all\"");
+    }
+    if let Some((second, _)) = turning.next() {
+        bail!("{key}.terms.{at} and {key}.terms.{second} are both {kind} terms; leave one out");
+    }
+    Ok(())
 }
 
 pub(super) fn check_training(key: &str, training: &Training) -> Result<()> {

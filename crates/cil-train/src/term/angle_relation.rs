@@ -65,7 +65,7 @@ impl Term for Angles {
         "angle-relation"
     }
 
-    fn values(&self) -> Vec<ParameterSpec> {
+    fn values(&self, _n_new: usize) -> Vec<ParameterSpec> {
         let spec = |name: &str| ParameterSpec {
             name: name.to_owned(),
             dims: vec![self.projected, self.width],

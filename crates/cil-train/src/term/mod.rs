@@ -28,6 +28,7 @@ mod objective;
 mod old_head;
 mod pod_spatial;
 mod projected_kd;
+mod rotation;
 mod scaled;
 mod vid;
 
@@ -72,6 +73,7 @@ list::terms! {
         DoubleRegression(double_regression::DoubleRegression),
         ProjectedKd(projected_kd::ProjectedKd),
         AntiCollapse(anti_collapse::AntiCollapse),
+        Rotation(rotation::Rotation),
     }
 }
 
@@ -105,6 +107,11 @@ pub trait Settings {
     /// The teachers whose maps a variational term distils.
     fn vid_teachers(&self) -> Option<Teachers> {
         None
+    }
+
+    /// Whether it reads [`Step::turned`], so that the student sees each new image three times more.
+    fn turns_images(&self) -> bool {
+        false
     }
 
     /// Whether a later task's objective may hold it only beside a new teacher.
@@ -153,8 +160,8 @@ pub trait Term: std::fmt::Debug + Send {
     }
 
     /// Values of its own that train with the student through candle, and end with the phase; in [`Step::aux_nets`] by
-    /// name.
-    fn values(&self) -> Vec<ParameterSpec> {
+    /// name. `n_new`: classes of the task.
+    fn values(&self, _n_new: usize) -> Vec<ParameterSpec> {
         Vec::new()
     }
 

@@ -57,9 +57,9 @@ impl Objective {
         Ok(aux_nets.into_iter().flatten().collect())
     }
 
-    /// Values of the terms' own.
-    pub fn values(&self) -> Vec<ParameterSpec> {
-        self.terms.iter().flat_map(|(_, term)| term.values()).collect()
+    /// Values of the terms' own, in a task of that many new classes.
+    pub fn values(&self, n_new: usize) -> Vec<ParameterSpec> {
+        self.terms.iter().flat_map(|(_, term)| term.values(n_new)).collect()
     }
 
     /// Whether a term reads [`Step::class_counts`].

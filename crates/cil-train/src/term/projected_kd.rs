@@ -68,7 +68,7 @@ impl Term for Projected {
         "projected-kd"
     }
 
-    fn values(&self) -> Vec<ParameterSpec> {
+    fn values(&self, _n_new: usize) -> Vec<ParameterSpec> {
         let spec = |name: &str, dims: &[usize], init| ParameterSpec {
             name: name.to_owned(),
             dims: dims.to_vec(),

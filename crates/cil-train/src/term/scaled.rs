@@ -98,6 +98,10 @@ impl Settings for Scaled {
         self.term.settings().vid_teachers()
     }
 
+    fn turns_images(&self) -> bool {
+        self.term.settings().turns_images()
+    }
+
     fn needs_new_teacher(&self) -> bool {
         self.term.settings().needs_new_teacher()
     }
@@ -143,8 +147,8 @@ impl Term for Times {
         self.term.aux_nets(device)
     }
 
-    fn values(&self) -> Vec<ParameterSpec> {
-        self.term.values()
+    fn values(&self, n_new: usize) -> Vec<ParameterSpec> {
+        self.term.values(n_new)
     }
 
     fn counts_classes(&self) -> bool {

@@ -54,4 +54,16 @@ layers = dict(weight1=randn(8, 4), bias1=randn(8), weight2=randn(4, 8), bias2=ra
 case("projected_kd", projected_kd, ["student", *layers], student=randn(5, 4), old=randn(5, 4), **layers)
 spread = randn(9, 4) @ torch.diag(torch.tensor([2.0, 1.0, 0.5, 0.1])) @ randn(4, 4)
 case("anti_collapse", anti_collapse, ["features"], features=spread)
+
+
+def rotation(features, turned, labels, weight, bias):
+    """PASS's labels of turned images: `target = torch.stack([target * 4 + k for k in range(4)], 1)`."""
+    upright = features.size(0)
+    logits = [F.linear(features, weight, bias)] + [F.linear(it, weight, bias) for it in turned.split(upright)]
+    rows = torch.stack(logits, 1).flatten(0, 1)
+    return F.cross_entropy(rows, torch.stack([labels * 4 + k for k in range(4)], 1).flatten())
+
+
+given = dict(features=randn(3, 4), turned=randn(9, 4), weight=randn(8, 4), bias=randn(8))
+case("rotation", rotation, list(given), labels=torch.tensor([1, 0, 1]), **given)
 write()

@@ -5,7 +5,7 @@ use dtid::regression::Centring;
 use super::*;
 use crate::term::{
     AngleRelation, AntiCollapse, BinaryCrossEntropy, ClassBalanced, ClassScale, DoubleRegression, GlobalKd,
-    HeadCrossEntropy, LogitL1, OldHead, ProjectedKd, Scaled,
+    HeadCrossEntropy, LogitL1, OldHead, ProjectedKd, Rotation, Scaled,
 };
 
 fn scaled(by: ClassScale, term: TermSpec) -> TermSpec {
@@ -71,6 +71,52 @@ pub(super) fn of_features() -> Vec<TermSpec> {
 #[test]
 fn the_gradient_of_projected_distillation_and_of_anti_collapse_is_right() -> Result<()> {
     check_terms(HeadKind::Linear, of_features(), 3, SyntheticNorm::Joint, Trained::All, false)
+}
+
+pub(super) fn turned() -> Vec<TermSpec> {
+    let (columns, rows) = (Columns::Seen, Rows::All);
+    vec![
+        TermSpec::CrossEntropy(CrossEntropy { weight: 0.5, rows, columns, balanced: false, smoothing: 0.0 }),
+        TermSpec::PodSpatial(PodSpatial { weight: 0.9, adaptive: true, rows: Rows::Old }),
+        Rotation { weight: 0.8 }.into(),
+    ]
+}
+
+#[test]
+fn the_gradient_of_rotations_as_labels_is_right() -> Result<()> {
+    for norm in [SyntheticNorm::Joint, SyntheticNorm::Running, SyntheticNorm::Separate, SyntheticNorm::Frozen]
+    {
+        check_terms(HeadKind::Linear, turned(), 3, norm, Trained::All, false)?;
+    }
+    Ok(())
+}
+
+/// The other terms of a step have the same values with it as without it, where turned images have their own batch.
+#[test]
+fn turned_images_are_no_rows_of_the_other_terms() -> Result<()> {
+    let others = |terms: Vec<TermSpec>| -> Result<BTreeMap<String, f64>> {
+        let found = std::cell::RefCell::new(BTreeMap::new());
+        on_step(
+            HeadKind::Linear,
+            terms,
+            SyntheticNorm::Frozen,
+            Trained::All,
+            false,
+            &|job, samples, draws, context| {
+                let grad = grad_of(job, samples, draws, context)?;
+                let values = grad.parts.iter().map(|(name, it)| Ok((name.clone(), it.to_scalar::<f64>()?)));
+                *found.borrow_mut() = values.collect::<Result<_>>()?;
+                Ok(())
+            },
+        )?;
+        Ok(found.into_inner())
+    };
+    let mut with = others(turned())?;
+    // Twice as many columns as classes would have: chance is ln 8 of two classes and four turns.
+    let own = with.remove("rotation").unwrap();
+    assert!((1.0..4.0).contains(&own), "{own}");
+    assert_eq!(with, others(turned()[..2].to_vec())?);
+    Ok(())
 }
 
 pub(super) fn head_alone() -> Vec<TermSpec> {

@@ -54,6 +54,7 @@ impl Repeatable for Adding {
             old: None,
             new: None,
             new_of_all: None,
+            turned: None,
             head: &self.head,
             old_head: None,
             exemplar_share: None,
