@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use cil_engine::uploads;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Backbone;
 
 /// Most cells a side; more than the small networks' last maps have pixels.
 const MOST_CELLS: usize = 16;
+/// Added to a squared length before its root.
+const SQUARED_LENGTH_FLOOR: f64 = 1e-24;
 /// Widest features: their covariance has as many rows and columns, 64 million numbers.
 pub const WIDEST: usize = 8192;
 
@@ -85,6 +88,43 @@ pub fn features(maps: &BTreeMap<String, Tensor>, stages: &[StageCells]) -> Resul
     Tensor::cat(&stages.iter().map(of_stage).collect::<Result<Vec<_>>>()?, 1)
 }
 
+/// What [`features`] returns, in candle's operations: maps that are variables get their gradient from candle, and a GPU
+/// can capture it. Rounding differs, because sums are in the maps' type.
+///
+/// # Errors
+/// As of [`features`].
+pub fn differentiable(maps: &BTreeMap<String, Tensor>, stages: &[StageCells]) -> Result<Tensor> {
+    let of_stage = |it: &StageCells| {
+        let Some(map) = maps.get(&it.tap()) else { bail!("the pass handed out no map of {}", it.tap()) };
+        let (rows, channels, height, width) = map.dims4()?;
+        let shares = uploads::constant(&shares(height, width, it.cells), map.device())?;
+        let shares = shares.reshape((height * width, it.cells * it.cells))?.to_dtype(map.dtype())?;
+        let pixels = map.relu()?.reshape((rows * channels, height * width))?;
+        let averages = pixels.matmul(&shares)?.reshape((rows, channels * it.cells * it.cells))?;
+        match it.normalised {
+            true => {
+                let squares = (averages.sqr()?.sum_keepdim(1)? + SQUARED_LENGTH_FLOOR)?;
+                averages.broadcast_div(&squares.sqrt()?)
+            }
+            false => Ok(averages),
+        }
+    };
+    Tensor::cat(&stages.iter().map(of_stage).collect::<Result<Vec<_>>>()?, 1)
+}
+
+/// `[height width, cells cells]`: the share of each pixel in the average of each cell.
+fn shares(height: usize, width: usize, cells: usize) -> Vec<f64> {
+    let mut found = vec![0.0; height * width * cells * cells];
+    for cell in 0..cells * cells {
+        let (lines, columns) = (pixels(cell / cells, height, cells), pixels(cell % cells, width, cells));
+        let share = ((lines.len() * columns.len()) as f64).recip();
+        for place in lines.flat_map(|line| columns.clone().map(move |column| line * width + column)) {
+            found[place * cells * cells + cell] = share;
+        }
+    }
+    found
+}
+
 fn of_map(map: &Tensor, it: StageCells) -> Result<Tensor> {
     let (rows, channels, height, width) = map.dims4()?;
     let here = map.to_device(&Device::Cpu)?.flatten_all()?;
@@ -104,7 +144,7 @@ fn of_map(map: &Tensor, it: StageCells) -> Result<Tensor> {
 }
 
 fn length(row: &[f64]) -> f64 {
-    (row.iter().map(|value| value * value).sum::<f64>() + 1e-24).sqrt()
+    (row.iter().map(|value| value * value).sum::<f64>() + SQUARED_LENGTH_FLOOR).sqrt()
 }
 
 /// The gradient to each map by its tap, from the gradient `[rows, width]` to what [`features`] makes of these maps.

@@ -18,10 +18,13 @@ use dfgr::loss::LayerMoments;
 use dfgr::{Inversion, Replay};
 use serde::{Deserialize, Serialize};
 
+use crate::discriminant::ClassStatistics;
 use crate::diverged::Diverged;
 use crate::event::{Event, PhaseKind};
 use crate::learner::{Plan, invert_unit};
+use crate::looks::Looked;
 use crate::means::INFERENCE_BATCH;
+use crate::memory;
 use crate::phase::{Classes, FrozenNetworks, Job, PhaseContext, Source};
 use crate::recipe::{Columns, PhaseSpec, ReplaySpec, Rows, Trained, Training};
 use crate::start;
@@ -69,14 +72,30 @@ struct Images {
 /// Shows or records what happens.
 pub type Shown<'a> = &'a mut dyn FnMut(&Event) -> Result<()>;
 
-/// Inverts `teacher` as the plan's recipe says.
+/// Inverts `teacher` as the plan's recipe says. `train`: images of its classes, of which statistics are taken where the
+/// inversion draws images towards kept ones.
 ///
 /// # Errors
-/// If the recipe has no replay, or an executor fails.
-pub fn invert(plan: &Plan, teacher: &Frozen, shown: Shown<'_>) -> Result<Replay> {
+/// If the recipe has no replay, or needs statistics and there is no image, or an executor fails.
+pub fn invert(plan: &Plan, teacher: &Frozen, train: Option<&TrainSet>, shown: Shown<'_>) -> Result<Replay> {
     let Some(spec) = &plan.recipe.replay else { bail!("the recipe has no replay to audit") };
     let config = spec.inversion.clone();
+    let (weight, latent) = (config.weights.features, config.generator.latent);
     let mut inversion = Inversion::new(config, teacher.clone(), &plan.executors, plan.seed, 1, &plan.device)?;
+    match train {
+        _ if weight == 0.0 => {}
+        Some(train) => {
+            let looked = Looked::new(plan, teacher)?;
+            let of_class = |class: usize| looked.features(train, &train.samples(class..class + 1));
+            let statistics = ClassStatistics::of((0..teacher.classes()).map(of_class), memory::form(plan))?;
+            let stages = plan.recipe.discriminant.as_ref().map_or_else(Vec::new, |it| it.stages.clone());
+            inversion.aim_at(statistics.targets(stages, latent)?)?;
+        }
+        None => bail!(
+            "recipe.replay.inversion.weights.features is {weight}, and no statistics of the model's classes were \
+             kept beside it; set it to 0"
+        ),
+    }
     while !inversion.is_done() {
         let event = invert_unit(&mut inversion, PhaseKind::Inversion, 1, spec.units());
         shown(&event.map_err(|error| Diverged::advised(error, &plan.recipe))?)?;

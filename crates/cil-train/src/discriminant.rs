@@ -6,9 +6,11 @@
 
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
+use cil_backbone::StageCells;
 use cil_engine::Parameters;
 use cil_random::Draw;
-use nalgebra::{DMatrix, DVector, RowDVector};
+use dfgr::Targets;
+use nalgebra::{DMatrix, DVector, RowDVector, SymmetricEigen};
 
 use crate::recipe::DiscriminantSpec;
 
@@ -156,6 +158,29 @@ impl ClassStatistics {
     /// Distance of both covariances, as a share of `truth`'s.
     pub(crate) fn covariance_distance(&self, truth: &Self) -> f64 {
         (&self.covariance - &truth.covariance).norm() / truth.covariance.norm()
+    }
+}
+
+/// For a generator.
+impl ClassStatistics {
+    /// What images of the classes should look like to the model that the statistics are of: the directions of the
+    /// covariance's largest eigenvalues, `noise` of them or as many as there are. `stages`: what features they are of.
+    ///
+    /// # Errors
+    /// If nothing varies, or the device refuses a tensor.
+    pub(crate) fn targets(&self, stages: Vec<StageCells>, noise: usize) -> Result<Targets> {
+        let width = self.covariance.nrows();
+        let spread = SymmetricEigen::new(self.covariance.clone());
+        let mut order: Vec<usize> = (0..width).collect();
+        order.sort_by(|one, other| spread.eigenvalues[*other].total_cmp(&spread.eigenvalues[*one]));
+        order.truncate(noise);
+        let directions = order.iter().flat_map(|at| {
+            let deviation = spread.eigenvalues[*at].max(0.0).sqrt();
+            spread.eigenvectors.column(*at).iter().map(|value| (value * deviation) as f32).collect::<Vec<_>>()
+        });
+        let directions = Tensor::from_iter(directions, &Device::Cpu)?.reshape((order.len(), width))?;
+        let means = Tensor::from_slice(self.means.transpose().as_slice(), self.means.shape(), &Device::Cpu)?;
+        Ok(Targets::new(stages, means.to_dtype(DType::F32)?, directions)?)
     }
 }
 

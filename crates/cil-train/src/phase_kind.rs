@@ -166,7 +166,7 @@ impl Activity {
             Self::Student => "student",
             Self::Balance => "balance",
             Self::BiasCorrection => "bias correction",
-            Self::Memory => "choice of exemplars",
+            Self::Memory => "exemplars and statistics",
             Self::Evaluation => "evaluation",
         }
     }

@@ -10,10 +10,10 @@ use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 use cil_train::methods::{both_teachers_maps, lwf};
 use cil_train::recipe::{
-    AdversarialImages, AdversarialReplaySpec, Carry, DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows,
-    SyntheticNorm, Teachers, TermSpec, Trained, Views,
+    AdversarialImages, AdversarialReplaySpec, Carry, Columns, DiscriminantSpec, PhaseSpec, Recipe, Regressor,
+    Rows, SyntheticNorm, Teachers, TermSpec, Trained, Views,
 };
-use cil_train::term::{DualTeacher, Vid};
+use cil_train::term::{CrossEntropy, DualTeacher, Rotation, Vid};
 use dtid::dual::DualForm;
 use support::{data, data_free, plan, run, training, values};
 
@@ -221,6 +221,48 @@ fn nonsense_is_named() {
     refused(&adversarial(spec, Some(random)), "leave random-features, fecam and fetril out");
     let twice = |recipe: &mut Recipe| (recipe.adversarial, recipe.discriminant) = (Some(spec), pooled());
     refused(&twice, "adversarial and replay are both set");
+    let aimed = |discriminant: Option<DiscriminantSpec>| {
+        move |recipe: &mut Recipe| {
+            let replay = recipe.replay.as_mut().unwrap();
+            (replay.inversion.generator.conditional, replay.inversion.weights.features) = (true, 2.0);
+            recipe.discriminant = discriminant.clone();
+        }
+    };
+    refused(&aimed(None), "replay.inversion.weights.features is 2; it needs the means");
+    let random = DiscriminantSpec { random_features: Some(4), ..DiscriminantSpec::pooled(0.01) };
+    refused(&aimed(Some(random)), "replay.inversion.weights.features is 2; it needs the means");
+    let unlabelled = |recipe: &mut Recipe| {
+        aimed(Some(DiscriminantSpec::pooled(0.01)))(recipe);
+        recipe.replay.as_mut().unwrap().inversion.generator.conditional = false;
+    };
+    refused(&unlabelled, "set inversion.generator.conditional to true");
+    let turning = |terms: &'static [f64], trained| {
+        move |recipe: &mut Recipe| {
+            let terms = terms.iter().map(|weight| Rotation { weight: *weight }.into());
+            recipe.increment.terms =
+                terms.chain([CrossEntropy::plain(Rows::New, Columns::New).into()]).collect();
+            recipe.increment.trained = trained;
+        }
+    };
+    refused(
+        &turning(&[1.0, 1.0], Trained::All),
+        "increment.terms.0 and increment.terms.1 are both rotation terms",
+    );
+    refused(
+        &turning(&[1.0], Trained::Head),
+        "increment.terms.0 is a rotation term, which trains the backbone",
+    );
+    let mut recipe = lwf(training(1), training(1));
+    recipe.check_sides(3, 4).unwrap();
+    let views = Views { rotated: true, augmented: 0, pasted: 0 };
+    recipe.discriminant = Some(DiscriminantSpec { views: Some(views), ..DiscriminantSpec::pooled(0.01) });
+    let error = recipe.check_sides(3, 4).unwrap_err().to_string();
+    assert!(error.contains("discriminant.views.rotated is true; the images are 3 x 4"), "{error}");
+    recipe.discriminant = None;
+    recipe.base.terms.push(Rotation { weight: 1.0 }.into());
+    let error = recipe.check_sides(3, 4).unwrap_err().to_string();
+    assert!(error.contains("base.terms.1 is a rotation term; the images are 3 x 4"), "{error}");
+    recipe.check_sides(4, 4).unwrap();
     refused(&given, "new-teacher.exemplars is true and no exemplar is kept");
     let joint = |recipe: &mut Recipe| {
         for term in &mut recipe.increment.terms {

@@ -16,7 +16,7 @@ use cil_train::recipe::{
     SyntheticNorm, TermSpec, Trained, Training,
 };
 use cil_train::schedule::{Activity, ImageCounts};
-use cil_train::term::ClassBalanced;
+use cil_train::term::{ClassBalanced, Rotation};
 use support::{data, data_free, plan, replay, run, training};
 
 /// Both teachers, replay, exemplars that are drawn as often as new images, and a balanced head.
@@ -59,6 +59,29 @@ fn adversarial() -> Recipe {
     Recipe { adversarial: Some(spec), discriminant, ..lwf(training(2), training(2)) }
 }
 
+/// Turned images, which count as passes and not as images of an epoch.
+fn rotations() -> Recipe {
+    let mut recipe = lwf(training(2), training(2));
+    recipe.base.terms.push(Rotation { weight: 1.0 }.into());
+    recipe.increment.terms.push(Rotation { weight: 1.0 }.into());
+    recipe
+}
+
+#[test]
+fn turned_images_are_passes() {
+    let counts = ImageCounts { train: &[10, 10, 10, 10], test: &[0; 4] };
+    let passes = |recipe| -> Vec<f64> {
+        let schedule = plan(recipe, &[2, 2], 1).schedule(counts, false);
+        schedule
+            .iter()
+            .filter(|it| it.activity != Activity::Memory && it.activity != Activity::Evaluation)
+            .map(|it| it.passes.train)
+            .collect()
+    };
+    assert_eq!(passes(lwf(training(2), training(2))), [20.0, 20.0]);
+    assert_eq!(passes(rotations()), [80.0, 80.0]);
+}
+
 /// The work that a learner reports: task, activity, units and the mean number of images of a unit.
 fn reported(events: &[Event]) -> Vec<(usize, Activity, usize, f64)> {
     let mut found: Vec<(usize, Activity, usize, f64)> = Vec::new();
@@ -98,6 +121,7 @@ fn phases_units_and_images_are_those_of_a_learner() {
         ("corrected", corrected()),
         ("appended", appended()),
         ("adversarial", adversarial()),
+        ("rotations", rotations()),
     ];
     let count = |class: usize| train.samples(class..class + 1).len();
     let images: Vec<usize> = (0..5).map(count).collect();

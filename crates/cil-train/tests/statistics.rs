@@ -11,7 +11,7 @@ use cil_backbone::head::{PROJECTION, normalized};
 use cil_backbone::{Frozen, HeadKind, StageCells};
 use cil_data::store::TrainSet;
 use cil_train::evaluate::{Subject, evaluate};
-use cil_train::event::Event;
+use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan};
 use cil_train::methods::frozen::frozen_features;
 use cil_train::methods::lwf;
@@ -19,7 +19,7 @@ use cil_train::recipe::{
     AdversarialImages, AdversarialReplaySpec, Carry, DiscriminantSpec, Recipe, Rows, SyntheticNorm, Views,
 };
 use cil_train::term::{ClassBalanced, LogitKd};
-use support::{data, data_free, plan, run, training, values};
+use support::{data, data_free, plan, replay, run, training, values};
 
 /// Between two classes with equal priors a discriminant's boundary goes through the middle of their means: logits are
 /// equal there; features are of length 1.
@@ -273,6 +273,45 @@ fn adversarial_images_are_replayed_without_an_old_image() {
         assert_eq!(resumed, at_once);
         assert!(!found.contains(&resumed));
         found.push(resumed);
+    }
+}
+
+/// A generator with the kept statistics as targets: of pooled features and of stages, resumed to the bit, and without
+/// an old image.
+#[test]
+fn generated_images_follow_kept_statistics() {
+    let (train, _) = data(6);
+    let with = |features: f64, stages: Vec<StageCells>| {
+        let mut spec = replay(SyntheticNorm::Joint);
+        spec.inversion.generator.conditional = true;
+        spec.inversion.weights.features = features;
+        let mut recipe = lwf(training(1), training(1));
+        recipe.increment.terms[1] = LogitKd { weight: 1.0, temperature: 2.0, rows: Rows::All }.into();
+        recipe.discriminant = Some(DiscriminantSpec { stages, ..DiscriminantSpec::pooled(0.01) });
+        let plan = plan(Recipe { replay: Some(spec), ..recipe }, &[3, 2, 1], 1);
+        let (events, learner) = run(plan.clone(), &train);
+        let told = events.iter().any(|event| match event {
+            Event::Progress { phase: PhaseKind::Inversion, losses, .. } => losses.contains_key("features"),
+            _ => false,
+        });
+        assert_eq!(told, features > 0.0);
+        let mut again = Learner::new(plan.clone()).unwrap();
+        let counts = || -> Vec<u64> { (0..3).map(|class| train.reads(class)).collect() };
+        let mut before = Vec::new();
+        while let Some(event) = again.advance(&train).unwrap() {
+            match event {
+                Event::TaskStart { task: 1, .. } => before = counts(),
+                Event::TaskLearned { task: 1, .. } => assert_eq!(counts(), before, "an old image was read"),
+                _ => {}
+            }
+            again = Learner::restore(plan.clone(), &again.save().unwrap(), &train).unwrap();
+        }
+        assert_eq!(values(&learner), values(&again));
+        values(&learner)
+    };
+    let found = [with(0.0, vec![]), with(1.0, vec![]), with(1.0, stages().stages), with(2.0, vec![])];
+    for (at, one) in found.iter().enumerate() {
+        assert!(!found[..at].contains(one), "change {at} changes nothing");
     }
 }
 

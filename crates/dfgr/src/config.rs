@@ -93,6 +93,10 @@ pub struct Weights {
     pub balance: f64,
     /// Squared difference between the images and a blur of them; 0.001 in ABD and R-DFCIL.
     pub blur: f64,
+    /// Squared distance between the images' features and those that the label and the noise ask for, drawn from kept
+    /// means and the kept covariance of the classes; of a conditional generator. 0 where it is not written. Ours.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub features: f64,
 }
 
 /// How a teacher is inverted.
@@ -134,6 +138,11 @@ fn is_half(value: &f64) -> bool {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_none(value: &f64) -> bool {
+    *value == 0.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
 fn is_zero(value: &usize) -> bool {
     *value == 0
 }
@@ -171,6 +180,7 @@ impl InversionConfig {
                 smoothness: 0.0,
                 balance: 0.0,
                 blur: 0.0,
+                features: 0.0,
             },
         }
     }
@@ -253,12 +263,20 @@ impl InversionConfig {
             ("smoothness", weights.smoothness),
             ("balance", weights.balance),
             ("blur", weights.blur),
+            ("features", weights.features),
         ];
         for (name, value) in parts {
             within(&format!("inversion.weights.{name}"), value, 0.0, LARGEST_WEIGHT)?;
         }
         if parts.iter().all(|(_, value)| *value == 0.0) {
             bail!("inversion.weights are all 0; a generator needs something to minimise");
+        }
+        if weights.features > 0.0 && !self.generator.conditional {
+            bail!(
+                "inversion.weights.features is {}; features are asked for by label, so set \
+                 inversion.generator.conditional to true",
+                weights.features
+            );
         }
         let (least, most) = TEMPERATURES;
         within("inversion.weights.label-temperature", weights.label_temperature, least, most)
@@ -315,5 +333,7 @@ mod tests {
         InversionConfig::conditional(10).check().unwrap();
         InversionConfig::always_be_dreaming(10).check().unwrap();
         refused(&|it| it.weights.blur = -1.0, "weights.blur is -1");
+        refused(&|it| it.weights.features = 2.0, "features is 2; features are asked for by label");
+        refused(&|it| it.weights.features = f64::INFINITY, "weights.features is inf");
     }
 }

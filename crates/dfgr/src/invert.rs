@@ -10,8 +10,9 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, Var, bail};
-use cil_backbone::{Frozen, POOLED};
+use cil_backbone::{Frozen, POOLED, Probe};
 use cil_engine::captures::Captures;
 use cil_engine::meter::Meter;
 use cil_engine::optim::{Group, Optimizer, OptimizerConfig};
@@ -26,6 +27,7 @@ use crate::generator::{IMAGES, generator};
 use crate::loss::{self, Stored};
 use crate::moments::Moments;
 use crate::replay::Replay;
+use crate::targets::Targets;
 use iteration::{Asked, Done, Iteration};
 
 /// PyTorch's share of a batch in the running statistics.
@@ -60,6 +62,9 @@ pub struct InversionState {
 pub struct Inversion {
     config: InversionConfig,
     teacher: Frozen,
+    /// The teacher, with the maps that targets are read from.
+    probed: Frozen,
+    targets: Option<Targets>,
     stored: Stored,
     executor: Arc<dyn Executor>,
     parameters: Parameters,
@@ -110,11 +115,30 @@ impl Inversion {
             device: device.clone(),
             done: 0,
             config,
+            probed: teacher.clone(),
+            targets: None,
             teacher,
             parameters,
             seed,
             task,
         })
+    }
+
+    /// Draws images towards the features that `targets` expect, as `weights.features` of the config asks for.
+    ///
+    /// # Errors
+    /// If they are of other classes than the teacher's, use more noise than there is, or are of stages that the teacher
+    /// has not.
+    pub fn aim_at(&mut self, targets: Targets) -> Result<()> {
+        let (classes, used) = targets.sizes()?;
+        let (known, latent) = (self.teacher.classes(), self.config.generator.latent);
+        if classes != known || used > latent {
+            bail!("targets of {classes} classes by {used} numbers of noise; there are {known} and {latent}");
+        }
+        self.probed = self.teacher.with_maps(&targets.taps())?;
+        let like = Tensor::zeros(0, self.teacher.dtype(), &self.device)?;
+        self.targets = Some(targets.beside(&like)?);
+        Ok(())
     }
 
     /// Begins as another generator of the same form: the one of the task before. What a conditional one has grown by
@@ -221,16 +245,14 @@ impl Inversion {
             Some(sources) => view::changed(&images, sources, self.config.crop_padding)?,
             None => images.as_detached_tensor(),
         };
-        let probe = self.teacher.probe(&shown.detach())?;
-        let seen =
-            Seen { features: Var::from_tensor(&probe.features)?, moments: Moments::new(&probe.moments)? };
+        let probe = self.probed.probe(&shown.detach())?;
+        let seen = Seen::new(&probe)?;
         let noise = code.narrow(1, 0, self.config.generator.latent)?;
         let (total, parts) = self.loss(&images, &seen, &noise, &asked)?;
         let grads = total.backward()?;
 
-        let features = grads.get(&seen.features).map(|gradient| (POOLED.to_owned(), gradient.clone()));
-        let moments = seen.moments.grads(&grads)?;
-        let mut gradient = self.teacher.probe_backward(probe, features.into_iter().collect(), moments)?;
+        let mut gradient =
+            self.probed.probe_backward(probe, seen.grads(&grads), seen.moments.grads(&grads)?)?;
         if asked.sources.is_some() {
             let back = (&shown * gradient)?.sum_all()?.backward()?;
             gradient = match back.get(&images) {
@@ -283,6 +305,14 @@ impl Inversion {
         sum.add("smoothness", weights.smoothness, || loss::smoothness(images).map(Some))?;
         sum.add("balance", weights.balance, || loss::balance(&logits))?;
         sum.add("blur", weights.blur, || loss::blur(images).map(Some))?;
+        sum.add("features", weights.features, || match (&self.targets, asked.labels) {
+            (Some(targets), Some(labels)) => {
+                targets.distance(&seen.features, &seen.maps(), noise, labels).map(Some)
+            }
+            _ => {
+                bail!("weights.features is {}; kept statistics of the classes are missing", weights.features)
+            }
+        })?;
         match sum.total {
             Some(total) => Ok((total, sum.parts)),
             None => bail!("no part of the inversion loss applies"),
@@ -290,10 +320,33 @@ impl Inversion {
     }
 }
 
-/// Features and moments of the teacher, as variables that collect gradients.
+/// Features, maps and moments of the teacher, as variables that collect gradients.
 struct Seen {
     features: Var,
+    /// By tap.
+    maps: BTreeMap<String, Var>,
     moments: Moments,
+}
+
+impl Seen {
+    fn new(probe: &Probe) -> Result<Self> {
+        let variable = |(tap, map): (&String, &Tensor)| Ok((tap.clone(), Var::from_tensor(map)?));
+        Ok(Self {
+            features: Var::from_tensor(&probe.features)?,
+            maps: probe.maps.iter().map(variable).collect::<Result<_>>()?,
+            moments: Moments::new(&probe.moments)?,
+        })
+    }
+
+    fn maps(&self) -> BTreeMap<String, Tensor> {
+        self.maps.iter().map(|(tap, map)| (tap.clone(), map.as_tensor().clone())).collect()
+    }
+
+    /// Gradients to features and maps, by tap; none to what no loss reads.
+    fn grads(&self, grads: &GradStore) -> BTreeMap<String, Tensor> {
+        let all = self.maps.iter().map(|(tap, map)| (tap.as_str(), map)).chain([(POOLED, &self.features)]);
+        all.filter_map(|(tap, of)| Some((tap.to_owned(), grads.get(of)?.clone()))).collect()
+    }
 }
 
 /// The loss of one iteration and where it goes down.

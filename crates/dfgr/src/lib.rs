@@ -10,7 +10,9 @@ pub mod invert;
 pub mod loss;
 pub mod moments;
 pub mod replay;
+pub mod targets;
 
 pub use config::InversionConfig;
 pub use invert::Inversion;
 pub use replay::Replay;
+pub use targets::Targets;

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Device, Result, Tensor};
+use cil_backbone::StageCells;
+use dfgr::Targets;
 use dfgr::loss::{
     ChannelReduction, LayerMoments, balance, batch_entropy, blur, bn_kl_generated_to_stored,
     bn_kl_stored_to_generated, diversity, instance_entropy, label_cross_entropy, mode_seeking_ratio,
@@ -34,6 +38,31 @@ fn layer<'a>(
     running_variance: &'a Tensor,
 ) -> LayerMoments<'a> {
     LayerMoments { mean, variance, running_mean, running_variance }
+}
+
+#[test]
+fn distances_from_targets_match_torch() {
+    let stage = |stage, cells, normalised| StageCells { stage, cells, normalised };
+    let case = Case::load(GOLDEN, "targets_of_stages");
+    let stages = vec![stage(1, 2, true), stage(2, 3, false)];
+    let targets = Targets::new(stages, case.tensor("means"), case.tensor("directions")).unwrap();
+    let (noise, labels) = (case.tensor("noise"), case.tensor("labels"));
+    let unread = Tensor::zeros((3, 1), DType::F64, &Device::Cpu).unwrap();
+    case.check(&["stage1", "stage2"], |it| {
+        let maps = ["stage1", "stage2"].map(str::to_owned).into_iter().zip(it.iter().cloned()).collect();
+        targets.distance(&unread, &maps, &noise, &labels)
+    });
+    assert!(targets.distance(&unread, &BTreeMap::new(), &noise, &labels).is_err());
+    let case = Case::load(GOLDEN, "targets_of_pooled");
+    let targets = Targets::new(Vec::new(), case.tensor("means"), case.tensor("directions")).unwrap();
+    let (noise, labels) = (case.tensor("noise"), case.tensor("labels"));
+    case.check(&["features"], |it| targets.distance(&it[0], &BTreeMap::new(), &noise, &labels));
+    let wrong = |means: (usize, usize), directions: (usize, usize), value: f64| {
+        let tensor = |dims| Tensor::full(value, dims, &Device::Cpu).unwrap();
+        Targets::new(Vec::new(), tensor(means), tensor(directions)).unwrap_err().to_string()
+    };
+    assert!(wrong((2, 3), (2, 4), 1.0).contains("the directions [2, 4]"));
+    assert!(wrong((2, 3), (2, 3), 0.0).contains("do not differ"));
 }
 
 #[test]

@@ -71,7 +71,8 @@ pub fn audit(arguments: &Audit, global: &Global, output: &mut Output<'_>) -> Res
         progress.show(&Line { seconds, peak_memory_bytes, event: event.clone() });
         Ok(())
     };
-    let replay = measure::invert(&plan, &teacher, &mut shown).context("the inversion failed")?;
+    let replay =
+        measure::invert(&plan, &teacher, Some(&train), &mut shown).context("the inversion failed")?;
     if let Some(path) = &arguments.picture {
         let images = replay.sample(PICTURED.1, Draw::new(plan.seed, "picture"))?;
         let rows = pictures::by_class(&images.labels.to_vec()?, teacher.classes(), PICTURED.0);

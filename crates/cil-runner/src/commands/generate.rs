@@ -67,7 +67,7 @@ pub(super) fn generate(
     let opened = Opened::read(&arguments.model, &arguments.about, &engine)?;
     let teacher = opened.trained(&engine)?;
     let plan = plan(arguments, &opened, global, &engine)?;
-    let replay = invert(&plan, &teacher, &mut |event| {
+    let replay = invert(&plan, &teacher, None, &mut |event| {
         if interrupt.is_asked() {
             return Err(Interrupted("interrupted; no image was written".to_owned()).into());
         }

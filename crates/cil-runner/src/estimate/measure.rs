@@ -180,7 +180,12 @@ impl ShortRun<'_> {
         let of_one = item.total() / inversion.iterations as f64;
         let count = units(of_one);
         let schedule = Schedule::constant();
-        let inversion = InversionConfig { iterations: count, schedule, ..inversion.clone() };
+        let mut inversion = InversionConfig { iterations: count, schedule, ..inversion.clone() };
+        if inversion.weights.features > 0.0 {
+            // What it takes beside the networks is little, and there are no statistics yet.
+            inversion.weights.features = 0.0;
+            inversion.weights.statistics.weight = inversion.weights.statistics.weight.max(1.0);
+        }
         let (executors, device, seed) =
             (&self.engine.executors, &self.engine.device, self.checked.config().seed);
         let mut inversion = Inversion::new(inversion, model.clone(), executors, seed, 1, device)?;

@@ -205,3 +205,47 @@ fn the_nearest_mean_is_that_of_directions() {
     assert!((found - expected).amax() < 1e-6);
     assert_eq!(biases.to_vec1::<f32>().unwrap(), [0.0; 3]);
 }
+
+/// With as much noise as features the directions' products are the covariance; with less, of its largest part.
+#[test]
+fn targets_have_the_means_and_the_covariance() -> Result<()> {
+    let mut stream = Draw::new(1, "targets").stream("numbers");
+    let mut of_class = |count: usize| {
+        let values: Vec<f64> = (0..count * 3).map(|at| stream.normal() * (at % 3 + 1) as f64).collect();
+        Ok(Tensor::from_vec(values, (count, 3), &Device::Cpu)?)
+    };
+    let statistics = ClassStatistics::of([of_class(20), of_class(30)].into_iter(), Form::Pooled)?;
+    // A target of noise e_i is the mean and the i-th direction: its distance from features is read off.
+    let squared = |noise: usize, row: Vec<f64>, features: &DMatrix<f64>| -> Result<f64> {
+        let targets =
+            statistics.targets(vec![StageCells { stage: 1, cells: 1, normalised: false }], noise)?;
+        let map = Tensor::from_slice(features.as_slice(), (1, 3, 1, 1), &Device::Cpu)?;
+        let maps = [("stage1".to_owned(), map.to_dtype(DType::F32)?)].into();
+        let noise = Tensor::from_vec(row.clone(), (1, row.len()), &Device::Cpu)?.to_dtype(DType::F32)?;
+        let label = Tensor::new(&[1u32], &Device::Cpu)?;
+        let pooled = Tensor::zeros((1, 3), DType::F32, &Device::Cpu)?;
+        Ok(f64::from(targets.distance(&pooled, &maps, &noise, &label)?.to_scalar::<f32>()?))
+    };
+    let origin = DMatrix::zeros(1, 3);
+    let mean = statistics.means().row(1).norm_squared();
+    let total = statistics.covariance.trace();
+    let error = squared(3, vec![0.0; 3], &origin)? - mean / total;
+    assert!(error.abs() < 1e-5, "{error}");
+    // Both signs of a direction: the mean's square and the direction's remain.
+    let spread = |noise: usize, at: usize| -> Result<f64> {
+        let of = |sign: f64| {
+            squared(noise, (0..noise).map(|it| if it == at { sign } else { 0.0 }).collect(), &origin)
+        };
+        Ok((of(1.0)? + of(-1.0)?) / 2.0 - squared(noise, vec![0.0; noise], &origin)?)
+    };
+    let mut values: Vec<f64> =
+        statistics.covariance.clone().symmetric_eigenvalues().iter().copied().collect();
+    values.sort_by(|one, other| other.total_cmp(one));
+    for (at, value) in values.iter().enumerate() {
+        assert!((spread(3, at)? - value / total).abs() < 1e-5, "direction {at}");
+    }
+    // Of two directions alone the variance is theirs.
+    assert!((spread(2, 0)? - values[0] / (values[0] + values[1])).abs() < 1e-5);
+    assert!(statistics.targets(Vec::new(), 9).is_ok());
+    Ok(())
+}

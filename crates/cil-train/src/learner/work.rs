@@ -64,8 +64,14 @@ pub(super) fn inversion(learner: &Learner, phase: PhaseKind) -> Result<Inversion
         None => 0,
     };
     let (config, teacher) = (spec.inversion.clone(), logistic::original(teacher, appended)?);
+    let latent = config.generator.latent;
+    let is_aimed = config.weights.features > 0.0;
     let mut inversion =
         Inversion::new(config, teacher, &plan.executors, plan.seed, learner.task, &plan.device)?;
+    if let (true, Some(statistics)) = (is_aimed, &learner.statistics) {
+        let stages = plan.recipe.discriminant.as_ref().map_or_else(Vec::new, |it| it.stages.clone());
+        inversion.aim_at(statistics.targets(stages, latent)?)?;
+    }
     if let (true, Some(before)) = (spec.warm_start, &learner.replay) {
         inversion.warm_start_from(before.parameters())?;
     }

@@ -85,6 +85,7 @@ impl Recipe {
             }
         }
         self.check_adversarial()?;
+        self.targets()?;
         self.without_new_images()?;
         self.corrections()?;
         self.check_logistic()?;
@@ -176,6 +177,27 @@ impl Recipe {
             );
         }
         Ok(())
+    }
+
+    /// Of an inversion whose images are drawn towards kept statistics.
+    fn targets(&self) -> Result<()> {
+        if self.new_replay.as_ref().is_some_and(|it| it.inversion.weights.features > 0.0) {
+            bail!(
+                "new-replay.inversion.weights.features is above 0; no statistics of the new teacher's classes are \
+                 kept, so set it to 0"
+            );
+        }
+        let weight = self.replay.as_ref().map_or(0.0, |it| it.inversion.weights.features);
+        let kept = self.discriminant.as_ref().filter(|it| !it.is_of_a_frozen_backbone());
+        match kept {
+            _ if weight == 0.0 => Ok(()),
+            Some(it) if it.random_features.is_none() && it.generated.is_none() => Ok(()),
+            _ => bail!(
+                "replay.inversion.weights.features is {weight}; it needs the means and the covariance that \
+                 discriminant keeps of pooled features or of stages, so add that table, without fecam, fetril, \
+                 random-features and generated"
+            ),
+        }
     }
 
     /// Of terms that need the new teacher.

@@ -3,7 +3,8 @@
 mod shared;
 
 use candle_core::DType;
-use cil_backbone::{Architecture, HeadKind, Network};
+use cil_backbone::head::normalized;
+use cil_backbone::{Architecture, HeadKind, Network, StageCells};
 use cil_engine::Shape;
 use cil_engine::cpu::CpuExecutor;
 use cil_engine::reference::ReferenceExecutor;
@@ -81,9 +82,14 @@ fn moved(inversion: &mut Inversion, name: &str, at: usize, by: f64) -> Result<f6
 }
 
 fn check_by_differences(config: InversionConfig) -> Result<()> {
+    check_by_differences_at(config, None)
+}
+
+fn check_by_differences_at(config: InversionConfig, targets: Option<Targets>) -> Result<()> {
     let executors = reference();
     let teacher = teacher(&executors, DType::F64)?;
     let mut inversion = Inversion::new(config, teacher, &executors, 3, 1, &Device::Cpu)?;
+    targets.map_or(Ok(()), |targets| inversion.aim_at(targets))?;
     let gradients = inversion.grad(&inversion.inputs()?)?.gradients;
     let names: Vec<String> = gradients.iter().map(|(name, _)| name.to_owned()).collect();
     assert_eq!(names.len(), inversion.group.names.len(), "every weight has a gradient");
@@ -111,6 +117,68 @@ fn the_gradient_of_every_weight_is_right_where_the_teacher_sees_changed_images()
         (config.crop_padding, config.flip) = (2, true);
         check_by_differences(config)?;
     }
+    Ok(())
+}
+
+/// Targets of the teacher's four classes, whose means are far apart: of its pooled features, or of two stages.
+fn targets(stages: Vec<StageCells>, dtype: DType) -> Result<Targets> {
+    let width = if stages.is_empty() { 16 } else { 16 * 4 + 8 };
+    let mut stream = Draw::new(1, "targets").stream("numbers");
+    let mut rows = |count: usize, scale: f64| {
+        let values: Vec<f64> = (0..count * width).map(|_| scale * stream.normal()).collect();
+        Tensor::from_vec(values, (count, width), &Device::Cpu)?.to_dtype(dtype)
+    };
+    Targets::new(stages, rows(4, 0.2)?, rows(5, 0.05)?)
+}
+
+fn two_stages() -> Vec<StageCells> {
+    let of = |stage, cells, normalised| StageCells { stage, cells, normalised };
+    vec![of(3, 2, true), of(2, 1, false)]
+}
+
+#[test]
+fn the_gradient_of_every_weight_is_right_with_targets() -> Result<()> {
+    for stages in [Vec::new(), two_stages()] {
+        let mut config = every_part(config(true), Direction::GeneratedToStored, ChannelReduction::Sum);
+        config.weights.features = 0.7;
+        check_by_differences_at(config, Some(targets(stages, DType::F64)?))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_generator_with_targets_follows_its_labels_and_its_noise() -> Result<()> {
+    let executors = cpu();
+    let teacher = teacher(&executors, DType::F32)?;
+    let mut config = config(true);
+    (config.iterations, config.batch, config.learning_rate) = (150, 32, 5e-3);
+    config.weights.statistics.weight = 0.0;
+    (config.weights.instance_entropy, config.weights.batch_entropy) = (0.0, 0.0);
+    config.weights.features = 1.0;
+    // Features that the teacher has: those of four other images are the classes' means.
+    let mut stream = Draw::new(4, "test images").stream("noise");
+    let pixels: Vec<f32> = (0..4 * 192).map(|_| stream.normal() as f32).collect();
+    let view = teacher.forward(&Tensor::from_vec(pixels, (4, 3, 8, 8), &Device::Cpu)?)?;
+    let means = normalized(&view.features)?;
+    let apart = ((means.get(0)? - means.get(1)?)? * 0.2)?.unsqueeze(0)?;
+    let begin = || Inversion::new(config.clone(), teacher.clone(), &executors, 3, 1, &Device::Cpu);
+    let mut inversion = begin()?;
+    let error = inversion.advance(1).unwrap_err().to_string();
+    assert!(error.contains("weights.features is 1; kept statistics"), "{error}");
+    inversion = begin()?;
+    inversion.aim_at(Targets::new(Vec::new(), means.clone(), apart)?)?;
+    let first = inversion.advance(10)?;
+    inversion.advance(130)?;
+    let last = inversion.advance(10)?;
+    assert!(last.losses["features"] < 0.2 * first.losses["features"], "{first:?} {last:?}");
+    // The nearest mean is that of the label, whatever the noise.
+    let batch = inversion.replay().sample(60, Draw::new(9, "sample"))?;
+    let nearest = normalized(&batch.view.features)?.matmul(&means.t()?)?.argmax(1)?.to_vec1::<u32>()?;
+    let right =
+        batch.labels.to_vec()?.iter().zip(&nearest).filter(|(label, nearest)| label == nearest).count();
+    assert!(right > 50, "{right} of 60");
+    let few = Targets::new(Vec::new(), means.narrow(0, 0, 3)?, means.narrow(0, 0, 1)?)?;
+    assert!(begin()?.aim_at(few).unwrap_err().to_string().contains("targets of 3 classes"));
     Ok(())
 }
 

@@ -75,4 +75,23 @@ def blur(images):
 
 
 case("blur", blur, ["images"], images=randn(2, 3, 4, 5))
+
+
+def targets_of_stages(stage1, stage2, means, directions, noise, labels):
+    """Distance from targets of features of two stages, the first one's of length 1."""
+    cells = [F.adaptive_avg_pool2d(F.relu(it), size).flatten(1) for it, size in ((stage1, 2), (stage2, 3))]
+    read = torch.cat([F.normalize(cells[0], dim=1), cells[1]], 1)
+    targets = means[labels] + noise[:, :directions.size(0)] @ directions
+    return (read - targets).pow(2).sum(1).mean() / directions.pow(2).sum()
+
+
+def targets_of_pooled(features, means, directions, noise, labels):
+    targets = means[labels] + noise[:, :directions.size(0)] @ directions
+    return (F.normalize(features, dim=1) - targets).pow(2).sum(1).mean() / directions.pow(2).sum()
+
+
+asked = dict(noise=randn(3, 5), labels=torch.tensor([1, 0, 1]))
+maps = dict(stage1=randn(3, 2, 4, 4), stage2=randn(3, 1, 5, 5))
+case("targets_of_stages", targets_of_stages, list(maps), **maps, means=randn(2, 17), directions=randn(4, 17), **asked)
+case("targets_of_pooled", targets_of_pooled, ["features"], features=randn(3, 4), means=randn(2, 4), directions=randn(3, 4), **asked)
 write()
