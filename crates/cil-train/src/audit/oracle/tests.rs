@@ -27,7 +27,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The learner, its phases and the driver of runs have no way to it: no file of theirs names it, so that no run can
-/// read an old image by it. That a run reads none in another way is counted in `tests/statistics.rs`.
+/// read an old image by it. That a run reads none in another way is counted in `tests/it/statistics.rs`.
 #[test]
 fn no_source_of_a_run_names_the_oracle() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -1,18 +1,14 @@
 //! Losses of rival methods against PyTorch (`golden/rivals.py`), finite differences, and at their edges.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
 use candle_core::{DType, Device, Tensor};
 use cil_train::loss::binary::{binary_cross_entropy, distilled_targets};
 use cil_train::loss::features::{Projector, anti_collapse, projected_kd};
 use cil_train::loss::logits::global_kd;
 use cil_train::loss::rotation::rotation;
 
-#[path = "../../dtid/tests/support/mod.rs"]
-mod support;
-use support::{Case, assert_close, check_detached, check_gradient, flat};
+use crate::golden::{Case, assert_close, check_detached, check_gradient, flat};
 
-const GOLDEN: &str = include_str!("golden/rivals.json");
+const GOLDEN: &str = include_str!("../golden/rivals.json");
 
 fn scalar(tensor: &Tensor) -> f64 {
     tensor.to_dtype(DType::F64).unwrap().to_scalar().unwrap()

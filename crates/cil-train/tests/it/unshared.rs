@@ -1,9 +1,6 @@
 //! New images that are not shared: a student learns new classes from images of a second generator alone.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
+use crate::support::{data, data_free, plan, replay, run, training, values};
 use cil_backbone::Architecture;
 use cil_data::dataset::{Dataset, Evaluate};
 use cil_data::exemplars::Budget;
@@ -20,7 +17,6 @@ use cil_train::recipe::{
     DiscriminantSpec, NewReplaySpec, PhaseSpec, Recipe, Rows, SyntheticNorm, TermSpec, Trained,
 };
 use cil_train::term::{ClassBalanced, DualTeacher};
-use support::{data, data_free, plan, replay, run, training, values};
 
 /// A second generator of the first one's size; an epoch is two steps of two classes.
 fn new_replay() -> NewReplaySpec {

@@ -1,7 +1,6 @@
 //! Behaviour of a learner on small runs.
 
-mod support;
-
+use crate::support::{data, data_free, plan, run, run_from, training, values};
 use cil_backbone::{Architecture, StageCells};
 use cil_data::exemplars::Budget;
 use cil_train::evaluate::{Subject, evaluate};
@@ -9,7 +8,6 @@ use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::Learner;
 use cil_train::methods::{fine_tune, joint, lucir, lwf};
 use cil_train::recipe::{DiscriminantSpec, PhaseSpec, Recipe, SyntheticNorm, Trained};
-use support::{data, data_free, plan, run, run_from, training, values};
 
 fn phases(events: &[Event]) -> Vec<(usize, PhaseKind)> {
     let mut phases = Vec::new();

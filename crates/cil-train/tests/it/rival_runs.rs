@@ -1,7 +1,6 @@
 //! Rival methods in small runs: the images that they read, and corrections of a head after training.
 
-mod support;
-
+use crate::support::{data, data_free, plan, replay, run, training, values};
 use cil_backbone::align::Length;
 use cil_data::exemplars::Budget;
 use cil_train::event::{Event, PhaseKind};
@@ -15,7 +14,6 @@ use cil_train::methods::wa::weight_aligning;
 use cil_train::recipe::correction::AlignSpec;
 use cil_train::recipe::{Recipe, SyntheticNorm};
 use dfgr::InversionConfig;
-use support::{data, data_free, plan, replay, run, training, values};
 
 fn aligned(shrink_only: bool, positive: bool) -> Recipe {
     let mut recipe = weight_aligning(training(2), training(3), Budget::PerClass(3), positive);

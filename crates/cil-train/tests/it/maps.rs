@@ -1,9 +1,8 @@
 //! Terms on maps in small runs: what they learn, what they leave behind, and what is refused of them.
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::{data, data_free, plan, run, training, values};
 use cil_backbone::{Architecture, StageCells};
 use cil_data::exemplars::Budget;
 use cil_train::event::{Event, PhaseKind};
@@ -15,7 +14,6 @@ use cil_train::recipe::{
 };
 use cil_train::term::{CrossEntropy, DualTeacher, Rotation, Vid};
 use dtid::dual::DualForm;
-use support::{data, data_free, plan, run, training, values};
 
 fn with(norm: SyntheticNorm, epochs: usize, term: TermSpec) -> Recipe {
     let mut recipe = data_free(norm);

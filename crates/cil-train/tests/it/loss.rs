@@ -1,7 +1,5 @@
 //! Every loss against PyTorch (`golden/losses.py`), against finite differences, and at its edges.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
 use candle_core::{DType, Device, Tensor, Var};
 use cil_train::loss::cross_entropy::{
     Divisor, balanced_class_weights, cross_entropy, smoothed_cross_entropy, weighted_cross_entropy,
@@ -11,11 +9,9 @@ use cil_train::loss::logits::{logit_kd, logit_l1};
 use cil_train::loss::margin_ranking::margin_ranking;
 use cil_train::loss::nca::{NcaForm, nca};
 
-#[path = "../../dtid/tests/support/mod.rs"]
-mod support;
-use support::{Case, assert_close, check_detached, check_gradient, flat};
+use crate::golden::{Case, assert_close, check_detached, check_gradient, flat};
 
-const GOLDEN: &str = include_str!("golden/losses.json");
+const GOLDEN: &str = include_str!("../golden/losses.json");
 
 fn scalar(tensor: &Tensor) -> f64 {
     tensor.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
@@ -255,7 +251,7 @@ fn the_old_model_gets_no_gradient() {
 
 #[test]
 fn smoothed_cross_entropy_matches_targets_that_are_written_out() {
-    let golden: serde_json::Value = serde_json::from_str(include_str!("golden/smoothing.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(include_str!("../golden/smoothing.json")).unwrap();
     let numbers = |value: &serde_json::Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
     let labels: Vec<u32> = serde_json::from_value(golden["labels"].clone()).unwrap();
     let weights = Tensor::new(numbers(&golden["weights"]), &Device::Cpu).unwrap();

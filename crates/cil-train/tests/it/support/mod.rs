@@ -1,7 +1,5 @@
 //! Small runs on generated images: a narrow ResNet-8, few images, one epoch or two.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
 use std::sync::Arc;
 
 use candle_core::Device;

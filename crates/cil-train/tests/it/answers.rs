@@ -1,16 +1,13 @@
 //! FeCAM and FeTrIL on small runs: what answers, of what is kept, that no old image is read, and that a run that was
 //! stopped goes on to the same bits.
 
-#[expect(dead_code, reason = "this test has recipes of its own")]
-mod support;
-
+use crate::support::{data, plan, run, training, values};
 use cil_backbone::{HeadKind, StageCells};
 use cil_train::event::Event;
 use cil_train::learner::{Learner, Plan};
 use cil_train::methods::frozen::frozen_features;
 use cil_train::methods::lucir;
 use cil_train::recipe::{Covariance, DiscriminantSpec, FecamSpec, Recipe};
-use support::{data, plan, run, training, values};
 
 fn last_relu() -> Vec<StageCells> {
     vec![StageCells { stage: 3, cells: 1, normalised: false }]

@@ -1,10 +1,6 @@
 //! The schedule of a run is what a learner does.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-#[expect(dead_code, reason = "events are compared, and no values")]
-mod support;
-
+use crate::support::{data, data_free, plan, replay, run, training};
 use cil_backbone::HeadKind;
 use cil_data::exemplars::Budget;
 use cil_train::event::Event;
@@ -17,7 +13,6 @@ use cil_train::recipe::{
 };
 use cil_train::schedule::{Activity, ImageCounts};
 use cil_train::term::{ClassBalanced, Rotation};
-use support::{data, data_free, plan, replay, run, training};
 
 /// Both teachers, replay, exemplars that are drawn as often as new images, and a balanced head.
 fn everything() -> Recipe {

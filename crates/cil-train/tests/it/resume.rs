@@ -1,11 +1,8 @@
 //! A learner that is saved, dropped and restored after any unit ends with the bits of one that was not.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::{data, data_free, plan, replay, run, training, values};
 use candle_core::{DType, Tensor};
 use cil_backbone::{Architecture, HeadKind, StageCells, Variant};
 use cil_data::exemplars::Budget;
@@ -21,7 +18,6 @@ use cil_train::recipe::{
     Teachers, TermSpec, Trained,
 };
 use cil_train::term::{ClassBalanced, Vid};
-use support::{data, data_free, plan, replay, run, training, values};
 
 /// Every phase, both teachers, exemplars, and terms that bring networks and values of their own.
 fn everything() -> Recipe {

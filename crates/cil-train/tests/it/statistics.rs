@@ -1,11 +1,8 @@
 //! Heads of statistics on small runs: what answers, of what is kept, and that nothing else changes.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use std::ops::Range;
 
+use crate::support::{data, data_free, plan, replay, run, training, values};
 use candle_core::Tensor;
 use cil_backbone::head::{PROJECTION, normalized};
 use cil_backbone::{Frozen, HeadKind, StageCells};
@@ -19,7 +16,6 @@ use cil_train::recipe::{
     AdversarialImages, AdversarialReplaySpec, Carry, DiscriminantSpec, Recipe, Rows, SyntheticNorm, Views,
 };
 use cil_train::term::{ClassBalanced, LogitKd};
-use support::{data, data_free, plan, replay, run, training, values};
 
 /// Between two classes with equal priors a discriminant's boundary goes through the middle of their means: logits are
 /// equal there; features are of length 1.

@@ -1,9 +1,6 @@
 //! A learner that goes on from a model which another process left: to the same bits as one that never stopped.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
+use crate::support::{data, data_free, executors, plan, replay, run, run_from, training, values};
 use candle_core::Tensor;
 use cil_backbone::{Architecture, Frozen, HeadKind, Network, StageCells, Variant};
 use cil_data::dataset::Dataset;
@@ -14,7 +11,6 @@ use cil_engine::Parameters;
 use cil_train::learner::{Learner, Plan, classifier_of};
 use cil_train::methods::{fine_tune, frozen::frozen_features};
 use cil_train::recipe::{DiscriminantSpec, LogisticSpec, Recipe, SyntheticNorm};
-use support::{data, data_free, executors, plan, replay, run, run_from, training, values};
 
 const SIZES: [usize; 3] = [3, 2, 1];
 

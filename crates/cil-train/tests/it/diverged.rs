@@ -1,15 +1,12 @@
 //! A network that diverged is noticed in the phase that made it so.
 
-#[expect(dead_code, reason = "this test looks at errors, not at values")]
-mod support;
-
+use crate::support::{data, data_free, plan, training};
 use cil_train::Diverged;
 use cil_train::event::Event;
 use cil_train::learner::Learner;
 use cil_train::methods::fine_tune;
 use cil_train::recipe::{PhaseSpec, Recipe, SyntheticNorm, TermSpec, Trained};
 use cil_train::term::CrossEntropy;
-use support::{data, data_free, plan, training};
 
 #[test]
 fn a_network_that_diverges_is_named_with_task_phase_and_the_likely_key() {

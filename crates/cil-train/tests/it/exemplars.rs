@@ -1,12 +1,8 @@
 //! How exemplars count: beside generated images, in margin ranking, as ABD's table draws them, and in whole batches.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-#[expect(dead_code, reason = "this test has recipes of its own")]
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::{data, plan, replay, run, training, values};
 use candle_core::{DType, Device, Tensor};
 use cil_backbone::{HeadKind, HeadWeights, Outputs, POOLED};
 use cil_data::exemplars::Budget;
@@ -17,7 +13,6 @@ use cil_train::methods::{lucir, with_dfgr};
 use cil_train::recipe::{Recipe, Rows, SyntheticNorm, TermSpec, Training};
 use cil_train::step::Step;
 use cil_train::term::{MarginRanking, Objective};
-use support::{data, plan, replay, run, training, values};
 
 /// Six old classes and two new ones: eight new rows, two exemplars, six generated rows, whose cosine to the nearest new
 /// class is -1 for exemplars and 1 for generated rows.

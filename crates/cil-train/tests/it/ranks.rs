@@ -1,12 +1,9 @@
 //! A run by several ranks (threads here): every phase the same bits on all of them, near what one process makes, and
 //! resumed by another number of ranks.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::{data, data_free, executors, plan, run, run_from, training, values};
 use cil_data::exemplars::Budget;
 use cil_engine::ranks::{on_threads, shared};
 use cil_train::event::{Event, PhaseKind};
@@ -15,7 +12,6 @@ use cil_train::recipe::{
     DiscriminantSpec, PhaseSpec, Recipe, Regressor, Rows, SyntheticNorm, Teachers, TermSpec, Trained,
 };
 use cil_train::term::Vid;
-use support::{data, data_free, executors, plan, run, run_from, training, values};
 
 /// Both teachers, exemplars that are herded, a term on maps with networks of its own, a balanced head, and statistics.
 fn recipe(norm: SyntheticNorm) -> Recipe {

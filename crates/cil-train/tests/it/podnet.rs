@@ -1,13 +1,10 @@
 //! PODNet in small runs and step by step: its terms' schedules against PyTorch, its proxies, its fine-tuning, and both
 //! schemes on top of it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-#[expect(dead_code, reason = "this test has recipes of its own")]
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::golden::{Case, assert_close, flat};
+use crate::support::{data, replay, run, training, values};
 use candle_core::{DType, Device, Tensor};
 use cil_backbone::{Architecture, HeadKind, HeadWeights, Outputs, POOLED};
 use cil_engine::{Graph, GraphBuilder, Op, Shape};
@@ -18,18 +15,12 @@ use cil_train::recipe::{NewTeacherSpec, Recipe, Rows, SyntheticNorm, TermSpec};
 use cil_train::step::Step;
 use cil_train::term::{Nca, Objective, PodFlat, PodSpatial};
 use dtid::dual::{DtidConfig, DualForm};
-use golden::{Case, assert_close, flat};
-use support::{data, replay, run, training, values};
 
-#[path = "../../dtid/tests/support/mod.rs"]
-#[expect(dead_code, reason = "this test asks for no gradient")]
-mod golden;
-
-const GOLDEN: &str = include_str!("golden/losses.json");
+const GOLDEN: &str = include_str!("../golden/losses.json");
 
 fn plan(recipe: Recipe, increments: &[usize]) -> Plan {
     let architecture = Architecture { width: 4, ..Architecture::podnet(8) };
-    Plan { backbone: architecture.into(), ..support::plan(recipe, increments, 1) }
+    Plan { backbone: architecture.into(), ..crate::support::plan(recipe, increments, 1) }
 }
 
 fn recipe(exemplars: usize) -> Recipe {

@@ -1,16 +1,12 @@
 //! POD-spatial against PyTorch (`golden/losses.py`), finite differences, its edges, and itself on other numbers of
 //! threads.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
 use candle_core::{DType, Device, Tensor};
 use cil_train::loss::pod::pod_spatial;
 
-#[path = "../../dtid/tests/support/mod.rs"]
-mod support;
-use support::{Case, assert_close, check_detached, check_gradient, flat};
+use crate::golden::{Case, assert_close, check_detached, check_gradient, flat};
 
-const GOLDEN: &str = include_str!("golden/losses.json");
+const GOLDEN: &str = include_str!("../golden/losses.json");
 
 /// The loss with the gradient that comes with it, for checks that ask candle.
 fn differentiable(student: &Tensor, old: &Tensor, weight: f64) -> candle_core::Result<Tensor> {
