@@ -180,7 +180,7 @@ impl ClassStatistics {
         });
         let directions = Tensor::from_iter(directions, &Device::Cpu)?.reshape((order.len(), width))?;
         let means = Tensor::from_slice(self.means.transpose().as_slice(), self.means.shape(), &Device::Cpu)?;
-        Ok(Targets::new(stages, means.to_dtype(DType::F32)?, directions)?)
+        Ok(Targets::new(stages, means.to_dtype(DType::F32)?, directions, self.covariance.trace())?)
     }
 }
 

@@ -93,8 +93,9 @@ pub struct Weights {
     pub balance: f64,
     /// Squared difference between the images and a blur of them; 0.001 in ABD and R-DFCIL.
     pub blur: f64,
-    /// Squared distance between the images' features and those that the label and the noise ask for, drawn from kept
-    /// means and the kept covariance of the classes; of a conditional generator. 0 where it is not written. Ours.
+    /// Squared distance between the images' features and those that kept statistics of the classes expect: of a
+    /// conditional generator what label and noise ask for, otherwise what is outside of the class that the teacher sees.
+    /// 0 where it is not written. Ours.
     #[serde(default, skip_serializing_if = "is_none")]
     pub features: f64,
 }
@@ -271,13 +272,6 @@ impl InversionConfig {
         if parts.iter().all(|(_, value)| *value == 0.0) {
             bail!("inversion.weights are all 0; a generator needs something to minimise");
         }
-        if weights.features > 0.0 && !self.generator.conditional {
-            bail!(
-                "inversion.weights.features is {}; features are asked for by label, so set \
-                 inversion.generator.conditional to true",
-                weights.features
-            );
-        }
         let (least, most) = TEMPERATURES;
         within("inversion.weights.label-temperature", weights.label_temperature, least, most)
     }
@@ -333,7 +327,6 @@ mod tests {
         InversionConfig::conditional(10).check().unwrap();
         InversionConfig::always_be_dreaming(10).check().unwrap();
         refused(&|it| it.weights.blur = -1.0, "weights.blur is -1");
-        refused(&|it| it.weights.features = 2.0, "features is 2; features are asked for by label");
         refused(&|it| it.weights.features = f64::INFINITY, "weights.features is inf");
     }
 }

@@ -305,12 +305,13 @@ impl Inversion {
         sum.add("smoothness", weights.smoothness, || loss::smoothness(images).map(Some))?;
         sum.add("balance", weights.balance, || loss::balance(&logits))?;
         sum.add("blur", weights.blur, || loss::blur(images).map(Some))?;
-        sum.add("features", weights.features, || match (&self.targets, asked.labels) {
-            (Some(targets), Some(labels)) => {
-                targets.distance(&seen.features, &seen.maps(), noise, labels).map(Some)
-            }
-            _ => {
+        sum.add("features", weights.features, || {
+            let Some(targets) = &self.targets else {
                 bail!("weights.features is {}; kept statistics of the classes are missing", weights.features)
+            };
+            match asked.labels {
+                Some(labels) => targets.distance(&seen.features, &seen.maps(), noise, labels).map(Some),
+                None => targets.outside(&seen.features, &seen.maps(), &logits.detach().argmax(1)?).map(Some),
             }
         })?;
         match sum.total {

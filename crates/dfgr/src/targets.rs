@@ -1,8 +1,9 @@
 //! Features that generated images are drawn towards: those that kept statistics of the teacher's classes expect.
 //!
-//! Where means and a covariance of the classes' features were kept while their images existed, a conditional generator
-//! need not find out by itself what a class looks like to the teacher: its label and its noise say which features the
-//! image should have. So no class is left out, and different noise has to make a different image.
+//! Where means and a covariance of the classes' features were kept while their images existed, a generator need not find
+//! out by itself what a class looks like to the teacher. Of a conditional one, label and noise say which features an
+//! image should have. Of one without labels, an image's features should be no farther from the mean of the class that
+//! the teacher sees than those of the class's own images are.
 
 use std::collections::BTreeMap;
 
@@ -18,26 +19,29 @@ pub struct Targets {
     directions: Tensor,
     /// Mean squared distance of a target from its class's mean.
     variance: f64,
+    /// The same of features of the class's images.
+    spread: f64,
 }
 
 impl Targets {
     /// Of features of these `stages`, or of pooled features of length 1 if there is none.
     ///
     /// `means`: `[classes, width]`; `directions`: `[noise, width]`, orthogonal, each as long as the standard deviation
-    /// of the features along it. As many elements of the noise are used; the rest of it is free.
+    /// of the features along it. As many elements of the noise are used; the rest of it is free. `spread`: the mean
+    /// squared distance of a class's features from their mean, of all directions.
     ///
     /// # Errors
     /// If the widths differ or nothing varies.
-    pub fn new(stages: Vec<StageCells>, means: Tensor, directions: Tensor) -> Result<Self> {
+    pub fn new(stages: Vec<StageCells>, means: Tensor, directions: Tensor, spread: f64) -> Result<Self> {
         let ((_, width), (count, of_directions)) = (means.dims2()?, directions.dims2()?);
         let variance = directions.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
         if width != of_directions || count == 0 {
             bail!("the means are {:?}, the directions {:?}", means.dims(), directions.dims());
         }
-        if !(variance > 0.0 && variance.is_finite()) {
+        if [variance, spread].iter().any(|it| !(*it > 0.0 && it.is_finite())) {
             bail!("features of a class do not differ, so there is nothing to draw images towards");
         }
-        Ok(Self { stages, means, directions, variance })
+        Ok(Self { stages, means, directions, variance, spread })
     }
 
     /// Taps of the maps that features are read from.
@@ -72,12 +76,35 @@ impl Targets {
         noise: &Tensor,
         labels: &Tensor,
     ) -> Result<Tensor> {
-        let read = match self.stages.as_slice() {
-            [] => normalized(pooled)?,
-            stages => cells::differentiable(maps, stages)?,
-        };
+        let read = self.read(pooled, maps)?;
         let noise = noise.narrow(1, 0, self.directions.dim(0)?)?.contiguous()?;
         let targets = (self.means.index_select(labels, 0)? + noise.matmul(&self.directions)?)?;
         (read - targets)?.sqr()?.sum_all()? / (pooled.dim(0)? as f64 * self.variance)
+    }
+
+    /// Mean over images of how far their features are outside of their classes: `max(0, d - 1)`, `d` the squared
+    /// distance from the class's mean as a share of what it is on average in the class's own images. 0 where no image is
+    /// farther than that.
+    ///
+    /// `pooled`, `maps`, `labels`: as of [`Self::distance`].
+    ///
+    /// # Errors
+    /// If a map is missing, or shapes do not fit.
+    pub fn outside(
+        &self,
+        pooled: &Tensor,
+        maps: &BTreeMap<String, Tensor>,
+        labels: &Tensor,
+    ) -> Result<Tensor> {
+        let apart = (self.read(pooled, maps)? - self.means.index_select(labels, 0)?)?;
+        ((apart.sqr()?.sum(1)? / self.spread)? - 1.0)?.relu()?.mean_all()
+    }
+
+    /// The features that the means are of.
+    fn read(&self, pooled: &Tensor, maps: &BTreeMap<String, Tensor>) -> Result<Tensor> {
+        match self.stages.as_slice() {
+            [] => normalized(pooled),
+            stages => cells::differentiable(maps, stages),
+        }
     }
 }

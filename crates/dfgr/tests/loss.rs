@@ -45,21 +45,28 @@ fn distances_from_targets_match_torch() {
     let stage = |stage, cells, normalised| StageCells { stage, cells, normalised };
     let case = Case::load(GOLDEN, "targets_of_stages");
     let stages = vec![stage(1, 2, true), stage(2, 3, false)];
-    let targets = Targets::new(stages, case.tensor("means"), case.tensor("directions")).unwrap();
+    let targets = Targets::new(stages, case.tensor("means"), case.tensor("directions"), 0.9).unwrap();
     let (noise, labels) = (case.tensor("noise"), case.tensor("labels"));
     let unread = Tensor::zeros((3, 1), DType::F64, &Device::Cpu).unwrap();
     case.check(&["stage1", "stage2"], |it| {
         let maps = ["stage1", "stage2"].map(str::to_owned).into_iter().zip(it.iter().cloned()).collect();
         targets.distance(&unread, &maps, &noise, &labels)
     });
+    let case = Case::load(GOLDEN, "outside_of_stages");
+    case.check(&["stage1", "stage2"], |it| {
+        let maps = ["stage1", "stage2"].map(str::to_owned).into_iter().zip(it.iter().cloned()).collect();
+        targets.outside(&unread, &maps, &labels)
+    });
     assert!(targets.distance(&unread, &BTreeMap::new(), &noise, &labels).is_err());
     let case = Case::load(GOLDEN, "targets_of_pooled");
-    let targets = Targets::new(Vec::new(), case.tensor("means"), case.tensor("directions")).unwrap();
+    let targets = Targets::new(Vec::new(), case.tensor("means"), case.tensor("directions"), 0.9).unwrap();
     let (noise, labels) = (case.tensor("noise"), case.tensor("labels"));
     case.check(&["features"], |it| targets.distance(&it[0], &BTreeMap::new(), &noise, &labels));
+    let case = Case::load(GOLDEN, "outside_of_pooled");
+    case.check(&["features"], |it| targets.outside(&it[0], &BTreeMap::new(), &labels));
     let wrong = |means: (usize, usize), directions: (usize, usize), value: f64| {
         let tensor = |dims| Tensor::full(value, dims, &Device::Cpu).unwrap();
-        Targets::new(Vec::new(), tensor(means), tensor(directions)).unwrap_err().to_string()
+        Targets::new(Vec::new(), tensor(means), tensor(directions), 1.0).unwrap_err().to_string()
     };
     assert!(wrong((2, 3), (2, 4), 1.0).contains("the directions [2, 4]"));
     assert!(wrong((2, 3), (2, 3), 0.0).contains("do not differ"));

@@ -229,11 +229,6 @@ fn nonsense_is_named() {
     refused(&aimed(None), "replay.inversion.weights.features is 2; it needs the means");
     let random = DiscriminantSpec { random_features: Some(4), ..DiscriminantSpec::pooled(0.01) };
     refused(&aimed(Some(random)), "replay.inversion.weights.features is 2; it needs the means");
-    let unlabelled = |recipe: &mut Recipe| {
-        aimed(Some(DiscriminantSpec::pooled(0.01)))(recipe);
-        recipe.replay.as_mut().unwrap().inversion.generator.conditional = false;
-    };
-    refused(&unlabelled, "set inversion.generator.conditional to true");
     let turning = |terms: &'static [f64], trained| {
         move |recipe: &mut Recipe| {
             let terms = terms.iter().map(|weight| Rotation { weight: *weight }.into());

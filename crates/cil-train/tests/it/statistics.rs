@@ -277,9 +277,9 @@ fn adversarial_images_are_replayed_without_an_old_image() {
 #[test]
 fn generated_images_follow_kept_statistics() {
     let (train, _) = data(6);
-    let with = |features: f64, stages: Vec<StageCells>| {
+    let with = |features: f64, conditional: bool, stages: Vec<StageCells>| {
         let mut spec = replay(SyntheticNorm::Joint);
-        spec.inversion.generator.conditional = true;
+        spec.inversion.generator.conditional = conditional;
         spec.inversion.weights.features = features;
         let mut recipe = lwf(training(1), training(1));
         recipe.increment.terms[1] = LogitKd { weight: 1.0, temperature: 2.0, rows: Rows::All }.into();
@@ -305,7 +305,14 @@ fn generated_images_follow_kept_statistics() {
         assert_eq!(values(&learner), values(&again));
         values(&learner)
     };
-    let found = [with(0.0, vec![]), with(1.0, vec![]), with(1.0, stages().stages), with(2.0, vec![])];
+    let found = [
+        with(0.0, true, vec![]),
+        with(1.0, true, vec![]),
+        with(1.0, true, stages().stages),
+        with(2.0, true, vec![]),
+        with(0.0, false, vec![]),
+        with(9.0, false, vec![]),
+    ];
     for (at, one) in found.iter().enumerate() {
         assert!(!found[..at].contains(one), "change {at} changes nothing");
     }

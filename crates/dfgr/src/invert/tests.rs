@@ -128,7 +128,7 @@ fn targets(stages: Vec<StageCells>, dtype: DType) -> Result<Targets> {
         let values: Vec<f64> = (0..count * width).map(|_| scale * stream.normal()).collect();
         Tensor::from_vec(values, (count, width), &Device::Cpu)?.to_dtype(dtype)
     };
-    Targets::new(stages, rows(4, 0.2)?, rows(5, 0.05)?)
+    Targets::new(stages, rows(4, 0.2)?, rows(5, 0.05)?, 0.3)
 }
 
 fn two_stages() -> Vec<StageCells> {
@@ -138,8 +138,10 @@ fn two_stages() -> Vec<StageCells> {
 
 #[test]
 fn the_gradient_of_every_weight_is_right_with_targets() -> Result<()> {
-    for stages in [Vec::new(), two_stages()] {
-        let mut config = every_part(config(true), Direction::GeneratedToStored, ChannelReduction::Sum);
+    for (stages, conditional) in
+        [(vec![], true), (two_stages(), true), (vec![], false), (two_stages(), false)]
+    {
+        let mut config = every_part(config(conditional), Direction::GeneratedToStored, ChannelReduction::Sum);
         config.weights.features = 0.7;
         check_by_differences_at(config, Some(targets(stages, DType::F64)?))?;
     }
@@ -166,7 +168,7 @@ fn a_generator_with_targets_follows_its_labels_and_its_noise() -> Result<()> {
     let error = inversion.advance(1).unwrap_err().to_string();
     assert!(error.contains("weights.features is 1; kept statistics"), "{error}");
     inversion = begin()?;
-    inversion.aim_at(Targets::new(Vec::new(), means.clone(), apart)?)?;
+    inversion.aim_at(Targets::new(Vec::new(), means.clone(), apart, 1.0)?)?;
     let first = inversion.advance(10)?;
     inversion.advance(130)?;
     let last = inversion.advance(10)?;
@@ -177,7 +179,7 @@ fn a_generator_with_targets_follows_its_labels_and_its_noise() -> Result<()> {
     let right =
         batch.labels.to_vec()?.iter().zip(&nearest).filter(|(label, nearest)| label == nearest).count();
     assert!(right > 50, "{right} of 60");
-    let few = Targets::new(Vec::new(), means.narrow(0, 0, 3)?, means.narrow(0, 0, 1)?)?;
+    let few = Targets::new(Vec::new(), means.narrow(0, 0, 3)?, means.narrow(0, 0, 1)?, 1.0)?;
     assert!(begin()?.aim_at(few).unwrap_err().to_string().contains("targets of 3 classes"));
     Ok(())
 }

@@ -92,6 +92,25 @@ def targets_of_pooled(features, means, directions, noise, labels):
 
 asked = dict(noise=randn(3, 5), labels=torch.tensor([1, 0, 1]))
 maps = dict(stage1=randn(3, 2, 4, 4), stage2=randn(3, 1, 5, 5))
-case("targets_of_stages", targets_of_stages, list(maps), **maps, means=randn(2, 17), directions=randn(4, 17), **asked)
-case("targets_of_pooled", targets_of_pooled, ["features"], features=randn(3, 4), means=randn(2, 4), directions=randn(3, 4), **asked)
+of_stages = dict(means=randn(2, 17), directions=randn(4, 17))
+case("targets_of_stages", targets_of_stages, list(maps), **maps, **of_stages, **asked)
+of_pooled = dict(features=randn(3, 4), means=randn(2, 4), directions=randn(3, 4))
+case("targets_of_pooled", targets_of_pooled, ["features"], **of_pooled, **asked)
+
+
+def outside(read, means, labels):
+    return (((read - means[labels]) ** 2).sum(1) / 0.9 - 1).clamp(min=0).mean()
+
+
+def outside_of_stages(stage1, stage2):
+    cells = [F.adaptive_avg_pool2d(F.relu(it), size).flatten(1) for it, size in ((stage1, 2), (stage2, 3))]
+    return outside(torch.cat([F.normalize(cells[0], dim=1), cells[1]], 1), of_stages["means"], asked["labels"])
+
+
+case("outside_of_stages", outside_of_stages, list(maps), **maps)
+case(
+    "outside_of_pooled",
+    lambda features: outside(F.normalize(features, dim=1), of_pooled["means"], asked["labels"]),
+    ["features"], features=of_pooled["features"],
+)
 write()
