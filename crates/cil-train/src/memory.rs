@@ -92,7 +92,7 @@ pub(crate) fn statistics(
         Carry::Linear => before.carried_linearly(&seen, &after)?,
         Carry::Adversarial(settings) => {
             let change = adversarial(plan, before, (&old, &looked), (train, &classes.concat()), settings)?;
-            let rows: Vec<_> = change.iter().map(Change::shift).collect();
+            let rows: Vec<_> = change.iter().map(|it| it.shift.clone()).collect();
             let moved = before.moved(&DMatrix::from_rows(&rows))?;
             let of_all = |first: &Tensor, of: fn(&Change) -> &Tensor| {
                 let more = change.iter().map(of).filter(|_| settings.map);
@@ -111,13 +111,8 @@ struct Change {
     old: Tensor,
     /// As the new model does.
     new: Tensor,
+    /// Mean of the latter minus mean of the former.
     shift: RowDVector<f64>,
-}
-
-impl Change {
-    fn shift(&self) -> RowDVector<f64> {
-        self.shift.clone()
-    }
 }
 
 /// The change of adversarial images of each old class.
