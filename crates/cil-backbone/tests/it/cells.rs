@@ -25,14 +25,17 @@ fn golden() -> (BTreeMap<String, Tensor>, Vec<StageCells>, Value) {
 fn cells_equal_pytorch_s_adaptive_pooling() -> Result<()> {
     let (mut maps, stages, expected) = golden();
     check("features", &cells::features(&maps, &stages)?, &expected, 1e-12);
+    check("by candle", &cells::differentiable(&maps, &stages)?, &expected, 1e-12);
     for map in maps.values_mut() {
         *map = map.to_dtype(DType::F32)?;
     }
     let features = cells::features(&maps, &stages)?;
     assert_eq!((features.dtype(), features.dims()), (DType::F32, &[2, 2 * 4 + 3 * 16 + 4 * 9][..]));
     check("features in f32", &features, &expected, 1e-6);
+    check("by candle in f32", &cells::differentiable(&maps, &stages)?, &expected, 1e-6);
     maps.remove("stage2");
     assert!(cells::features(&maps, &stages).unwrap_err().to_string().contains("no map of stage2"));
+    assert!(cells::differentiable(&maps, &stages).unwrap_err().to_string().contains("no map of stage2"));
     Ok(())
 }
 
