@@ -211,6 +211,15 @@ fn every_method_of_the_demo_runs_and_exemplars_are_counted() {
     assert!(table.contains("trained head"), "{table}");
 }
 
+/// Each file of a folder by its name.
+fn contents(place: &Place, folder: &str) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let read = |name: String| {
+        let content = std::fs::read(place.path().join(folder).join(&name)).expect("a file");
+        (name, content)
+    };
+    place.list(folder).into_iter().map(read).collect()
+}
+
 /// What a run answered, by real images of all its classes: nothing is missing where the backbone stayed and the rule is
 /// the same, and a run that is not over, or is changed by an option, is refused.
 #[test]
@@ -221,8 +230,13 @@ fn a_finished_run_is_held_beside_true_statistics() {
     {
         place.ok(&small_run(method, &[]));
         let folder = format!("runs/{method}-s3");
-        let before = place.list(&folder);
-        assert_eq!(before.contains(&"statistics.safetensors".to_owned()), method != "demo-lwf", "{before:?}");
+        let before = contents(&place, &folder);
+        assert_eq!(
+            before.contains_key("statistics.safetensors"),
+            method != "demo-lwf",
+            "{:?}",
+            before.keys()
+        );
         let text = place.ok(&["audit", "--oracle", &folder, "--json"]);
         let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let result = json(place.path().join(&folder).join("result.json"));
@@ -240,9 +254,39 @@ fn a_finished_run_is_held_beside_true_statistics() {
                 assert_eq!(found["all"][name], found["all"]["run"], "{name}");
             }
         }
-        assert_eq!(place.list(&folder), before, "the folder was written to");
+        // What was found joins the folder, its digest the list of them, and nothing else changes.
+        let mut after = contents(&place, &folder);
+        let kept = after.remove("audit.json").expect("findings");
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&kept).expect("JSON"), found);
+        let (sums, old_sums) = (after.remove("SHA256SUMS").expect("sums"), &before["SHA256SUMS"]);
+        let lines = |text: &[u8]| String::from_utf8(text.to_vec()).expect("text");
+        let left =
+            lines(&sums).lines().filter(|it| !it.ends_with("  audit.json")).collect::<Vec<_>>().join("\n");
+        assert_eq!(left + "\n", lines(old_sums));
+        assert!(
+            after.iter().all(|(name, content)| content == &before[name]) && after.len() + 1 == before.len()
+        );
         assert!(place.ok(&["audit", "--oracle", &folder]).contains("\nall "));
+        assert_eq!(contents(&place, &folder)["audit.json"], kept, "a second audit finds the same");
+        assert!(place.ok(&["report", &folder, "--verify"]).contains("intact"));
+        place.ok(&["report", &folder, "--html", "page.html"]);
+        let page = std::fs::read_to_string(place.path().join("page.html")).expect("a page");
+        assert!(page.contains("Where points are missing") && page.contains("data-at=\"/all/probe/all\""));
     }
+    // A changed file is refused in a sentence, and one that was removed is audited again.
+    let audit = place.path().join("runs/demo-lwf-s3/audit.json");
+    std::fs::write(&audit, "{}").expect("written");
+    let message = place.message(1, &["report", "runs/demo-lwf-s3"]);
+    assert!(
+        message.contains("audit.json is not what the audit wrote") && message.contains("remove it"),
+        "{message}"
+    );
+    std::fs::remove_file(&audit).expect("removed");
+    place.ok(&["report", "runs/demo-lwf-s3"]);
+    let message = place.message(1, &["report", "runs/demo-lwf-s3", "--verify"]);
+    assert!(message.contains("1 of 1"), "{message}");
+    place.ok(&["audit", "--oracle", "runs/demo-lwf-s3"]);
+    assert!(place.ok(&["report", "runs/demo-lwf-s3", "--verify"]).contains("intact"));
     let message = place.message(2, &["audit", "--oracle", "runs/demo-lwf-s3", "--seed", "4"]);
     assert!(message.contains("leave --seed out"), "{message}");
     let message = place.message(2, &["audit", "--oracle", "runs/none"]);

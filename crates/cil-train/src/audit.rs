@@ -30,7 +30,33 @@ use crate::recipe::{Columns, PhaseSpec, ReplaySpec, Rows, Trained, Training};
 use crate::start;
 use crate::term::CrossEntropy;
 
+pub mod findings;
 pub mod oracle;
+mod probe;
+
+/// How far a measurement of a finished run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Training images are looked at, class by class.
+    Images {
+        /// Classes that were looked at.
+        classes: usize,
+        /// How many there are.
+        of: usize,
+    },
+    /// The linear probe is trained.
+    Probe {
+        /// Newton steps that were taken.
+        steps: usize,
+        /// Steps after which it ends at the latest.
+        most: usize,
+        /// Classes whose classifier still changes.
+        unsettled: usize,
+    },
+}
+
+/// Is told how far the work is.
+pub type Told<'a> = &'a mut dyn FnMut(Work);
 
 /// Steps of a fresh student's epoch.
 const STEPS: usize = 20;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use candle_core::{Tensor, Var};
 use cil_backbone::head::{normalized, random_features};
-use cil_backbone::{Frozen, POOLED, cells};
+use cil_backbone::{Frozen, Outputs, POOLED, cells};
 use cil_data::store::{SampleId, TrainSet};
 use cil_engine::parameters::initial_value;
 
@@ -59,6 +59,26 @@ impl<'a> Looked<'a> {
         Ok(Tensor::cat(&rows, 0)?)
     }
 
+    /// The same features, and beside them pooled ones of length 1, `[images, pooled width]`, of the images without
+    /// their mirror images. Each image passes the model once.
+    ///
+    /// # Errors
+    /// If an executor fails, or there is no image.
+    pub(crate) fn beside_pooled(&self, train: &TrainSet, samples: &[SampleId]) -> Result<(Tensor, Tensor)> {
+        let Plan { preparation, device, .. } = self.plan;
+        let (mut rows, mut pooled) = (Vec::new(), Vec::new());
+        for batch in samples.chunks(INFERENCE_BATCH) {
+            let images = train.images(batch, preparation, None, device)?;
+            let view = self.model.forward(&images)?;
+            pooled.push(normalized(&view.features)?);
+            rows.push(self.read(view)?);
+            if self.spec.mirrored {
+                rows.push(self.of(&mirrored(&images)?)?);
+            }
+        }
+        Ok((Tensor::cat(&rows, 0)?, Tensor::cat(&pooled, 0)?))
+    }
+
     /// `[images, width]` of the images alone, without mirror images.
     ///
     /// # Errors
@@ -76,7 +96,10 @@ impl<'a> Looked<'a> {
     /// # Errors
     /// If an executor fails.
     pub(crate) fn of(&self, images: &Tensor) -> candle_core::Result<Tensor> {
-        let view = self.model.forward(images)?;
+        self.read(self.model.forward(images)?)
+    }
+
+    fn read(&self, view: Outputs) -> candle_core::Result<Tensor> {
         let read = match self.spec.stages.as_slice() {
             [] if self.spec.is_of_a_frozen_backbone() => view.features,
             [] => normalized(&view.features)?,

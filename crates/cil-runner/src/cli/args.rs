@@ -150,7 +150,10 @@ Examples:
   cil-runner run demo-lucir-e0 --seed 1        trains the model to invert
   cil-runner run demo-lucir-e0 --seed 2        trains one with another seed
   cil-runner audit demo-lucir-e0-dfgr --base-model s1/base.safetensors --other-model s2/base.safetensors
-  cil-runner audit --oracle runs/demo-lwf-s1   where a finished run loses accuracy, task by task")]
+  cil-runner audit --oracle runs/demo-lwf-s1   where a finished run loses accuracy, task by task
+
+With --oracle what was found is kept as audit.json in the run's folder, its digest in SHA256SUMS, and nothing else there
+changes; report shows it on the page.")]
     Audit(Audit),
     /// Measure the speed of training and inversion steps on this machine
     #[command(after_help = "\

@@ -16,6 +16,8 @@ pub const MODEL: &str = "model.safetensors";
 pub const STATISTICS: &str = "statistics.safetensors";
 /// Name of the file with the numbers.
 pub const RESULT: &str = "result.json";
+/// Name of the file with what an audit of the finished run found; a run itself does not write it.
+pub const FINDINGS: &str = "audit.json";
 /// Name of the file with every setting.
 pub const CONFIG: &str = "config.toml";
 /// Name of the file with what it ran on.

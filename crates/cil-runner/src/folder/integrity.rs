@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::cli::failure::{bad_input, sentence};
 use crate::cli::output::Output;
 use crate::folder::checkpoint;
-use crate::folder::contents::{BASE, CONFIG, ENVIRONMENT, MODEL, RESULT};
+use crate::folder::contents::{BASE, CONFIG, ENVIRONMENT, FINDINGS, MODEL, RESULT};
 use crate::folder::log::{EVENTS, load_events};
 use crate::folder::sums::{SUMS, Sums};
 use crate::folder::writer::{PARTIAL, is_unbegun};
@@ -132,6 +132,7 @@ fn file(folder: &Path, sums: &Sums, name: &str) -> Option<String> {
         Ok(_) => Some(differs(&path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(match name {
             RESULT => format!("{place} is missing; `cil-runner report` of its folder computes it again"),
+            FINDINGS => format!("{place} is missing; audit the run again"),
             _ => format!("{place} is missing"),
         }),
         Err(error) => Some(format!("{place} cannot be read: {error}")),
@@ -140,16 +141,21 @@ fn file(folder: &Path, sums: &Sums, name: &str) -> Option<String> {
 
 fn differs(path: &Path) -> String {
     let place = path.display();
-    let message = format!("{place} is not what the run wrote: {SUMS} beside it has another digest");
-    match path.file_name().is_some_and(|it| it == RESULT) {
-        true => format!("{message}; remove it, and `cil-runner report` of its folder computes it again"),
-        false => message,
+    let message =
+        |who: &str| format!("{place} is not what the {who} wrote: {SUMS} beside it has another digest");
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some(RESULT) => {
+            format!("{}; remove it, and `cil-runner report` of its folder computes it again", message("run"))
+        }
+        Some(FINDINGS) => format!("{}; remove it, and audit the run again", message("audit")),
+        _ => message("run"),
     }
 }
 
-/// Refuses a run folder that was changed after its run; returns whether it could be verified. Three things are passed
-/// over: a result that is missing, since it is computed again; a checkpoint, since the one before it serves; and models
-/// of a whole run that are missing, since whoever needs one opens it.
+/// Refuses a run folder that was changed after its run; returns whether it could be verified. Four things are passed
+/// over: a result that is missing, since it is computed again; findings of an audit that are missing, since the run has
+/// none then; a checkpoint, since the one before it serves; and models of a whole run that are missing, since whoever
+/// needs one opens it.
 ///
 /// # Errors
 /// Naming what is wrong.
@@ -170,7 +176,7 @@ pub fn hold_but(folder: &Path, but: &[&str]) -> Result<bool> {
             let is_partial = folder.extension().is_some_and(|it| it == PARTIAL);
             let is_passed_over = |it: &Wrong| {
                 let file = it.file.as_str();
-                (file == RESULT && is_missing(file))
+                ([RESULT, FINDINGS].contains(&file) && is_missing(file))
                     || (!is_partial && MODELS.contains(&file) && is_missing(file))
                     || but.contains(&file)
                     || checkpoint::is_one(Path::new(file))

@@ -8,6 +8,7 @@ pub(crate) mod confusion;
 mod generated;
 pub(crate) mod kept;
 pub(crate) mod learning;
+mod missing;
 pub(crate) mod overview;
 mod settings;
 mod time;
@@ -39,6 +40,7 @@ pub fn page(summary: &Summary, compared: &Comparison, written: &str) -> Result<S
         (kept::section(summary))
         (learning::old_and_new(summary))
         (learning::forgetting(summary))
+        (missing::section(summary))
         (confusion::section(summary)?)
         (generated::section(summary)?)
         (learning::losses(summary))

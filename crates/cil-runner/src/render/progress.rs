@@ -5,6 +5,8 @@
 //! error, results to standard output; a line that cannot be written is dropped, and the work continues. Tasks are
 //! counted from 1 here, as people count them; in files they are counted from 0.
 
+mod stages;
+
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
@@ -34,6 +36,8 @@ pub struct Progress {
     view: View,
     /// The time after which lines name a slow step.
     patience: Duration,
+    /// What is being done, of work that has no events.
+    stage: Option<stages::Stage>,
 }
 
 enum View {
@@ -63,7 +67,7 @@ impl Progress {
 
     fn new(label: &str, view: View) -> Self {
         let (label, forecast) = (label.to_owned(), Forecast::default());
-        Self { label, forecast, seconds: 0.0, view, patience: LINES_TOLD }
+        Self { label, forecast, seconds: 0.0, view, patience: LINES_TOLD, stage: None }
     }
 
     /// Says what there is to do, before the first event.
@@ -248,7 +252,7 @@ mod tests {
     use crate::estimate::workload::Activity;
 
     #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
+    pub(super) struct Shared(Arc<Mutex<Vec<u8>>>);
 
     impl Write for Shared {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -262,7 +266,7 @@ mod tests {
     }
 
     impl Shared {
-        fn text(&self) -> String {
+        pub(super) fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod comparison;
 pub mod figure;
+pub mod found;
 pub mod gather;
 pub mod images;
 pub mod recorded;

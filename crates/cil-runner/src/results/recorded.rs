@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use anyhow::{Context, Result};
+use cil_train::audit::findings::Findings;
 
 use crate::cli::failure::bad_input;
 use crate::config::{Checked, RunConfig};
@@ -17,6 +18,7 @@ use crate::folder::integrity;
 use crate::folder::log::{Line, load_events};
 use crate::folder::writer::is_unbegun;
 use crate::render::pictures::Drawn;
+use crate::results::found;
 use crate::results::result::{self, RunResult};
 use crate::setup;
 
@@ -39,6 +41,8 @@ pub struct Recorded {
     pub result: Option<RunResult>,
     /// Pictures of generated images.
     pub pictures: Vec<Picture>,
+    /// What an audit of the finished run found, if there was one.
+    pub found: Option<Findings>,
     /// Whether every file was compared with its digest; older folders have no digests.
     pub verified: bool,
 }
@@ -97,6 +101,7 @@ impl Recorded {
             finished,
             result: result.with_context(|| format!("{place} has no result"))?,
             pictures: pictures.collect::<Result<_>>()?,
+            found: found::read(folder, checked.increments())?,
             lines,
             checked,
             verified,

@@ -150,6 +150,21 @@ impl Summary {
         group.runs.first().is_some_and(|run| self.runs[*run].checked.config().recipe.joint)
     }
 
+    /// Whole runs that trained on all images in every task, of what `run` learned: the same images, tasks and class
+    /// order, with the same seed.
+    pub fn joint_runs_of(&self, run: usize) -> Vec<usize> {
+        let group = |run: usize| self.groups.iter().find(|group| group.runs.contains(&run));
+        let facts = |run: usize| {
+            let checked = &self.runs[run].checked;
+            Some((checked.config().seed, checked.order().labels(), self.task_of(group(run)?)))
+        };
+        let is_it = |other: &usize| {
+            let recorded = &self.runs[*other];
+            recorded.finished && recorded.checked.config().recipe.joint && facts(*other) == facts(run)
+        };
+        (0..self.runs.len()).filter(is_it).collect()
+    }
+
     /// Names what a group's runs learn, and from which images: methods of one are compared.
     pub fn task_of(&self, group: &Group) -> String {
         let is_task = |key: &&String| TASK.contains(&key.split('.').next().unwrap_or_default());

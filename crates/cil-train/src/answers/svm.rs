@@ -137,7 +137,7 @@ fn dot(left: &[f64], right: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Trained until nothing moves, so that what is left is the loss itself.

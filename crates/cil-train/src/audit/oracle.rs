@@ -13,9 +13,10 @@ use cil_backbone::head::normalized;
 use cil_data::store::{TestSet, TrainSet};
 use cil_engine::Parameters;
 use nalgebra::{DMatrix, DVector};
-use serde::{Deserialize, Serialize};
 
-use crate::answers::svm::{Rows, one_against_rest};
+use super::findings::{Accuracy, Findings, Task};
+use super::probe::{self, Rows};
+use super::{Told, Work};
 use crate::discriminant::{ClassStatistics, matrix};
 use crate::learner::Plan;
 use crate::looks::Looked;
@@ -26,45 +27,6 @@ use crate::recipe::DiscriminantSpec;
 /// Shrinkage of the discriminant of true statistics, where the run has no discriminant of its own.
 const SHRINKAGE: f64 = 0.01;
 
-/// Accuracies of one classifier.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Accuracy {
-    /// Where all classes compete.
-    pub all: f64,
-    /// Where the classes of the image's own task compete.
-    pub own_task: f64,
-}
-
-/// What the measures say of one task's classes, or of all.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Task {
-    /// How many classes.
-    pub classes: usize,
-    /// The run's classifier.
-    pub run: Accuracy,
-    /// The same rule on kept covariance and true means; of a run that carries statistics.
-    pub true_means: Option<Accuracy>,
-    /// The same rule on kept means and true covariance; of a run that carries statistics.
-    pub true_covariance: Option<Accuracy>,
-    /// The same rule on true statistics; a discriminant of pooled features where the run has none.
-    pub true_statistics: Accuracy,
-    /// A linear support vector machine on directions of pooled features of all training images.
-    pub probe: Accuracy,
-    /// Mean distance of kept means from the true ones, as a share of the deviation within classes.
-    pub mean_drift: Option<f64>,
-}
-
-/// What the measures say of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Oracle {
-    /// Task by task.
-    pub tasks: Vec<Task>,
-    /// Of all classes.
-    pub all: Task,
-    /// How far the kept covariance is from the true one, as a share of it (Frobenius norms).
-    pub covariance_drift: Option<f64>,
-}
-
 /// Evaluation images as the head that answers sees them.
 struct Seen {
     labels: Vec<usize>,
@@ -74,7 +36,7 @@ struct Seen {
 }
 
 /// Holds a run's last model beside real images of all its classes. `classifier` answered; `kept` are the statistics
-/// that the run had at its end, if it carried some.
+/// that the run had at its end, if it carried some; `told` is told how far the work is.
 ///
 /// # Errors
 /// If the model is not of the plan's classes, the statistics have another form, or an executor fails.
@@ -84,7 +46,8 @@ pub fn oracle(
     kept: Option<&Parameters>,
     train: &TrainSet,
     test: &TestSet,
-) -> Result<Oracle> {
+    told: Told<'_>,
+) -> Result<Findings> {
     let last = plan.increments.tasks() - 1;
     let classes = plan.increments.seen(last);
     if classifier.classes() != classes {
@@ -97,7 +60,14 @@ pub fn oracle(
     plan.recipe.discriminant = Some(spec.clone());
     let looked = Looked::new(&plan, classifier)?;
     let form = memory::form_of(&spec);
-    let of_class = |class: usize| looked.features(train, &train.samples(class..class + 1));
+    // Every image is read once, for the statistics and for the probe.
+    let mut rows = Rows::new(classifier.feature_width());
+    let of_class = |class: usize| {
+        let (features, pooled) = looked.beside_pooled(train, &train.samples(class..class + 1))?;
+        rows.add(&pooled, class)?;
+        told(Work::Images { classes: class + 1, of: classes });
+        Ok(features)
+    };
     let truth = ClassStatistics::of((0..classes).map(of_class), form).context("true statistics")?;
     let kept = match (kept, &own) {
         (Some(values), Some(_)) => {
@@ -113,7 +83,8 @@ pub fn oracle(
         Ok(seen.counted(&linear(&seen.features, &matrix(&weights)?, &biases)))
     };
     let by_truth = answered(&truth)?;
-    let by_probe = probed(&plan, classifier, train, &seen)?;
+    let (weights, biases, probe) = probe::trained(&rows, classes, told);
+    let by_probe = seen.counted(&linear(&seen.pooled, &weights, &biases));
     let mixed = kept.as_ref().map(|kept| {
         let means = answered(&kept.with_means_of(&truth))?;
         Ok::<_, anyhow::Error>((means, answered(&truth.with_means_of(kept))?))
@@ -134,10 +105,11 @@ pub fn oracle(
             mean_drift: drifts.as_ref().map(mean),
         }
     };
-    Ok(Oracle {
+    Ok(Findings {
         tasks: (0..=last).map(|task| row(task..task + 1)).collect(),
         all: row(0..last + 1),
         covariance_drift: kept.as_ref().map(|kept| kept.covariance_distance(&truth)),
+        probe,
     })
 }
 
@@ -199,19 +171,6 @@ fn seen(
     let seen = Seen { labels, tasks, features: joined(&features)?, pooled: joined(&pooled)? };
     let by_run = seen.counted(&joined(&logits)?);
     Ok((seen, by_run))
-}
-
-/// A linear classifier that saw every training image of every class.
-fn probed(plan: &Plan, model: &Frozen, train: &TrainSet, seen: &Seen) -> Result<Vec<Counts>> {
-    let mut rows = Rows::new(model.feature_width());
-    for class in 0..model.classes() {
-        for batch in train.samples(class..class + 1).chunks(INFERENCE_BATCH) {
-            let images = train.images(batch, &plan.preparation, None, &plan.device)?;
-            rows.add(&matrix(&normalized(&model.forward(&images)?.features)?)?, class);
-        }
-    }
-    let (weights, biases) = one_against_rest(&rows, model.classes(), 1.0);
-    Ok(seen.counted(&linear(&seen.pooled, &weights, &DVector::from_vec(biases))))
 }
 
 fn linear(features: &DMatrix<f64>, weights: &DMatrix<f64>, biases: &DVector<f64>) -> DMatrix<f64> {

@@ -88,7 +88,7 @@ pub(crate) fn write(place: &Path, preset: &str, seed: u64, right: u32, events: u
 const WRITTEN: &str = "2026-02-03T04:05:06Z";
 
 /// The page of these runs without a choice.
-fn shown(summary: &Summary) -> String {
+pub(super) fn shown(summary: &Summary) -> String {
     page(summary, &Comparison::new(summary, &Choice::default()).unwrap(), WRITTEN).unwrap()
 }
 
@@ -144,7 +144,7 @@ fn seeds_with_an_order_each_have_one_mean_and_tell_their_orders() {
 }
 
 /// Every number that is marked with its place: who it is of, where it is, its unit, and how it is shown.
-fn marked(page: &str, mark: &str) -> Vec<[String; 4]> {
+pub(super) fn marked(page: &str, mark: &str) -> Vec<[String; 4]> {
     let attribute = |text: &str, name: &str| {
         let from = text.find(&format!("{name}=\"")).unwrap() + name.len() + 2;
         text[from..from + text[from..].find('"').unwrap()].to_owned()

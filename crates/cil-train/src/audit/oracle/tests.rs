@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files that may name it: itself, the module that it is in, and the command that calls it.
-const ALLOWED: [&str; 7] = [
+const ALLOWED: [&str; 8] = [
     "cil-train/src/audit.rs",
     "cil-train/src/audit/oracle.rs",
     "cil-train/src/audit/oracle/tests.rs",
@@ -13,6 +13,8 @@ const ALLOWED: [&str; 7] = [
     "cil-runner/src/cli/args/audit.rs",
     // The help shows an example of the command.
     "cil-runner/src/cli/args.rs",
+    // The page names the option by which its numbers are had.
+    "cil-runner/src/render/page/missing.rs",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
