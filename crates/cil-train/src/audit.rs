@@ -55,8 +55,8 @@ pub enum Work {
     },
 }
 
-/// Is told how far the work is.
-pub type Told<'a> = &'a mut dyn FnMut(Work);
+/// Called as the work proceeds.
+pub type OnWork<'a> = &'a mut dyn FnMut(Work);
 
 /// Steps of a fresh student's epoch.
 const STEPS: usize = 20;

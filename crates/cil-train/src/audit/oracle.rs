@@ -16,7 +16,7 @@ use nalgebra::{DMatrix, DVector};
 
 use super::findings::{Accuracy, Findings, Task};
 use super::probe::{self, Rows};
-use super::{Told, Work};
+use super::{OnWork, Work};
 use crate::discriminant::{ClassStatistics, matrix};
 use crate::learner::Plan;
 use crate::looks::Looked;
@@ -36,7 +36,7 @@ struct Seen {
 }
 
 /// Holds a run's last model beside real images of all its classes. `classifier` answered; `kept` are the statistics
-/// that the run had at its end, if it carried some; `told` is told how far the work is.
+/// that the run had at its end, if it carried some; `report` is called as the work proceeds.
 ///
 /// # Errors
 /// If the model is not of the plan's classes, the statistics have another form, or an executor fails.
@@ -46,7 +46,7 @@ pub fn oracle(
     kept: Option<&Parameters>,
     train: &TrainSet,
     test: &TestSet,
-    told: Told<'_>,
+    report: OnWork<'_>,
 ) -> Result<Findings> {
     let last = plan.increments.tasks() - 1;
     let classes = plan.increments.seen(last);
@@ -65,7 +65,7 @@ pub fn oracle(
     let of_class = |class: usize| {
         let (features, pooled) = looked.beside_pooled(train, &train.samples(class..class + 1))?;
         rows.add(&pooled, class)?;
-        told(Work::Images { classes: class + 1, of: classes });
+        report(Work::Images { classes: class + 1, of: classes });
         Ok(features)
     };
     let truth = ClassStatistics::of((0..classes).map(of_class), form).context("true statistics")?;
@@ -83,7 +83,7 @@ pub fn oracle(
         Ok(seen.counted(&linear(&seen.features, &matrix(&weights)?, &biases)))
     };
     let by_truth = answered(&truth)?;
-    let (weights, biases, probe) = probe::trained(&rows, classes, told);
+    let (weights, biases, probe) = probe::trained(&rows, classes, report);
     let by_probe = seen.counted(&linear(&seen.pooled, &weights, &biases));
     let mixed = kept.as_ref().map(|kept| {
         let means = answered(&kept.with_means_of(&truth))?;

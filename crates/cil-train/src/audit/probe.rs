@@ -11,7 +11,7 @@ use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
 use super::findings::Probe;
-use super::{Told, Work};
+use super::{OnWork, Work};
 
 /// A class is settled where its gradient is this times its share of the images as long as at the beginning.
 const TOLERANCE: f64 = 1e-2;
@@ -70,14 +70,14 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn said(&self, weights: &DMatrix<f32>) -> DMatrix<f32> {
+    fn scores(&self, weights: &DMatrix<f32>) -> DMatrix<f32> {
         &self.rows * weights
     }
 
     /// `1 - y s`: how far each image is from its side of each class's margin.
-    fn short(&self, said: &DMatrix<f32>) -> DMatrix<f32> {
-        DMatrix::from_fn(said.nrows(), said.ncols(), |at, class| {
-            1.0 - self.sign(at, class) * said[(at, class)]
+    fn slack(&self, scores: &DMatrix<f32>) -> DMatrix<f32> {
+        DMatrix::from_fn(scores.nrows(), scores.ncols(), |at, class| {
+            1.0 - self.sign(at, class) * scores[(at, class)]
         })
     }
 
@@ -87,12 +87,16 @@ impl Chunk {
 }
 
 /// Weights `[classes, width]` and biases of every class against the rest, and how far they were trained.
-pub(super) fn trained(rows: &Rows, classes: usize, told: Told<'_>) -> (DMatrix<f64>, DVector<f64>, Probe) {
+pub(super) fn trained(
+    rows: &Rows,
+    classes: usize,
+    report: OnWork<'_>,
+) -> (DMatrix<f64>, DVector<f64>, Probe) {
     let mut found = Newton::new(rows, classes);
     let mut probe = Probe { steps: 0, unsettled: found.unsettled() };
     while probe.unsettled > 0 && probe.steps < MOST_STEPS && found.step() {
         probe = Probe { steps: probe.steps + 1, unsettled: found.unsettled() };
-        told(Work::Probe { steps: probe.steps, most: MOST_STEPS, unsettled: probe.unsettled });
+        report(Work::Probe { steps: probe.steps, most: MOST_STEPS, unsettled: probe.unsettled });
     }
     let weights = found.weights.rows(0, rows.width).transpose();
     (weights, found.weights.row(rows.width).transpose(), probe)
@@ -101,8 +105,8 @@ pub(super) fn trained(rows: &Rows, classes: usize, told: Told<'_>) -> (DMatrix<f
 /// Newton's method for all classes side by side.
 struct Newton {
     chunks: Vec<Chunk>,
-    /// Of each chunk what the weights say, `[images, classes]`.
-    said: Vec<DMatrix<f32>>,
+    /// Of each chunk the scores of the classes, `[images, classes]`.
+    scores: Vec<DMatrix<f32>>,
     /// `[width + 1, classes]`.
     weights: DMatrix<f64>,
     gradient: DMatrix<f64>,
@@ -113,9 +117,9 @@ struct Newton {
 impl Newton {
     fn new(rows: &Rows, classes: usize) -> Self {
         let chunks = rows.chunks();
-        let said = chunks.iter().map(|chunk| DMatrix::zeros(chunk.labels.len(), classes)).collect();
+        let scores = chunks.iter().map(|chunk| DMatrix::zeros(chunk.labels.len(), classes)).collect();
         let weights = DMatrix::zeros(rows.width + 1, classes);
-        let mut found = Self { chunks, said, gradient: weights.clone(), weights, bounds: Vec::new() };
+        let mut found = Self { chunks, scores, gradient: weights.clone(), weights, bounds: Vec::new() };
         found.gradient = found.gradient();
         let share = |class: usize| {
             let count = rows.labels.iter().filter(|it| **it == class).count();
@@ -146,7 +150,7 @@ impl Newton {
 
     fn gradient(&self) -> DMatrix<f64> {
         let hinges = self.summed(|at, chunk| {
-            let mut pull = chunk.short(&self.said[at]);
+            let mut pull = chunk.slack(&self.scores[at]);
             for (place, value) in pull.iter_mut().enumerate() {
                 let (image, class) = (place % chunk.labels.len(), place / chunk.labels.len());
                 *value = value.max(0.0) * chunk.sign(image, class);
@@ -157,12 +161,12 @@ impl Newton {
     }
 
     /// The Hessian times `along`: `1 + 2 cost sum x x'` over the images that are not on their side of the margin.
-    fn bent(&self, along: &DMatrix<f64>) -> DMatrix<f64> {
+    fn hessian_product(&self, along: &DMatrix<f64>) -> DMatrix<f64> {
         let single = along.map(|value| value as f32);
         let of_images = self.summed(|at, chunk| {
-            let (mut moved, short) = (chunk.said(&single), chunk.short(&self.said[at]));
-            moved.zip_apply(&short, |moved, short| {
-                if short <= 0.0 {
+            let (mut moved, slack) = (chunk.scores(&single), chunk.slack(&self.scores[at]));
+            moved.zip_apply(&slack, |moved, slack| {
+                if slack <= 0.0 {
                     *moved = 0.0;
                 }
             });
@@ -187,11 +191,11 @@ impl Newton {
             if going.is_empty() {
                 break;
             }
-            let bent = self.bent(&along);
+            let hessian_product = self.hessian_product(&along);
             for class in going {
-                let size = squared[class] / along.column(class).dot(&bent.column(class));
+                let size = squared[class] / along.column(class).dot(&hessian_product.column(class));
                 step.column_mut(class).axpy(size, &along.column(class), 1.0);
-                left.column_mut(class).axpy(-size, &bent.column(class), 1.0);
+                left.column_mut(class).axpy(-size, &hessian_product.column(class), 1.0);
                 let now = left.column(class).norm_squared();
                 along.column_mut(class).axpy(1.0, &left.column(class), now / squared[class]);
                 squared[class] = now;
@@ -203,15 +207,15 @@ impl Newton {
     /// Of each class the loss where its weights have moved by `sizes` times `step`.
     fn losses(&self, step: &DMatrix<f64>, moved: &[DMatrix<f32>], sizes: &[f64]) -> Vec<f64> {
         let of_chunk = |at: usize| -> Vec<f64> {
-            let (chunk, said) = (&self.chunks[at], &self.said[at]);
+            let (chunk, scores) = (&self.chunks[at], &self.scores[at]);
             let of_class = |class: usize| -> f64 {
                 let size = sizes[class] as f32;
-                let (said, moved) = (said.column(class), moved[at].column(class));
-                let pairs = said.iter().zip(moved.iter()).enumerate();
-                let short = pairs.map(|(image, (said, moved))| {
-                    f64::from((1.0 - chunk.sign(image, class) * (said + size * moved)).max(0.0))
+                let (scores, moved) = (scores.column(class), moved[at].column(class));
+                let pairs = scores.iter().zip(moved.iter()).enumerate();
+                let slack = pairs.map(|(image, (scores, moved))| {
+                    f64::from((1.0 - chunk.sign(image, class) * (scores + size * moved)).max(0.0))
                 });
-                short.map(|it| it * it).sum()
+                slack.map(|it| it * it).sum()
             };
             (0..sizes.len()).map(of_class).collect()
         };
@@ -227,7 +231,7 @@ impl Newton {
     fn step(&mut self) -> bool {
         let step = self.direction();
         let single = step.map(|value| value as f32);
-        let moved: Vec<DMatrix<f32>> = self.chunks.par_iter().map(|chunk| chunk.said(&single)).collect();
+        let moved: Vec<DMatrix<f32>> = self.chunks.par_iter().map(|chunk| chunk.scores(&single)).collect();
         let classes = self.bounds.len();
         let before = self.losses(&step, &moved, &vec![0.0; classes]);
         let mut sizes: Vec<f64> =
@@ -249,8 +253,8 @@ impl Newton {
         }
         for (class, size) in sizes.iter().enumerate() {
             self.weights.column_mut(class).axpy(*size, &step.column(class), 1.0);
-            for (said, moved) in self.said.iter_mut().zip(&moved) {
-                said.column_mut(class).axpy(*size as f32, &moved.column(class), 1.0);
+            for (scores, moved) in self.scores.iter_mut().zip(&moved) {
+                scores.column_mut(class).axpy(*size as f32, &moved.column(class), 1.0);
             }
         }
         self.gradient = self.gradient();
@@ -288,12 +292,12 @@ mod tests {
         let (classes, width) = (7, 9);
         let (rows, others) = clouds(classes, width);
         let mut steps = Vec::new();
-        let mut told = |work: Work| {
+        let mut report = |work: Work| {
             let Work::Probe { steps: taken, most, unsettled } = work else { panic!("{work:?}") };
             assert_eq!(most, MOST_STEPS);
             steps.push((taken, unsettled));
         };
-        let (weights, biases, probe) = trained(&rows, classes, &mut told);
+        let (weights, biases, probe) = trained(&rows, classes, &mut report);
         assert_eq!(probe.unsettled, 0);
         assert!(probe.steps < 10, "{}", probe.steps);
         assert_eq!(steps.last(), Some(&(probe.steps, 0)));

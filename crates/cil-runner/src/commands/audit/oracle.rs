@@ -53,8 +53,8 @@ pub(super) fn oracle(folder: &Path, global: &Global, output: &mut Output<'_>) ->
         true => Progress::silent(),
         false => Progress::on_standard_error("audit"),
     };
-    let mut told = |work: Work| show(&mut progress, work);
-    let findings = measure(&plan, &classifier, kept.as_ref(), &train, &test, &mut told)?;
+    let mut report = |work: Work| show(&mut progress, work);
+    let findings = measure(&plan, &classifier, kept.as_ref(), &train, &test, &mut report)?;
     progress.finish();
     let printed = text(&findings);
     let found = Found::new(findings);

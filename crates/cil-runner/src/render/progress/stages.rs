@@ -11,17 +11,17 @@ const BETWEEN: Duration = Duration::from_secs(10);
 pub(super) struct Stage {
     name: String,
     began: Instant,
-    /// When a line last told of it.
-    told: Option<Instant>,
+    /// When its last line was printed.
+    printed: Option<Instant>,
 }
 
 impl Progress {
     /// Shows that `done` of at most `most` parts of the stage `name` are done; `so_far` says so in words. The first
-    /// call of a stage tells when its first part ended, so a stage's time is that of its other parts.
+    /// call of a stage comes when its first part has ended, so the time left is computed from the other parts.
     pub fn stage(&mut self, name: &str, (done, most): (usize, usize), so_far: &str) {
         let now = Instant::now();
         if self.stage.as_ref().is_none_or(|it| it.name != name) {
-            self.stage = Some(Stage { name: name.to_owned(), began: now, told: None });
+            self.stage = Some(Stage { name: name.to_owned(), began: now, printed: None });
         }
         let Some(stage) = &mut self.stage else { return };
         let left = left(stage.began.elapsed(), done, most);
@@ -34,8 +34,8 @@ impl Progress {
                 bar.set_position(PARTS * done as u64 / most.max(1) as u64);
             }
             View::Lines(_) => {
-                if done == most || stage.told.is_none_or(|told| told.elapsed() >= BETWEEN) {
-                    stage.told = Some(now);
+                if done == most || stage.printed.is_none_or(|printed| printed.elapsed() >= BETWEEN) {
+                    stage.printed = Some(now);
                     self.line(&text);
                 }
             }
@@ -43,7 +43,7 @@ impl Progress {
     }
 }
 
-/// The time that is left of a stage at most, where it can be told.
+/// The most time that is left of a stage, where it is known.
 fn left(since_the_first: Duration, done: usize, most: usize) -> Option<Duration> {
     let timed = u32::try_from(done.checked_sub(1).filter(|it| *it > 0)?).ok()?;
     let ahead = u32::try_from(most.checked_sub(done).filter(|it| *it > 0)?).ok()?;
