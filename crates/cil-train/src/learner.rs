@@ -65,6 +65,8 @@ pub struct Learner {
     exemplars: Exemplars,
     /// Of the classes learned, as `old` sees them, where a discriminant answers.
     statistics: Option<ClassStatistics>,
+    /// The empirical feature matrix of `old` on the images of its newest classes, where a term needs it.
+    feature_matrix: Option<Tensor>,
     /// What is kept where another head of a frozen backbone answers.
     kept: Option<Kept>,
 }
@@ -91,6 +93,7 @@ impl Learner {
             new_replay: None,
             exemplars: Exemplars::default(),
             statistics: None,
+            feature_matrix: None,
             kept: None,
         })
     }

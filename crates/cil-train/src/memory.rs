@@ -3,7 +3,7 @@
 //! It trains nothing and keeps no state of its own; each function turns a model into a model.
 
 use anyhow::{Result, bail};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use cil_backbone::align::alignment;
 use cil_backbone::{Frozen, Network};
 use cil_data::batches::shuffled_batches;
@@ -16,6 +16,7 @@ use nalgebra::{DMatrix, RowDVector};
 use crate::adversarial::Adversary;
 use crate::discriminant::{ClassStatistics, Form, matrix};
 use crate::looks::{self, Looked};
+use crate::loss;
 use crate::means;
 use crate::plan::Plan;
 use crate::recipe::correction::AlignSpec;
@@ -103,6 +104,23 @@ pub(crate) fn statistics(
         }
     };
     Ok(carried.joined(&newer))
+}
+
+/// The empirical feature matrix of `model`, `[width, width]`: of its head on the task's images, as they are.
+///
+/// # Errors
+/// If the head is no linear one of pooled features, or an executor fails.
+pub(crate) fn feature_matrix(plan: &Plan, task: usize, model: &Frozen, train: &TrainSet) -> Result<Tensor> {
+    let mut logits = Vec::new();
+    for batch in trained_on(plan, task, train).chunks(means::INFERENCE_BATCH) {
+        logits.push(model.forward(&train.images(batch, &plan.preparation, None, &plan.device)?)?.logits);
+    }
+    let snapshot = model.snapshot();
+    let head = Tensor::cat(&snapshot.head.weights(&snapshot.parameters)?.weights, 0)?;
+    // On the host: a few classes and features, in f64.
+    let logits = Tensor::cat(&logits, 0)?.to_device(&Device::Cpu)?;
+    let found = loss::features::feature_matrix(&logits, &head.to_device(&Device::Cpu)?)?;
+    Ok(found.to_device(&plan.device)?)
 }
 
 /// Features of the images that stand for an old class, `[images, width]`.

@@ -10,6 +10,7 @@ pub mod adagauss;
 pub mod bic;
 pub mod deep_inversion;
 pub mod dmc;
+pub mod efc;
 pub mod fine_tune;
 pub mod frozen;
 pub mod heads;
@@ -45,6 +46,7 @@ pub static ALL: &[&Method] = &[
     &lwf::METHOD,
     &lwf::SEEN,
     &adagauss::METHOD,
+    &efc::METHOD,
     &lucir::METHOD,
     &podnet::METHOD,
     &frozen::METHOD,

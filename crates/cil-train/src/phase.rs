@@ -294,6 +294,7 @@ impl Job {
             turned: turned.as_ref(),
             head: &head,
             old_head: old_head.as_ref(),
+            feature_matrix: self.teachers.feature_matrix.as_ref(),
             exemplar_share: self.teachers.replay.as_ref().and_then(|(_, spec)| spec.exemplar_share),
             class_counts: &self.class_counts,
             aux_nets: BTreeMap::new(),

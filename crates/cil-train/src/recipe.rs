@@ -233,3 +233,12 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logistic: Option<LogisticSpec>,
 }
+
+impl Recipe {
+    /// Whether the empirical feature matrix of each task's model is kept for the next task.
+    pub(crate) fn needs_feature_matrix(&self) -> bool {
+        let phases = [Some(&self.increment), self.balance.as_ref()];
+        let mut terms = phases.into_iter().flatten().flat_map(|phase| &phase.terms);
+        !self.joint && self.logistic.is_none() && terms.any(|term| term.settings().needs_feature_matrix())
+    }
+}

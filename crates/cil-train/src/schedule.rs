@@ -242,12 +242,13 @@ impl<'a> OfTask<'a> {
                 2 * ((self.new + self.old) * (1 + usize::from(spec.mirrored)) + views)
             }
         };
+        let of_matrix = if self.recipe.needs_feature_matrix() { self.new } else { 0 };
         // Of adversarial images the old model is asked in every step and once more, and the new one once.
         let images = self.recipe.discriminant.as_ref().and_then(|spec| spec.carry.adversarial());
         let adversarial = images.map_or(0, |it| self.classes.start * it.images.min(self.new));
         let steps = images.map_or(0, |it| it.iterations);
         Passes {
-            inference: (herded + of_statistics + 3 * adversarial) as f64,
+            inference: (herded + of_statistics + of_matrix + 3 * adversarial) as f64,
             probe: (adversarial * steps) as f64,
             ..Passes::default()
         }

@@ -62,6 +62,8 @@ pub struct Step<'a> {
     pub head: &'a HeadWeights,
     /// Weights of the old teacher's head, `[old classes, width]`.
     pub old_head: Option<&'a Tensor>,
+    /// The empirical feature matrix of the old teacher, `[width, width]`, if a term needs it.
+    pub feature_matrix: Option<&'a Tensor>,
     /// Exemplars' share of the old classes' weight beside generated images; if absent, all rows have the same weight.
     pub exemplar_share: Option<f64>,
     /// Images of every class in an epoch, generated ones estimated; empty if no term needs them.
@@ -195,6 +197,7 @@ mod tests {
                 turned: None,
                 head: &head,
                 old_head: None,
+                feature_matrix: None,
                 exemplar_share: None,
                 class_counts: &[],
                 aux_nets: BTreeMap::new(),

@@ -54,6 +54,12 @@ impl Learner {
                 "the model's head reads several stages, and the file has no statistics of the appended classes"
             );
         }
+        if plan.recipe.needs_feature_matrix() {
+            bail!(
+                "the recipe has elastic-features, whose matrix is taken of the model's own images and is in no model \
+                 file; leave the term out to go on from a model"
+            );
+        }
         if plan.recipe.discriminant.as_ref().is_some_and(DiscriminantSpec::is_of_a_frozen_backbone) {
             bail!("discriminant.fecam and fetril are of a whole run; leave them out to go on from a model");
         }

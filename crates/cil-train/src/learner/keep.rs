@@ -41,6 +41,9 @@ impl Learner {
             };
             self.statistics = Some(found);
         }
+        if self.plan.recipe.needs_feature_matrix() {
+            self.feature_matrix = Some(memory::feature_matrix(&self.plan, self.task, &model, train)?);
+        }
         self.new_teacher = None;
         self.old = Some(model);
         let task = self.task;
@@ -48,7 +51,8 @@ impl Learner {
         self.stage = Stage::Before;
         let statistics = self.statistics.as_ref().map_or(0, ClassStatistics::bytes);
         let kept = self.kept.as_ref().map_or(0, Kept::bytes);
-        let stored_bytes = images * train.image_bytes() + self.generator_bytes() + statistics + kept;
+        let matrix = self.feature_matrix.as_ref().map_or(0, bytes);
+        let stored_bytes = images * train.image_bytes() + self.generator_bytes() + statistics + matrix + kept;
         let exemplars = Some(images as u64);
         Ok(Event::TaskLearned { task, stored_bytes: stored_bytes as u64, exemplars })
     }
@@ -87,7 +91,6 @@ impl Learner {
     /// Bytes of the generator that is kept for the next task to begin with.
     fn generator_bytes(&self) -> usize {
         let kept = self.plan.recipe.replay.as_ref().is_some_and(|replay| replay.warm_start);
-        let bytes = |value: &Tensor| value.elem_count() * value.dtype().size_in_bytes();
         let replay = self.replay.iter().filter(|_| kept);
         replay.flat_map(|it| it.parameters().iter()).map(|(_, value)| bytes(value)).sum()
     }
@@ -135,4 +138,9 @@ impl Learner {
         samples.extend(kept);
         Ok(samples)
     }
+}
+
+/// Bytes of a tensor that is kept.
+fn bytes(value: &Tensor) -> usize {
+    value.elem_count() * value.dtype().size_in_bytes()
 }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
+use candle_core::{DType, Tensor};
 use cil_backbone::head::Head;
 use cil_backbone::{Frozen, Network, Snapshot};
 use cil_data::exemplars::Exemplars;
@@ -31,6 +32,7 @@ const MODEL: &str = "model";
 const NEW_TEACHER: &str = "new-teacher";
 const STATISTICS: &str = "statistics";
 const KEPT: &str = "kept";
+const FEATURE_MATRIX: &str = "feature-matrix";
 const GENERATOR: &str = "generator";
 const GENERATOR_TEACHER: &str = "generator-teacher";
 const NEW_GENERATOR: &str = "new-generator";
@@ -82,6 +84,7 @@ impl Learner {
             (NEW_TEACHER, self.new_teacher.as_ref().map(values)),
             (STATISTICS, self.statistics.as_ref().map(ClassStatistics::values).transpose()?),
             (KEPT, self.kept.as_ref().map(Kept::values).transpose()?),
+            (FEATURE_MATRIX, self.feature_matrix.as_ref().map(alone)),
             (GENERATOR, self.replay.as_ref().map(|it| it.parameters().clone())),
             (GENERATOR_TEACHER, self.replay.as_ref().map(|it| values(it.teacher()))),
             (NEW_GENERATOR, self.new_replay.as_ref().map(|it| it.parameters().clone())),
@@ -105,10 +108,13 @@ impl Learner {
         let kept = spec.filter(|it| it.is_of_a_frozen_backbone()).map(|_| KEPT);
         let discriminant = spec.is_some() && kept.is_none();
         let statistics = (discriminant || appended.is_some()).then_some(STATISTICS);
+        let matrix =
+            (learner.plan.recipe.needs_feature_matrix() && learner.task > 0).then_some(FEATURE_MATRIX);
         let generators = [(GENERATOR_TEACHER, GENERATOR), (NEW_GENERATOR_TEACHER, NEW_GENERATOR)];
         let generators =
             generators.into_iter().filter(|(teacher, _)| forms.contains_key(teacher)).map(|it| it.1);
-        check_names(forms.keys().copied().chain(generators).chain(statistics).chain(kept), &saved.fixed)?;
+        let beside = generators.chain(statistics).chain(kept).chain(matrix);
+        check_names(forms.keys().copied().chain(beside), &saved.fixed)?;
         let mut frozen = BTreeMap::new();
         for (name, blocks) in forms {
             let reads_pooled = name == GENERATOR_TEACHER || blocks.len() == 1;
@@ -140,11 +146,23 @@ impl Learner {
             let form = (learner.plan.increments.seen(learner.task - 1), spec.width(&learner.plan.backbone));
             learner.kept = Some(Kept::restore(store(&saved.fixed, KEPT)?, spec, form).context(KEPT)?);
         }
+        if matrix.is_some() {
+            learner.feature_matrix = Some(learner.feature_matrix_of(saved).context(FEATURE_MATRIX)?);
+        }
         if appended.is_some() {
             learner.statistics = appended;
         }
         learner.work = learner.resumed(saved, train)?;
         Ok(learner)
+    }
+
+    fn feature_matrix_of(&self, saved: &Saved) -> Result<Tensor> {
+        let value = store(&saved.fixed, FEATURE_MATRIX)?.get(FEATURE_MATRIX)?;
+        let width = self.plan.backbone.feature_width();
+        if value.dims() != [width, width] || value.dtype() != DType::F32 {
+            bail!("it is {:?} of {:?}, not [{width}, {width}] of F32", value.dims(), value.dtype());
+        }
+        Ok(value.to_device(&self.plan.device)?)
     }
 
     /// Statistics of the classes that were appended, if any were.
@@ -283,6 +301,11 @@ impl Learner {
         job.restore(done, values, store(moving, AUX_NETS)?, store(moving, OPTIMIZER)?)?;
         Ok(Some(Work::Train(Box::new(job))))
     }
+}
+
+/// A store of the feature matrix alone.
+fn alone(matrix: &Tensor) -> Parameters {
+    Parameters::from_tensors([(FEATURE_MATRIX.to_owned(), matrix.clone())].into())
 }
 
 /// Refuses stores of other names than those.

@@ -171,6 +171,7 @@ pub(super) fn job(learner: &Learner, phase: PhaseKind, network: Network, train: 
     };
     let teachers = FrozenNetworks {
         old: if recipe.joint { None } else { learner.old.clone() },
+        feature_matrix: learner.feature_matrix.clone(),
         new: learner.new_teacher.clone(),
         replay: learner.replay.clone().zip(recipe.replay.clone()),
         adversarial: adversarial(learner, phase, train)?,

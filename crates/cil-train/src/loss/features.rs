@@ -2,7 +2,8 @@
 
 use std::f64::consts::FRAC_1_SQRT_2;
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{D, DType, Result, Tensor, bail};
+use candle_nn::ops::softmax;
 
 use super::{absolute, filled_dims2};
 
@@ -130,6 +131,47 @@ pub fn anti_collapse(features: &Tensor, limit: f64) -> Result<Tensor> {
         }
     }
     Tensor::cat(&diagonal, 0)?.minimum(limit)?.mean_all()?.neg()
+}
+
+/// The empirical feature matrix of a linear head, `[features, features]`: `Wᵀ (mean of diag(p) - p pᵀ) W`, where `p` is
+/// a row's softmax. It says how much each direction of the features matters to the head's answers: it is the mean over
+/// rows, and over classes by their probability, of the squared gradient of the logarithm of the class's probability.
+///
+/// `logits`: `[rows, classes]`; `head`: `[classes, features]`, its weight. No gradient passes; f64 inside. EFC's closed
+/// form (simomagi/elastic_feature_consolidation at b61997c, `empirical_feature_matrix.py`; Magistri et al. 2024).
+pub fn feature_matrix(logits: &Tensor, head: &Tensor) -> Result<Tensor> {
+    let (rows, classes) = filled_dims2(logits, "logits")?;
+    if head.dims2()?.0 != classes {
+        bail!("the head is {:?}, the logits are {:?}", head.dims(), logits.dims())
+    }
+    let shares = softmax(&logits.detach().to_dtype(DType::F64)?, D::Minus1)?;
+    let head64 = head.detach().to_dtype(DType::F64)?;
+    let mean = (shares.sum(0)? / rows as f64)?;
+    let weighted = head64.broadcast_mul(&mean.unsqueeze(1)?)?;
+    let squares = (shares.t()?.contiguous()?.matmul(&shares)? / rows as f64)?;
+    let found = head64.t()?.contiguous()?.matmul(&(weighted - squares.matmul(&head64)?)?)?;
+    found.to_dtype(head.dtype())
+}
+
+/// Mean over rows of `d (lambda matrix + damping) dᵀ`, `d` being how far a row of `student` is from `old`. Never
+/// negative where the matrix is an empirical feature matrix.
+///
+/// `student`, `old`: `[rows, features]`; `old` is of the frozen old model and detached; `matrix`: `[features,
+/// features]`, of [`feature_matrix`]. EFC's feature consolidation (Magistri et al. 2024; lambda 10, damping 0.1).
+pub fn elastic(
+    student: &Tensor,
+    old: &Tensor,
+    matrix: &Tensor,
+    (lambda, damping): (f64, f64),
+) -> Result<Tensor> {
+    check_same_rows(student, old)?;
+    let width = student.dim(1)?;
+    if matrix.dims() != [width, width] {
+        bail!("the feature matrix is {:?}, the features {:?}", matrix.dims(), student.dims())
+    }
+    let apart = (student - old.detach())?;
+    let pulled = ((apart.matmul(&matrix.detach())? * lambda)? + (&apart * damping)?)?;
+    (apart * pulled)?.sum(D::Minus1)?.mean_all()
 }
 
 fn check_same_rows(student: &Tensor, old: &Tensor) -> Result<()> {

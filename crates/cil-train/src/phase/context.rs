@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use cil_backbone::Frozen;
 use cil_data::augment::Preparation;
 use cil_data::store::{SampleId, TrainSet};
@@ -29,6 +29,8 @@ pub(crate) struct PhaseContext<'a> {
 pub(crate) struct FrozenNetworks {
     /// The model of the task before.
     pub(crate) old: Option<Frozen>,
+    /// The empirical feature matrix that was kept of `old`, if a term needs it.
+    pub(crate) feature_matrix: Option<Tensor>,
     /// The teacher of the new classes.
     pub(crate) new: Option<Frozen>,
     /// Generated images of old classes.

@@ -140,6 +140,7 @@ fn on_step(
         PhaseContext { train: &train, preparation: &preparation, device: &Device::Cpu, seed: 1, task: 1 };
     let teachers = FrozenNetworks {
         old: Some(old),
+        feature_matrix: Some(metric(8)?),
         new: Some(new),
         replay: Some((generator, replay)),
         adversarial: None,
@@ -156,6 +157,13 @@ fn on_step(
     let noise = ["noise", "new noise"].map(|purpose| Draw::new(1, purpose));
     let draws = Draws { images: Draw::new(1, "images"), noise };
     check(&mut job, &samples, &draws, &context)
+}
+
+/// A matrix that is symmetric and positive definite, as a feature matrix is but for rounding.
+fn metric(width: usize) -> Result<Tensor> {
+    let values: Vec<f64> = (0..width * width).map(|at| ((at * 7 % 11) as f64 - 5.0) / 10.0).collect();
+    let root = Tensor::from_vec(values, (width, width), &Device::Cpu)?;
+    Ok(root.matmul(&root.t()?.contiguous()?)?)
 }
 
 /// That many losses have a name, and the gradient of their sum is right.

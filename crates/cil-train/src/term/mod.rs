@@ -16,6 +16,7 @@ mod custom;
 mod defaults;
 mod double_regression;
 mod dual_teacher;
+mod elastic_features;
 mod global_kd;
 mod head_cross_entropy;
 mod less_forget;
@@ -74,6 +75,7 @@ list::terms! {
         ProjectedKd(projected_kd::ProjectedKd),
         AntiCollapse(anti_collapse::AntiCollapse),
         Rotation(rotation::Rotation),
+        ElasticFeatures(elastic_features::ElasticFeatures),
     }
 }
 
@@ -116,6 +118,11 @@ pub trait Settings {
 
     /// Whether a later task's objective may hold it only beside a new teacher.
     fn needs_new_teacher(&self) -> bool {
+        false
+    }
+
+    /// Whether it reads [`Step::feature_matrix`], which is then kept of every task.
+    fn needs_feature_matrix(&self) -> bool {
         false
     }
 

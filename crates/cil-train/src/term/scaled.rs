@@ -106,6 +106,10 @@ impl Settings for Scaled {
         self.term.settings().needs_new_teacher()
     }
 
+    fn needs_feature_matrix(&self) -> bool {
+        self.term.settings().needs_feature_matrix()
+    }
+
     fn applies_without_new_teacher(&self) -> bool {
         self.term.settings().applies_without_new_teacher()
     }

@@ -66,4 +66,29 @@ def rotation(features, turned, labels, weight, bias):
 
 given = dict(features=randn(3, 4), turned=randn(9, 4), weight=randn(8, 4), bias=randn(8))
 case("rotation", rotation, list(given), labels=torch.tensor([1, 0, 1]), **given)
+
+
+def feature_matrix(logits, head):
+    """EFC's `compute_efm`, by the gradients that its closed form is of: of each row and class."""
+    total = torch.zeros(head.size(1), head.size(1))
+    for row in logits.detach():
+        # Features of which the head makes these logits need not be known: the gradient is the chain rule's.
+        chances = F.softmax(row, 0)
+        for number in range(row.numel()):
+            scores = row.clone().requires_grad_()
+            (to_logits,) = torch.autograd.grad(F.log_softmax(scores, 0)[number], scores)
+            gradient = to_logits @ head.detach()
+            total += chances[number] * torch.outer(gradient, gradient)
+    return total / logits.size(0)
+
+
+def elastic(student, old, logits, head):
+    """EFC's `efc_loss` with lambda 10 and damping 0.1."""
+    matrix = 10.0 * feature_matrix(logits, head) + 0.1 * torch.eye(head.size(1))
+    apart = (student - old).unsqueeze(1)
+    return torch.bmm(torch.bmm(apart, matrix.expand(apart.size(0), -1, -1)), apart.permute(0, 2, 1)).mean()
+
+
+of_head = dict(logits=2 * randn(7, 5), head=randn(5, 4))
+case("elastic", elastic, ["student"], student=randn(6, 4), old=randn(6, 4), **of_head)
 write()

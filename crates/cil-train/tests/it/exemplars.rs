@@ -54,6 +54,7 @@ fn on_step<Out>(exemplar_share: Option<f64>, see: impl FnOnce(&Step<'_>) -> Out)
         turned: None,
         head: &head,
         old_head: None,
+        feature_matrix: None,
         exemplar_share,
         class_counts: &[],
         aux_nets: BTreeMap::new(),

@@ -73,6 +73,7 @@ fn objective(term: TermSpec, student: &Outputs, old: &Outputs, labels: &[u32]) -
         turned: None,
         head: &head,
         old_head: None,
+        feature_matrix: None,
         exemplar_share: None,
         class_counts: &[],
         aux_nets: BTreeMap::new(),

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::{data, data_free, plan, replay, run, training, values};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use cil_backbone::{Architecture, HeadKind, StageCells, Variant};
-use cil_data::exemplars::Budget;
+use cil_data::exemplars::{Budget, Exemplars};
 use cil_data::store::TrainSet;
 use cil_engine::Parameters;
 use cil_train::event::{Event, PhaseKind};
 use cil_train::learner::{Learner, Plan, Position, Saved};
 use cil_train::methods::bic::bias_correction;
+use cil_train::methods::efc::efc;
 use cil_train::methods::{fine_tune, joint, podnet};
 use cil_train::recipe::correction::BiasCorrectionSpec;
 use cil_train::recipe::{
@@ -210,6 +211,53 @@ fn a_second_generator_and_a_student_of_its_images_go_on_to_the_same_bits() {
     let plan = plan(recipe, &[2, 2, 2], 1);
     let midway = check(&plan, &train, Learner::new(plan.clone()).unwrap());
     assert_eq!(midway, PHASES[..5].iter().copied().collect());
+}
+
+#[test]
+fn a_feature_matrix_is_kept_counted_and_taken_up_again() {
+    let (train, _) = data(5);
+    let plan = plan(efc(training(2), training(2)), &[2, 2, 1], 1);
+    let midway = check(&plan, &train, Learner::new(plan.clone()).unwrap());
+    assert_eq!(midway, BTreeSet::from([PhaseKind::Student]));
+    let (events, learner) = run(plan.clone(), &train);
+    let width = plan.backbone.feature_width();
+    for event in &events {
+        if let Event::TaskLearned { stored_bytes, .. } = event {
+            assert_eq!(*stored_bytes, (width * width * 4) as u64, "a number for each pair of features");
+        }
+    }
+    let values = &learner.save().unwrap().fixed["feature-matrix"];
+    let matrix = values.get("feature-matrix").unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(matrix.len(), width);
+    let trace: f32 = (0..width).map(|at| matrix[at][at]).sum();
+    assert!(trace > 0.0 && (0..width).all(|at| matrix[at][at] >= -1e-6 * trace), "{trace}");
+    for (row, column) in (0..width).flat_map(|row| (0..row).map(move |column| (row, column))) {
+        assert!((matrix[row][column] - matrix[column][row]).abs() <= 1e-5 * trace);
+    }
+    // A model of another process has none.
+    let model = learner.model().unwrap().snapshot().clone();
+    let longer = crate::support::plan(efc(training(2), training(2)), &[2, 2, 1, 1], 1);
+    let refused = Learner::new(longer).unwrap().adopt(model, None, Exemplars::default()).unwrap_err();
+    assert!(refused.to_string().contains("the recipe has elastic-features"), "{refused}");
+    // Where a matrix is missing, or has another form, the state is none of this plan.
+    let mut saved = learner.save().unwrap();
+    let wrong = Parameters::from_tensors(
+        [("feature-matrix".to_owned(), Tensor::new(&[[1f32]], &Device::Cpu).unwrap())].into(),
+    );
+    saved.fixed.insert("feature-matrix".to_owned(), wrong);
+    let refused =
+        |saved: &Saved| format!("{:#}", Learner::restore(plan.clone(), saved, &train).err().unwrap());
+    assert!(refused(&saved).contains("feature-matrix: it is [1, 1]"), "{}", refused(&saved));
+    saved.fixed.remove("feature-matrix");
+    assert!(refused(&saved).contains("it should have those of"), "{}", refused(&saved));
+}
+
+/// A matrix of a cosine head would say nothing of its answers.
+#[test]
+fn elastic_features_are_of_a_linear_head() {
+    let recipe = Recipe { head: HeadKind::Cosine, ..efc(training(1), training(1)) };
+    let refused = format!("{:#}", recipe.check().unwrap_err());
+    assert!(refused.contains("use head = \"linear\" or \"without-bias\""), "{refused}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use cil_train::loss::binary::{binary_cross_entropy, distilled_targets};
-use cil_train::loss::features::{Projector, anti_collapse, projected_kd};
+use cil_train::loss::features::{Projector, anti_collapse, elastic, feature_matrix, projected_kd};
 use cil_train::loss::logits::global_kd;
 use cil_train::loss::rotation::rotation;
 
@@ -109,4 +109,26 @@ fn anti_collapse_matches_torch() {
     assert!((-0.9..=0.0).contains(&loss), "{loss}");
     let few = features.narrow(0, 0, 4).unwrap();
     assert!(anti_collapse(&few, 0.9).unwrap_err().to_string().contains("4 rows of 4 features"));
+}
+
+#[test]
+fn elastic_features_match_torch() {
+    let case = Case::load(GOLDEN, "elastic");
+    let [old, logits, head] = ["old", "logits", "head"].map(|name| case.tensor(name));
+    let matrix = feature_matrix(&logits, &head).unwrap();
+    let weights = (10.0, 0.1);
+    case.check(&["student"], |it| elastic(&it[0], &old, &matrix, weights));
+    check_detached(&old, |old| elastic(&case.tensor("student"), old, &matrix, weights));
+    // A head that is sure of its answers does not care where features are; one more number for all classes is none.
+    let sure = (&logits * 1e6).unwrap();
+    let nothing = feature_matrix(&sure, &head).unwrap().abs().unwrap().sum_all().unwrap();
+    assert!(scalar(&nothing) < 1e-9, "{nothing}");
+    let all_moved = head.broadcast_add(&Tensor::ones(4, DType::F64, &Device::Cpu).unwrap()).unwrap();
+    let again = feature_matrix(&logits, &all_moved).unwrap();
+    let apart = (again - &matrix).unwrap().abs().unwrap().sum_all().unwrap();
+    assert!(scalar(&apart) < 1e-12, "{apart}");
+    assert!(
+        elastic(&old, &old, &head, weights).unwrap_err().to_string().contains("the feature matrix is [5, 4]")
+    );
+    assert!(feature_matrix(&logits, &matrix).is_err());
 }

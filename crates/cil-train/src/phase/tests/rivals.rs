@@ -4,8 +4,8 @@ use dtid::regression::Centring;
 
 use super::*;
 use crate::term::{
-    AngleRelation, AntiCollapse, BinaryCrossEntropy, ClassBalanced, ClassScale, DoubleRegression, GlobalKd,
-    HeadCrossEntropy, LogitL1, OldHead, ProjectedKd, Rotation, Scaled,
+    AngleRelation, AntiCollapse, BinaryCrossEntropy, ClassBalanced, ClassScale, DoubleRegression,
+    ElasticFeatures, GlobalKd, HeadCrossEntropy, LogitL1, OldHead, ProjectedKd, Rotation, Scaled,
 };
 
 fn scaled(by: ClassScale, term: TermSpec) -> TermSpec {
@@ -65,12 +65,18 @@ pub(super) fn of_features() -> Vec<TermSpec> {
         // Ten rows of eight features, five of them of alike images, have a nearly singular covariance: differences of
         // its factor are coarse, and its weight is small for that.
         TermSpec::AntiCollapse(AntiCollapse { weight: 0.03, rows: Rows::All, limit: 0.2 }),
+        TermSpec::ElasticFeatures(ElasticFeatures {
+            weight: 0.7,
+            rows: Rows::All,
+            lambda: 3.0,
+            damping: 0.4,
+        }),
     ]
 }
 
 #[test]
-fn the_gradient_of_projected_distillation_and_of_anti_collapse_is_right() -> Result<()> {
-    check_terms(HeadKind::Linear, of_features(), 3, SyntheticNorm::Joint, Trained::All, false)
+fn the_gradient_of_terms_on_features_is_right() -> Result<()> {
+    check_terms(HeadKind::Linear, of_features(), 4, SyntheticNorm::Joint, Trained::All, false)
 }
 
 pub(super) fn turned() -> Vec<TermSpec> {

@@ -57,6 +57,7 @@ impl Repeatable for Adding {
             turned: None,
             head: &self.head,
             old_head: None,
+            feature_matrix: None,
             exemplar_share: None,
             class_counts: &[],
             aux_nets: BTreeMap::new(),
