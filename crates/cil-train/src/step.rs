@@ -55,8 +55,8 @@ pub struct Step<'a> {
     /// The teacher of the new classes on all rows, if a term needs it.
     pub new_of_all: Option<&'a Outputs>,
     /// The student's features of the new images turned by one, two and three right angles, all images of one turn after
-    /// the other: `[3 new rows, width]`. `None` where no term reads them, or no image is new. The student saw them in the
-    /// same batch, or in one of their own where generated images have one.
+    /// the other: `[3 new rows, width]`. `None` where no term reads them, or no image is new. The student saw them in
+    /// the same batch, or in one of their own where generated images have one.
     pub turned: Option<&'a Tensor>,
     /// The head that learns, its trained tensors as variables.
     pub head: &'a HeadWeights,

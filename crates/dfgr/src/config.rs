@@ -94,8 +94,8 @@ pub struct Weights {
     /// Squared difference between the images and a blur of them; 0.001 in ABD and R-DFCIL.
     pub blur: f64,
     /// Squared distance between the images' features and those that kept statistics of the classes expect: of a
-    /// conditional generator what label and noise ask for, otherwise what is outside of the class that the teacher sees.
-    /// 0 where it is not written. Ours.
+    /// conditional generator what label and noise ask for, otherwise what is outside of the class that the teacher
+    /// sees. 0 where it is not written. Ours.
     #[serde(default, skip_serializing_if = "is_none")]
     pub features: f64,
 }

@@ -1,9 +1,9 @@
 //! Features that generated images are drawn towards: those that kept statistics of the teacher's classes expect.
 //!
-//! Where means and a covariance of the classes' features were kept while their images existed, a generator need not find
-//! out by itself what a class looks like to the teacher. Of a conditional one, label and noise say which features an
-//! image should have. Of one without labels, an image's features should be no farther from the mean of the class that
-//! the teacher sees than those of the class's own images are.
+//! Where means and a covariance of the classes' features were kept while their images existed, a generator need not
+//! find out by itself what a class looks like to the teacher. Of a conditional one, label and noise say which
+//! features an image should have. Of one without labels, an image's features should be no farther from the mean of
+//! the class that the teacher sees than those of the class's own images are.
 
 use std::collections::BTreeMap;
 
@@ -83,8 +83,8 @@ impl Targets {
     }
 
     /// Mean over images of how far their features are outside of their classes: `max(0, d - 1)`, `d` the squared
-    /// distance from the class's mean as a share of what it is on average in the class's own images. 0 where no image is
-    /// farther than that.
+    /// distance from the class's mean as a share of what it is on average in the class's own images. 0 where no image
+    /// is farther than that.
     ///
     /// `pooled`, `maps`, `labels`: as of [`Self::distance`].
     ///

@@ -282,7 +282,7 @@ mod tests {
 
     use super::*;
     use crate::render::page::tests::{marked, shown, write};
-    use crate::results::found::{Found, tests::findings};
+    use crate::results::found::{Found, sample::findings};
     use crate::results::summary::Orders;
 
     #[test]
