@@ -96,7 +96,7 @@ pub struct Weights {
     /// Squared distance between the images' features and those that kept statistics of the classes expect: of a
     /// conditional generator what label and noise ask for, otherwise what is outside of the class that the teacher
     /// sees. 0 where it is not written. Ours.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_off")]
     pub features: f64,
 }
 
@@ -139,7 +139,7 @@ fn is_half(value: &f64) -> bool {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
-fn is_none(value: &f64) -> bool {
+fn is_off(value: &f64) -> bool {
     *value == 0.0
 }
 
