@@ -64,6 +64,13 @@ fn distances_from_targets_match_torch() {
     case.check(&["features"], |it| targets.distance(&it[0], &BTreeMap::new(), &noise, &labels));
     let case = Case::load(GOLDEN, "outside_of_pooled");
     case.check(&["features"], |it| targets.outside(&it[0], &BTreeMap::new(), &labels));
+    // An image within its class costs nothing, and takes nothing off what the others cost.
+    let unit = Tensor::new(&[[1.0, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
+    let within = Targets::new(Vec::new(), unit.clone(), unit.clone(), 1.0).unwrap();
+    let labels = Tensor::new(&[0u32, 0], &Device::Cpu).unwrap();
+    // Squared distances of 0 and of 2, where 1 is allowed.
+    let found = within.outside(&unit, &BTreeMap::new(), &labels).unwrap();
+    assert_close(scalar(&found), 0.5, 1e-12, "one image within and one outside");
     let wrong = |means: (usize, usize), directions: (usize, usize), value: f64| {
         let tensor = |dims| Tensor::full(value, dims, &Device::Cpu).unwrap();
         Targets::new(Vec::new(), tensor(means), tensor(directions), 1.0).unwrap_err().to_string()

@@ -13,8 +13,9 @@ use crate::step::{Rows, Step};
 const VALUES: [&str; 2] = ["rotation.weight", "rotation.bias"];
 
 /// Cross-entropy of a classifier of the term's own on which new class an image has and by how many right angles it is
-/// turned; it sees each new image upright and turned by one, two and three right angles, so a step costs four times as
-/// much. The classifier begins anew in each task and is dropped after it; the method's head sees upright images alone.
+/// turned. The student computes features of each new image upright and turned by one, two and three right angles, so a
+/// step costs four times as much. The classifier has new weights in each task and is dropped after it; the method's
+/// head classifies upright images alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rotation {

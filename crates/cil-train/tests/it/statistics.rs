@@ -286,11 +286,11 @@ fn generated_images_follow_kept_statistics() {
         recipe.discriminant = Some(DiscriminantSpec { stages, ..DiscriminantSpec::pooled(0.01) });
         let plan = plan(Recipe { replay: Some(spec), ..recipe }, &[3, 2, 1], 1);
         let (events, learner) = run(plan.clone(), &train);
-        let told = events.iter().any(|event| match event {
+        let reported = events.iter().any(|event| match event {
             Event::Progress { phase: PhaseKind::Inversion, losses, .. } => losses.contains_key("features"),
             _ => false,
         });
-        assert_eq!(told, features > 0.0);
+        assert_eq!(reported, features > 0.0);
         let mut again = Learner::new(plan.clone()).unwrap();
         let counts = || -> Vec<u64> { (0..3).map(|class| train.reads(class)).collect() };
         let mut before = Vec::new();
